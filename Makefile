@@ -1,0 +1,99 @@
+# distil: build with PGXS.  Files are found by wildcard: a new one needs no edit here.
+#
+#   make                 distil.so for the server of $(PG_CONFIG)
+#   make install         (DESTDIR=... stages it)
+#   make unit            engine and kernels without a server: test/unit, run
+#   make unit SAN=1      the same under AddressSanitizer and UBSan
+#   make fuzz            libFuzzer programs of test/fuzz (needs clang), not run
+#   make check-layers    include rules and exported symbols
+#
+# BUILD=dir keeps the objects of `unit` and `fuzz` elsewhere.
+
+MODULE_big = distil
+EXTENSION = distil distil_vector
+DATA = distil--1.0.sql distil_vector--1.0.sql
+PGFILEDESC = "distil - transformer models inside PostgreSQL"
+
+KERNEL_SOURCES = $(wildcard kernels/*.c kernels/ref/*.c kernels/cpu/*.c)
+ENGINE_SOURCES = $(wildcard src/engine/*.c)
+PG_SOURCES = $(wildcard src/pg/*.c)
+ENGINE_OBJS = $(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o)
+OBJS = $(ENGINE_OBJS) $(PG_SOURCES:.c=.o)
+
+INCLUDES = -Ikernels -Isrc/engine
+PG_CPPFLAGS = $(INCLUDES)
+SHLIB_LINK = -licuuc -ljansson -lm -ldl -lpthread
+
+EXTRA_CLEAN = build $(OBJS)
+
+# No LLVM bitcode: the functions are heavy, inlining them into queries gains nothing.
+override with_llvm := no
+
+PG_CONFIG ?= pg_config
+ifneq ($(filter unit fuzz check-layers bench-engine clean-build,$(MAKECMDGOALS)),)
+# These targets need no server.
+all:
+else
+PGXS := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+endif
+
+# Engine and kernels: optimised, nothing exported, no fast-math anywhere.
+ENGINE_CFLAGS = -std=gnu11 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -fvisibility=hidden
+$(ENGINE_OBJS): override CFLAGS += $(ENGINE_CFLAGS)
+$(OBJS): $(wildcard kernels/*.h kernels/*/*.h src/engine/*.h src/pg/*.h)
+
+# Instruction sets by file name; which one runs is decided by CPUID at run time.
+ISA_avx2 = -mavx2 -mfma -mf16c -mprefer-vector-width=256 -ffp-contract=fast
+ISA_avx512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
+kernels/cpu/%_avx2.o: override CFLAGS += $(ISA_avx2)
+kernels/cpu/%_avx512.o: override CFLAGS += $(ISA_avx512)
+
+# ---- engine without a server: unit tests, fuzzers ----
+BUILD ?= build
+ifdef SAN
+SAN_FLAGS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+UNIT_DIR = $(BUILD)/unit-san
+else
+UNIT_DIR = $(BUILD)/unit
+endif
+UNIT_CC ?= cc
+UNIT_CFLAGS = -g -Wall -Wextra -Werror -Wdeclaration-after-statement -Wmissing-prototypes -Wvla $(ENGINE_CFLAGS) $(SAN_FLAGS) $(INCLUDES)
+UNIT_LIBS = -licuuc -ljansson -lm -ldl -lpthread
+UNIT_OBJS = $(addprefix $(UNIT_DIR)/,$(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o))
+UNIT_TESTS = $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(wildcard test/unit/test_*.c))
+
+$(UNIT_DIR)/kernels/cpu/%_avx2.o: ISA = $(ISA_avx2)
+$(UNIT_DIR)/kernels/cpu/%_avx512.o: ISA = $(ISA_avx512)
+$(UNIT_DIR)/%.o: %.c $(wildcard kernels/*.h kernels/*/*.h src/engine/*.h)
+	@mkdir -p $(@D)
+	$(UNIT_CC) $(UNIT_CFLAGS) $(ISA) -c -o $@ $<
+$(UNIT_DIR)/libengine.a: $(UNIT_OBJS)
+	@rm -f $@
+	ar rcs $@ $^
+$(UNIT_DIR)/test_%: test/unit/test_%.c $(UNIT_DIR)/libengine.a $(wildcard test/unit/*.h)
+	$(UNIT_CC) $(UNIT_CFLAGS) -Itest/unit -o $@ $< $(UNIT_DIR)/libengine.a $(UNIT_LIBS)
+
+.PHONY: unit fuzz check-layers
+unit: $(UNIT_TESTS)
+	@status=0; for t in $(UNIT_TESTS); do $$t || status=1; done; exit $$status
+
+FUZZ_DIR = $(BUILD)/fuzz
+FUZZ_CC ?= clang
+FUZZ_CFLAGS = -g -O1 -std=gnu11 -fno-math-errno -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined $(INCLUDES)
+FUZZ_OBJS = $(addprefix $(FUZZ_DIR)/,$(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o))
+FUZZERS = $(patsubst test/fuzz/%.c,$(FUZZ_DIR)/%,$(wildcard test/fuzz/fuzz_*.c))
+$(FUZZ_DIR)/kernels/cpu/%_avx2.o: ISA = $(filter -m%,$(ISA_avx2))
+$(FUZZ_DIR)/kernels/cpu/%_avx512.o: ISA = $(filter -m%,$(ISA_avx512))
+$(FUZZ_DIR)/%.o: %.c $(wildcard kernels/*.h kernels/*/*.h src/engine/*.h)
+	@mkdir -p $(@D)
+	$(FUZZ_CC) $(FUZZ_CFLAGS) $(ISA) -c -o $@ $<
+$(FUZZ_DIR)/libengine.a: $(FUZZ_OBJS)
+	@rm -f $@
+	ar rcs $@ $^
+$(FUZZ_DIR)/fuzz_%: test/fuzz/fuzz_%.c $(FUZZ_DIR)/libengine.a
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -fsanitize=fuzzer -o $@ $< $(FUZZ_DIR)/libengine.a $(UNIT_LIBS)
+fuzz: $(FUZZERS)
+
+check-layers:
+	test/check_layers.sh

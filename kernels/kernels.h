@@ -1,0 +1,270 @@
+/*
+ * kernels.h
+ *		The seam between models and hardware: one table of operations per backend.
+ *
+ * A backend (reference, cpu, cuda) is one DistilKernels: memory functions and one
+ * function pointer per operation.  Every data pointer an operation takes is
+ * device memory of that backend; on the CPU backends that is plain memory.  The
+ * rule a newcomer would break: code above this header never dereferences such a
+ * pointer, it copies (copy_in, copy_out).  Small host-side arguments are passed
+ * by value.  Integer index arrays (ids, offsets, rows, labels) are device memory too.
+ *
+ * Conventions: float32, row-major.  Outputs come first.  Letters: B sequences,
+ * T tokens of all sequences together (ragged: rows are concatenated, nothing is
+ * padded), C width, H heads, D head width (C = H * D), F mlp width, V vocabulary.
+ * Sequence b owns rows offsets[b] .. offsets[b+1]-1; offsets has B+1 entries.
+ * Outputs may not alias inputs unless the operation says so.
+ * "+=" marks gradients that are accumulated; all other outputs are overwritten.
+ *
+ * No operation allocates beyond the device's own workspace, starts threads,
+ * prints, exits or fails: arguments are checked by the caller.  A device belongs
+ * to one thread at a time; different devices may work at the same time.
+ * The caller cuts work into units (see DISTIL_UNIT_FLOPS) so that one call takes
+ * at most about 10 ms.
+ * Results are deterministic: same device kind, same arguments, same bits.
+ */
+#ifndef DISTIL_KERNELS_H
+#define DISTIL_KERNELS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Work of one call is kept below this (about 5 ms at 100 GF/s, 10 ms at 50). */
+#define DISTIL_UNIT_FLOPS 500000000.0
+
+typedef enum DistilActivation
+{
+	DISTIL_ACT_NONE,
+	DISTIL_ACT_GELU,			/* x * Phi(x), by erf: "gelu" */
+	DISTIL_ACT_GELU_TANH,		/* "gelu_new", "gelu_pytorch_tanh", "gelu_fast" */
+	DISTIL_ACT_QUICK_GELU,		/* x * sigmoid(1.702 x) */
+	DISTIL_ACT_RELU,
+	DISTIL_ACT_SILU,
+	DISTIL_ACT_TANH,
+	DISTIL_ACT_SIGMOID
+} DistilActivation;
+
+typedef enum DistilPooling
+{
+	DISTIL_POOL_CLS,			/* first token */
+	DISTIL_POOL_MEAN,
+	DISTIL_POOL_MEAN_SQRT,		/* sum / sqrt(length) */
+	DISTIL_POOL_MAX,
+	DISTIL_POOL_WEIGHTED_MEAN,	/* weights 1 .. length */
+	DISTIL_POOL_LAST			/* last token */
+} DistilPooling;
+
+/*
+ * Dropout without a stored mask: element e of stream `seed` is kept when
+ * distil_dropout_keep() says so, in forward and backward alike.  p = 0: off.
+ * Kept values are scaled by 1/(1-p).
+ */
+typedef struct DistilDropout
+{
+	float		p;
+	uint64_t	seed;			/* names step, layer and place; same in backward */
+} DistilDropout;
+
+/* The one definition of the mask, for every backend (splitmix64 finaliser). */
+static inline bool
+distil_dropout_keep(uint64_t seed, uint64_t element, float p)
+{
+	uint64_t	z = seed + (element + 1) * UINT64_C(0x9E3779B97F4A7C15);
+
+	z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+	z ^= z >> 31;
+	return (float) (z >> 40) * (1.0f / 16777216.0f) >= p;
+}
+
+/* Attention over ragged rows; heads [head_first, head_first + head_count) only. */
+typedef struct DistilAttention
+{
+	int			nseq;			/* B: sequences this call covers */
+	int			heads;			/* H of the whole layer */
+	int			head_dim;		/* D */
+	int			head_first;
+	int			head_count;
+	float		scale;			/* usually 1/sqrt(D) */
+	bool		causal;
+	DistilDropout dropout;		/* on probabilities; element = (row * H + head) * 65536 + key */
+} DistilAttention;
+
+/* Scales and temperature of the fused loss on logits rows, see logits_loss. */
+typedef struct DistilLogitsLoss
+{
+	float		temperature;	/* T > 0 */
+	float		scale_ce;		/* T^2 * alpha_ce / N already multiplied, 0 = off */
+	float		scale_label;	/* alpha_mlm (or clm) / number of labels, 0 = off */
+	float		scale_mse;		/* alpha_mse / N, 0 = off */
+} DistilLogitsLoss;
+
+typedef struct DistilAdamW
+{
+	float		learning_rate;
+	float		beta1;
+	float		beta2;
+	float		epsilon;
+	float		weight_decay;	/* decoupled; the caller passes 0 for biases and norms */
+	float		correction1;	/* 1 - beta1^step */
+	float		correction2;	/* 1 - beta2^step */
+	float		gradient_scale; /* multiplies every gradient first (clipping, accumulation) */
+} DistilAdamW;
+
+typedef struct DistilDevice DistilDevice;
+typedef struct DistilKernels DistilKernels;
+
+/* First member of every backend's device. */
+struct DistilDevice
+{
+	const DistilKernels *ops;
+};
+
+struct DistilKernels
+{
+	const char *name;			/* "reference", "cpu", "cuda" */
+
+	/* Memory.  alloc returns NULL when there is none; 64-byte aligned. */
+	void	   *(*alloc) (DistilDevice *dev, size_t bytes);
+	void		(*release) (DistilDevice *dev, void *memory);	/* takes NULL */
+	void		(*copy_in) (DistilDevice *dev, void *device, const void *host, size_t bytes);
+	void		(*copy_out) (DistilDevice *dev, void *host, const void *device, size_t bytes);
+	void		(*close) (DistilDevice *dev);	/* frees dev; takes NULL */
+
+	/* y[n] = 0 */
+	void		(*zero) (DistilDevice *dev, float *y, size_t n);
+	/* y[n] += scale * x[n] */
+	void		(*axpy) (DistilDevice *dev, float *y, const float *x, float scale, size_t n);
+	/* *sum = sum of x[n]^2 (device double) */
+	void		(*sum_squares) (DistilDevice *dev, double *sum, const float *x, size_t n);
+	/* *bad = number of values in x[n] that are not finite (device int64) */
+	void		(*count_nonfinite) (DistilDevice *dev, int64_t *bad, const float *x, size_t n);
+
+	/*
+	 * Linear layer, weight [n, k] as PyTorch stores it; ld = row strides.
+	 *	forward:  y[m, n] = act(x[m, k] w^T + b), b may be NULL
+	 *	input:	  dx[m, k] = dy[m, n] w, or += when accumulate
+	 *	weight:   dw[n, k] += dy^T x,  db[n] += column sums of dy (NULL: not wanted)
+	 */
+	void		(*linear_forward) (DistilDevice *dev, float *y, size_t ldy,
+								   const float *x, size_t ldx, const float *w, const float *b,
+								   DistilActivation act, int m, int n, int k);
+	void		(*linear_backward_input) (DistilDevice *dev, float *dx, size_t lddx,
+										  const float *dy, size_t lddy, const float *w,
+										  bool accumulate, int m, int n, int k);
+	void		(*linear_backward_weight) (DistilDevice *dev, float *dw, float *db,
+										   const float *dy, size_t lddy,
+										   const float *x, size_t ldx, int m, int n, int k);
+
+	/* y[n] = act(x[n]); may be in place.  dx[n] = dy[n] * act'(x[n]); dx may be dy. */
+	void		(*activation_forward) (DistilDevice *dev, DistilActivation act,
+									   float *y, const float *x, size_t n);
+	void		(*activation_backward) (DistilDevice *dev, DistilActivation act,
+										float *dx, const float *dy, const float *x, size_t n);
+
+	/* y[n] = x[n] * mask / (1-p); in place allowed; its own backward.  element = first + i */
+	void		(*dropout) (DistilDevice *dev, float *y, const float *x,
+							DistilDropout dropout, uint64_t first, size_t n);
+
+	/*
+	 * s = x + residual (residual NULL: s = x);  y = (s - mean) * rstd * gamma + beta,
+	 * biased variance, rstd = 1/sqrt(var + eps).  sum [rows, C], mean and rstd [rows]
+	 * are saved for backward, or NULL (all three).  y may be x or residual; sum may be x.
+	 */
+	void		(*layernorm_forward) (DistilDevice *dev, float *y, float *sum, float *mean, float *rstd,
+									  const float *x, const float *residual,
+									  const float *gamma, const float *beta, float eps,
+									  int rows, int c);
+	/* dx [rows, C] is the gradient of s (of x and residual alike); dgamma, dbeta [C] += */
+	void		(*layernorm_backward) (DistilDevice *dev, float *dx, float *dgamma, float *dbeta,
+									   const float *dy, const float *sum, const float *mean,
+									   const float *rstd, const float *gamma, int rows, int c);
+
+	/* y[t] = word[ids[t]] + position[positions[t]] (+ type[types[t]]); tables may be NULL but word */
+	void		(*embedding_forward) (DistilDevice *dev, float *y, const int32_t *ids,
+									  const int32_t *positions, const int32_t *types,
+									  const float *word, const float *position, const float *type,
+									  int t, int c);
+	/* table rows += dy; a NULL table gets no gradient */
+	void		(*embedding_backward) (DistilDevice *dev, float *dword, float *dposition, float *dtype,
+									   const float *dy, const int32_t *ids, const int32_t *positions,
+									   const int32_t *types, int t, int c);
+
+	/*
+	 * out[T, C] = dropout(softmax(scale * q k^T)) v per sequence and head; qkv [T, 3C] holds
+	 * q | k | v side by side, head h in columns h*D ...  lse [T, H] (log-sum-exp of each row
+	 * of scores) is saved for backward, or NULL.  Rows are absolute: offsets[0] need not be 0.
+	 */
+	void		(*attention_forward) (DistilDevice *dev, float *out, float *lse, const float *qkv,
+									  const int32_t *offsets, const DistilAttention *attention);
+	/* dqkv [T, 3C]: the columns of the given heads are overwritten */
+	void		(*attention_backward) (DistilDevice *dev, float *dqkv, const float *dout,
+									   const float *qkv, const float *out, const float *lse,
+									   const int32_t *offsets, const DistilAttention *attention);
+
+	/* y[B, C] = one vector per sequence.  argmax [B, C] (rows) is written for MAX, may be NULL otherwise. */
+	void		(*pool_forward) (DistilDevice *dev, DistilPooling pooling, float *y, int32_t *argmax,
+								 const float *x, const int32_t *offsets, int nseq, int c);
+	/* dx[T, C] overwritten for the rows of the sequences */
+	void		(*pool_backward) (DistilDevice *dev, DistilPooling pooling, float *dx, const float *dy,
+								  const int32_t *argmax, const int32_t *offsets, int nseq, int c);
+
+	/* y = x / max(||x||, 1e-12) per row; norm [rows] saved or NULL; in place allowed */
+	void		(*normalize_forward) (DistilDevice *dev, float *y, float *norm, const float *x, int rows, int c);
+	void		(*normalize_backward) (DistilDevice *dev, float *dx, const float *dy, const float *y,
+									   const float *norm, int rows, int c);
+
+	/* y[i] = x[rows[i]];  dx[rows[i]] += dy[i] (in order of i) */
+	void		(*gather_rows) (DistilDevice *dev, float *y, const float *x, const int32_t *rows, int n, int c);
+	void		(*scatter_add_rows) (DistilDevice *dev, float *dx, const float *dy, const int32_t *rows, int n, int c);
+
+	/*
+	 * Losses: *loss (device double) += scale * ..., gradient overwritten (ds may be s).
+	 *	mse_loss:	 sum of (s - t)^2 over [rows, C];  ds = 2 scale (s - t)
+	 *	cosine_loss: sum over rows of 1 - cos(s, t), squared norms guarded by 1e-12;
+	 *				 ds = -scale (t^ - cos s^) / ||s||
+	 */
+	void		(*mse_loss) (DistilDevice *dev, double *loss, float *ds, const float *s, const float *t,
+							 float scale, int rows, int c);
+	void		(*cosine_loss) (DistilDevice *dev, double *loss, float *ds, const float *s, const float *t,
+								float scale, int rows, int c);
+
+	/*
+	 * Fused losses on student logits s [rows, V] (gradient replaces s) against teacher
+	 * logits t [rows, V] (NULL if neither scale_ce nor scale_mse) and labels [rows]
+	 * (-100: no label; NULL: none at all):
+	 *	losses[0] += scale_ce	 * sum_rows sum_v p (log p - log q),  p = softmax(t/T), q = softmax(s/T)
+	 *	losses[1] += scale_label * sum over labelled rows of -log softmax(s)[label]
+	 *	losses[2] += scale_mse	 * sum (s - t)^2
+	 * ds = scale_ce (q - p) / T + scale_label (softmax(s) - onehot) + 2 scale_mse (s - t).
+	 */
+	void		(*logits_loss) (DistilDevice *dev, double *losses, float *s, const float *t,
+								const int32_t *labels, const DistilLogitsLoss *loss, int rows, int v);
+
+	/* One AdamW update (decoupled decay, bias correction) of w, m, v [n] from gradients g [n]. */
+	void		(*adamw) (DistilDevice *dev, float *w, float *m, float *v, const float *g,
+						  const DistilAdamW *step, size_t n);
+};
+
+/*
+ * What the CPU at hand has, in the order of preference; `isa` names as in the
+ * setting distil.isa.  distil_cpu_isa() returns the best this build supports here.
+ */
+extern const char *distil_cpu_isa(void);
+extern bool distil_cpu_has(const char *isa);
+/* Human-readable CPU name, e.g. "Intel(R) Xeon(R) Processor"; static storage. */
+extern const char *distil_cpu_name(void);
+/* "OpenBLAS 0.3.21 SkylakeX (libopenblas.so.0)", or "" when it has not been opened; static storage. */
+extern const char *distil_blas_version(void);
+
+/*
+ * Open a device: backend "reference" or "cpu"; isa NULL or "auto" = best.  The first
+ * "cpu" device of a process opens OpenBLAS (all signals blocked, one thread, core
+ * type by CPUID); must not be called in a process that will fork servers.
+ * NULL on failure, with a message in `message`.
+ */
+extern DistilDevice *distil_device_open(const char *backend, const char *isa,
+										char *message, size_t message_size);
+
+#endif							/* DISTIL_KERNELS_H */

@@ -1,0 +1,489 @@
+/*
+ * distil_engine.h
+ *		Everything the engine offers to its host (the server's glue, tests, benches).
+ *
+ * The engine is plain C: it knows no server, prints nothing, never exits, and
+ * allocates only through the DistilAllocator it is given.  Every function that
+ * can fail returns a DistilStatus and describes the failure in *err.
+ *
+ * Life of a model:
+ *	 folder (files of a Hugging Face model, from disk or from large objects)
+ *	 -> distil_import_open()  checks everything and gives facts
+ *	 -> distil_import_write() streams the container: one safetensors file that
+ *		holds the tensors as stored and every small file as a tensor "file:NAME"
+ *	 -> distil_image_write()  turns a container into an image: a flat, read-only,
+ *		position-independent block ready for use (float32 weights 64-byte aligned,
+ *		compiled tokenizer), shared by all processes through mmap
+ *	 -> distil_model_open()	  a view over an image; immutable, cheap (no copy)
+ *	 -> distil_session_create() the mutable part: scratch memory and a device
+ *
+ * Letters: B texts, T tokens, C width, D' embedding width, V vocabulary.
+ */
+#ifndef DISTIL_ENGINE_H
+#define DISTIL_ENGINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "kernels.h"
+
+/* ---------- status, allocation, cancelling, bytes ---------- */
+
+/* Each maps to one SQLSTATE in src/pg/bridge.c. */
+typedef enum DistilStatus
+{
+	DISTIL_OK = 0,
+	DISTIL_ERR_ARGUMENT,		/* 22023 bad argument or option value */
+	DISTIL_ERR_NULL,			/* 22004 NULL where none may be */
+	DISTIL_ERR_ENCODING,		/* 22021 text is not valid UTF-8 */
+	DISTIL_ERR_MODEL_FILE,		/* 22P03 malformed model file */
+	DISTIL_ERR_TEXT_FILE,		/* 22P02 malformed JSON, config or tokenizer file */
+	DISTIL_ERR_NO_FILE,			/* 58P01 a file of the model is missing */
+	DISTIL_ERR_UNSUPPORTED,		/* 0A000 a feature we do not implement, by its name */
+	DISTIL_ERR_LIMIT,			/* 54000 beyond a limit */
+	DISTIL_ERR_UNKNOWN,			/* 42704 unknown head, prompt, label */
+	DISTIL_ERR_CORRUPT,			/* XX001 stored data fails its check */
+	DISTIL_ERR_MEMORY,			/* 53200 */
+	DISTIL_ERR_IO,				/* 58030 the host's read or write failed */
+	DISTIL_ERR_DISK_FULL,		/* 53100 */
+	DISTIL_ERR_CANCELLED,		/* 57014 the poll function said stop */
+	DISTIL_ERR_DEVICE,			/* 58000 backend lost or not usable */
+	DISTIL_ERR_STATE			/* 55000 the object cannot do this, e.g. the model has no such head */
+} DistilStatus;
+
+/*
+ * Message: lower case, no period, object named and quoted.  Detail (numbers found
+ * and expected) and hint (what to do): whole sentences, or empty.  UTF-8, always
+ * terminated, never holds raw control characters of a hostile file.
+ */
+typedef struct DistilError
+{
+	char		message[512];
+	char		detail[512];
+	char		hint[512];
+} DistilError;
+
+/* alloc returns NULL when there is no memory; release takes NULL.  Used by one thread at a time. */
+typedef struct DistilAllocator
+{
+	void	   *(*alloc) (void *ctx, size_t bytes);
+	void		(*release) (void *ctx, void *memory);
+	void	   *ctx;
+} DistilAllocator;
+
+/* Called at least every 10 ms of work; true = stop (the call returns DISTIL_ERR_CANCELLED). */
+typedef struct DistilPoll
+{
+	bool		(*stop) (void *ctx);	/* NULL: never */
+	void	   *ctx;
+} DistilPoll;
+
+/* Random-access bytes given by the host. */
+typedef struct DistilReader
+{
+	DistilStatus (*read) (void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError *err);
+	void	   *ctx;
+	uint64_t	size;
+} DistilReader;
+
+/* Sequential bytes taken by the host. */
+typedef struct DistilSink
+{
+	DistilStatus (*write) (void *ctx, const void *data, size_t bytes, DistilError *err);
+	void	   *ctx;
+} DistilSink;
+
+/* A model folder: relative file names ("1_Pooling/config.json") and their bytes. */
+typedef struct DistilFile
+{
+	const char *name;
+	DistilReader reader;
+} DistilFile;
+
+typedef struct DistilFolder
+{
+	const DistilFile *files;
+	int			nfiles;
+} DistilFolder;
+
+/* A text: UTF-8, need not be terminated, may hold any valid code point. */
+typedef struct DistilText
+{
+	const char *data;
+	size_t		length;			/* bytes */
+} DistilText;
+
+/* ---------- limits (over a limit is an error, never a truncation) ---------- */
+
+#define DISTIL_MAX_JSON_BYTES		((size_t) 64 << 20)
+#define DISTIL_MAX_JSON_DEPTH		64
+#define DISTIL_MAX_TENSORS			100000
+#define DISTIL_MAX_NAME				255
+#define DISTIL_MAX_LAYERS			256
+#define DISTIL_MAX_WIDTH			16384
+#define DISTIL_MAX_MLP				131072
+#define DISTIL_MAX_VOCABULARY		4000000
+#define DISTIL_MAX_POSITIONS		65536
+#define DISTIL_MAX_LABELS			65536
+#define DISTIL_MAX_FILES			256
+
+/* ---------- facts of a model ---------- */
+
+typedef struct DistilHeadInfo
+{
+	const char *name;			/* "lm", "classify", ... */
+	const char *task;			/* "fill-mask", "text-classification", ... as the Hugging Face pipelines */
+	int			nlabels;
+	const char *const *labels;	/* in id order */
+} DistilHeadInfo;
+
+/* Strings and arrays live as long as the object they came from. */
+typedef struct DistilModelInfo
+{
+	const char *architecture;	/* model_type of config.json: "bert", "distilbert" */
+	const char *const *tasks;	/* "feature-extraction", "sentence-similarity", "fill-mask", ... */
+	int			ntasks;
+	int64_t		parameters;		/* tied ones once */
+	int			layers;
+	int			width;			/* C */
+	int			dimensions;		/* D': length of an embedding */
+	int			max_tokens;		/* special tokens included */
+	int			vocabulary;
+	const char *dtype;			/* of the stored weights: "float32", "float16", "bfloat16" */
+	bool		sentence_model; /* has modules.json */
+	bool		has_lm_head;
+	int			nheads;
+	const DistilHeadInfo *heads;
+	int			nprompts;
+	const char *const *prompts; /* names of the sentence model's prompts */
+} DistilModelInfo;
+
+/* ---------- import: folder -> container ---------- */
+
+typedef struct DistilImportOptions
+{
+	bool		parse_special;	/* special tokens written in a text are recognised; default true */
+} DistilImportOptions;
+
+typedef struct DistilImport DistilImport;
+
+/* {"parse_special": true}; unknown keys are errors that list the known ones. */
+extern DistilStatus distil_import_options_parse(DistilImportOptions *options, const char *json, size_t length,
+												const DistilAllocator *alloc, DistilError *err);
+
+/*
+ * Read and check a folder completely: configuration, tokenizer (compiled once for
+ * the check), sentence pipeline, every tensor of the architecture present with its
+ * shape and dtype, all weights finite.  Nothing has been stored when it fails.
+ * The folder (and its readers) must stay valid until distil_import_free().
+ */
+extern DistilStatus distil_import_open(DistilImport **import, const DistilFolder *folder,
+									   const DistilImportOptions *options, const DistilAllocator *alloc,
+									   const DistilPoll *poll, DistilError *err);
+extern const DistilModelInfo *distil_import_info(const DistilImport *import);
+/* config.json of the model, borrowed, terminated. */
+extern const char *distil_import_config(const DistilImport *import);
+/* Bytes the container will have. */
+extern uint64_t distil_import_size(const DistilImport *import);
+/* Stream the container (deterministic: same folder, same options, same bytes). */
+extern DistilStatus distil_import_write(DistilImport *import, const DistilSink *sink, DistilError *err);
+extern void distil_import_free(DistilImport *import);	/* takes NULL */
+
+/*
+ * The files of a container again (distil_export): *files gets n names and readers
+ * over the container's own reader: model.safetensors is synthesised, small files
+ * are verbatim.  Owned by *bundle.
+ */
+typedef struct DistilBundle DistilBundle;
+extern DistilStatus distil_bundle_open(DistilBundle **bundle, const DistilReader *container,
+									   const DistilAllocator *alloc, DistilError *err);
+extern const DistilFolder *distil_bundle_folder(const DistilBundle *bundle);
+extern void distil_bundle_free(DistilBundle *bundle);
+
+/* ---------- image: container -> mapped copy ---------- */
+
+/* Identifies the packing of an image; part of the cache file's name. */
+#define DISTIL_LAYOUT_F32 "f32"
+
+extern DistilStatus distil_image_write(const DistilReader *container, const uint8_t sha256[32],
+									   const DistilSink *sink, const DistilAllocator *alloc,
+									   const DistilPoll *poll, DistilError *err);
+/* Full check of an image's content hash (distil_verify); distil_model_open checks only header and bounds. */
+extern DistilStatus distil_image_verify(const void *image, size_t size, const DistilPoll *poll, DistilError *err);
+
+typedef struct DistilModel DistilModel;
+
+/*
+ * A model over an image of `size` bytes (64-byte aligned, borrowed until free).
+ * Header, sizes and the sha256 of its container (NULL: any) are checked; no weight
+ * is touched.  Immutable: may be used by several sessions and threads.
+ */
+extern DistilStatus distil_model_open(DistilModel **model, const void *image, size_t size,
+									  const uint8_t sha256[32], const DistilAllocator *alloc, DistilError *err);
+extern const DistilModelInfo *distil_model_info(const DistilModel *model);
+extern const char *distil_model_config(const DistilModel *model);	/* config.json, terminated */
+extern void distil_model_free(DistilModel *model);
+
+/* ---------- tokens ---------- */
+
+typedef struct DistilTokenizer DistilTokenizer;
+
+/* Borrowed from the model. */
+extern const DistilTokenizer *distil_model_tokenizer(const DistilModel *model);
+
+typedef enum DistilTruncation
+{
+	DISTIL_TRUNCATE_NONE,
+	DISTIL_TRUNCATE_LONGEST_FIRST,
+	DISTIL_TRUNCATE_ONLY_FIRST,
+	DISTIL_TRUNCATE_ONLY_SECOND
+} DistilTruncation;
+
+typedef struct DistilEncodeOptions
+{
+	bool		add_special;	/* [CLS] ... [SEP] */
+	bool		parse_special;	/* special tokens written in the text become their ids */
+	bool		offsets;		/* fill start and end (slower) */
+	int			max_tokens;		/* special tokens included; 0 = no limit */
+	DistilTruncation truncation;
+} DistilEncodeOptions;
+
+/*
+ * Tokens of one text or pair.  Arrays are owned by the encoding, grow as needed and
+ * are reused by the next encode call.  start/end: 0-based code-point offsets into
+ * the token's own text, end exclusive; special tokens added by the template (0, 0).
+ */
+typedef struct DistilEncoding
+{
+	int			n;
+	int32_t    *ids;			/* [n] */
+	int32_t    *types;			/* [n] segment */
+	int32_t    *starts;			/* [n] when offsets were asked for */
+	int32_t    *ends;
+	int32_t    *words;			/* [n] index of the pre-token ("word"), -1 for special tokens; with offsets */
+	uint8_t    *special;		/* [n] added by the template */
+	bool		truncated;
+	int			capacity;
+	const DistilAllocator *alloc;
+} DistilEncoding;
+
+extern void distil_encoding_init(DistilEncoding *encoding, const DistilAllocator *alloc);
+extern void distil_encoding_reset(DistilEncoding *encoding);	/* frees the arrays */
+
+/* As `tokenizer(text, pair)` of Hugging Face; pair may be NULL.  Appends nothing, overwrites. */
+extern DistilStatus distil_tokenizer_encode(const DistilTokenizer *tokenizer, DistilEncoding *encoding,
+											const DistilText *text, const DistilText *pair,
+											const DistilEncodeOptions *options,
+											const DistilPoll *poll, DistilError *err);
+/* What the model was imported with: add_special true, parse_special as chosen, no truncation, no offsets. */
+extern DistilEncodeOptions distil_tokenizer_defaults(const DistilTokenizer *tokenizer);
+extern int	distil_tokenizer_vocabulary(const DistilTokenizer *tokenizer);
+/* Token text as in the vocabulary ("##ing", "[CLS]"), borrowed, not terminated; NULL for an unknown id. */
+extern const char *distil_tokenizer_token(const DistilTokenizer *tokenizer, int32_t id, size_t *length);
+extern int32_t distil_tokenizer_id(const DistilTokenizer *tokenizer, const char *token, size_t length);	/* -1: none */
+
+typedef struct DistilSpecialIds		/* -1: the tokenizer has none */
+{
+	int32_t		unk, cls, sep, pad, mask, bos, eos;
+	int			added_single;	/* special tokens added round one text */
+	int			added_pair;
+} DistilSpecialIds;
+extern const DistilSpecialIds *distil_tokenizer_special(const DistilTokenizer *tokenizer);
+extern bool distil_tokenizer_is_special(const DistilTokenizer *tokenizer, int32_t id);
+
+/* Text of ids by the tokenizer's decoder; *text is allocated (length given, also terminated). */
+extern DistilStatus distil_tokenizer_decode(const DistilTokenizer *tokenizer, char **text, size_t *length,
+											const int32_t *ids, int n, bool skip_special,
+											const DistilAllocator *alloc, DistilError *err);
+
+/* One chunk of distil_chunk: byte and code-point range of the input and its token count. */
+typedef struct DistilChunk
+{
+	size_t		byte_start, byte_end;
+	int32_t		start_pos, end_pos;
+	int			tokens;			/* special tokens included, as distil_token_count(chunk) */
+} DistilChunk;
+/* *chunks is allocated; rules as for distil_chunk in the manual. */
+extern DistilStatus distil_tokenizer_chunk(const DistilTokenizer *tokenizer, DistilChunk **chunks, int *nchunks,
+										   const DistilText *text, int max_tokens, int overlap,
+										   const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
+
+/* ---------- sessions: inference ---------- */
+
+typedef struct DistilSession DistilSession;
+
+typedef struct DistilSessionStats	/* since the session was created */
+{
+	int64_t		texts;
+	int64_t		tokens;
+	int64_t		batches;		/* forward passes */
+	int64_t		truncated;		/* texts cut to max_tokens */
+	double		tokenizer_seconds;
+	double		model_seconds;
+} DistilSessionStats;
+
+/* The device is borrowed.  memory_limit bounds the scratch memory in bytes (0 = default 16 MB). */
+extern DistilStatus distil_session_create(DistilSession **session, const DistilModel *model,
+										  DistilDevice *device, size_t memory_limit,
+										  const DistilAllocator *alloc, const DistilPoll *poll,
+										  DistilError *err);
+extern const DistilSessionStats *distil_session_stats(const DistilSession *session);
+extern void distil_session_free(DistilSession *session);
+
+/*
+ * Index of the prompt to put before texts: by name; name NULL = the model's default
+ * prompt, "query" semantics by distil_model_query_prompt().  *prompt = -1: none.
+ * DISTIL_ERR_UNKNOWN lists the names the model has.
+ */
+extern DistilStatus distil_model_prompt(const DistilModel *model, int *prompt, const char *name, DistilError *err);
+extern int	distil_model_query_prompt(const DistilModel *model);	/* as encode_query: "query" if there, else default, else -1 */
+
+/*
+ * Sentence embeddings, as sentence-transformers encode: out [n, D'] in input order,
+ * has[i] = false where text i has no token.  Texts longer than the model's limit are
+ * truncated and counted.  Equal texts are computed once; texts are sorted by length
+ * inside and cut into micro-batches that fit the scratch memory.
+ */
+extern DistilStatus distil_session_embed(DistilSession *session, float *out, bool *has,
+										 const DistilText *texts, int n, int prompt, DistilError *err);
+
+/* Last hidden state of one text: *states [T, C] borrowed until the next call. */
+extern DistilStatus distil_session_hidden(DistilSession *session, const float **states, int *tokens,
+										  const DistilText *text, DistilError *err);
+
+/*
+ * Masked-LM logits of one text (and pair, may be NULL): calls row(ctx, t, logits [V]) for
+ * each token t in order; nothing of size T x V is held unless the host holds it.
+ */
+typedef DistilStatus (*DistilRowFn) (void *ctx, int t, const float *row, int n, DistilError *err);
+extern DistilStatus distil_session_lm_logits(DistilSession *session, const DistilText *text, const DistilText *pair,
+											 DistilRowFn row, void *ctx, int *tokens, DistilError *err);
+
+/* The top_k candidates for the one mask token of the text, best first; strings owned by the array's one allocation. */
+typedef struct DistilFill
+{
+	int32_t		id;
+	float		score;			/* softmax */
+	const char *token;			/* trimmed */
+	const char *sequence;		/* decoded without special tokens */
+} DistilFill;
+extern DistilStatus distil_session_fill_mask(DistilSession *session, DistilFill **fills, int *nfills,
+											 const DistilText *text, int top_k, DistilError *err);
+
+/* Weights all finite, tokenizer round trip, reference outputs if the folder carried them: one call per item. */
+typedef void (*DistilVerifyFn) (void *ctx, const char *item, bool ok, const char *detail);
+extern DistilStatus distil_session_verify(DistilSession *session, DistilVerifyFn report, void *ctx, DistilError *err);
+
+/* ---------- training ---------- */
+
+typedef enum DistilMethod
+{
+	DISTIL_METHOD_TRIPLE,
+	DISTIL_METHOD_EMBEDDING
+} DistilMethod;
+
+typedef struct DistilTrainOptions
+{
+	DistilMethod method;
+	double		alpha_ce, alpha_mlm, alpha_clm, alpha_cos, alpha_mse;
+	double		temperature;
+	double		mlm_mask_prop, word_mask, word_keep, word_rand, mlm_smoothing;
+	bool		restrict_ce_to_mask;
+	int			nlayers;		/* of the student */
+	int			layers[DISTIL_MAX_LAYERS];	/* teacher layers copied */
+	bool		freeze_pos_embs;
+	double		learning_rate, warmup_prop, weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm;
+	int			batch_size, gradient_accumulation_steps;
+	double		epochs;
+	int64_t		max_steps;		/* -1 = by epochs; 0 = the initialised student, untrained */
+	int			max_tokens;
+	int			threads;		/* 0 = all cores */
+	int64_t		seed;
+	bool		deterministic;
+	double		eval_fraction;
+	int			checkpoint_seconds;
+	char		device[16];		/* auto, cpu, cuda */
+} DistilTrainOptions;
+
+/*
+ * Options of a job: defaults by teacher and method (method NULL: embedding for a
+ * sentence model or one without LM head, otherwise triple), overridden by the jsonb
+ * text.  Unknown keys, wrong types and values out of range are errors that name the
+ * key and what is known.  distil_train_options_write gives the effective ones as
+ * JSON (allocated, terminated), which parse back to the same.
+ */
+extern DistilStatus distil_train_options_parse(DistilTrainOptions *options, const char *method,
+											   const char *json, size_t length, const DistilModel *teacher,
+											   const DistilAllocator *alloc, DistilError *err);
+extern DistilStatus distil_train_options_write(char **json, const DistilTrainOptions *options,
+											   const DistilAllocator *alloc, DistilError *err);
+
+/*
+ * The spool: the corpus tokenised once, in one file.  Texts are added in the order
+ * of the query; special tokens written in a text are not recognised.  finish writes
+ * the index and the token counts; a spool without it is refused by the trainer.
+ */
+typedef struct DistilSpool DistilSpool;
+extern DistilStatus distil_spool_create(DistilSpool **spool, const DistilModel *teacher,
+										const DistilTrainOptions *options, const DistilSink *sink,
+										const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
+extern DistilStatus distil_spool_add(DistilSpool *spool, const DistilText *text, DistilError *err);
+extern DistilStatus distil_spool_finish(DistilSpool *spool, DistilError *err);
+typedef struct DistilSpoolInfo
+{
+	int64_t		texts;			/* added */
+	int64_t		sequences;		/* kept after splitting and filtering */
+	int64_t		tokens;
+	uint8_t		fingerprint[32];	/* of the content; in every checkpoint */
+} DistilSpoolInfo;
+extern const DistilSpoolInfo *distil_spool_info(const DistilSpool *spool);
+extern void distil_spool_free(DistilSpool *spool);
+
+typedef struct DistilTrainer DistilTrainer;
+
+typedef struct DistilTrainReport
+{
+	int64_t		step;			/* optimiser updates done */
+	int64_t		steps;			/* in all */
+	double		epoch;
+	double		loss, loss_ce, loss_mlm, loss_clm, loss_mse, loss_cos;	/* of the last step; NAN when not computed */
+	double		learning_rate;
+	double		gradient_norm;
+	int64_t		tokens;			/* student tokens seen since the job began */
+	double		eval_loss;		/* on the held-out part, NAN when not evaluated at this step */
+	int64_t		skipped;		/* updates skipped because loss or gradient was not finite */
+} DistilTrainReport;
+
+/*
+ * A trainer over a teacher image and a finished spool (both borrowed).  devices: one
+ * per thread, borrowed; ndevices decides the thread count and so the exact bits.
+ */
+extern DistilStatus distil_trainer_create(DistilTrainer **trainer, const DistilModel *teacher,
+										  const DistilTrainOptions *options,
+										  const void *spool, size_t spool_size,
+										  DistilDevice *const *devices, int ndevices,
+										  const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
+/* One optimiser update (batch_size * gradient_accumulation_steps texts). DISTIL_ERR_CANCELLED leaves the state of the last full step. */
+extern DistilStatus distil_trainer_step(DistilTrainer *trainer, DistilTrainReport *report, DistilError *err);
+extern bool distil_trainer_done(const DistilTrainer *trainer);
+/* Everything needed to go on with the same bits; restore refuses other options, teacher or spool (DISTIL_ERR_STATE). */
+extern DistilStatus distil_trainer_save(DistilTrainer *trainer, const DistilSink *sink, DistilError *err);
+extern DistilStatus distil_trainer_restore(DistilTrainer *trainer, const void *data, size_t size,
+										   DistilTrainReport *report, DistilError *err);
+/*
+ * The student as a model folder in memory, to be imported like any other (its own
+ * config.json, model.safetensors, the teacher's tokenizer and sentence files).
+ * Owned by the trainer.
+ */
+extern DistilStatus distil_trainer_student(DistilTrainer *trainer, const DistilFolder **folder, DistilError *err);
+extern void distil_trainer_free(DistilTrainer *trainer);
+
+/* ---------- vectors ---------- */
+
+/* Of n values; distil_vector_cosine gives NAN for a zero vector. */
+extern double distil_vector_cosine(const float *a, const float *b, size_t n);
+extern double distil_vector_dot(const float *a, const float *b, size_t n);
+extern double distil_vector_l2(const float *a, const float *b, size_t n);
+
+#endif							/* DISTIL_ENGINE_H */

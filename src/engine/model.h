@@ -1,0 +1,275 @@
+/*
+ * model.h
+ *		Inside of a model: configuration, parameter table, architecture, forward and backward.
+ *
+ * All parameters of a model (backbone, heads, sentence pipeline) lie in one flat
+ * float32 block; the parameter table, made from the configuration alone, gives each
+ * its offset.  An image's weights, a student's weights, its gradients and its AdamW
+ * moments are blocks of the same shape, so optimiser and checkpoints see one array.
+ */
+#ifndef DISTIL_MODEL_H
+#define DISTIL_MODEL_H
+
+#include "alloc.h"
+#include "distil_engine.h"
+#include "json.h"
+
+typedef struct DistilArch DistilArch;
+typedef struct DistilHead DistilHead;
+
+/* config.json in one form for all architectures. */
+typedef struct DistilConfig
+{
+	const DistilArch *arch;
+	const char *model_type;		/* as in config.json */
+	int			layers;
+	int			width;			/* C */
+	int			heads;			/* H */
+	int			head_dim;		/* D = C / H */
+	int			mlp;			/* F */
+	int			vocabulary;		/* V */
+	int			positions;
+	int			types;			/* 0: no segment table */
+	float		norm_eps;
+	DistilActivation activation;
+	float		hidden_dropout;
+	float		attention_dropout;
+	float		initializer_range;
+	bool		attention_output_dropout;	/* BERT yes, DistilBERT no */
+	int			pad_id;
+	int			nlabels;
+	const char *const *labels;	/* id2label */
+	const char *class_name;		/* architectures[0], "" when absent */
+	bool		tie_word_embeddings;
+} DistilConfig;
+
+typedef enum DistilParamFlags
+{
+	DISTIL_PARAM_NO_DECAY = 1,	/* bias or norm */
+	DISTIL_PARAM_FROZEN = 2,	/* never trained (frozen positions) */
+	DISTIL_PARAM_NORMAL = 4,	/* init N(0, initializer_range) */
+	DISTIL_PARAM_ONES = 8,		/* init 1 (norm weight); otherwise 0 */
+	DISTIL_PARAM_OPTIONAL = 16	/* may be missing in a checkpoint: takes its init */
+} DistilParamFlags;
+
+#define DISTIL_PARAM_MAX_SOURCES 3
+
+/*
+ * One parameter.  `sources` are the checkpoint's tensor names (without prefix), stacked
+ * along the first dimension: q, k, v become one [3C, C] parameter.
+ */
+typedef struct DistilParam
+{
+	const char *name;			/* canonical: "layer.0.qkv.weight" */
+	const char *sources[DISTIL_PARAM_MAX_SOURCES];
+	int			nsources;
+	int			rows;			/* first dimension, all sources together */
+	int			cols;			/* second dimension, 1 for vectors */
+	bool		vector;			/* stored with one dimension */
+	unsigned	flags;
+	size_t		offset;			/* in floats, multiple of 16 */
+	size_t		count;			/* rows * cols */
+} DistilParam;
+
+typedef struct DistilParamTable
+{
+	DistilParam *params;
+	int			n;
+	int			capacity;
+	size_t		total;			/* floats of the flat block, padding included */
+} DistilParamTable;
+
+/* Parameter indices of one transformer layer and of the embeddings, filled by the architecture. */
+typedef struct DistilLayerParams
+{
+	int			qkv_weight, qkv_bias, out_weight, out_bias, norm1_weight, norm1_bias;
+	int			up_weight, up_bias, down_weight, down_bias, norm2_weight, norm2_bias;
+} DistilLayerParams;
+
+/* Parameter indices of a masked-LM head; -1 when the model has none. */
+typedef struct DistilLmParams
+{
+	int			dense_weight, dense_bias, norm_weight, norm_bias;
+	int			decoder_weight; /* the word table when tied */
+	int			decoder_bias;
+} DistilLmParams;
+
+typedef struct DistilDenseModule	/* sentence-transformers Dense */
+{
+	int			weight, bias;	/* parameter indices, bias -1 when absent */
+	int			in, out;
+	DistilActivation activation;
+} DistilDenseModule;
+
+#define DISTIL_MAX_DENSE 8
+
+/* modules.json and its folders; for plain models mean pooling, no normalisation. */
+typedef struct DistilPipeline
+{
+	bool		present;		/* has modules.json */
+	DistilPooling pooling[4];	/* concatenated when several are set */
+	int			npoolings;
+	bool		include_prompt; /* prompt tokens take part in pooling */
+	DistilDenseModule dense[DISTIL_MAX_DENSE];
+	int			ndense;
+	bool		normalize;
+	bool		lower_case;		/* do_lower_case of sentence_bert_config.json */
+	int			max_seq_length; /* 0: not given */
+	int			nprompts;
+	const char *const *prompt_names;
+	const char *const *prompts;
+	int			default_prompt; /* -1 */
+} DistilPipeline;
+
+/* The structure of a model, without weights: shared by imports, images and students. */
+typedef struct DistilSpec
+{
+	DistilConfig config;
+	DistilParamTable table;
+	int			word, position, type;	/* embedding tables; -1 when absent */
+	int			embedding_norm_weight, embedding_norm_bias;
+	DistilLayerParams *layer;	/* [config.layers] */
+	bool		has_lm;
+	DistilLmParams lm;
+	DistilPipeline pipeline;
+	DistilModelInfo info;
+	DistilArena *arena;			/* owns all of it; borrowed */
+} DistilSpec;
+
+/* One architecture family: one file, one line in the table of arch.c. */
+struct DistilArch
+{
+	const char *model_type;		/* "bert" */
+	/* Parse config.json; every field that changes the result is honoured or refused by name. */
+	DistilStatus (*parse) (DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, DistilError *err);
+	/* Add the backbone's parameters (and LM head's when with_lm) to spec->table and fill the indices. */
+	DistilStatus (*params) (DistilSpec *spec, bool with_lm, DistilError *err);
+	const char *prefix;			/* "bert." : stripped from checkpoint names when any tensor has it */
+	const char *lm_class;		/* "BertForMaskedLM" */
+	/* Append the config.json of a (student) model of this architecture. */
+	DistilStatus (*write_config) (const DistilConfig *config, const char *class_name,
+								  DistilBuffer *out, DistilError *err);
+	/* Architecture of students trained by method triple ("distilbert" for bert). */
+	const char *student_type;
+};
+
+extern const DistilArch *distil_arch_find(const char *model_type);
+/* "bert, distilbert", for messages. */
+extern const char *distil_arch_list(void);
+
+/* Parameter table building; sources may hold one %d for the layer (resolved here). index >= 0, or -1 without memory. */
+extern int	distil_param_add(DistilSpec *spec, const char *name, const char *const *sources, int nsources,
+							 int rows, int cols, unsigned flags);
+
+/*
+ * Parse a folder's configuration files into a spec (config.json, modules.json, ...).
+ * tensors: which checkpoint tensors exist decides whether there is an LM head.
+ */
+struct DistilTensorSet;
+extern DistilStatus distil_spec_parse(DistilSpec *spec, const DistilFolder *folder,
+									  const struct DistilTensorSet *tensors, DistilArena *arena, DistilError *err);
+
+struct DistilModel
+{
+	DistilSpec	spec;
+	const float *weights;		/* flat block of spec.table.total floats */
+	DistilTokenizer *tokenizer;
+	const char *config_text;
+	DistilArena *arena;
+	const DistilAllocator *alloc;
+	/* small files of the folder, for students and exports */
+	const DistilFile *files;
+	int			nfiles;
+	const void *image;
+	size_t		image_size;
+};
+
+static inline const float *
+distil_weight(const DistilSpec *spec, const float *weights, int param)
+{
+	return param < 0 ? NULL : weights + spec->table.params[param].offset;
+}
+
+/* ---------- forward and backward on ragged batches ---------- */
+
+/* All arrays are device memory of the device in use; offsets [nseq + 1] also on the host. */
+typedef struct DistilBatch
+{
+	int			nseq;
+	int			ntokens;		/* T */
+	const int32_t *ids;
+	const int32_t *positions;
+	const int32_t *types;		/* NULL: none */
+	const int32_t *offsets;
+	const int32_t *host_offsets;
+} DistilBatch;
+
+/*
+ * What forward saves for backward.  Created for at most max_tokens tokens; every
+ * buffer is device memory.  Also used for inference with saved = false (two layers'
+ * worth of scratch only).
+ */
+typedef struct DistilActivations DistilActivations;
+extern DistilStatus distil_activations_create(DistilActivations **activations, const DistilSpec *spec,
+											  int max_tokens, bool saved, DistilDevice *device,
+											  const DistilAllocator *alloc, DistilError *err);
+extern size_t distil_activations_bytes(const DistilSpec *spec, int max_tokens, bool saved);
+extern void distil_activations_free(DistilActivations *activations);
+
+/* dropout_seed 0 = evaluation (no dropout); otherwise training with the config's probabilities. */
+extern DistilStatus distil_encoder_forward(const DistilSpec *spec, const float *weights, const DistilBatch *batch,
+										   DistilActivations *activations, uint64_t dropout_seed,
+										   const float **hidden /* [T, C], borrowed */ ,
+										   DistilDevice *device, const DistilPoll *poll, DistilError *err);
+/* dhidden [T, C] is destroyed.  gradients: flat block, += (frozen parameters get none). */
+extern DistilStatus distil_encoder_backward(const DistilSpec *spec, const float *weights, float *gradients,
+											const DistilBatch *batch, DistilActivations *activations,
+											uint64_t dropout_seed, float *dhidden,
+											DistilDevice *device, const DistilPoll *poll, DistilError *err);
+
+/*
+ * Masked-LM head on gathered rows x [n, C]: h = norm(act(dense(x))) [n, C] then decoder.
+ * transform keeps pre-activation and norm statistics in `saved` (device, see head_lm.c for
+ * its size per row) when it is not NULL.
+ */
+extern size_t distil_lm_saved_floats(const DistilSpec *spec, int n);
+extern DistilStatus distil_lm_transform(const DistilSpec *spec, const float *weights, float *h, const float *x,
+										int n, float *saved, float *scratch /* [n, C] */ ,
+										DistilDevice *device, const DistilPoll *poll, DistilError *err);
+extern DistilStatus distil_lm_transform_backward(const DistilSpec *spec, const float *weights, float *gradients,
+												 float *dx, const float *dh, const float *x, int n,
+												 const float *saved, float *scratch,
+												 DistilDevice *device, const DistilPoll *poll, DistilError *err);
+extern DistilStatus distil_lm_decode(const DistilSpec *spec, const float *weights, float *logits /* [n, V] */ ,
+									 const float *h, int n, DistilDevice *device, const DistilPoll *poll, DistilError *err);
+extern DistilStatus distil_lm_decode_backward(const DistilSpec *spec, const float *weights, float *gradients,
+											  float *dh, const float *dlogits, const float *h, int n,
+											  DistilDevice *device, const DistilPoll *poll, DistilError *err);
+
+/*
+ * Sentence pipeline: pool, dense, normalise: out [nseq, D'].  saved (device,
+ * distil_pipeline_saved_floats) keeps what backward needs, or NULL.
+ */
+extern size_t distil_pipeline_saved_floats(const DistilSpec *spec, int nseq);
+extern DistilStatus distil_pipeline_forward(const DistilSpec *spec, const float *weights, float *out,
+											const float *hidden, const DistilBatch *batch, float *saved,
+											float *scratch /* [nseq, distil_pipeline_scratch_width] x 2 */ ,
+											DistilDevice *device, const DistilPoll *poll, DistilError *err);
+extern size_t distil_pipeline_scratch_width(const DistilSpec *spec);
+/* dhidden [T, C] overwritten */
+extern DistilStatus distil_pipeline_backward(const DistilSpec *spec, const float *weights, float *gradients,
+											 float *dhidden, const float *dout, const DistilBatch *batch,
+											 const float *saved, float *scratch,
+											 DistilDevice *device, const DistilPoll *poll, DistilError *err);
+
+/* Linear layers cut into units of DISTIL_UNIT_FLOPS with a poll between them. */
+extern DistilStatus distil_linear_forward(float *y, size_t ldy, const float *x, size_t ldx, const float *w, const float *b,
+										  DistilActivation act, int m, int n, int k,
+										  DistilDevice *device, const DistilPoll *poll, DistilError *err);
+/* dx may be NULL (not wanted); dw/db may be NULL (frozen) */
+extern DistilStatus distil_linear_backward(float *dx, size_t lddx, bool accumulate, float *dw, float *db,
+										   const float *dy, size_t lddy, const float *x, size_t ldx, const float *w,
+										   int m, int n, int k,
+										   DistilDevice *device, const DistilPoll *poll, DistilError *err);
+
+#endif							/* DISTIL_MODEL_H */
