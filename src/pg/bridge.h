@@ -1,0 +1,39 @@
+/*
+ * bridge.h
+ *		The ways the engine meets the server: memory, cancelling, errors, text.
+ */
+#ifndef DISTIL_BRIDGE_H
+#define DISTIL_BRIDGE_H
+
+#include "postgres.h"
+#include "distil_engine.h"
+
+/* Allocator over a memory context: failure is NULL, never an ereport. Lives in that context. */
+extern DistilAllocator *distil_bridge_allocator(MemoryContext context);
+
+/*
+ * Poll that stops the engine when an interrupt is pending (it must not throw inside
+ * the engine); the caller runs CHECK_FOR_INTERRUPTS() after DISTIL_ERR_CANCELLED, which
+ * distil_bridge_check does.
+ */
+extern const DistilPoll *distil_bridge_poll(void);
+
+/* ereport(ERROR) with the SQLSTATE of the contract unless status is DISTIL_OK.  Texts converted to the server encoding. */
+extern void distil_bridge_check(DistilStatus status, const DistilError *err);
+/* SQLSTATE of a status (for jobs that store their error). */
+extern int	distil_bridge_sqlstate(DistilStatus status);
+
+/*
+ * Text of a Datum as UTF-8 for the engine (borrowed from the Datum or from the current
+ * memory context); SQL_ASCII must hold valid UTF-8 (22021).
+ */
+extern DistilText distil_bridge_text(Datum text_datum);
+/* UTF-8 from the engine to a text Datum in the server encoding; what it cannot hold is 22P05. */
+extern Datum distil_bridge_datum(const char *utf8, size_t length);
+/* real[] Datum of n floats, no NULLs, in the current context. */
+extern Datum distil_bridge_array(const float *values, int n);
+
+/* This backend's device (opened lazily, never in the postmaster); errors 58000. */
+extern DistilDevice *distil_bridge_device(void);
+
+#endif							/* DISTIL_BRIDGE_H */

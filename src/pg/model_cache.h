@@ -1,0 +1,41 @@
+/*
+ * model_cache.h
+ *		One read-only mapped copy of each model per server, and this backend's open models.
+ */
+#ifndef DISTIL_MODEL_CACHE_H
+#define DISTIL_MODEL_CACHE_H
+
+#include "postgres.h"
+#include "distil_engine.h"
+
+/* A model this backend has open (mapped) with its session; stays open for the life of the backend, LRU-bounded. */
+typedef struct DistilOpenModel
+{
+	DistilModel *model;
+	DistilSession *session;		/* float32 on this backend's device; one user at a time */
+	const DistilModelInfo *info;
+	char		name[NAMEDATALEN];
+	uint8		sha256[32];
+} DistilOpenModel;
+
+/*
+ * The model by name (NULL: default) for the current user: looked up and permission
+ * checked under the current snapshot, mapped (building the shared copy if missing) and
+ * opened.  Borrowed; valid until the end of the statement at least.
+ */
+extern DistilOpenModel *distil_cache_get(const char *name);
+
+/*
+ * Map only: for the training worker.  *image, *size: the mapping (shared or private);
+ * the returned model is the caller's until the process ends.
+ */
+extern DistilModel *distil_cache_map(const char *name, const void **image, size_t *size);
+
+/* Number of shared copies this backend has built (not mapped), for tests: a fresh connection must not load. */
+extern int64 distil_cache_builds(void);
+
+/* "pgsql_tmp_distil" below the data directory; created on demand, also home of the training spools. */
+#define DISTIL_CACHE_DIR "pgsql_tmp_distil"
+extern void distil_cache_directory(void);
+
+#endif							/* DISTIL_MODEL_CACHE_H */

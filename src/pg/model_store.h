@@ -1,0 +1,44 @@
+/*
+ * model_store.h
+ *		Models in the catalog: rows of distil.model, large objects, privileges.
+ *
+ * The weights of a model are one large object, written only here, always through
+ * be_lo_open()/lo_write() (bare inv_* calls leave the relation open and crash after an
+ * abort).  The large object's ACL is the model's ACL.
+ */
+#ifndef DISTIL_MODEL_STORE_H
+#define DISTIL_MODEL_STORE_H
+
+#include "postgres.h"
+#include "distil_engine.h"
+
+typedef struct DistilModelRow
+{
+	Oid			weights;		/* large object */
+	uint8		sha256[32];		/* of the container */
+	int64		bytes;
+	char		name[NAMEDATALEN];
+	bool		is_default;
+} DistilModelRow;
+
+/*
+ * Row of a model by name under the current snapshot, NULL name = the default model
+ * (setting distil.default_model, then the catalog flag).  Checks that GetUserId() may
+ * use it (42501).  Unknown: 42704 with the known names as a hint; no default set: 42704.
+ */
+extern void distil_store_lookup(DistilModelRow *row, const char *name);
+
+/* Names (42622/22023): 1 to 63 bytes, no slash (hint for hub names), no control characters, not blank. */
+extern void distil_store_check_name(const char *name);
+
+/* Container reader over a large object; valid until distil_store_close. */
+extern DistilReader *distil_store_open(Oid weights, int64 bytes);
+extern void distil_store_close(DistilReader *reader);
+
+/*
+ * Import a checked folder as a new model owned by the current user: large object, row,
+ * heads, dependency; everything in the current transaction.  teacher NULL unless trained.
+ */
+extern void distil_store_import(const char *name, DistilImport *import, const char *teacher);
+
+#endif							/* DISTIL_MODEL_STORE_H */
