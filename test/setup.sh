@@ -1,0 +1,100 @@
+# shellcheck shell=bash
+# Shared by examples/quickstart.sh, test/check.sh, test/soak.sh and test/bench/run.sh (sourced, not run):
+# installs Debian packages, builds and stages the extension, runs a private server as an unprivileged user.
+# Nothing here touches the distribution's own clusters.
+
+top=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+export LC_ALL=C.UTF-8
+
+say() { printf '\n== %s\n' "$*"; }
+die() { printf '%s: %s\n' "${0##*/}" "$*" >&2; exit 1; }
+
+# as_root COMMAND...: directly, or through sudo.
+as_root() {
+  if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi
+}
+have_root() { [ "$(id -u)" = 0 ] || sudo -n true 2>/dev/null; }
+
+# The server version this Debian packages (15 on Debian 12, 17 on Debian 13).
+server_version() {
+  local v
+  v=$(apt-cache show postgresql 2>/dev/null | sed -n 's/^Version: \([0-9]*\)+.*/\1/p' | head -n 1)
+  [ -n "$v" ] || v=$(find /usr/lib/postgresql -mindepth 1 -maxdepth 1 -name '[0-9]*' -printf '%f\n' 2>/dev/null | sort -n | tail -n 1)
+  [ -n "$v" ] || die "no PostgreSQL package is known here (is this Debian 12 or 13?)"
+  printf '%s\n' "$v"
+}
+
+# need_packages NAME...: installs what is missing, with one apt-get call.
+need_packages() {
+  local p missing=()
+  for p in "$@"; do
+    dpkg-query -W -f '${db:Status-Status}\n' "$p" 2>/dev/null | grep -qx installed || missing+=("$p")
+  done
+  [ ${#missing[@]} -gt 0 ] || return 0
+  have_root || die "these packages are missing and neither root nor sudo is at hand: ${missing[*]}"
+  echo "installing ${missing[*]}"
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$work/apt.log" 2>&1 ||
+    { tail -n 20 "$work/apt.log" >&2; die "apt-get could not install: ${missing[*]}"; }
+}
+
+# Lists of packages: fetched once when apt knows nothing.
+need_apt_lists() {
+  apt-cache show postgresql >/dev/null 2>&1 && return 0
+  have_root || die "apt has no package lists and neither root nor sudo is at hand: run apt-get update"
+  as_root apt-get update -qq || die "apt-get update failed"
+}
+
+# PostgreSQL with its build files, without the distribution's own "main" cluster.
+need_server() {
+  local conf=/etc/postgresql-common/createcluster.conf changed=
+  need_apt_lists
+  pg=$(server_version)
+  if ! dpkg-query -W -f '${db:Status-Status}\n' "postgresql-$pg" 2>/dev/null | grep -qx installed; then
+    need_packages postgresql-common
+    if [ -f $conf ] && ! grep -q '^create_main_cluster *= *false' $conf; then
+      as_root cp -p $conf $conf.distil-saved
+      as_root sh -c "echo 'create_main_cluster = false' >>$conf"
+      changed=yes
+    fi
+  fi
+  need_packages gcc make libc6-dev libicu-dev libjansson-dev libopenblas0-pthread util-linux \
+    "postgresql-$pg" "postgresql-client-$pg" "postgresql-server-dev-$pg"
+  [ -z "$changed" ] || as_root mv $conf.distil-saved $conf
+  pg_bin=/usr/lib/postgresql/$pg/bin
+  pg_config=$pg_bin/pg_config
+}
+
+# The unprivileged user servers and server tests run as; a normal caller runs them as itself.
+server_user() {
+  if [ "$(id -u)" = 0 ]; then echo postgres; else id -un; fi
+}
+as_server_user() {
+  if [ "$(id -u)" = 0 ]; then
+    setpriv --reuid=postgres --regid=postgres --clear-groups --no-new-privs env HOME="$work" "$@"
+  else "$@"; fi
+}
+
+# build_stage DIR STAGE [MAKEFLAGS...]: builds the tree DIR and installs it below STAGE.
+build_stage() {
+  local dir=$1 stage=$2
+  shift 2
+  make -C "$dir" -s -j2 PG_CONFIG="$pg_config" "$@" all >"$work/build.log" 2>&1 &&
+    make -C "$dir" -s PG_CONFIG="$pg_config" "$@" install DESTDIR="$stage" >>"$work/build.log" 2>&1 ||
+    { tail -n 30 "$work/build.log" >&2; die "the build failed"; }
+}
+
+# server_settings STAGE: settings that make a server use a staged installation (Debian's extension_destdir).
+server_settings() {
+  local libdir
+  libdir=$("$pg_config" --pkglibdir)
+  printf "extension_destdir = '%s'\ndynamic_library_path = '%s%s:\$libdir'\n" "$1" "$1" "$libdir"
+}
+
+# free_port: a TCP port nobody listens on.
+free_port() {
+  local p
+  for p in $(seq 54321 54399); do
+    (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null || { echo "$p"; return 0; }
+  done
+  die "no free port between 54321 and 54399"
+}
