@@ -1,0 +1,55 @@
+/*
+ * cpu.h
+ *		The float32 CPU backend: its device, its operation tables, its GEMM.
+ *
+ * One DistilKernels per instruction set, each made by compiling the same template
+ * headers (*_cpu.h) with that set's flags (ops_<isa>.c).  Nothing compiled with
+ * such flags may run before CPUID has been asked: keep shared code out of ops_*.c.
+ */
+#ifndef DISTIL_CPU_H
+#define DISTIL_CPU_H
+
+#include "../backends.h"
+
+/* Probabilities of one block of queries: a block has max(1, this / keys) rows. */
+#define CPU_SCRATCH_FLOATS DISTIL_KERNEL_MAX_KEYS
+
+typedef struct CpuDevice
+{
+	DistilDevice base;
+	float	   *scratch;		/* [2 * CPU_SCRATCH_FLOATS] */
+} CpuDevice;
+
+/* Operation tables by instruction set; the AVX ones exist on x86-64 only. */
+extern const DistilKernels distil_cpu_kernels_avx512;
+extern const DistilKernels distil_cpu_kernels_avx2;
+extern const DistilKernels distil_cpu_kernels_portable;
+
+extern void distil_cpu_close(DistilDevice *dev);
+
+/* ---------- blas_cpu.c ---------- */
+
+/* Which OpenBLAS kernels fit: set before the library is opened. */
+typedef enum CpuBlasCore
+{
+	CPU_BLAS_ANY,				/* let OpenBLAS look */
+	CPU_BLAS_AVX2,
+	CPU_BLAS_AVX512
+} CpuBlasCore;
+
+/*
+ * Open OpenBLAS once per process; later calls return at once.  Thread safe.
+ * false with a message on failure; the next call tries again.
+ */
+extern bool distil_blas_open(CpuBlasCore core, char *message, size_t message_size);
+
+/*
+ * c[m, n] = alpha op(a) op(b) + beta c, row-major; a is [m, k] ([k, m] when ta), b is
+ * [k, n] ([n, k] when tb); single-threaded, any number of threads may call at once.
+ * Sizes of 0 are allowed: then k = 0 still applies beta.
+ */
+extern void distil_blas_gemm(bool ta, bool tb, int m, int n, int k, float alpha,
+							 const float *a, size_t lda, const float *b, size_t ldb,
+							 float beta, float *c, size_t ldc);
+
+#endif							/* DISTIL_CPU_H */
