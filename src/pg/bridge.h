@@ -20,6 +20,11 @@ extern const DistilPoll *distil_bridge_poll(void);
 
 /* ereport(ERROR) with the SQLSTATE of the contract unless status is DISTIL_OK.  Texts converted to the server encoding. */
 extern void distil_bridge_check(DistilStatus status, const DistilError *err);
+/*
+ * For callbacks of the engine that call the server: in PG_CATCH() keep the error here and
+ * return a status; distil_bridge_check() throws it again after the engine has returned.
+ */
+extern void distil_bridge_save_error(void);
 /* SQLSTATE of a status (for jobs that store their error). */
 extern int	distil_bridge_sqlstate(DistilStatus status);
 

@@ -1,0 +1,140 @@
+/*
+ * guc.c
+ *		Definition of the settings distil.*.
+ *
+ * Nothing here may start threads, open libraries or touch a device: it also runs in
+ * the postmaster when the library is preloaded.
+ */
+#include "postgres.h"
+
+#include <limits.h>
+
+#include "utils/guc.h"
+
+#include "guc.h"
+
+char	   *distil_default_model;
+int			distil_precision = DISTIL_PRECISION_AUTO;
+int			distil_device = DISTIL_DEVICE_AUTO;
+bool		distil_batch = true;
+int			distil_batch_rows = DISTIL_DEFAULT_BATCH_ROWS;
+int			distil_truncation = DISTIL_TRUNCATION_WARN;
+int			distil_memory = DISTIL_DEFAULT_MEMORY_KB;
+int			distil_cache_size = DISTIL_DEFAULT_CACHE_MB;
+int			distil_max_model_size = DISTIL_DEFAULT_MODEL_MB;
+int			distil_max_jobs = 1;
+int			distil_threads = 0;
+int			distil_max_threads = 0;
+int			distil_isa = DISTIL_ISA_AUTO;
+
+static const struct config_enum_entry precision_values[] = {
+	{"auto", DISTIL_PRECISION_AUTO, false},
+	{"float32", DISTIL_PRECISION_FLOAT32, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry device_values[] = {
+	{"auto", DISTIL_DEVICE_AUTO, false},
+	{"cpu", DISTIL_DEVICE_CPU, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry truncation_values[] = {
+	{"warn", DISTIL_TRUNCATION_WARN, false},
+	{"silent", DISTIL_TRUNCATION_SILENT, false},
+	{"error", DISTIL_TRUNCATION_ERROR, false},
+	{NULL, 0, false}
+};
+
+static const struct config_enum_entry isa_values[] = {
+	{"auto", DISTIL_ISA_AUTO, false},
+	{"avx512", DISTIL_ISA_AVX512, false},
+	{"avx2", DISTIL_ISA_AVX2, false},
+	{"reference", DISTIL_ISA_REFERENCE, false},
+	{NULL, 0, false}
+};
+
+const char *
+distil_guc_isa_name(int isa)
+{
+	const struct config_enum_entry *entry;
+
+	for (entry = isa_values; entry->name != NULL; entry++)
+		if (entry->val == isa)
+			return entry->name;
+	return "auto";
+}
+
+static void
+define_inference(void)
+{
+	DefineCustomStringVariable("distil.default_model",
+							   "Model used where a call names none; empty: the database's default.",
+							   NULL, &distil_default_model, "",
+							   PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("distil.precision",
+							 "Arithmetic of inference.",
+							 "auto: the fastest path of this machine; float32: always 32-bit.",
+							 &distil_precision, DISTIL_PRECISION_AUTO, precision_values,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("distil.device",
+							 "Device that runs the models.",
+							 NULL, &distil_device, DISTIL_DEVICE_AUTO, device_values,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("distil.batch",
+							 "Runs a model over many rows at once where a plan allows it.",
+							 NULL, &distil_batch, true,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("distil.batch_rows",
+							"Rows that one DistilBatch node collects before it runs the model.",
+							NULL, &distil_batch_rows, DISTIL_DEFAULT_BATCH_ROWS,
+							DISTIL_MIN_BATCH_ROWS, DISTIL_MAX_BATCH_ROWS,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomEnumVariable("distil.truncation",
+							 "What happens to a text that is longer than the model's limit.",
+							 "warn: cut it and warn once per statement; silent: cut it; error: refuse it.",
+							 &distil_truncation, DISTIL_TRUNCATION_WARN, truncation_values,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("distil.memory",
+							"Scratch memory a session may use for one model.",
+							NULL, &distil_memory, DISTIL_DEFAULT_MEMORY_KB,
+							DISTIL_MIN_MEMORY_KB, MAX_KILOBYTES,
+							PGC_USERSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomEnumVariable("distil.isa",
+							 "Instruction set of the CPU kernels, for tests.",
+							 NULL, &distil_isa, DISTIL_ISA_AUTO, isa_values,
+							 PGC_USERSET, 0, NULL, NULL, NULL);
+}
+
+static void
+define_limits(void)
+{
+	DefineCustomIntVariable("distil.cache_size",
+							"Disk space for the mapped copies of models; the least recently used go first.",
+							NULL, &distil_cache_size, DISTIL_DEFAULT_CACHE_MB, 0, MAX_KILOBYTES,
+							PGC_SUSET, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("distil.max_model_size",
+							"Largest model that can be imported.",
+							NULL, &distil_max_model_size, DISTIL_DEFAULT_MODEL_MB, 1, MAX_KILOBYTES,
+							PGC_SUSET, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("distil.max_jobs",
+							"Training jobs that run at the same time in a database.",
+							NULL, &distil_max_jobs, 1, 1, DISTIL_MAX_JOBS,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("distil.threads",
+							"Threads of a training job; 0: all cores.",
+							NULL, &distil_threads, 0, 0, DISTIL_MAX_THREADS,
+							PGC_USERSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("distil.max_threads",
+							"Upper bound of the threads of a training job; 0: all cores.",
+							NULL, &distil_max_threads, 0, 0, DISTIL_MAX_THREADS,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+}
+
+void
+distil_guc_init(void)
+{
+	define_inference();
+	define_limits();
+	MarkGUCPrefixReserved("distil");
+}
