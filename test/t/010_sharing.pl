@@ -1,0 +1,65 @@
+# One mapped copy for all connections: correct under concurrent first use, no load on a fresh connection.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use FindBin;
+use lib $FindBin::RealBin;
+use DistilTest;
+
+my $node = new_node('sharing', conf => "max_connections = 60\n");
+my $path = model_path('bert-sentence');
+$node->safe_psql('postgres', "SELECT distil_import('m', '$path')");
+unlink glob($node->data_dir . '/pgsql_tmp_distil/*.f32');
+
+my @sessions = map { $node->background_psql('postgres') } (1 .. 40);
+my @out;
+for my $session (@sessions)
+{
+	my $sql = "SELECT md5(distil_embed('the same text for all')::text);\n";
+	if ($session->can('query')) { push @out, $session->query_safe("SELECT md5(distil_embed('the same text for all')::text)"); }
+}
+is(scalar(grep { $_ eq $out[0] } @out), 40, '40 connections give the same vector');
+my @files = grep { -f } glob($node->data_dir . '/pgsql_tmp_distil/*');
+is(scalar(@files), 1, 'they share one mapped copy');
+my %inodes;
+for my $session (@sessions)
+{
+	my $pid = $session->query_safe('SELECT pg_backend_pid()');
+	open(my $maps, '<', "/proc/$pid/maps") or next;
+	while (<$maps>)
+	{
+		$inodes{"$1"}++ if /\s(\d+)\s+\S*pgsql_tmp_distil\//;
+	}
+	close $maps;
+}
+is(scalar(keys %inodes), 1, 'all of them map the same file');
+$_->quit for @sessions;
+
+# Twenty clients at once for a model whose copy does not exist.
+unlink @files;
+my $script = $node->basedir . '/first_use.sql';
+append_to_file($script, "SELECT distil_embed('first use');\n");
+$node->command_ok([ 'pgbench', '-n', '-c', '20', '-j', '2', '-t', '2', '-f', $script, '-h', $node->host, '-p', $node->port, 'postgres' ],
+	'concurrent first use');
+@files = grep { -f } glob($node->data_dir . '/pgsql_tmp_distil/*');
+is(scalar(@files), 1, 'concurrent first use leaves one copy and no temporary file');
+
+# A fresh connection maps, it does not load.
+is( $node->safe_psql('postgres', "SELECT cardinality(distil_embed('x')) > 0; SELECT distil.cache_builds()"),
+	"t\n0", 'a fresh connection loads no model');
+
+# A folder that cannot be written: private copy and a warning.
+SKIP:
+{
+	skip 'root can write everywhere', 2 if $> == 0;
+	unlink @files;
+	chmod 0500, $node->data_dir . '/pgsql_tmp_distil';
+	my ($code, $out, $err) = quiet_psql($node, "SELECT cardinality(distil_embed('x')) > 0; SELECT cardinality(distil_embed('y')) > 0");
+	is($out, "t\nt", 'without a writable cache folder each connection has a copy of its own');
+	is(scalar(() = $err =~ /WARNING/g), 1, 'and says so once');
+	chmod 0700, $node->data_dir . '/pgsql_tmp_distil';
+}
+
+done_testing();

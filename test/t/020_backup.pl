@@ -1,0 +1,70 @@
+# Models go where the data goes: dump and restore, base backup, standby, promotion; nothing leaks.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use FindBin;
+use lib $FindBin::RealBin;
+use DistilTest;
+
+my $node = new_node('primary', allows_streaming => 1);
+my $path = model_path('bert-sentence');
+$node->safe_psql('postgres', "SELECT distil_import('m', '$path')");
+$node->safe_psql('postgres',
+	"CREATE TABLE docs AS SELECT i AS id, 'text number ' || i AS body FROM generate_series(1, 20) i");
+$node->safe_psql('postgres', "ALTER TABLE docs ADD e real[]; UPDATE docs SET e = distil_embed(body)");
+my $vector = "SELECT md5(array_agg(distil_embed(body) ORDER BY id)::text) FROM docs";
+my $expected = $node->safe_psql('postgres', $vector);
+
+# base backup and standby
+$node->backup('base');
+ok(!-e $node->backup_dir . '/base/pgsql_tmp_distil', 'a base backup leaves the mapped copies out');
+my $standby = PostgreSQL::Test::Cluster->new('standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+$node->wait_for_catchup($standby);
+is($standby->safe_psql('postgres', $vector), $expected, 'a standby gives the same vectors');
+my ($code, $out, $err) = quiet_psql($standby, "SELECT distil_import('x', '$path')", extra_params => ['-v', 'VERBOSITY=sqlstate']);
+like($err, qr/25006/, 'importing on a standby is refused as read-only');
+my @files = glob($standby->data_dir . '/pgsql_tmp_distil/*');
+ok(@files > 0, 'the standby made its own mapped copy');
+$standby->promote;
+is($standby->safe_psql('postgres', "SELECT distil_drop_model('m'); SELECT count(*) FROM pg_largeobject_metadata"), "\n0",
+	'a promoted standby can drop a model');
+$standby->stop;
+
+# dump and restore
+my $dump = $node->backup_dir . '/dump';
+$node->safe_psql('postgres', "CREATE ROLE reader; SELECT distil_grant('m', 'reader')");
+$node->command_ok([ 'pg_dump', '-Fc', '-Z0', '-f', $dump, '-d', $node->connstr('postgres') ], 'pg_dump');
+$node->safe_psql('postgres', 'CREATE DATABASE copy');
+$node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('copy'), $dump ], 'pg_restore');
+is($node->safe_psql('copy', $vector), $expected, 'a restored database gives the same vectors');
+is($node->safe_psql('copy', "SELECT bool_and(ok) FROM distil_verify('m')"), 't', 'a restored model verifies');
+is($node->safe_psql('copy', "SELECT name || is_default FROM distil_models"), 'mtrue', 'the default model is restored');
+is( $node->safe_psql('copy', "SET ROLE reader; SELECT cardinality(distil_embed('x', 'm')) > 0"),
+	't', 'rights on the model are restored');
+$node->safe_psql('copy', 'SELECT * FROM distil_check()');
+$node->safe_psql('copy', 'DROP EXTENSION distil CASCADE');
+is($node->safe_psql('copy', 'SELECT count(*) FROM pg_largeobject_metadata'),
+	'0', 'DROP EXTENSION after a restore and distil_check() removes the large objects');
+
+# rows without weights
+$node->safe_psql('postgres', 'CREATE DATABASE partial');
+my $schema = $node->backup_dir . '/partial.sql';
+$node->command_ok([ 'pg_dump', '-B', '-f', $schema, '-d', $node->connstr('postgres') ], 'pg_dump without large objects');
+$node->command_ok([ 'psql', '-X', '-q', '-d', $node->connstr('partial'), '-f', $schema ], 'restore without large objects');
+($code, $out, $err) = (0, '', '');
+$node->psql('partial', "SELECT distil_embed('x', 'm')", stdout => \$out, stderr => \$err);
+like($err, qr/ERROR:.*"m"/, 'weights that are missing give an error that names the model');
+like($node->safe_psql('partial', 'SELECT problem FROM distil_check()'), qr/./, 'distil_check() reports the missing weights');
+
+# drop
+$node->safe_psql('postgres', "SELECT distil_drop_model('m')");
+is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_largeobject_metadata'), '0', 'dropping a model leaves no large object');
+$node->safe_psql('postgres', "SELECT distil_import('m2', '" . model_path('distilbert-mlm') . "')");
+$node->safe_psql('postgres', 'DROP EXTENSION distil CASCADE');
+is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_largeobject_metadata'), '0', 'DROP EXTENSION leaves no large object');
+
+done_testing();
