@@ -199,9 +199,12 @@ typedef struct DistilBatch
 	int			ntokens;		/* T */
 	const int32_t *ids;
 	const int32_t *positions;
-	const int32_t *types;		/* NULL: none */
+	const int32_t *types;		/* NULL only when the model has no segment table */
 	const int32_t *offsets;
 	const int32_t *host_offsets;
+	int			pool_skip;		/* leading rows of each sequence (its prompt) that are not pooled */
+	const int32_t *pool_ranges; /* [2 * nseq] device: first row pooled and end; only read when pool_skip > 0 */
+	float	   *pool_gradient;	/* [T, C] device scratch, for backward of concatenated poolings only */
 } DistilBatch;
 
 /*

@@ -1,0 +1,145 @@
+/*
+ * activations.c
+ *		Memory of a pass: what forward saves for backward, or small scratch for inference.
+ *
+ * All arrays lie in one device block, laid out by plan(), which also computes the
+ * block's size when there is no memory yet: the two can never disagree.
+ * Inference needs 5C floats per token: the hidden state, and 4C of scratch that is
+ * q | k | v and the context during attention, F-wide rows during the mlp.
+ */
+#include "layers.h"
+
+#define ALIGN_FLOATS 16
+
+/* Next array of the block; NULL while only the size is wanted. */
+static float *
+take(float *memory, size_t *used, size_t count)
+{
+	float	   *array = memory != NULL ? memory + *used : NULL;
+
+	*used += (count + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
+	return array;
+}
+
+static size_t
+max_size(size_t a, size_t b)
+{
+	return a > b ? a : b;
+}
+
+/* Floats of scratch, and how many F-wide rows (with C more for their output) fit it. */
+static size_t
+scratch_floats(const DistilConfig *config, size_t t, bool saved, int *mlp_rows)
+{
+	size_t		c = (size_t) config->width;
+	size_t		f = (size_t) config->mlp;
+	size_t		least = t < DISTIL_MLP_ROWS ? t : DISTIL_MLP_ROWS;
+	size_t		row = saved ? 2 * f : f + c;
+	size_t		floats;
+	size_t		rows;
+
+	if (saved)
+		floats = max_size(3 * c * t, row * least);
+	else
+		floats = max_size(4 * c * t, row * (least < 64 ? least : 64));
+	rows = floats / row;
+	if (!saved && rows > DISTIL_MLP_ROWS)
+		rows = DISTIL_MLP_ROWS;
+	*mlp_rows = (int) (rows < t ? rows : t);
+	return floats;
+}
+
+/* Lay the arrays out in `memory` (NULL: only count); returns the floats of the block. */
+static size_t
+plan(DistilActivations *a, const DistilConfig *config, int max_tokens, bool saved, float *memory)
+{
+	size_t		t = (size_t) max_tokens;
+	size_t		c = (size_t) config->width;
+	size_t		used = 0;
+	int			i;
+
+	a->hidden = take(memory, &used, t * c);
+	a->scratch = take(memory, &used, scratch_floats(config, t, saved, &a->mlp_rows));
+	if (!saved)
+		return used;
+	a->embedding_sum = take(memory, &used, t * c);
+	a->embedding_mean = take(memory, &used, t);
+	a->embedding_rstd = take(memory, &used, t);
+	a->da = take(memory, &used, t * c);
+	a->db = take(memory, &used, t * c);
+	for (i = 0; i < config->layers; i++)
+	{
+		DistilSavedLayer unused;
+		DistilSavedLayer *layer = a->layer != NULL ? &a->layer[i] : &unused;
+
+		layer->qkv = take(memory, &used, t * 3 * c);
+		layer->lse = take(memory, &used, t * (size_t) config->heads);
+		layer->context = take(memory, &used, t * c);
+		layer->sum1 = take(memory, &used, t * c);
+		layer->mean1 = take(memory, &used, t);
+		layer->rstd1 = take(memory, &used, t);
+		layer->middle = take(memory, &used, t * c);
+		layer->up = take(memory, &used, t * (size_t) config->mlp);
+		layer->sum2 = take(memory, &used, t * c);
+		layer->mean2 = take(memory, &used, t);
+		layer->rstd2 = take(memory, &used, t);
+		layer->output = take(memory, &used, t * c);
+	}
+	return used;
+}
+
+/* Bytes of device memory that distil_activations_create() takes. */
+size_t
+distil_activations_bytes(const DistilSpec *spec, int max_tokens, bool saved)
+{
+	DistilActivations a = {0};
+
+	return plan(&a, &spec->config, max_tokens, saved, NULL) * sizeof(float);
+}
+
+/*
+ * Memory for passes of at most max_tokens tokens on `device` (borrowed until free).
+ * DISTIL_ERR_LIMIT beyond DISTIL_MAX_PASS_TOKENS, DISTIL_ERR_MEMORY.
+ */
+DistilStatus
+distil_activations_create(DistilActivations **activations, const DistilSpec *spec, int max_tokens, bool saved,
+						  DistilDevice *device, const DistilAllocator *alloc, DistilError *err)
+{
+	DistilActivations *a;
+	size_t		bytes;
+
+	*activations = NULL;
+	if (max_tokens < 1 || max_tokens > DISTIL_MAX_PASS_TOKENS)
+		return distil_fail(err, DISTIL_ERR_LIMIT, "a pass of %d tokens is outside 1 .. %d",
+						   max_tokens, DISTIL_MAX_PASS_TOKENS);
+	a = distil_alloc_array(alloc, 1, sizeof(*a));
+	if (a == NULL)
+		return distil_fail_memory(err, sizeof(*a));
+	a->max_tokens = max_tokens;
+	a->saved = saved;
+	a->device = device;
+	a->alloc = alloc;
+	bytes = distil_activations_bytes(spec, max_tokens, saved);
+	if (saved)
+		a->layer = distil_alloc_array(alloc, (size_t) spec->config.layers + 1, sizeof(*a->layer));
+	a->memory = device->ops->alloc(device, bytes);
+	if (a->memory == NULL || (saved && a->layer == NULL))
+	{
+		distil_activations_free(a);
+		return distil_fail_memory(err, bytes);
+	}
+	plan(a, &spec->config, max_tokens, saved, a->memory);
+	*activations = a;
+	return DISTIL_OK;
+}
+
+/* Takes NULL. */
+void
+distil_activations_free(DistilActivations *activations)
+{
+	if (activations == NULL)
+		return;
+	activations->device->ops->release(activations->device, activations->memory);
+	distil_release(activations->alloc, activations->layer);
+	distil_release(activations->alloc, activations);
+}

@@ -1,0 +1,101 @@
+/*
+ * head_lm.c
+ *		The masked-LM head: h = norm(act(dense(x))), logits = decoder(h), and backward.
+ *
+ * Works on gathered rows: only the tokens that matter pay for the vocabulary.
+ * The decoder's weight is the word table when the two are tied, so its gradient adds
+ * to the embeddings'.  saved [2nC + 2n floats]: the dense layer's output before the
+ * activation [n, C], the norm's input [n, C], its mean [n] and rstd [n].
+ */
+#include "layers.h"
+
+/* Floats of `saved` for n rows. */
+size_t
+distil_lm_saved_floats(const DistilSpec *spec, int n)
+{
+	return (size_t) n * (2 * (size_t) spec->config.width + 2);
+}
+
+/* Gradient of a parameter, NULL when absent or frozen. */
+static float *
+gradient_of(const DistilSpec *spec, float *gradients, int param)
+{
+	DistilPass	pass = {0};
+
+	pass.spec = spec;
+	pass.gradients = gradients;
+	return distil_pass_gradient(&pass, param);
+}
+
+/* h [n, C] from x [n, C]; scratch [n, C] holds the activations on the way. */
+DistilStatus
+distil_lm_transform(const DistilSpec *spec, const float *weights, float *h, const float *x, int n,
+					float *saved, float *scratch, DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	const DistilLmParams *lm = &spec->lm;
+	int			c = spec->config.width;
+	size_t		nc = (size_t) n * c;
+	float	   *dense = saved != NULL ? saved : scratch;
+	float	   *sum = saved != NULL ? saved + nc : NULL;
+
+	DISTIL_FORWARD(distil_linear_forward(dense, (size_t) c, x, (size_t) c,
+										 distil_weight(spec, weights, lm->dense_weight),
+										 distil_weight(spec, weights, lm->dense_bias),
+										 DISTIL_ACT_NONE, n, c, c, device, poll, err));
+	DISTIL_FORWARD(distil_activation_rows(spec->config.activation, scratch, dense, nc, device, poll, err));
+	return distil_norm_rows(h, sum, sum != NULL ? sum + nc : NULL, sum != NULL ? sum + nc + n : NULL,
+							scratch, NULL, distil_weight(spec, weights, lm->norm_weight),
+							distil_weight(spec, weights, lm->norm_bias), spec->config.norm_eps, n, c,
+							device, poll, err);
+}
+
+/* dx [n, C] overwritten, from dh [n, C] and what transform saved; scratch [n, C]. */
+DistilStatus
+distil_lm_transform_backward(const DistilSpec *spec, const float *weights, float *gradients,
+							 float *dx, const float *dh, const float *x, int n,
+							 const float *saved, float *scratch,
+							 DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	const DistilLmParams *lm = &spec->lm;
+	int			c = spec->config.width;
+	size_t		nc = (size_t) n * c;
+	const float *sum = saved + nc;
+
+	DISTIL_FORWARD(distil_norm_backward_rows(scratch, gradient_of(spec, gradients, lm->norm_weight),
+											 gradient_of(spec, gradients, lm->norm_bias), dh, sum,
+											 sum + nc, sum + nc + n,
+											 distil_weight(spec, weights, lm->norm_weight), n, c,
+											 device, poll, err));
+	DISTIL_FORWARD(distil_activation_backward_rows(spec->config.activation, scratch, scratch, saved, nc,
+												   device, poll, err));
+	return distil_linear_backward(dx, (size_t) c, false, gradient_of(spec, gradients, lm->dense_weight),
+								  gradient_of(spec, gradients, lm->dense_bias), scratch, (size_t) c,
+								  x, (size_t) c, distil_weight(spec, weights, lm->dense_weight),
+								  n, c, c, device, poll, err);
+}
+
+/* logits [n, V] = h decoder^T + bias */
+DistilStatus
+distil_lm_decode(const DistilSpec *spec, const float *weights, float *logits, const float *h, int n,
+				 DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	return distil_linear_forward(logits, (size_t) spec->config.vocabulary, h, (size_t) spec->config.width,
+								 distil_weight(spec, weights, spec->lm.decoder_weight),
+								 distil_weight(spec, weights, spec->lm.decoder_bias),
+								 DISTIL_ACT_NONE, n, spec->config.vocabulary, spec->config.width,
+								 device, poll, err);
+}
+
+/* dh [n, C] overwritten, from dlogits [n, V] and the h of forward. */
+DistilStatus
+distil_lm_decode_backward(const DistilSpec *spec, const float *weights, float *gradients, float *dh,
+						  const float *dlogits, const float *h, int n,
+						  DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	return distil_linear_backward(dh, (size_t) spec->config.width, false,
+								  gradient_of(spec, gradients, spec->lm.decoder_weight),
+								  gradient_of(spec, gradients, spec->lm.decoder_bias),
+								  dlogits, (size_t) spec->config.vocabulary, h, (size_t) spec->config.width,
+								  distil_weight(spec, weights, spec->lm.decoder_weight),
+								  n, spec->config.vocabulary, spec->config.width, device, poll, err);
+}

@@ -1,0 +1,147 @@
+/*
+ * linear.c
+ *		Linear layers cut into units of DISTIL_UNIT_FLOPS, with a poll before each.
+ *
+ * A product is cut into blocks of rows x columns of its output.  Which side is cut
+ * decides the speed: every block reads its part of x and of w again, so a tall
+ * output (many tokens) is cut into rows, a wide one (the vocabulary) into columns,
+ * and only what is big both ways into squares.  The sum over the inner dimension is
+ * cut only where the operation accumulates anyway.
+ */
+#include <math.h>
+
+#include "layers.h"
+
+#define BLOCK_MULTIPLE 16		/* keeps blocks aligned for the kernels */
+
+/* Size of a block: `total` cut into equal parts of at most `limit`. */
+static int
+even_block(int total, double limit)
+{
+	int			parts;
+	int			block;
+
+	if (limit >= total)
+		return total;
+	if (limit < BLOCK_MULTIPLE)
+		limit = BLOCK_MULTIPLE;
+	parts = (int) ((total + limit - 1) / limit);
+	block = (total + parts - 1) / parts;
+	block = (block + BLOCK_MULTIPLE - 1) / BLOCK_MULTIPLE * BLOCK_MULTIPLE;
+	return block < total ? block : total;
+}
+
+/* Blocks of an output [rows, cols] whose every element costs 2 * inner flops. */
+static void
+choose_blocks(int *row_block, int *col_block, int rows, int cols, int inner)
+{
+	double		area = DISTIL_UNIT_FLOPS / (2.0 * inner);
+	double		side = sqrt(area);
+
+	if (rows <= side)
+	{
+		*row_block = rows;
+		*col_block = even_block(cols, area / rows);
+	}
+	else if (cols <= side)
+	{
+		*col_block = cols;
+		*row_block = even_block(rows, area / cols);
+	}
+	else
+	{
+		*row_block = even_block(rows, side);
+		*col_block = even_block(cols, area / *row_block);
+	}
+}
+
+static int
+min_int(int a, int b)
+{
+	return a < b ? a : b;
+}
+
+/* y[m, n] = act(x[m, k] w^T + b); b may be NULL */
+DistilStatus
+distil_linear_forward(float *y, size_t ldy, const float *x, size_t ldx, const float *w, const float *b,
+					  DistilActivation act, int m, int n, int k,
+					  DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	int			mb;
+	int			nb;
+	int			i;
+	int			j;
+
+	choose_blocks(&mb, &nb, m, n, k);
+	for (i = 0; i < m; i += mb)
+		for (j = 0; j < n; j += nb)
+		{
+			DISTIL_POLL(poll, err);
+			device->ops->linear_forward(device, y + (size_t) i * ldy + j, ldy, x + (size_t) i * ldx, ldx,
+										w + (size_t) j * k, b != NULL ? b + j : NULL, act,
+										min_int(mb, m - i), min_int(nb, n - j), k);
+		}
+	return DISTIL_OK;
+}
+
+/* dx[m, k] = dy[m, n] w, cut into rows, and along n when that is the long side */
+static DistilStatus
+backward_input(float *dx, size_t lddx, bool accumulate, const float *dy, size_t lddy, const float *w,
+			   int m, int n, int k, DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	int			mb;
+	int			nb;
+	int			i;
+	int			j;
+
+	choose_blocks(&mb, &nb, m, n, k);
+	for (i = 0; i < m; i += mb)
+		for (j = 0; j < n; j += nb)
+		{
+			DISTIL_POLL(poll, err);
+			device->ops->linear_backward_input(device, dx + (size_t) i * lddx, lddx,
+											   dy + (size_t) i * lddy + j, lddy, w + (size_t) j * k,
+											   accumulate || j > 0,
+											   min_int(mb, m - i), min_int(nb, n - j), k);
+		}
+	return DISTIL_OK;
+}
+
+/* dw[n, k] += dy^T x, db[n] += column sums of dy */
+static DistilStatus
+backward_weight(float *dw, float *db, const float *dy, size_t lddy, const float *x, size_t ldx,
+				int m, int n, int k, DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	double		area = DISTIL_UNIT_FLOPS / (2.0 * k);
+	int			nb = even_block(n, fmax(area / m, 128.0));
+	int			mb = even_block(m, area / nb);
+	int			i;
+	int			j;
+
+	for (j = 0; j < n; j += nb)
+		for (i = 0; i < m; i += mb)
+		{
+			DISTIL_POLL(poll, err);
+			device->ops->linear_backward_weight(device, dw + (size_t) j * k, db != NULL ? db + j : NULL,
+												dy + (size_t) i * lddy + j, lddy, x + (size_t) i * ldx, ldx,
+												min_int(mb, m - i), min_int(nb, n - j), k);
+		}
+	return DISTIL_OK;
+}
+
+/*
+ * dx[m, k] = (or +=) dy w;  dw += dy^T x;  db += sums of dy.  dx NULL: not wanted;
+ * dw NULL: the layer is frozen, then db is not touched either.
+ */
+DistilStatus
+distil_linear_backward(float *dx, size_t lddx, bool accumulate, float *dw, float *db,
+					   const float *dy, size_t lddy, const float *x, size_t ldx, const float *w,
+					   int m, int n, int k,
+					   DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	if (dw != NULL)
+		DISTIL_FORWARD(backward_weight(dw, db, dy, lddy, x, ldx, m, n, k, device, poll, err));
+	if (dx != NULL)
+		DISTIL_FORWARD(backward_input(dx, lddx, accumulate, dy, lddy, w, m, n, k, device, poll, err));
+	return DISTIL_OK;
+}
