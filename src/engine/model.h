@@ -41,6 +41,7 @@ typedef struct DistilConfig
 	const char *const *labels;	/* id2label */
 	const char *class_name;		/* architectures[0], "" when absent */
 	bool		tie_word_embeddings;
+	bool		sinusoidal_positions;	/* DistilBERT: the position table is not trained */
 } DistilConfig;
 
 typedef enum DistilParamFlags
@@ -151,13 +152,22 @@ struct DistilArch
 								  DistilBuffer *out, DistilError *err);
 	/* Architecture of students trained by method triple ("distilbert" for bert). */
 	const char *student_type;
+	/* Other names a checkpoint may use for a source, tried in order; ends with source NULL. */
+	const struct DistilAlias
+	{
+		const char *source;
+		const char *other;
+	}		   *aliases;
 };
 
 extern const DistilArch *distil_arch_find(const char *model_type);
 /* "bert, distilbert", for messages. */
 extern const char *distil_arch_list(void);
 
-/* Parameter table building; sources may hold one %d for the layer (resolved here). index >= 0, or -1 without memory. */
+/*
+ * Parameter table building.  Names are copied.  cols 0: a vector of `rows` values, stored
+ * with one dimension.  index >= 0, or -1 without memory.
+ */
 extern int	distil_param_add(DistilSpec *spec, const char *name, const char *const *sources, int nsources,
 							 int rows, int cols, unsigned flags);
 
