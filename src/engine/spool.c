@@ -1,0 +1,398 @@
+/*
+ * spool.c
+ *		Writing and checking spool files, see spool.h.
+ *
+ * The rule a newcomer would break: special tokens written in a user's text must not
+ * become special here, so texts are encoded with parse_special off.
+ */
+#include <inttypes.h>
+#include <string.h>
+
+#include "alloc.h"
+#include "fingerprint.h"
+#include "spool.h"
+#include "status.h"
+
+#define SPOOL_MAGIC "dstlspl1"
+#define SPOOL_DONE "dstldone"
+#define SPOOL_VERSION 1
+#define SPOOL_BUFFER 65536		/* bytes collected before a write */
+
+_Static_assert(sizeof(DistilSpoolHeader) == 64, "spool header");
+_Static_assert(sizeof(DistilSpoolFooter) == 128, "spool footer");
+
+struct DistilSpool
+{
+	const DistilAllocator *alloc;
+	const DistilPoll *poll;
+	const DistilSink *sink;
+	const DistilTokenizer *tokenizer;
+	DistilMethod method;
+	int			max_tokens;
+	int			vocabulary;
+	int32_t    *scratch;		/* [max_tokens] */
+	int64_t    *counts;			/* [vocabulary] */
+	DistilBuffer starts;		/* uint64 each */
+	DistilBuffer pending;
+	DistilEncoding encoding;
+	DistilFingerprint fingerprint;
+	DistilSpoolInfo info;
+	bool		broken;			/* a write failed: the file cannot be finished */
+	bool		finished;
+};
+
+static DistilStatus
+flush_pending(DistilSpool *spool, DistilError *err)
+{
+	DistilStatus status = DISTIL_OK;
+
+	if (spool->pending.length > 0)
+	{
+		distil_fingerprint_update(&spool->fingerprint, spool->pending.data, spool->pending.length);
+		status = spool->sink->write(spool->sink->ctx, spool->pending.data, spool->pending.length, err);
+	}
+	spool->pending.length = 0;
+	return status;
+}
+
+static DistilStatus
+put_bytes(DistilSpool *spool, const void *data, size_t bytes, DistilError *err)
+{
+	const char *p = data;
+
+	while (bytes > 0)
+	{
+		size_t		take = SPOOL_BUFFER - spool->pending.length;
+
+		if (take > bytes)
+			take = bytes;
+		if (!distil_buffer_append(&spool->pending, p, take))
+			return distil_fail_memory(err, SPOOL_BUFFER);
+		p += take;
+		bytes -= take;
+		if (spool->pending.length == SPOOL_BUFFER)
+		{
+			DISTIL_POLL(spool->poll, err);
+			DISTIL_FORWARD(flush_pending(spool, err));
+		}
+	}
+	return DISTIL_OK;
+}
+
+DistilStatus
+distil_spool_create(DistilSpool **result, const DistilModel *teacher, const DistilTrainOptions *options,
+					const DistilSink *sink, const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
+{
+	const DistilTokenizer *tokenizer = distil_model_tokenizer(teacher);
+	const DistilSpecialIds *special = distil_tokenizer_special(tokenizer);
+	DistilSpoolHeader header;
+	DistilSpool *spool;
+	uint64_t	zero = 0;
+	DistilStatus status;
+
+	*result = NULL;
+	if (options->method == DISTIL_METHOD_TRIPLE && (special->cls < 0 || special->sep < 0 || special->mask < 0))
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "method \"triple\" needs a tokenizer with [CLS], [SEP] and [MASK] tokens");
+	spool = distil_alloc_array(alloc, 1, sizeof(DistilSpool));
+	if (spool == NULL)
+		return distil_fail_memory(err, sizeof(DistilSpool));
+	spool->alloc = alloc;
+	spool->poll = poll;
+	spool->sink = sink;
+	spool->tokenizer = tokenizer;
+	spool->method = options->method;
+	spool->max_tokens = options->max_tokens;
+	spool->vocabulary = distil_model_info(teacher)->vocabulary;
+	distil_buffer_init(&spool->starts, alloc);
+	distil_buffer_init(&spool->pending, alloc);
+	distil_encoding_init(&spool->encoding, alloc);
+	distil_fingerprint_init(&spool->fingerprint);
+	spool->scratch = distil_alloc_array(alloc, (size_t) spool->max_tokens, sizeof(int32_t));
+	spool->counts = distil_alloc_array(alloc, (size_t) spool->vocabulary, sizeof(int64_t));
+	memset(&header, 0, sizeof(header));
+	memcpy(header.magic, SPOOL_MAGIC, 8);
+	header.version = SPOOL_VERSION;
+	header.method = (uint32_t) spool->method;
+	header.vocabulary = (uint32_t) spool->vocabulary;
+	header.max_tokens = (uint32_t) spool->max_tokens;
+	if (spool->scratch == NULL || spool->counts == NULL || !distil_buffer_append(&spool->starts, &zero, 8))
+		status = distil_fail_memory(err, (size_t) spool->vocabulary * sizeof(int64_t));
+	else
+		status = put_bytes(spool, &header, sizeof(header), err);
+	if (status != DISTIL_OK)
+	{
+		distil_spool_free(spool);
+		return status;
+	}
+	*result = spool;
+	return DISTIL_OK;
+}
+
+/* A DistilSequenceFn: one sequence goes to the file. */
+static DistilStatus
+keep_sequence(void *ctx, const int32_t *ids, int n, DistilError *err)
+{
+	DistilSpool *spool = ctx;
+	uint64_t	end = (uint64_t) (spool->info.tokens + n);
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		if (ids[i] < 0 || ids[i] >= spool->vocabulary)
+		{
+			distil_fail(err, DISTIL_ERR_MODEL_FILE, "the tokenizer gives ids the model has no embedding for");
+			return distil_fail_detail(err, DISTIL_ERR_MODEL_FILE, "Id %d, vocabulary %d.", ids[i], spool->vocabulary);
+		}
+		spool->counts[ids[i]]++;
+	}
+	DISTIL_FORWARD(put_bytes(spool, ids, (size_t) n * sizeof(int32_t), err));
+	if (!distil_buffer_append(&spool->starts, &end, sizeof(end)))
+		return distil_fail_memory(err, spool->starts.length * 2);
+	spool->info.sequences++;
+	spool->info.tokens += n;
+	return DISTIL_OK;
+}
+
+static DistilStatus
+filter_sequence(const int32_t *ids, int n, const DistilSpecialIds *special,
+				DistilSequenceFn take, void *ctx, DistilError *err)
+{
+	int			unknown = 0;
+	int			i;
+
+	if (n <= DISTIL_SPOOL_SHORT)
+		return DISTIL_OK;
+	for (i = 0; i < n; i++)
+		unknown += ids[i] == special->unk;
+	if ((double) unknown / n >= DISTIL_SPOOL_UNKNOWN)
+		return DISTIL_OK;
+	return take(ctx, ids, n, err);
+}
+
+DistilStatus
+distil_spool_split(const int32_t *ids, int n, int max_len, const DistilSpecialIds *special,
+				   int32_t *scratch, DistilSequenceFn take, void *ctx, DistilError *err)
+{
+	int			first;
+
+	if (n <= max_len)
+		return filter_sequence(ids, n, special, take, ctx, err);
+	for (first = 0; first < n; first += max_len - 2)
+	{
+		int			count = n - first < max_len - 2 ? n - first : max_len - 2;
+		int			used = 0;
+
+		if (ids[first] != special->cls)
+			scratch[used++] = special->cls;
+		memcpy(scratch + used, ids + first, (size_t) count * sizeof(int32_t));
+		used += count;
+		if (scratch[used - 1] != special->sep)
+			scratch[used++] = special->sep;
+		DISTIL_FORWARD(filter_sequence(scratch, used, special, take, ctx, err));
+	}
+	return DISTIL_OK;
+}
+
+static bool
+only_special(const DistilEncoding *encoding)
+{
+	int			i;
+
+	for (i = 0; i < encoding->n; i++)
+		if (!encoding->special[i])
+			return false;
+	return true;
+}
+
+DistilStatus
+distil_spool_add(DistilSpool *spool, const DistilText *text, DistilError *err)
+{
+	DistilEncodeOptions encode = {.add_special = true, .truncation = DISTIL_TRUNCATE_NONE};
+	DistilStatus status;
+
+	if (spool->broken || spool->finished)
+		return distil_fail(err, DISTIL_ERR_STATE, "the spool cannot take more texts");
+	if (spool->method == DISTIL_METHOD_EMBEDDING)
+	{
+		encode.max_tokens = spool->max_tokens;
+		encode.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
+	}
+	DISTIL_FORWARD(distil_tokenizer_encode(spool->tokenizer, &spool->encoding, text, NULL, &encode, spool->poll, err));
+	if (spool->method == DISTIL_METHOD_TRIPLE)
+		status = distil_spool_split(spool->encoding.ids, spool->encoding.n, spool->max_tokens,
+									distil_tokenizer_special(spool->tokenizer), spool->scratch,
+									keep_sequence, spool, err);
+	else if (only_special(&spool->encoding))
+		status = DISTIL_OK;
+	else
+		status = keep_sequence(spool, spool->encoding.ids, spool->encoding.n, err);
+	if (status != DISTIL_OK)
+		spool->broken = true;
+	else
+		spool->info.texts++;
+	return status;
+}
+
+DistilStatus
+distil_spool_finish(DistilSpool *spool, DistilError *err)
+{
+	static const char zeros[8] = {0};
+	DistilSpoolFooter footer;
+	uint64_t	end;
+
+	if (spool->broken || spool->finished)
+		return distil_fail(err, DISTIL_ERR_STATE, "the spool cannot be finished");
+	spool->broken = true;		/* until all of it has been written */
+	memset(&footer, 0, sizeof(footer));
+	end = sizeof(DistilSpoolHeader) + (uint64_t) spool->info.tokens * sizeof(int32_t);
+	DISTIL_FORWARD(put_bytes(spool, zeros, (size_t) (-end % 8), err));
+	footer.texts = spool->info.texts;
+	footer.sequences = spool->info.sequences;
+	footer.tokens = spool->info.tokens;
+	footer.starts_offset = (end + 7) / 8 * 8;
+	footer.counts_offset = footer.starts_offset + spool->starts.length;
+	DISTIL_FORWARD(put_bytes(spool, spool->starts.data, spool->starts.length, err));
+	DISTIL_FORWARD(put_bytes(spool, spool->counts, (size_t) spool->vocabulary * sizeof(int64_t), err));
+	DISTIL_FORWARD(flush_pending(spool, err));
+	distil_fingerprint_update(&spool->fingerprint, &footer, offsetof(DistilSpoolFooter, fingerprint));
+	distil_fingerprint_value(&spool->fingerprint, footer.fingerprint);
+	memcpy(spool->info.fingerprint, footer.fingerprint, sizeof(footer.fingerprint));
+	memcpy(footer.magic, SPOOL_DONE, 8);
+	DISTIL_FORWARD(spool->sink->write(spool->sink->ctx, &footer, sizeof(footer), err));
+	spool->broken = false;
+	spool->finished = true;
+	return DISTIL_OK;
+}
+
+const DistilSpoolInfo *
+distil_spool_info(const DistilSpool *spool)
+{
+	return &spool->info;
+}
+
+void
+distil_spool_free(DistilSpool *spool)
+{
+	const DistilAllocator *alloc;
+
+	if (spool == NULL)
+		return;
+	alloc = spool->alloc;
+	distil_encoding_reset(&spool->encoding);
+	distil_buffer_free(&spool->starts);
+	distil_buffer_free(&spool->pending);
+	distil_release(alloc, spool->scratch);
+	distil_release(alloc, spool->counts);
+	distil_release(alloc, spool);
+}
+
+/* ---------- reading ---------- */
+
+static DistilStatus
+corrupt(DistilError *err, const char *what)
+{
+	distil_fail(err, DISTIL_ERR_CORRUPT, "the tokenised corpus of the job is damaged");
+	return distil_fail_detail(err, DISTIL_ERR_CORRUPT, "Found: %s.", what);
+}
+
+static DistilStatus
+check_layout(const DistilSpoolHeader *header, const DistilSpoolFooter *footer, size_t size, DistilError *err)
+{
+	uint64_t	tokens = (uint64_t) footer->tokens;
+	uint64_t	sequences = (uint64_t) footer->sequences;
+	uint64_t	starts;
+	uint64_t	counts;
+
+	/* Bounded by the file's size first, so that nothing below can overflow. */
+	if (footer->texts < 0 || tokens > size / sizeof(int32_t) || sequences > size / sizeof(uint64_t) ||
+		sequences > INT32_MAX || header->vocabulary > size / sizeof(int64_t))
+		return corrupt(err, "numbers larger than the file");
+	starts = (sizeof(DistilSpoolHeader) + tokens * sizeof(int32_t) + 7) / 8 * 8;
+	counts = starts + (sequences + 1) * sizeof(uint64_t);
+	if (footer->starts_offset != starts || footer->counts_offset != counts ||
+		counts + (uint64_t) header->vocabulary * sizeof(int64_t) + sizeof(DistilSpoolFooter) != size)
+		return corrupt(err, "parts that do not fit the file's size");
+	return DISTIL_OK;
+}
+
+static DistilStatus
+check_content(DistilSpoolView *view, int vocabulary, int max_tokens, const DistilPoll *poll, DistilError *err)
+{
+	uint64_t	tokens = (uint64_t) view->info.tokens;
+	int64_t		i;
+	uint64_t	t;
+
+	if (view->starts[0] != 0 || view->starts[view->info.sequences] != tokens)
+		return corrupt(err, "an index that does not cover the tokens");
+	for (i = 0; i < view->info.sequences; i++)
+	{
+		uint64_t	from = view->starts[i];
+		uint64_t	to = view->starts[i + 1];
+
+		if (i % 1000000 == 0)
+			DISTIL_POLL(poll, err);
+		if (to <= from || to > tokens || to - from > (uint64_t) max_tokens)
+			return corrupt(err, "a sequence of impossible length");
+		if ((int) (to - from) > view->longest)
+			view->longest = (int) (to - from);
+	}
+	for (t = 0; t < tokens; t++)
+	{
+		if (t % 4000000 == 0)
+			DISTIL_POLL(poll, err);
+		if (view->ids[t] < 0 || view->ids[t] >= vocabulary)
+			return corrupt(err, "a token id outside the vocabulary");
+	}
+	for (i = 0; i < vocabulary; i++)
+		if (view->counts[i] < 0)
+			return corrupt(err, "a negative token count");
+	return DISTIL_OK;
+}
+
+DistilStatus
+distil_spool_view(DistilSpoolView *view, const void *spool, size_t size, DistilMethod method, int vocabulary,
+				  int max_tokens, const DistilPoll *poll, DistilError *err)
+{
+	const char *base = spool;
+	DistilSpoolHeader header;
+	DistilSpoolFooter footer;
+	DistilFingerprint fingerprint;
+	uint8_t		value[32];
+	size_t		body;
+	size_t		done;
+
+	memset(view, 0, sizeof(*view));
+	if (spool == NULL || size < sizeof(header) + sizeof(footer) || (uintptr_t) spool % 8 != 0)
+		return corrupt(err, "a file that is too short");
+	body = size - sizeof(footer);
+	memcpy(&header, base, sizeof(header));
+	memcpy(&footer, base + body, sizeof(footer));
+	if (memcmp(header.magic, SPOOL_MAGIC, 8) != 0 || header.version != SPOOL_VERSION)
+		return corrupt(err, "another kind of file");
+	if (memcmp(footer.magic, SPOOL_DONE, 8) != 0)
+		return corrupt(err, "no finish marker");
+	if (header.method != (uint32_t) method || header.vocabulary != (uint32_t) vocabulary ||
+		header.max_tokens != (uint32_t) max_tokens)
+		return distil_fail(err, DISTIL_ERR_STATE, "the tokenised corpus was made for another job");
+	DISTIL_FORWARD(check_layout(&header, &footer, size, err));
+	distil_fingerprint_init(&fingerprint);
+	for (done = 0; done < body; done += (size_t) 1 << 22)
+	{
+		DISTIL_POLL(poll, err);
+		distil_fingerprint_update(&fingerprint, base + done,
+								  body - done < ((size_t) 1 << 22) ? body - done : (size_t) 1 << 22);
+	}
+	distil_fingerprint_update(&fingerprint, &footer, offsetof(DistilSpoolFooter, fingerprint));
+	distil_fingerprint_value(&fingerprint, value);
+	if (memcmp(value, footer.fingerprint, sizeof(value)) != 0)
+		return corrupt(err, "a wrong checksum");
+	view->info.texts = footer.texts;
+	view->info.sequences = footer.sequences;
+	view->info.tokens = footer.tokens;
+	memcpy(view->info.fingerprint, footer.fingerprint, sizeof(value));
+	view->ids = (const int32_t *) (base + sizeof(header));
+	view->starts = (const uint64_t *) (base + footer.starts_offset);
+	view->counts = (const int64_t *) (base + footer.counts_offset);
+	return check_content(view, vocabulary, max_tokens, poll, err);
+}
