@@ -15,6 +15,22 @@
 #include "varatt.h"
 #endif
 
+/* Number of the current local transaction. */
+#if PG_VERSION_NUM >= 170000
+#define DISTIL_LXID (MyProc->vxid.lxid)
+#else
+#define DISTIL_LXID (MyProc->lxid)
+#endif
+
+/* Ownership of objects that have no check of their own any more. */
+#if PG_VERSION_NUM >= 160000
+#define distil_compat_owns_largeobject(oid, role) object_ownercheck(LargeObjectMetadataRelationId, oid, role)
+#define distil_compat_owns_database(oid, role) object_ownercheck(DatabaseRelationId, oid, role)
+#else
+#define distil_compat_owns_largeobject(oid, role) pg_largeobject_ownercheck(oid, role)
+#define distil_compat_owns_database(oid, role) pg_database_ownercheck(oid, role)
+#endif
+
 /* Worker sessions of roles that may not log in exist from 17 on. */
 #if PG_VERSION_NUM >= 170000
 #define DISTIL_BYPASS_ROLELOGIN BGWORKER_BYPASS_ROLELOGINCHECK
@@ -22,6 +38,19 @@
 #else
 #define DISTIL_BYPASS_ROLELOGIN 0
 #define DISTIL_CAN_BYPASS_ROLELOGIN false
+#endif
+
+/* EXPLAIN's helpers moved in 18. */
+#if PG_VERSION_NUM >= 180000
+#include "commands/explain_format.h"
+#include "commands/explain_state.h"
+#endif
+
+/* Right of a role to execute a function: an AclResult (needs utils/acl.h and catalog/pg_proc.h). */
+#if PG_VERSION_NUM >= 160000
+#define DISTIL_FUNCTION_ACLCHECK(function, role) object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
+#else
+#define DISTIL_FUNCTION_ACLCHECK(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
 #endif
 
 #endif							/* DISTIL_COMPAT_H */

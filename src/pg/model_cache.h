@@ -21,9 +21,12 @@ typedef struct DistilOpenModel
 /*
  * The model by name (NULL: default) for the current user: looked up and permission
  * checked under the current snapshot, mapped (building the shared copy if missing) and
- * opened.  Borrowed; valid until the end of the statement at least.
+ * opened.  Borrowed; valid until the end of the transaction at least.
  */
 extern DistilOpenModel *distil_cache_get(const char *name);
+
+/* The same for work on tokens only: no device is opened, session may be NULL. */
+extern DistilOpenModel *distil_cache_get_tokenizer(const char *name);
 
 /*
  * Map only: for the training worker.  *image, *size: the mapping (shared or private);
@@ -31,8 +34,26 @@ extern DistilOpenModel *distil_cache_get(const char *name);
  */
 extern DistilModel *distil_cache_map(const char *name, const void **image, size_t *size);
 
+/* The mapping under an open model (for distil_verify). */
+extern const void *distil_cache_image(const DistilOpenModel *open, size_t *size);
+
+/* Sums of all sessions of this backend, also of those that are closed. */
+extern void distil_cache_stats(DistilSessionStats *total);
+
 /* Number of shared copies this backend has built (not mapped), for tests: a fresh connection must not load. */
 extern int64 distil_cache_builds(void);
+
+/* Bytes of a model's shared copy that are in memory now; 0 when there is no copy. */
+extern int64 distil_cache_resident(const uint8 sha256[32]);
+
+/* Remove the least recently used shared copies over distil.cache_size, and leftovers of dead processes. */
+extern void distil_cache_trim(void);
+/* Remove every shared copy that no process has open; bytes freed. */
+extern int64 distil_cache_clear_files(void);
+
+/* Calls report for every shared copy: its sha256 in hex, and its size. */
+typedef void (*DistilCacheFileFn) (void *ctx, const char *sha256_hex, int64 bytes);
+extern void distil_cache_list(DistilCacheFileFn report, void *ctx);
 
 /* "pgsql_tmp_distil" below the data directory; created on demand, also home of the training spools. */
 #define DISTIL_CACHE_DIR "pgsql_tmp_distil"

@@ -28,17 +28,38 @@ typedef struct DistilModelRow
  */
 extern void distil_store_lookup(DistilModelRow *row, const char *name);
 
-/* Names (42622/22023): 1 to 63 bytes, no slash (hint for hub names), no control characters, not blank. */
+/* The same without the check of rights; false when there is no such model. */
+extern bool distil_store_find(DistilModelRow *row, const char *name);
+/* 42704 for a name distil_store_find did not find. */
+extern void distil_store_unknown(const char *name) pg_attribute_noreturn();
+
+/* Names (22023): 1 to 63 bytes, no slash (hint for hub names), no control characters, not blank. */
 extern void distil_store_check_name(const char *name);
+/* 42501 unless GetUserId() owns the model's large object. */
+extern void distil_store_check_owner(const DistilModelRow *row);
+/* 42710 when the name is taken by a model; called before any work is done. */
+extern void distil_store_check_free(const char *name);
 
 /* Container reader over a large object; valid until distil_store_close. */
 extern DistilReader *distil_store_open(Oid weights, int64 bytes);
 extern void distil_store_close(DistilReader *reader);
+/* XX001 unless the large object has the size and sha256 of its row. */
+extern void distil_store_check_hash(const DistilModelRow *row);
 
 /*
  * Import a checked folder as a new model owned by the current user: large object, row,
  * heads, dependency; everything in the current transaction.  teacher NULL unless trained.
  */
 extern void distil_store_import(const char *name, DistilImport *import, const char *teacher);
+
+/*
+ * Run one fixed statement on the extension's own tables as their owner; every name and
+ * operator of `sql` is qualified, user data comes in parameters only.  nulls may be NULL.
+ * Returns the rows processed.
+ */
+extern uint64 distil_store_execute(const char *sql, int nargs, Oid *types, Datum *values, const bool *nulls);
+
+/* Record what DROP EXTENSION needs to remove large objects, where it was lost; returns the links made. */
+extern int	distil_store_relink(void);
 
 #endif							/* DISTIL_MODEL_STORE_H */

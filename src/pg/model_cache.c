@@ -1,0 +1,299 @@
+/*
+ * model_cache.c
+ *		This backend's open models: a mapped image, the model over it and a session.
+ *
+ * An open model outlives transactions, so that the next statement starts at once; it is
+ * closed only between transactions (see at_transaction_end), when more than OPEN_MODELS
+ * are open.  Everything of it lives in its own context below TopMemoryContext.
+ *
+ * Every use looks the name up and asks for the right again, unless nothing can have
+ * changed since the last use: same name, user, transaction and snapshot (see Memo).
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "miscadmin.h"
+#include "storage/proc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+
+#include "bridge.h"
+#include "cache_file.h"
+#include "compat.h"
+#include "guc.h"
+#include "model_cache.h"
+#include "model_store.h"
+
+/* Models a backend keeps open between transactions. */
+#define OPEN_MODELS 8
+
+typedef struct CacheEntry
+{
+	DistilOpenModel open;		/* first: what callers see */
+	DistilMapping mapping;
+	MemoryContext context;
+	DistilAllocator *alloc;
+	int			isa;			/* settings the session was made with */
+	int			memory;
+	uint64		last_used;
+	struct CacheEntry *next;
+} CacheEntry;
+
+/* When all of this is the same, the lookup has the same result. */
+typedef struct Memo
+{
+	CacheEntry *entry;			/* NULL: nothing remembered */
+	bool		is_default;		/* looked up with name NULL */
+	char		name[NAMEDATALEN];
+	char		setting[NAMEDATALEN];
+	Oid			user;
+	LocalTransactionId transaction;
+	SubTransactionId subtransaction;
+	TransactionId xmin;
+	TransactionId xmax;
+	uint32		xcnt;
+	int32		subxcnt;
+	CommandId	command;
+} Memo;
+
+static CacheEntry *entries = NULL;
+static uint64 use_counter = 0;
+static Memo memo;
+/* Work of sessions that are closed. */
+static DistilSessionStats closed_stats;
+
+/* ---------- opening and closing ---------- */
+
+static void
+add_stats(DistilSessionStats *total, const DistilSession *session)
+{
+	const DistilSessionStats *stats = distil_session_stats(session);
+
+	total->texts += stats->texts;
+	total->tokens += stats->tokens;
+	total->batches += stats->batches;
+	total->truncated += stats->truncated;
+	total->tokenizer_seconds += stats->tokenizer_seconds;
+	total->model_seconds += stats->model_seconds;
+}
+
+static void
+close_session(CacheEntry *entry)
+{
+	if (entry->open.session == NULL)
+		return;
+	add_stats(&closed_stats, entry->open.session);
+	distil_session_free(entry->open.session);
+	entry->open.session = NULL;
+}
+
+static void
+close_entry(CacheEntry *entry)
+{
+	close_session(entry);
+	distil_model_free(entry->open.model);
+	distil_cache_file_unmap(&entry->mapping);
+	MemoryContextDelete(entry->context);	/* the entry itself is in it */
+}
+
+/* Between transactions nobody borrows a model: keep the last used ones, give back large scratch memory. */
+static void
+at_transaction_end(XactEvent event, void *arg)
+{
+	CacheEntry *entry;
+	int			n = 0;
+
+	(void) arg;
+	if (event != XACT_EVENT_COMMIT && event != XACT_EVENT_ABORT && event != XACT_EVENT_PREPARE &&
+		event != XACT_EVENT_PARALLEL_COMMIT && event != XACT_EVENT_PARALLEL_ABORT)
+		return;
+	memo.entry = NULL;
+	for (entry = entries; entry != NULL; entry = entry->next)
+	{
+		n++;
+		if (entry->memory > DISTIL_DEFAULT_MEMORY_KB)
+			close_session(entry);
+	}
+	while (n > OPEN_MODELS)
+	{
+		CacheEntry **oldest = &entries;
+		CacheEntry **link;
+
+		for (link = &entries; *link != NULL; link = &(*link)->next)
+			if ((*link)->last_used < (*oldest)->last_used)
+				oldest = link;
+		entry = *oldest;
+		*oldest = entry->next;
+		close_entry(entry);
+		n--;
+	}
+}
+
+static CacheEntry *
+open_entry(const DistilModelRow *row)
+{
+	static bool registered = false;
+	MemoryContext context;
+	CacheEntry *entry;
+	DistilStatus status;
+	DistilError err;
+
+	if (!registered)
+		RegisterXactCallback(at_transaction_end, NULL);
+	registered = true;
+	context = AllocSetContextCreate(TopMemoryContext, "distil model", ALLOCSET_DEFAULT_SIZES);
+	PG_TRY();
+	{
+		entry = MemoryContextAllocZero(context, sizeof(CacheEntry));
+		entry->context = context;
+		entry->mapping.fd = -1;
+		entry->alloc = distil_bridge_allocator(context);
+		strlcpy(entry->open.name, row->name, NAMEDATALEN);
+		memcpy(entry->open.sha256, row->sha256, 32);
+		distil_cache_file_map(&entry->mapping, row);
+	}
+	PG_CATCH();
+	{
+		MemoryContextDelete(context);
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
+	status = distil_model_open(&entry->open.model, entry->mapping.image, entry->mapping.size, row->sha256,
+							   entry->alloc, &err);
+	if (status != DISTIL_OK)
+	{
+		distil_cache_file_unmap(&entry->mapping);
+		MemoryContextDelete(context);
+		distil_bridge_check(status, &err);
+	}
+	entry->open.info = distil_model_info(entry->open.model);
+	entry->next = entries;
+	entries = entry;
+	return entry;
+}
+
+static void
+need_session(CacheEntry *entry)
+{
+	DistilDevice *device;
+	DistilSession *session = NULL;
+	DistilError err;
+
+	if (entry->open.session != NULL && entry->isa == distil_isa && entry->memory == distil_memory)
+		return;
+	close_session(entry);
+	device = distil_bridge_device();
+	distil_bridge_check(distil_session_create(&session, entry->open.model, device, (size_t) distil_memory * 1024,
+											  entry->alloc, distil_bridge_poll(), &err), &err);
+	entry->open.session = session;
+	entry->isa = distil_isa;
+	entry->memory = distil_memory;
+}
+
+/* ---------- looking up ---------- */
+
+/* What the result of a lookup depends on. */
+static void
+fill_memo(Memo *key, const char *name)
+{
+	Snapshot	snapshot = GetActiveSnapshot();
+
+	memset(key, 0, sizeof(*key));
+	key->is_default = name == NULL;
+	if (name != NULL)
+		strlcpy(key->name, name, NAMEDATALEN);
+	else if (distil_default_model != NULL)
+		strlcpy(key->setting, distil_default_model, NAMEDATALEN);
+	key->user = GetUserId();
+	key->transaction = DISTIL_LXID;
+	key->subtransaction = GetCurrentSubTransactionId();
+	key->xmin = snapshot->xmin;
+	key->xmax = snapshot->xmax;
+	key->xcnt = snapshot->xcnt;
+	key->subxcnt = snapshot->subxcnt;
+	key->command = snapshot->curcid;
+}
+
+static CacheEntry *
+get_entry(const char *name)
+{
+	CacheEntry *entry = memo.entry;
+	DistilModelRow row;
+	Memo		key;
+
+	if (name != NULL && strlen(name) >= NAMEDATALEN)
+		distil_store_unknown(name);
+	fill_memo(&key, name);
+	key.entry = entry;
+	if (entry == NULL || memcmp(&key, &memo, sizeof(Memo)) != 0)
+	{
+		distil_store_lookup(&row, name);
+		for (entry = entries; entry != NULL; entry = entry->next)
+			if (strcmp(entry->open.name, row.name) == 0 && memcmp(entry->open.sha256, row.sha256, 32) == 0)
+				break;
+		if (entry == NULL)
+			entry = open_entry(&row);
+		key.entry = entry;
+		memo = key;
+	}
+	entry->last_used = ++use_counter;
+	return entry;
+}
+
+DistilOpenModel *
+distil_cache_get(const char *name)
+{
+	CacheEntry *entry = get_entry(name);
+
+	need_session(entry);
+	return &entry->open;
+}
+
+DistilOpenModel *
+distil_cache_get_tokenizer(const char *name)
+{
+	return &get_entry(name)->open;
+}
+
+DistilModel *
+distil_cache_map(const char *name, const void **image, size_t *size)
+{
+	DistilMapping mapping;
+	DistilModelRow row;
+	DistilModel *model = NULL;
+	DistilStatus status;
+	DistilError err;
+
+	distil_store_lookup(&row, name);
+	distil_cache_file_map(&mapping, &row);
+	status = distil_model_open(&model, mapping.image, mapping.size, row.sha256,
+							   distil_bridge_allocator(TopMemoryContext), &err);
+	if (status != DISTIL_OK)
+	{
+		distil_cache_file_unmap(&mapping);
+		distil_bridge_check(status, &err);
+	}
+	*image = mapping.image;
+	*size = mapping.size;
+	return model;
+}
+
+const void *
+distil_cache_image(const DistilOpenModel *open, size_t *size)
+{
+	const CacheEntry *entry = (const CacheEntry *) open;
+
+	*size = entry->mapping.size;
+	return entry->mapping.image;
+}
+
+void
+distil_cache_stats(DistilSessionStats *total)
+{
+	CacheEntry *entry;
+
+	*total = closed_stats;
+	for (entry = entries; entry != NULL; entry = entry->next)
+		if (entry->open.session != NULL)
+			add_stats(total, entry->open.session);
+}
