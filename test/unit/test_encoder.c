@@ -1,0 +1,769 @@
+/*
+ * test_encoder.c
+ *		Forward and backward of encoder, masked-LM head and pipeline, on synthetic models:
+ *		gradients by finite differences, ragged batches, units of work, cancelling, backends.
+ */
+#include "layers.h"
+#include "synthetic.h"
+
+#define LENGTHS 4
+
+static const int lengths[LENGTHS] = {5, 1, 9, 3};
+
+typedef enum TestPart
+{
+	PART_ENCODER,
+	PART_LM,
+	PART_PIPELINE
+} TestPart;
+
+/* Everything one loss needs: loss = sum of r * output in double, r fixed. */
+typedef struct Problem
+{
+	Synthetic  *model;
+	SyntheticBatch *batch;
+	DistilDevice *device;
+	DistilActivations *activations;
+	TestPart	part;
+	uint64_t	seed;			/* of dropout */
+	int			rows;			/* of the output */
+	int			width;
+	float	   *r;				/* [rows, width] */
+	float	   *output;
+	float	   *dhidden;
+	float	   *h;
+	float	   *saved;
+	float	   *scratch;
+	const DistilPoll *poll;
+} Problem;
+
+static DistilDevice *
+open_device(const char *backend, const char *isa)
+{
+	char		message[256] = "";
+	DistilDevice *device = distil_device_open(backend, isa, message, sizeof(message));
+
+	CHECK_MSG(device != NULL, "%s %s: %s", backend, isa != NULL ? isa : "", message);
+	return device;
+}
+
+static float *
+floats(DistilDevice *device, size_t n)
+{
+	float	   *memory = device->ops->alloc(device, (n + 16) * sizeof(float));
+
+	memset(memory, 0, (n + 16) * sizeof(float));
+	return memory;
+}
+
+static void
+problem_create(Problem *p, Synthetic *model, SyntheticBatch *batch, DistilDevice *device, TestPart part, uint64_t seed)
+{
+	DistilSpec *spec = &model->spec;
+	int			t = batch->batch.ntokens;
+	size_t		c = (size_t) spec->config.width;
+	uint64_t	state = 77;
+	size_t		n;
+	size_t		i;
+	DistilError err;
+
+	memset(p, 0, sizeof(*p));
+	p->model = model;
+	p->batch = batch;
+	p->device = device;
+	p->part = part;
+	p->seed = seed;
+	CHECK(distil_activations_create(&p->activations, spec, t, true, device, distil_alloc_system(), &err) == DISTIL_OK);
+	p->rows = part == PART_PIPELINE ? batch->batch.nseq : t;
+	p->width = part == PART_PIPELINE ? spec->info.dimensions : part == PART_LM ? spec->config.vocabulary : (int) c;
+	n = (size_t) p->rows * (size_t) p->width;
+	p->r = floats(device, n);
+	for (i = 0; i < n; i++)
+		p->r[i] = synthetic_uniform(&state);
+	p->output = floats(device, n);
+	p->dhidden = floats(device, (size_t) t * c);
+	p->h = floats(device, 2 * (size_t) t * c);
+	p->saved = floats(device, part == PART_LM ? distil_lm_saved_floats(spec, t)
+					  : distil_pipeline_saved_floats(spec, batch->batch.nseq));
+	n = 2 * (size_t) batch->batch.nseq * distil_pipeline_scratch_width(spec);
+	p->scratch = floats(device, n > (size_t) t * c ? n : (size_t) t * c);
+	batch->batch.pool_gradient = floats(device, (size_t) t * c);
+}
+
+static void
+problem_free(Problem *p)
+{
+	const DistilKernels *ops = p->device->ops;
+
+	ops->release(p->device, p->r);
+	ops->release(p->device, p->output);
+	ops->release(p->device, p->dhidden);
+	ops->release(p->device, p->h);
+	ops->release(p->device, p->saved);
+	ops->release(p->device, p->scratch);
+	ops->release(p->device, p->batch->batch.pool_gradient);
+	p->batch->batch.pool_gradient = NULL;
+	distil_activations_free(p->activations);
+}
+
+static DistilStatus
+problem_forward(Problem *p, DistilError *err)
+{
+	const DistilSpec *spec = &p->model->spec;
+	const DistilBatch *batch = &p->batch->batch;
+	const float *weights = p->model->weights;
+	const float *hidden;
+
+	DISTIL_FORWARD(distil_encoder_forward(spec, weights, batch, p->activations, p->seed, &hidden,
+										  p->device, p->poll, err));
+	if (p->part == PART_ENCODER)
+		memcpy(p->output, hidden, sizeof(float) * (size_t) p->rows * (size_t) p->width);
+	else if (p->part == PART_PIPELINE)
+		return distil_pipeline_forward(spec, weights, p->output, hidden, batch, p->saved, p->scratch,
+									   p->device, p->poll, err);
+	else
+	{
+		DISTIL_FORWARD(distil_lm_transform(spec, weights, p->h, hidden, batch->ntokens, p->saved, p->scratch,
+										   p->device, p->poll, err));
+		return distil_lm_decode(spec, weights, p->output, p->h, batch->ntokens, p->device, p->poll, err);
+	}
+	return DISTIL_OK;
+}
+
+static double
+problem_loss(Problem *p)
+{
+	double		sum = 0;
+	int			i;
+	DistilError err;
+
+	CHECK(problem_forward(p, &err) == DISTIL_OK);
+	for (i = 0; i < p->rows * p->width; i++)
+		sum += (double) p->r[i] * p->output[i];
+	return sum;
+}
+
+/* Gradient of the loss into model->gradients (after forward). */
+static DistilStatus
+problem_backward(Problem *p, DistilError *err)
+{
+	const DistilSpec *spec = &p->model->spec;
+	const DistilBatch *batch = &p->batch->batch;
+	const float *weights = p->model->weights;
+	float	   *gradients = p->model->gradients;
+	int			t = batch->ntokens;
+	const float *hidden = p->activations->layer[spec->config.layers - 1].output;
+	float	   *dh = p->h + (size_t) t * spec->config.width;
+
+	memset(gradients, 0, spec->table.total * sizeof(float));
+	if (p->part == PART_ENCODER)
+		memcpy(p->dhidden, p->r, sizeof(float) * (size_t) t * spec->config.width);
+	else if (p->part == PART_PIPELINE)
+		DISTIL_FORWARD(distil_pipeline_backward(spec, weights, gradients, p->dhidden, p->r, batch, p->saved,
+												p->scratch, p->device, p->poll, err));
+	else
+	{
+		DISTIL_FORWARD(distil_lm_decode_backward(spec, weights, gradients, dh, p->r, p->h, t,
+												 p->device, p->poll, err));
+		DISTIL_FORWARD(distil_lm_transform_backward(spec, weights, gradients, p->dhidden, dh, hidden, t,
+													p->saved, p->scratch, p->device, p->poll, err));
+	}
+	return distil_encoder_backward(spec, weights, gradients, batch, p->activations, p->seed, p->dhidden,
+								   p->device, p->poll, err);
+}
+
+/*
+ * Each parameter: the derivative along a random direction, by central differences and
+ * from the gradient.  The reference sums in double but stores float: the loss is good
+ * to about 1e-6 of its size and the step is 1e-2, so 1e-4 of noise; the third-order
+ * term of the step is of the same size.  Tolerance 1e-3 relative to the norms.
+ */
+static void
+check_gradients(Problem *p, const char *what)
+{
+	DistilParamTable *table = &p->model->spec.table;
+	uint64_t	state = 4242;
+	DistilError err;
+	int			i;
+
+	problem_loss(p);
+	CHECK(problem_backward(p, &err) == DISTIL_OK);
+	for (i = 0; i < table->n; i++)
+	{
+		DistilParam *param = &table->params[i];
+		float	   *w = p->model->weights + param->offset;
+		const float *g = p->model->gradients + param->offset;
+		float	   *old = malloc(param->count * sizeof(float));
+		float	   *v = malloc(param->count * sizeof(float));
+		double		step = 0.01;
+		double		along = 0;
+		double		norm = 0;
+		double		plus;
+		double		minus;
+		double		numeric;
+		size_t		j;
+
+		memcpy(old, w, param->count * sizeof(float));
+		for (j = 0; j < param->count; j++)
+		{
+			v[j] = synthetic_uniform(&state);
+			norm += (double) v[j] * v[j];
+		}
+		step /= sqrt(norm);
+		norm = 0;
+		for (j = 0; j < param->count; j++)
+		{
+			along += (double) v[j] * g[j];
+			norm += (double) g[j] * g[j];
+		}
+		for (j = 0; j < param->count; j++)
+			w[j] = (float) (old[j] + step * v[j]);
+		plus = problem_loss(p);
+		for (j = 0; j < param->count; j++)
+			w[j] = (float) (old[j] - step * v[j]);
+		minus = problem_loss(p);
+		memcpy(w, old, param->count * sizeof(float));
+		numeric = (plus - minus) / (2 * step);
+		CHECK_MSG(fabs(numeric - along) <= 1e-3 * (0.05 + sqrt(norm) + fabs(along)),
+				  "%s, parameter %d [%d, %d]: by differences %g, by backward %g, norm %g", what, i,
+				  param->rows, param->cols, numeric, along, sqrt(norm));
+		free(old);
+		free(v);
+	}
+}
+
+static void
+small_config(Synthetic *s, bool bert)
+{
+	DistilConfig *config = &s->spec.config;
+
+	memset(s, 0, sizeof(*s));
+	config->layers = 2;
+	config->width = 12;
+	config->heads = 3;
+	config->mlp = 20;
+	config->vocabulary = 17;
+	config->positions = 16;
+	config->types = bert ? 2 : 0;
+	config->activation = DISTIL_ACT_GELU;
+	config->hidden_dropout = 0.2f;
+	config->attention_dropout = 0.25f;
+	config->attention_output_dropout = bert;
+	s->spec.pipeline.npoolings = 1;
+	s->spec.pipeline.pooling[0] = DISTIL_POOL_MEAN;
+}
+
+static void
+test_gradients(DistilDevice *device)
+{
+	static const char *const names[] = {"encoder", "lm head", "pipeline"};
+	int			bert;
+	int			part;
+	int			dropout;
+
+	for (bert = 0; bert < 2; bert++)
+		for (part = PART_ENCODER; part <= PART_PIPELINE; part++)
+			for (dropout = 0; dropout < 2; dropout++)
+			{
+				Synthetic	model;
+				SyntheticBatch batch;
+				Problem		problem;
+				char		what[64];
+
+				small_config(&model, bert != 0);
+				model.spec.config.activation = bert ? DISTIL_ACT_GELU : DISTIL_ACT_GELU_TANH;
+				synthetic_create(&model, true, 0.4f, 1);
+				synthetic_batch(&batch, &model.spec, lengths, LENGTHS, 2);
+				problem_create(&problem, &model, &batch, device, (TestPart) part, dropout ? 99 : 0);
+				snprintf(what, sizeof(what), "%s, %s, dropout %s", names[part], bert ? "bert" : "distilbert",
+						 dropout ? "on" : "off");
+				check_gradients(&problem, what);
+				problem_free(&problem);
+				synthetic_batch_free(&batch);
+				synthetic_free(&model);
+			}
+}
+
+static void
+check_pipeline(DistilDevice *device, const DistilPipeline *pipeline, const char *what)
+{
+	Synthetic	model;
+	SyntheticBatch batch;
+	Problem		problem;
+
+	small_config(&model, true);
+	model.spec.config.layers = 1;
+	model.spec.pipeline = *pipeline;
+	synthetic_create(&model, false, 0.4f, 3);
+	synthetic_batch(&batch, &model.spec, lengths, LENGTHS, 4);
+	problem_create(&problem, &model, &batch, device, PART_PIPELINE, 0);
+	check_gradients(&problem, what);
+	problem_free(&problem);
+	synthetic_batch_free(&batch);
+	synthetic_free(&model);
+}
+
+static void
+test_pipelines(DistilDevice *device)
+{
+	int			mode;
+
+	for (mode = DISTIL_POOL_CLS; mode <= DISTIL_POOL_LAST; mode++)
+	{
+		DistilPipeline pipeline = {0};
+		char		what[64];
+
+		pipeline.npoolings = 1;
+		pipeline.pooling[0] = (DistilPooling) mode;
+		pipeline.normalize = mode % 2 == 0;
+		snprintf(what, sizeof(what), "pooling %d", mode);
+		check_pipeline(device, &pipeline, what);
+		/* two dense layers: with tanh and bias, then plain without bias */
+		pipeline.ndense = 2;
+		pipeline.dense[0].in = 12;
+		pipeline.dense[0].out = 15;
+		pipeline.dense[0].activation = DISTIL_ACT_TANH;
+		pipeline.dense[1].in = 15;
+		pipeline.dense[1].out = 7;
+		pipeline.normalize = true;
+		snprintf(what, sizeof(what), "pooling %d, dense, normalise", mode);
+		check_pipeline(device, &pipeline, what);
+	}
+	{
+		DistilPipeline pipeline = {0};
+
+		pipeline.npoolings = 3;
+		pipeline.pooling[0] = DISTIL_POOL_CLS;
+		pipeline.pooling[1] = DISTIL_POOL_MAX;
+		pipeline.pooling[2] = DISTIL_POOL_MEAN;
+		pipeline.normalize = true;
+		check_pipeline(device, &pipeline, "cls + max + mean");
+		pipeline.ndense = 1;
+		pipeline.dense[0].in = 36;
+		pipeline.dense[0].out = 5;
+		pipeline.dense[0].activation = DISTIL_ACT_TANH;
+		check_pipeline(device, &pipeline, "cls + max + mean, dense");
+	}
+}
+
+/* Pooling without the prompt: the same as pooling the other rows with their own weights. */
+static void
+test_pool_skip(DistilDevice *device)
+{
+	static const int part_lengths[2] = {5, 4};
+	int			mode;
+
+	for (mode = DISTIL_POOL_CLS; mode <= DISTIL_POOL_LAST; mode++)
+	{
+		Synthetic	model;
+		SyntheticBatch batch;
+		float		hidden[9 * 12];
+		float		out[24];
+		float		scratch[512];
+		int32_t		ranges[4] = {2, 5, 7, 9};
+		uint64_t	state = 8;
+		DistilError err;
+		int			b;
+		int			i;
+		int			j;
+
+		small_config(&model, true);
+		model.spec.pipeline.pooling[0] = (DistilPooling) mode;
+		synthetic_create(&model, false, 0.4f, 3);
+		synthetic_batch(&batch, &model.spec, part_lengths, 2, 4);
+		for (i = 0; i < 9 * 12; i++)
+			hidden[i] = synthetic_uniform(&state);
+		batch.batch.pool_skip = 2;
+		batch.batch.pool_ranges = ranges;
+		CHECK(2 * 2 * distil_pipeline_scratch_width(&model.spec) <= 512);
+		CHECK(distil_pipeline_forward(&model.spec, model.weights, out, hidden, &batch.batch, NULL, scratch,
+									  device, NULL, &err) == DISTIL_OK);
+		for (b = 0; b < 2; b++)
+			for (j = 0; j < 12; j++)
+			{
+				double		sum = 0;
+				double		weights = 0;
+				double		largest = -1e9;
+				double		expected = 0;
+				int			n = ranges[2 * b + 1] - ranges[2 * b];
+
+				for (i = ranges[2 * b]; i < ranges[2 * b + 1]; i++)
+				{
+					double		x = hidden[i * 12 + j];
+					double		w = mode == DISTIL_POOL_WEIGHTED_MEAN ? i - batch.offsets[b] + 1 : 1;
+
+					sum += w * x;
+					weights += w;
+					largest = fmax(largest, x);
+				}
+				if (mode == DISTIL_POOL_CLS)
+					expected = hidden[ranges[2 * b] * 12 + j];
+				else if (mode == DISTIL_POOL_LAST)
+					expected = hidden[(ranges[2 * b + 1] - 1) * 12 + j];
+				else if (mode == DISTIL_POOL_MAX)
+					expected = largest;
+				else
+					expected = sum / (mode == DISTIL_POOL_MEAN_SQRT ? sqrt(n) : weights);
+				/* a handful of float additions of values below 1 */
+				CHECK_NEAR(out[b * 12 + j], expected, 1e-6);
+			}
+		synthetic_batch_free(&batch);
+		synthetic_free(&model);
+	}
+}
+
+/* Saved and unsaved forward agree, and a sequence alone gives its rows of the batch. */
+static void
+test_ragged(DistilDevice *device, const char *name)
+{
+	Synthetic	model;
+	SyntheticBatch batch;
+	DistilActivations *saved;
+	DistilActivations *small;
+	const float *all;
+	const float *hidden;
+	double		worst = 0;
+	double		worst_alone = 0;
+	DistilError err;
+	int			i;
+	int			b;
+
+	small_config(&model, true);
+	model.spec.config.width = 48;
+	model.spec.config.mlp = 130;
+	synthetic_create(&model, true, 0.3f, 5);
+	synthetic_batch(&batch, &model.spec, lengths, LENGTHS, 6);
+	CHECK(distil_activations_create(&saved, &model.spec, 18, true, device, distil_alloc_system(), &err) == DISTIL_OK);
+	CHECK(distil_activations_create(&small, &model.spec, 18, false, device, distil_alloc_system(), &err) == DISTIL_OK);
+	CHECK(distil_encoder_forward(&model.spec, model.weights, &batch.batch, saved, 0, &all, device, NULL, &err)
+		  == DISTIL_OK);
+	CHECK(distil_encoder_forward(&model.spec, model.weights, &batch.batch, small, 0, &hidden, device, NULL, &err)
+		  == DISTIL_OK);
+	for (i = 0; i < 18 * 48; i++)
+		worst = fmax(worst, fabs((double) all[i] - hidden[i]));
+	for (b = 0; b < LENGTHS; b++)
+	{
+		DistilBatch one = batch.batch;
+		int32_t		offsets[2] = {0, lengths[b]};
+		int			start = batch.offsets[b];
+
+		one.nseq = 1;
+		one.ntokens = lengths[b];
+		one.ids += start;
+		one.positions += start;
+		one.types += start;
+		one.offsets = offsets;
+		one.host_offsets = offsets;
+		CHECK(distil_encoder_forward(&model.spec, model.weights, &one, small, 0, &hidden, device, NULL, &err)
+			  == DISTIL_OK);
+		for (i = 0; i < lengths[b] * 48; i++)
+			worst_alone = fmax(worst_alone, fabs((double) hidden[i] - all[start * 48 + i]));
+	}
+	/* values are of size 1; a product's order of additions may depend on its shape */
+	CHECK_MSG(worst <= 1e-6 * 4, "%s: saved and unsaved differ by %g", name, worst);
+	CHECK_MSG(worst_alone <= 1e-6 * 4, "%s: alone and in a batch differ by %g", name, worst_alone);
+	distil_activations_free(saved);
+	distil_activations_free(small);
+	synthetic_batch_free(&batch);
+	synthetic_free(&model);
+}
+
+/* Another backend gives the reference's outputs and gradients. */
+static void
+test_backend(DistilDevice *reference, DistilDevice *other, const char *name)
+{
+	int			part;
+
+	for (part = PART_ENCODER; part <= PART_PIPELINE; part++)
+	{
+		Synthetic	model;
+		SyntheticBatch batch;
+		Problem		problem;
+		DistilDevice *devices[2];
+		float	   *outputs[2];
+		float	   *gradients[2];
+		double		worst = 0;
+		double		worst_gradient = 0;
+		double		size = 0;
+		DistilError err;
+		size_t		i;
+		int			d;
+
+		devices[0] = reference;
+		devices[1] = other;
+		small_config(&model, true);
+		model.spec.config.width = 96;
+		model.spec.config.mlp = 200;
+		model.spec.config.vocabulary = 301;
+		model.spec.pipeline.normalize = true;
+		synthetic_create(&model, true, 0.1f, 7);
+		synthetic_batch(&batch, &model.spec, lengths, LENGTHS, 8);
+		for (d = 0; d < 2; d++)
+		{
+			problem_create(&problem, &model, &batch, devices[d], (TestPart) part, 5);
+			CHECK(problem_forward(&problem, &err) == DISTIL_OK);
+			CHECK(problem_backward(&problem, &err) == DISTIL_OK);
+			outputs[d] = malloc(sizeof(float) * (size_t) problem.rows * (size_t) problem.width);
+			memcpy(outputs[d], problem.output, sizeof(float) * (size_t) problem.rows * (size_t) problem.width);
+			gradients[d] = malloc(sizeof(float) * model.spec.table.total);
+			memcpy(gradients[d], model.gradients, sizeof(float) * model.spec.table.total);
+			if (d == 1)
+				for (i = 0; i < (size_t) problem.rows * (size_t) problem.width; i++)
+					worst = fmax(worst, fabs((double) outputs[0][i] - outputs[1][i]));
+			problem_free(&problem);
+		}
+		for (i = 0; i < model.spec.table.total; i++)
+		{
+			worst_gradient = fmax(worst_gradient, fabs((double) gradients[0][i] - gradients[1][i]));
+			size = fmax(size, fabs((double) gradients[0][i]));
+		}
+		/* float sums of up to 300 terms: 300 * 2^-24 of values of size 1, and the same relative in gradients */
+		CHECK_MSG(worst <= 2e-5, "%s, part %d: outputs differ by %g", name, part, worst);
+		CHECK_MSG(worst_gradient <= 2e-5 * (1 + size), "%s, part %d: gradients differ by %g of %g", name, part,
+				  worst_gradient, size);
+		for (d = 0; d < 2; d++)
+		{
+			free(outputs[d]);
+			free(gradients[d]);
+		}
+		synthetic_batch_free(&batch);
+		synthetic_free(&model);
+	}
+}
+
+/* ---------- cancelling ---------- */
+
+typedef struct Countdown
+{
+	int			calls;
+	int			stop_at;		/* 0: never */
+} Countdown;
+
+static bool
+countdown_stop(void *ctx)
+{
+	Countdown  *countdown = ctx;
+
+	countdown->calls++;
+	return countdown->stop_at > 0 && countdown->calls >= countdown->stop_at;
+}
+
+static void
+test_cancel(DistilDevice *device)
+{
+	Synthetic	model;
+	SyntheticBatch batch;
+	Problem		problem;
+	Countdown	countdown = {0, 0};
+	DistilPoll	poll = {countdown_stop, &countdown};
+	DistilError err;
+	double		before;
+	int			total;
+	int			k;
+
+	small_config(&model, true);
+	synthetic_create(&model, true, 0.4f, 1);
+	synthetic_batch(&batch, &model.spec, lengths, LENGTHS, 2);
+	problem_create(&problem, &model, &batch, device, PART_LM, 3);
+	problem.poll = &poll;
+	before = problem_loss(&problem);
+	CHECK(problem_backward(&problem, &err) == DISTIL_OK);
+	total = countdown.calls;
+	CHECK(total > 20);
+	for (k = 1; k <= total; k++)
+	{
+		DistilStatus status;
+
+		countdown.calls = 0;
+		countdown.stop_at = k;
+		status = problem_forward(&problem, &err);
+		if (status == DISTIL_OK)
+			status = problem_backward(&problem, &err);
+		CHECK_MSG(status == DISTIL_ERR_CANCELLED && countdown.calls == k, "stop at %d: status %d after %d polls",
+				  k, status, countdown.calls);
+	}
+	countdown.stop_at = 0;
+	CHECK(problem_loss(&problem) == before);
+	problem_free(&problem);
+	synthetic_batch_free(&batch);
+	synthetic_free(&model);
+}
+
+/* A frozen table and a frozen linear layer get no gradient; the others get theirs. */
+static void
+test_frozen(DistilDevice *device)
+{
+	Synthetic	model;
+	SyntheticBatch batch;
+	Problem		problem;
+	DistilError err;
+	int			frozen[2];
+	int			i;
+	size_t		j;
+
+	small_config(&model, true);
+	synthetic_create(&model, false, 0.4f, 1);
+	frozen[0] = model.spec.position;
+	frozen[1] = model.layers[0].up_weight;
+	for (i = 0; i < 2; i++)
+		model.params[frozen[i]].flags |= DISTIL_PARAM_FROZEN;
+	synthetic_batch(&batch, &model.spec, lengths, LENGTHS, 2);
+	problem_create(&problem, &model, &batch, device, PART_ENCODER, 0);
+	problem_loss(&problem);
+	CHECK(problem_backward(&problem, &err) == DISTIL_OK);
+	for (i = 0; i < model.spec.table.n; i++)
+	{
+		double		size = 0;
+
+		for (j = 0; j < model.params[i].count; j++)
+			size += fabs((double) model.gradients[model.params[i].offset + j]);
+		if (i == frozen[0] || i == frozen[1])
+			CHECK_MSG(size == 0, "frozen parameter %d has a gradient", i);
+		else if (i != model.layers[0].up_bias)
+			CHECK_MSG(size > 0, "parameter %d has no gradient", i);
+	}
+	problem_free(&problem);
+	synthetic_batch_free(&batch);
+	synthetic_free(&model);
+}
+
+/* ---------- units of work ---------- */
+
+static double largest_unit;
+static int	units;
+
+static void
+count_unit(int m, int n, int k)
+{
+	largest_unit = fmax(largest_unit, 2.0 * m * n * k);
+	units++;
+}
+
+/* Stand-ins that count how often each output is written. */
+static void
+fake_forward(DistilDevice *dev, float *y, size_t ldy, const float *x, size_t ldx, const float *w, const float *b,
+			 DistilActivation act, int m, int n, int k)
+{
+	int			i;
+	int			j;
+
+	(void) dev; (void) x; (void) ldx; (void) w; (void) b; (void) act;
+	for (i = 0; i < m; i++)
+		for (j = 0; j < n; j++)
+			y[(size_t) i * ldy + j] += 1;
+	count_unit(m, n, k);
+}
+
+static void
+fake_backward_input(DistilDevice *dev, float *dx, size_t lddx, const float *dy, size_t lddy, const float *w,
+					bool accumulate, int m, int n, int k)
+{
+	int			i;
+
+	(void) dev; (void) dy; (void) lddy; (void) w; (void) k;
+	for (i = 0; i < m; i++)
+		dx[(size_t) i * lddx] = (accumulate ? dx[(size_t) i * lddx] : 0) + (float) n;
+	count_unit(m, n, k);
+}
+
+static void
+fake_backward_weight(DistilDevice *dev, float *dw, float *db, const float *dy, size_t lddy, const float *x,
+					 size_t ldx, int m, int n, int k)
+{
+	int			j;
+
+	(void) dev; (void) dy; (void) lddy; (void) x; (void) ldx;
+	for (j = 0; j < n; j++)
+	{
+		dw[(size_t) j * k] += (float) m;
+		db[j] += (float) m;
+	}
+	count_unit(m, n, k);
+}
+
+static void
+check_units(int m, int n, int k)
+{
+	DistilKernels ops = {0};
+	DistilDevice device = {&ops};
+	Countdown	countdown = {0, 0};
+	DistilPoll	poll = {countdown_stop, &countdown};
+	float	   *y = calloc((size_t) m * n, sizeof(float));
+	float	   *w = calloc((size_t) n * k, sizeof(float));
+	float	   *x = calloc((size_t) m * k, sizeof(float));
+	float	   *b = calloc((size_t) n, sizeof(float));
+	DistilError err;
+	size_t		i;
+	size_t		wrong = 0;
+
+	ops.linear_forward = fake_forward;
+	ops.linear_backward_input = fake_backward_input;
+	ops.linear_backward_weight = fake_backward_weight;
+	largest_unit = 0;
+	units = 0;
+	CHECK(distil_linear_forward(y, (size_t) n, x, (size_t) k, w, b, DISTIL_ACT_NONE, m, n, k, &device, &poll, &err)
+		  == DISTIL_OK);
+	for (i = 0; i < (size_t) m * n; i++)
+		wrong += y[i] != 1;
+	CHECK_MSG(wrong == 0, "%d x %d x %d: %zu outputs not written once", m, n, k, wrong);
+	x[0] = 99;					/* not accumulated: overwritten by the first block */
+	CHECK(distil_linear_backward(x, (size_t) k, false, w, b, y, (size_t) n, x, (size_t) k, w, m, n, k,
+								 &device, &poll, &err) == DISTIL_OK);
+	for (i = 0; i < (size_t) m; i++)
+		wrong += x[i * (size_t) k] != (float) n;
+	for (i = 0; i < (size_t) n; i++)
+		wrong += w[i * (size_t) k] != (float) m || b[i] != (float) m;
+	CHECK_MSG(wrong == 0, "%d x %d x %d: %zu gradients not summed once", m, n, k, wrong);
+	/* rounding a block to a multiple of 16 may add a little to a unit */
+	CHECK_MSG(largest_unit <= 1.3 * DISTIL_UNIT_FLOPS, "%d x %d x %d: a unit of %g flops", m, n, k, largest_unit);
+	CHECK_MSG(countdown.calls >= units, "%d units, %d polls", units, countdown.calls);
+	CHECK_MSG(units <= 3 + 3 * 2 * 6.0 * m * n * k / DISTIL_UNIT_FLOPS / 3, "%d x %d x %d: %d units", m, n, k, units);
+	free(y);
+	free(w);
+	free(x);
+	free(b);
+}
+
+static void
+test_units(void)
+{
+	check_units(7, 5, 3);
+	check_units(4096, 768, 768);
+	check_units(1024, 3072, 768);
+	check_units(512, 768, 3072);
+	check_units(60, 30522, 768);
+	check_units(1, 119547, 768);
+	check_units(20000, 384, 384);
+}
+
+int
+main(void)
+{
+	static const char *const isas[] = {"avx2", "avx512"};
+	DistilDevice *reference = open_device("reference", NULL);
+	int			i;
+
+	if (reference == NULL)
+		return check_report("encoder");
+	test_units();
+	test_gradients(reference);
+	test_pipelines(reference);
+	test_pool_skip(reference);
+	test_ragged(reference, "reference");
+	test_cancel(reference);
+	test_frozen(reference);
+	for (i = 0; i < 2; i++)
+		if (distil_cpu_has(isas[i]))
+		{
+			DistilDevice *device = open_device("cpu", isas[i]);
+
+			if (device != NULL)
+			{
+				test_ragged(device, isas[i]);
+				test_backend(reference, device, isas[i]);
+				device->ops->close(device);
+			}
+		}
+	reference->ops->close(reference);
+	return check_report("encoder");
+}
