@@ -1,21 +1,55 @@
 /*
  * backend_cpu.c
  *		The "cpu" backend: picks the instruction set, opens OpenBLAS, makes the device.
+ *
+ * Adding an instruction set is one row of the table and one ops_<isa>.c.
  */
 #include "cpu.h"
 
 #include <stdio.h>
 #include <string.h>
 
-/* Best first; what `isa` may name. */
-static const struct
+typedef struct InstructionSet
 {
-	const char *name;
+	const char *name;			/* as distil_cpu_has knows it */
 	CpuBlasCore core;
 	const DistilKernels *ops;
-}			instruction_sets[] = {
-	{"reference", CPU_BLAS_ANY, NULL},
+} InstructionSet;
+
+/* Best first. */
+static const InstructionSet instruction_sets[] = {
+#if defined(__x86_64__)
+	{"avx512", CPU_BLAS_AVX512, &distil_cpu_kernels_avx512},
+	{"avx2", CPU_BLAS_AVX2, &distil_cpu_kernels_avx2},
+#endif
+	{"reference", CPU_BLAS_ANY, &distil_cpu_kernels_portable},
 };
+
+#define SETS (sizeof(instruction_sets) / sizeof(instruction_sets[0]))
+
+static const InstructionSet *
+find_set(const char *isa, char *message, size_t message_size)
+{
+	size_t		i;
+
+	for (i = 0; i < SETS; i++)
+	{
+		const InstructionSet *set = &instruction_sets[i];
+
+		if (strcmp(isa, "auto") != 0 && strcmp(isa, set->name) != 0)
+			continue;
+		if (distil_cpu_has(set->name))
+			return set;
+		if (strcmp(isa, "auto") != 0)
+		{
+			snprintf(message, message_size, "this CPU (%s) does not have instruction set \"%s\"",
+					 distil_cpu_name(), isa);
+			return NULL;
+		}
+	}
+	snprintf(message, message_size, "the cpu backend has no operations for instruction set \"%.40s\"", isa);
+	return NULL;
+}
 
 void
 distil_cpu_close(DistilDevice *dev)
@@ -29,7 +63,20 @@ distil_cpu_close(DistilDevice *dev)
 DistilDevice *
 distil_cpu_open(const char *isa, char *message, size_t message_size)
 {
-	(void) instruction_sets;
-	snprintf(message, message_size, "instruction set \"%.40s\" is not compiled in", isa);
+	const InstructionSet *set = find_set(isa, message, message_size);
+	CpuDevice  *cpu;
+
+	if (set == NULL || !distil_blas_open(set->core, message, message_size))
+		return NULL;
+	cpu = distil_host_alloc(NULL, sizeof(CpuDevice));
+	if (cpu != NULL)
+	{
+		cpu->base.ops = set->ops;
+		cpu->scratch = distil_host_alloc(NULL, 2 * CPU_SCRATCH_FLOATS * sizeof(float));
+		if (cpu->scratch != NULL)
+			return &cpu->base;
+		distil_host_release(NULL, cpu);
+	}
+	snprintf(message, message_size, "out of memory opening the cpu backend");
 	return NULL;
 }

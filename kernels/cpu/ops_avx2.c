@@ -1,0 +1,9 @@
+/*
+ * ops_avx2.c
+ *		The operations with AVX2 and FMA.  Nothing here may run unless CPUID says so.
+ */
+#if defined(__x86_64__)
+#define CPU_LANES 8
+#define CPU_TABLE distil_cpu_kernels_avx2
+#include "table_cpu.h"
+#endif

@@ -1,0 +1,9 @@
+/*
+ * ops_avx512.c
+ *		The operations with AVX-512 (F, BW, VL, DQ).  Nothing here may run unless CPUID says so.
+ */
+#if defined(__x86_64__)
+#define CPU_LANES 16
+#define CPU_TABLE distil_cpu_kernels_avx512
+#include "table_cpu.h"
+#endif

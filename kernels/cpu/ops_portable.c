@@ -1,0 +1,7 @@
+/*
+ * ops_portable.c
+ *		The operations for any CPU: four lanes, which every supported compiler can lower.
+ */
+#define CPU_LANES 4
+#define CPU_TABLE distil_cpu_kernels_portable
+#include "table_cpu.h"

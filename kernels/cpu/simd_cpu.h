@@ -1,0 +1,257 @@
+/*
+ * simd_cpu.h
+ *		Vectors of CPU_LANES floats for the operation templates, by compiler extensions.
+ *
+ * Included once by each ops_<isa>.c after CPU_LANES is defined.  Everything is static:
+ * the same source becomes different code per instruction set.  Masks are integer
+ * vectors, all ones = true.  A NaN must come out of every function as a NaN, because
+ * callers look for broken numbers in the results.
+ */
+#include "cpu.h"
+
+#include <math.h>
+#include <string.h>
+
+#define LANES	((size_t) CPU_LANES)
+#define HALF	(LANES / 2)
+
+typedef float vf __attribute__((vector_size(CPU_LANES * 4)));
+typedef int32_t vi __attribute__((vector_size(CPU_LANES * 4)));
+typedef double vd __attribute__((vector_size(CPU_LANES * 4)));	/* half as many */
+typedef float vh __attribute__((vector_size(CPU_LANES * 2)));
+typedef float vf_memory __attribute__((vector_size(CPU_LANES * 4), aligned(4), may_alias));
+typedef float vh_memory __attribute__((vector_size(CPU_LANES * 2), aligned(4), may_alias));
+
+static inline vf
+v_set(float x)
+{
+	return x - (vf) {0};
+}
+
+static inline vf
+v_load(const float *p)
+{
+	return *(const vf_memory *) p;
+}
+
+static inline void
+v_store(float *p, vf x)
+{
+	*(vf_memory *) p = x;
+}
+
+/* Half a vector, widened. */
+static inline vd
+d_load(const float *p)
+{
+	return __builtin_convertvector(*(const vh_memory *) p, vd);
+}
+
+/* How many lanes are left at i of n. */
+static inline size_t
+v_part(size_t i, size_t n)
+{
+	return n - i < LANES ? n - i : LANES;
+}
+
+/* The first `part` lanes from memory, the others `fill`. */
+static inline vf
+v_get_fill(const float *p, size_t part, float fill)
+{
+	vf			x;
+
+	if (part == LANES)
+		return v_load(p);
+	x = v_set(fill);
+	memcpy(&x, p, part * sizeof(float));
+	return x;
+}
+
+static inline vf
+v_get(const float *p, size_t part)
+{
+	return v_get_fill(p, part, 0.0f);
+}
+
+static inline void
+v_put(float *p, vf x, size_t part)
+{
+	if (part == LANES)
+		v_store(p, x);
+	else
+		memcpy(p, &x, part * sizeof(float));
+}
+
+static inline vf
+v_select(vi mask, vf yes, vf no)
+{
+	return (vf) (((vi) yes & mask) | ((vi) no & ~mask));
+}
+
+/* The first `part` lanes of x, zero in the others. */
+static inline vf
+v_first(vf x, size_t part)
+{
+	vf			y = {0};
+
+	if (part == LANES)
+		return x;
+	memcpy(&y, &x, part * sizeof(float));
+	return y;
+}
+
+/* NaN in x stays. */
+static inline vf
+v_clamp(vf x, float low, float high)
+{
+	x = v_select(x < v_set(low), v_set(low), x);
+	return v_select(x > v_set(high), v_set(high), x);
+}
+
+static inline vf
+v_abs(vf x)
+{
+	return (vf) ((vi) x & 0x7fffffff);
+}
+
+/* The larger; NaN in either comes out. */
+static inline vf
+v_max(vf x, vf y)
+{
+	return v_select((x > y) | (x != x), x, y);
+}
+
+/* Sum and maximum over the lanes, in a fixed order. */
+static inline float
+v_sum(vf x)
+{
+	float		lane[CPU_LANES];
+	size_t		step,
+				l;
+
+	memcpy(lane, &x, sizeof(lane));
+	for (step = HALF; step > 0; step /= 2)
+	{
+		for (l = 0; l < step; l++)
+			lane[l] += lane[l + step];
+	}
+	return lane[0];
+}
+
+static inline float
+v_top(vf x)
+{
+	float		lane[CPU_LANES];
+	float		top;
+	size_t		l;
+
+	memcpy(lane, &x, sizeof(lane));
+	top = lane[0];
+	for (l = 1; l < LANES; l++)
+	{
+		if (!(lane[l] <= top))
+			top = lane[l];
+	}
+	return top;
+}
+
+static inline double
+d_sum(vd x)
+{
+	double		lane[CPU_LANES / 2];
+	double		sum = 0.0;
+	size_t		l;
+
+	memcpy(lane, &x, sizeof(lane));
+	for (l = 0; l < HALF; l++)
+		sum += lane[l];
+	return sum;
+}
+
+#define EXP_LOW		(-87.3365f)	/* smaller: 0, the result would be subnormal */
+#define EXP_HIGH	88.376f		/* larger: as this, about 2.4e38 */
+#define ROUND_BIAS	12582912.0f /* 1.5 * 2^23: adding it rounds to an integer */
+
+/*
+ * exp(x), relative error below 2e-7: 2^n exp(r) with |r| <= ln(2)/2, ln 2 in two parts,
+ * exp(r) = 1 + r + r^2 P(r), P minimax (relative error 3e-9 before rounding).
+ */
+static inline vf
+v_exp(vf x)
+{
+	vi			normal = ~(x < v_set(EXP_LOW));
+	vf			y = v_clamp(x, EXP_LOW, EXP_HIGH);
+	vf			n = y * 1.44269504f + ROUND_BIAS;
+	vi			power = (vi) n - (vi) v_set(ROUND_BIAS);
+	vf			r;
+	vf			p;
+
+	n = n - ROUND_BIAS;
+	r = y - n * 0.693359375f;
+	r = r + n * 2.12194440e-4f;
+	p = r * 0.0013814467f + 0.00836878066f;
+	p = p * r + 0.0416683942f;
+	p = p * r + 0.166665201f;
+	p = p * r + 0.499999934f;
+	p = p * (r * r) + r + 1.0f;
+	p = p * (vf) ((power + 127) << 23);
+	return (vf) ((vi) p & normal);
+}
+
+#define ERFC_END 4.0f			/* erfc is below 1.6e-8 from here */
+
+/*
+ * erfc(x) for x >= 0, absolute error below 2e-7: exp(-x Q(x)), Q fitted so that the error of
+ * erfc itself is minimax on [0, ERFC_END]; 0 beyond.
+ */
+static inline vf
+v_erfc(vf x)
+{
+	vi			inside = x < v_set(ERFC_END);
+	vf			y = v_select(inside, x, v_set(ERFC_END));
+	vf			q = y * -8.04382034e-06f + 0.00010602663f;
+
+	q = q * y - 0.000587950577f;
+	q = q * y + 0.00157675997f;
+	q = q * y - 5.8781312e-05f;
+	q = q * y - 0.0192171428f;
+	q = q * y + 0.102799207f;
+	q = q * y + 0.636616111f;
+	q = q * y + 1.12837934f;
+	return (vf) ((vi) v_exp(-(q * y)) & inside);
+}
+
+/* Distribution function of the standard normal. */
+static inline vf
+v_phi(vf x)
+{
+	vf			tail = v_erfc(v_abs(x) * 0.707106781f) * 0.5f;
+
+	return v_select(x < v_set(0.0f), tail, 1.0f - tail);
+}
+
+static inline vf
+v_sigmoid(vf x)
+{
+	return 1.0f / (1.0f + v_exp(-x));
+}
+
+/* Sum of a[i] * b[i] with double accumulators, in a fixed order. */
+static double
+dot_double(const float *a, const float *b, size_t n)
+{
+	vd			sum0 = {0};
+	vd			sum1 = {0};
+	double		total;
+	size_t		i;
+
+	for (i = 0; i + LANES <= n; i += LANES)
+	{
+		sum0 += d_load(a + i) * d_load(b + i);
+		sum1 += d_load(a + i + HALF) * d_load(b + i + HALF);
+	}
+	total = d_sum(sum0 + sum1);
+	for (; i < n; i++)
+		total += (double) a[i] * b[i];
+	return total;
+}

@@ -1,0 +1,51 @@
+/*
+ * table_cpu.h
+ *		All operation templates and the table they end in.
+ *
+ * Included by each ops_<isa>.c after CPU_LANES (floats per vector) and CPU_TABLE
+ * (name of the table) are defined.
+ */
+#include "simd_cpu.h"
+#include "vector_cpu.h"
+#include "activation_cpu.h"
+#include "linear_cpu.h"
+#include "norm_cpu.h"
+#include "embedding_cpu.h"
+#include "attention_cpu.h"
+#include "pool_cpu.h"
+#include "loss_cpu.h"
+
+const DistilKernels CPU_TABLE = {
+	.name = "cpu",
+	.alloc = distil_host_alloc,
+	.release = distil_host_release,
+	.copy_in = distil_host_copy_in,
+	.copy_out = distil_host_copy_out,
+	.close = distil_cpu_close,
+	.zero = zero,
+	.axpy = axpy,
+	.sum_squares = sum_squares,
+	.count_nonfinite = count_nonfinite,
+	.linear_forward = linear_forward,
+	.linear_backward_input = linear_backward_input,
+	.linear_backward_weight = linear_backward_weight,
+	.activation_forward = activation_forward,
+	.activation_backward = activation_backward,
+	.dropout = dropout,
+	.layernorm_forward = layernorm_forward,
+	.layernorm_backward = layernorm_backward,
+	.embedding_forward = embedding_forward,
+	.embedding_backward = embedding_backward,
+	.attention_forward = attention_forward,
+	.attention_backward = attention_backward,
+	.pool_forward = pool_forward,
+	.pool_backward = pool_backward,
+	.normalize_forward = normalize_forward,
+	.normalize_backward = normalize_backward,
+	.gather_rows = gather_rows,
+	.scatter_add_rows = scatter_add_rows,
+	.mse_loss = mse_loss,
+	.cosine_loss = cosine_loss,
+	.logits_loss = logits_loss,
+	.adamw = adamw,
+};
