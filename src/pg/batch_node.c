@@ -6,8 +6,8 @@
  * are buffered as minimal tuples with the detoasted arguments and the results in one
  * context that is reset before each refill; they leave in the order they came.
  *
- * A refill starts with one row after each (re)scan and grows, so that LIMIT 1 or EXISTS does not
- * pay for hundreds.  What the planner never initialises here must be done by hand: the calls are
+ * Refills start with one row after each (re)scan and grow, so that LIMIT 1 or EXISTS does not
+ * pay for hundreds, unless the plan says how many rows are wanted.  What the planner never initialises here must be done by hand: the calls are
  * no expressions of the executor, so this node checks EXECUTE rights and strictness.
  *
  * Below a Gather the node is parallel-aware, for one purpose: workers add their counts
@@ -87,6 +87,8 @@ typedef struct DistilBatchState
 	int			nrows;
 	int			next;			/* row to return next */
 	int			target;			/* rows the next refill may take */
+	int			wanted;			/* rows the nodes above will ask for, 0: unknown; advice only */
+	int			given;			/* rows buffered so far since the (re)scan, at most INT_MAX */
 	int			ceiling;		/* rows any refill may take, lowered when results are large */
 	bool		done;			/* the child has no more rows */
 	TupleTableSlot *row_slot;	/* reads one buffered row */
@@ -104,6 +106,40 @@ const CustomScanMethods distil_batch_methods = {
 };
 
 /* ---------- start ---------- */
+
+/* Rows that a refill may take: what the settings say, fewer when the results are large. */
+static int
+most_rows(const DistilBatchState *state)
+{
+	return distil_batch ? Min(distil_batch_rows, state->ceiling) : 1;
+}
+
+/* Size of the first refill. */
+static void
+restart(DistilBatchState *state)
+{
+	state->done = false;
+	state->given = 0;
+	state->target = state->wanted > 0 ? state->wanted : 1;
+}
+
+/* Size of the next refill: what is still wanted, or growing; smaller when results of the last took over work_mem. */
+static void
+choose_target(DistilBatchState *state)
+{
+	Size		used = MemoryContextMemAllocated(state->buffer, true);
+	Size		allowed = (Size) work_mem * 1024;
+
+	if (used > allowed)
+		state->ceiling = Max(1, (int) (state->nrows * ((double) allowed / used)));
+	state->given = state->given > INT_MAX - state->nrows ? INT_MAX : state->given + state->nrows;
+	if (state->wanted > state->given)
+		state->target = state->wanted - state->given;
+	else if (state->wanted > state->given - state->nrows)
+		state->target = 1;
+	else
+		state->target = Min(state->target, DISTIL_MAX_BATCH_ROWS) * BATCH_GROWTH;
+}
 
 /* As ExecInitFunc does for a call that is an expression. */
 static void
@@ -174,8 +210,9 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 
 	state->buffer = AllocSetContextCreate(estate->es_query_cxt, "DistilBatch rows", ALLOCSET_DEFAULT_SIZES);
 	state->row_slot = ExecInitExtraTupleSlot(estate, ExecGetResultType(outerPlanState(node)), &TTSOpsMinimalTuple);
-	state->target = 1;
+	state->wanted = linitial_int(plan->custom_private);
 	state->ceiling = INT_MAX;
+	restart(state);
 }
 
 /* ---------- refill ---------- */
@@ -353,21 +390,6 @@ count_refill(DistilBatchState *state, const DistilBatchTotals *before, const Dis
 	}
 }
 
-/* Size of the next refill: growing, unless results of this one were larger than work_mem. */
-static void
-choose_target(DistilBatchState *state)
-{
-	Size		used = MemoryContextMemAllocated(state->buffer, true);
-	Size		allowed = (Size) work_mem * 1024;
-	int			most = distil_batch ? distil_batch_rows : 1;
-
-	if (used > allowed)
-		state->ceiling = Max(1, (int) (state->nrows * ((double) allowed / used)));
-	most = Min(most, state->ceiling);
-	state->target = Min(state->target, most / BATCH_GROWTH + 1) * BATCH_GROWTH;
-	state->target = Min(state->target, most);
-}
-
 /* The next rows with their results; false at the end. */
 static bool
 refill(DistilBatchState *state)
@@ -380,7 +402,7 @@ refill(DistilBatchState *state)
 	if (state->done)
 		return false;
 	forget_rows(state);
-	read_rows(state, state->target);
+	read_rows(state, Min(state->target, most_rows(state)));
 	if (state->nrows == 0)
 		return false;
 
@@ -443,8 +465,7 @@ rescan(CustomScanState *node)
 	DistilBatchState *state = (DistilBatchState *) node;
 
 	forget_rows(state);
-	state->done = false;
-	state->target = 1;
+	restart(state);
 	if (outerPlanState(node)->chgParam == NULL)
 		ExecReScan(outerPlanState(node));
 }

@@ -15,6 +15,7 @@
 #include "postgres.h"
 
 #include "access/parallel.h"
+#include "common/int.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "optimizer/optimizer.h"
@@ -31,6 +32,7 @@ typedef struct Place
 	bool		partial;		/* not all rows may be asked for */
 	bool		marked;			/* must support mark and restore */
 	bool		in_worker;		/* below a Gather */
+	int			rows_wanted;	/* rows that are asked for, if so many exist; INT_MAX: all; 0: unknown */
 } Place;
 
 typedef struct Rewrite
@@ -152,10 +154,48 @@ wrap(Plan *plan, Place place, Rewrite *rewrite)
 	if (rewrite->look_only)
 		return plan;
 	node = distil_batch_split(plan, rewrite->next_node_id++);
+	node->custom_private = list_make1_int(place.rows_wanted);
 	/* Parallel-aware only to get shared memory in which workers add up what EXPLAIN shows. */
 	node->scan.plan.parallel_aware = place.in_worker;
 	node->scan.plan.lefttree = wrap(plan, place, rewrite);
 	return &node->scan.plan;
+}
+
+/* Rows that a Limit with constants takes from its child, 0 if that is not known. */
+static int
+limit_rows(const Limit *limit)
+{
+	const Const *count = (const Const *) limit->limitCount;
+	const Const *offset = (const Const *) limit->limitOffset;
+	int64		rows;
+
+	if (limit->limitOption != LIMIT_OPTION_COUNT || count == NULL || !IsA(count, Const) || count->constisnull)
+		return 0;
+	rows = DatumGetInt64(count->constvalue);
+	if (offset != NULL)
+	{
+		if (!IsA(offset, Const) || offset->constisnull ||
+			pg_add_s64_overflow(rows, DatumGetInt64(offset->constvalue), &rows))
+			return 0;
+	}
+	return rows > 0 && rows < INT_MAX ? (int) rows : 0;
+}
+
+/* Nodes that ask their children for no other number of rows than they are asked for themselves. */
+static bool
+keeps_rows_wanted(Plan *plan)
+{
+	switch (nodeTag(plan))
+	{
+		case T_Append:
+		case T_MergeAppend:
+			return true;
+		case T_Result:
+		case T_SubqueryScan:
+			return plan->qual == NIL;
+		default:
+			return false;
+	}
 }
 
 /* What a node says of the places of its two children. */
@@ -164,17 +204,28 @@ places_below(Plan *plan, Place place, Place *left, Place *right)
 {
 	*left = place;
 	left->marked = false;
+	if (!keeps_rows_wanted(plan))
+		left->rows_wanted = 0;
 	*right = *left;
 	switch (nodeTag(plan))
 	{
 		case T_Limit:
 			left->partial = true;
+			left->rows_wanted = limit_rows((Limit *) plan);
 			break;
 			/* These read all of their input. */
 		case T_Sort:
 		case T_Hash:
 		case T_ModifyTable:
 			left->partial = false;
+			left->rows_wanted = INT_MAX;
+			break;
+		case T_Agg:
+			if (((Agg *) plan)->aggstrategy == AGG_PLAIN || ((Agg *) plan)->aggstrategy == AGG_HASHED)
+			{
+				left->partial = false;
+				left->rows_wanted = INT_MAX;
+			}
 			break;
 		case T_Gather:
 		case T_GatherMerge:
@@ -227,7 +278,7 @@ rewrite_plan(Plan *plan, Place place, Rewrite *rewrite)
 static void
 rewrite_statement(PlannedStmt *statement, bool in_cursor, Rewrite *rewrite)
 {
-	Place		place = {in_cursor, false, false};
+	Place		place = {.partial = in_cursor};
 	ListCell   *cell;
 
 	rewrite->next_node_id = highest_node_id(statement->planTree);
