@@ -267,6 +267,12 @@ distil_arena_printf(DistilArena *arena, const char *format, ...)
 	return text;
 }
 
+const DistilAllocator *
+distil_arena_allocator(const DistilArena *arena)
+{
+	return arena->alloc;
+}
+
 void
 distil_arena_free(DistilArena *arena)
 {

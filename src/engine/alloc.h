@@ -42,6 +42,7 @@ extern void *distil_arena_alloc(DistilArena *arena, size_t count, size_t size);	
 extern char *distil_arena_string(DistilArena *arena, const char *data, size_t length);
 extern char *distil_arena_printf(DistilArena *arena, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
+extern const DistilAllocator *distil_arena_allocator(const DistilArena *arena);
 extern void distil_arena_free(DistilArena *arena);	/* takes NULL */
 
 /* malloc/free, for tests and tools only (the glue has its own). */

@@ -1,0 +1,77 @@
+/*
+ * config.h
+ *		From a folder's configuration files to a DistilSpec; helpers for architectures.
+ */
+#ifndef DISTIL_CONFIG_H
+#define DISTIL_CONFIG_H
+
+#include "model.h"
+
+/* What a spec needs to know of the weights and of large files; an image stores it. */
+typedef struct DistilSpecFacts
+{
+	bool		with_lm;
+	int64_t		parameters;		/* tied ones once */
+	const char *dtype;			/* static string: "float32", ... */
+	int64_t		model_max_length;	/* of tokenizer_config.json, 0 = none */
+} DistilSpecFacts;
+
+/* Facts of a folder and its tensors (NULL: by the class name alone, parameters 0). */
+struct DistilTensorSet;
+extern DistilStatus distil_spec_facts(DistilSpecFacts *facts, const DistilFolder *folder,
+									  const struct DistilTensorSet *tensors,
+									  const DistilAllocator *alloc, DistilError *err);
+/* As distil_spec_parse, with the facts given.  Temporary memory comes from alloc. */
+extern DistilStatus distil_spec_build(DistilSpec *spec, const DistilFolder *folder, const DistilSpecFacts *facts,
+									  DistilArena *arena, const DistilAllocator *alloc, DistilError *err);
+
+/*
+ * Pipeline files (modules.json and what it names); adds the Dense parameters.  Without
+ * modules.json: mean pooling.  pipeline_config.c
+ */
+extern DistilStatus distil_pipeline_parse(DistilSpec *spec, const DistilFolder *folder,
+										  const DistilAllocator *alloc, DistilError *err);
+/* Folders of modules.json whose type is Dense: *dirs [*n] in arena; none without modules.json. */
+extern DistilStatus distil_pipeline_dense_dirs(const char *const **dirs, int *n, const DistilFolder *folder,
+											   DistilArena *arena, const DistilAllocator *alloc, DistilError *err);
+
+/* ---------- for architectures ---------- */
+
+/* A size in [1, limit]: below is DISTIL_ERR_TEXT_FILE, above DISTIL_ERR_LIMIT. */
+extern DistilStatus distil_config_size(int *out, const DistilJsonDoc *doc, const char *key, int def, int limit,
+									   DistilError *err);
+extern DistilStatus distil_config_float(float *out, const DistilJsonDoc *doc, const char *key, double def,
+										double min, double max, DistilError *err);
+/* "gelu", "relu", ...; anything else is refused by name. */
+extern DistilStatus distil_config_activation(DistilActivation *out, const DistilJsonDoc *doc, const char *key,
+											 const char *def, DistilError *err);
+/* The name a configuration uses for an activation. */
+extern const char *distil_activation_name(DistilActivation activation);
+/* Checks that hold for every architecture (H divides C, ...); fills head_dim. */
+extern DistilStatus distil_config_check(DistilConfig *config, const char *width_key, const char *heads_key,
+										DistilError *err);
+
+/* Append one formatted piece (up to 500 characters) of a config.json; false without memory. */
+extern bool distil_config_printf(DistilBuffer *out, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+/* `  "KEY": VALUE,` and a line end, with as few digits as give the same float again */
+extern bool distil_config_number(DistilBuffer *out, const char *key, float value);
+/* The members all architectures share (class, vocabulary, ...), each ending with ",\n". */
+extern bool distil_config_write_common(const DistilConfig *config, const char *class_name, DistilBuffer *out);
+
+/*
+ * A layer's parameters under canonical names; the architecture gives its tensor names,
+ * each with one %d for the layer.  Order of names: q, k, v, out, norm1, up, down, norm2
+ * (".weight" and ".bias" are appended).
+ */
+#define DISTIL_LAYER_NAMES 8
+extern DistilStatus distil_layer_params(DistilSpec *spec, const char *const names[DISTIL_LAYER_NAMES],
+										DistilError *err);
+/* weight [rows, cols] and bias [rows] of one linear layer or (cols 0) norm; sources "NAME.weight", "NAME.bias" */
+extern DistilStatus distil_pair_params(DistilSpec *spec, int *weight, int *bias, const char *name,
+									   const char *source, int rows, int cols, DistilError *err);
+/* One parameter with one source. */
+extern DistilStatus distil_single_param(DistilSpec *spec, int *index, const char *name, const char *source,
+										int rows, int cols, unsigned flags, DistilError *err);
+
+#endif							/* DISTIL_CONFIG_H */
