@@ -9,6 +9,7 @@
 #define DISTIL_BATCH_CALL_H
 
 #include "postgres.h"
+#include "fmgr.h"
 
 #define DISTIL_BATCH_MAX_ARGS 4
 
@@ -27,10 +28,18 @@ typedef struct DistilBatchFunction
 {
 	const char *prosrc;			/* C symbol of the SQL function */
 	void		(*run) (DistilBatchArgs *args);
+	int			model_arg;		/* argument that names the model or the head; not given or NULL: the default model */
+	bool		is_head;		/* model_arg names a head */
 } DistilBatchFunction;
 
 /* NULL when the C symbol is not batchable. */
 extern const DistilBatchFunction *distil_batch_function(const char *prosrc);
+
+/*
+ * The scalar SQL form: one row through the same run function.  Calls whose arguments are
+ * constant in the statement run it once.
+ */
+extern Datum distil_batch_scalar(FunctionCallInfo fcinfo, const char *prosrc);
 
 /* Tokens, tokenizer and model seconds, forward passes of all sessions of this backend so far (for EXPLAIN). */
 typedef struct DistilBatchTotals

@@ -1,0 +1,35 @@
+/*
+ * infer_run.h
+ *		Helpers of functions that run a model over rows: grouping by model, truncation.
+ */
+#ifndef DISTIL_INFER_RUN_H
+#define DISTIL_INFER_RUN_H
+
+#include "batch_call.h"
+#include "model_cache.h"
+
+/*
+ * Rows [first, end) of a batch that share the optional text arguments `model` and `prompt`
+ * (argument numbers, -1: the function has none).  Returns `end`.  *model_name, *prompt_name:
+ * palloc'd, NULL when not given.
+ */
+extern int	distil_run_group(const DistilBatchArgs *args, int first, int model, int prompt,
+							 char **model_name, char **prompt_name);
+
+/* Argument given and not NULL in this row. */
+static inline bool
+distil_run_has(const DistilBatchArgs *args, int arg, int row)
+{
+	return arg >= 0 && arg < args->nargs && !args->nulls[arg][row];
+}
+
+/* Texts cut so far; pass the figure to distil_run_truncated after the work. */
+extern int64 distil_run_truncations(const DistilOpenModel *open);
+/* Warns (once per statement and process) or throws 54000 when texts were cut since, as distil.truncation says. */
+extern void distil_run_truncated(const DistilOpenModel *open, int64 before);
+
+/* Embeddings of n texts [n, D'], palloc'd, and whether each has any; query: as encode_query. */
+extern float *distil_run_embeddings(bool **has, DistilOpenModel *open, const DistilText *texts, int n,
+									const char *prompt, bool query);
+
+#endif							/* DISTIL_INFER_RUN_H */

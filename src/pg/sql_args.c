@@ -1,0 +1,147 @@
+/*
+ * sql_args.c
+ *		Decoding of SQL arguments.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "executor/spi.h"
+#include "lib/stringinfo.h"
+#include "utils/builtins.h"
+
+#include "sql_args.h"
+
+void
+distil_args_require(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	if (PG_ARGISNULL(arg))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("argument \"%s\" must not be null", name)));
+}
+
+char *
+distil_args_string(FunctionCallInfo fcinfo, int arg, const char *name)
+{
+	distil_args_require(fcinfo, arg, name);
+	return text_to_cstring(PG_GETARG_TEXT_PP(arg));
+}
+
+char *
+distil_args_optional(FunctionCallInfo fcinfo, int arg)
+{
+	if (arg >= PG_NARGS() || PG_ARGISNULL(arg))
+		return NULL;
+	return text_to_cstring(PG_GETARG_TEXT_PP(arg));
+}
+
+int
+distil_args_int(FunctionCallInfo fcinfo, int arg, const char *name, int least)
+{
+	int			value;
+
+	distil_args_require(fcinfo, arg, name);
+	value = PG_GETARG_INT32(arg);
+	if (value < least)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("argument \"%s\" must be at least %d, not %d", name, least, value)));
+	return value;
+}
+
+void
+distil_args_check_file_name(const char *name)
+{
+	const char *part = name;
+	bool		good = name[0] != '\0' && strlen(name) <= DISTIL_MAX_NAME && strchr(name, '\\') == NULL;
+
+	while (good)
+	{
+		size_t		length = strcspn(part, "/");
+		size_t		i;
+
+		good = length > 0 && !(length == 1 && part[0] == '.') && !(length == 2 && part[0] == '.' && part[1] == '.');
+		for (i = 0; i < length; i++)
+			good = good && (unsigned char) part[i] >= 0x20 && part[i] != 0x7f;
+		if (part[length] == '\0')
+			break;
+		part += length + 1;
+	}
+	if (!good)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("\"%s\" is not the name of a file inside a model folder", name),
+				 errhint("Use relative names such as \"config.json\" or \"1_Pooling/config.json\".")));
+}
+
+/* ---------- heads ---------- */
+
+const char *
+distil_args_head_name(const char *head)
+{
+	const char *slash = strrchr(head, '/');
+
+	return slash != NULL ? slash + 1 : head;
+}
+
+/* Names of heads for a hint: those called `name`, or all for NULL. */
+static char *
+head_list(const char *name, uint64 *n)
+{
+	MemoryContext context = CurrentMemoryContext;
+	StringInfoData list;
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1];
+	char		flags[1];
+	uint64		i;
+
+	initStringInfo(&list);
+	values[0] = name != NULL ? CStringGetTextDatum(name) : (Datum) 0;
+	flags[0] = name != NULL ? ' ' : 'n';
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT pg_catalog.concat(h.model, '/', h.name) FROM distil.head h "
+							  "WHERE $1 IS NULL OR h.name OPERATOR(pg_catalog.=) $1 ORDER BY 1 LIMIT 11",
+							  1, types, values, flags, true, 0) < 0)
+		elog(ERROR, "could not read the catalog of heads");
+	*n = SPI_processed;
+	for (i = 0; i < SPI_processed; i++)
+	{
+		char	   *full = SPI_getvalue(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		appendStringInfo(&list, "%s%s", i > 0 ? ", " : "", i == 10 ? "..." : full);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return list.data;
+}
+
+char *
+distil_args_head_model(const char *head)
+{
+	const char *slash = strrchr(head, '/');
+	uint64		n;
+	char	   *list;
+
+	if (slash != NULL)
+		return pnstrdup(head, slash - head);
+	list = head_list(head, &n);
+	if (n == 1)
+		return pnstrdup(list, strrchr(list, '/') - list);
+	if (n > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("head \"%s\" is not unique", head),
+				 errhint("Use one of the full names: %s.", list)));
+	list = head_list(NULL, &n);
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("head \"%s\" does not exist", head),
+			 n > 0 ? errhint("Known heads: %s.", list) : errhint("No model in this database has a head.")));
+}
+
+Datum
+distil_args_datum(const char *string)
+{
+	return CStringGetTextDatum(string);
+}

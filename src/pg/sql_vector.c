@@ -1,0 +1,164 @@
+/*
+ * sql_vector.c
+ *		Distances between arrays: cosine, dot product, Euclidean.
+ *
+ * real[] pairs go to the engine as they are; the other element types are read as double.
+ */
+#include "postgres.h"
+
+#include <math.h>
+
+#include "catalog/pg_type.h"
+#include "fmgr.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/numeric.h"
+
+#include "distil_engine.h"
+
+PG_FUNCTION_INFO_V1(distil_cosine);
+PG_FUNCTION_INFO_V1(distil_dot);
+PG_FUNCTION_INFO_V1(distil_l2);
+
+/* A checked pair of arrays of one element type and length n. */
+typedef struct VectorPair
+{
+	ArrayType  *a;
+	ArrayType  *b;
+	int			n;
+	bool		is_float4;
+} VectorPair;
+
+static int
+vector_length(ArrayType *array)
+{
+	if (ARR_NDIM(array) > 1)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a vector must have one dimension, not %d", ARR_NDIM(array))));
+	if (array_contains_nulls(array))
+		ereport(ERROR,
+				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
+				 errmsg("a vector must not hold nulls")));
+	return ArrayGetNItems(ARR_NDIM(array), ARR_DIMS(array));
+}
+
+static VectorPair
+get_pair(FunctionCallInfo fcinfo)
+{
+	VectorPair	pair;
+	int			length;
+
+	pair.a = PG_GETARG_ARRAYTYPE_P(0);
+	pair.b = PG_GETARG_ARRAYTYPE_P(1);
+	pair.n = vector_length(pair.a);
+	length = vector_length(pair.b);
+	if (pair.n != length)
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("vectors have different lengths, %d and %d", pair.n, length)));
+	pair.is_float4 = ARR_ELEMTYPE(pair.a) == FLOAT4OID;
+	return pair;
+}
+
+/* Elements as double; the element type is one of those the SQL functions are declared for. */
+static double *
+get_doubles(ArrayType *array, int n)
+{
+	double	   *values = palloc(Max(n, 1) * sizeof(double));
+	Datum	   *items;
+	int			i;
+
+	switch (ARR_ELEMTYPE(array))
+	{
+		case FLOAT8OID:
+			memcpy(values, ARR_DATA_PTR(array), n * sizeof(double));
+			break;
+		case INT4OID:
+			for (i = 0; i < n; i++)
+				values[i] = ((const int32 *) ARR_DATA_PTR(array))[i];
+			break;
+		case NUMERICOID:
+			deconstruct_array(array, NUMERICOID, -1, false, TYPALIGN_INT, &items, NULL, &n);
+			for (i = 0; i < n; i++)
+				values[i] = DatumGetFloat8(DirectFunctionCall1(numeric_float8, items[i]));
+			break;
+		default:
+			elog(ERROR, "unexpected element type %u of a vector", ARR_ELEMTYPE(array));
+	}
+	return values;
+}
+
+/* a . b, a . a and b . b */
+static void
+get_products(const VectorPair *pair, double *ab, double *aa, double *bb)
+{
+	const double *a = get_doubles(pair->a, pair->n);
+	const double *b = get_doubles(pair->b, pair->n);
+	int			i;
+
+	*ab = *aa = *bb = 0;
+	for (i = 0; i < pair->n; i++)
+	{
+		*ab += a[i] * b[i];
+		*aa += a[i] * a[i];
+		*bb += b[i] * b[i];
+	}
+}
+
+Datum
+distil_cosine(PG_FUNCTION_ARGS)
+{
+	VectorPair	pair = get_pair(fcinfo);
+	double		cosine;
+
+	if (pair.is_float4)
+		cosine = distil_vector_cosine((const float *) ARR_DATA_PTR(pair.a), (const float *) ARR_DATA_PTR(pair.b),
+									  pair.n);
+	else
+	{
+		double		ab;
+		double		aa;
+		double		bb;
+
+		get_products(&pair, &ab, &aa, &bb);
+		cosine = aa == 0 || bb == 0 ? NAN : ab / (sqrt(aa) * sqrt(bb));
+	}
+	if (isnan(cosine))
+		PG_RETURN_NULL();
+	PG_RETURN_FLOAT8(Max(-1.0, Min(1.0, cosine)));
+}
+
+Datum
+distil_dot(PG_FUNCTION_ARGS)
+{
+	VectorPair	pair = get_pair(fcinfo);
+	double		ab;
+	double		aa;
+	double		bb;
+
+	if (pair.is_float4)
+		PG_RETURN_FLOAT8(distil_vector_dot((const float *) ARR_DATA_PTR(pair.a), (const float *) ARR_DATA_PTR(pair.b),
+										   pair.n));
+	get_products(&pair, &ab, &aa, &bb);
+	PG_RETURN_FLOAT8(ab);
+}
+
+Datum
+distil_l2(PG_FUNCTION_ARGS)
+{
+	VectorPair	pair = get_pair(fcinfo);
+	const double *a;
+	const double *b;
+	double		sum = 0;
+	int			i;
+
+	if (pair.is_float4)
+		PG_RETURN_FLOAT8(distil_vector_l2((const float *) ARR_DATA_PTR(pair.a), (const float *) ARR_DATA_PTR(pair.b),
+										  pair.n));
+	a = get_doubles(pair.a, pair.n);
+	b = get_doubles(pair.b, pair.n);
+	for (i = 0; i < pair.n; i++)
+		sum += (a[i] - b[i]) * (a[i] - b[i]);
+	PG_RETURN_FLOAT8(sqrt(sum));
+}
