@@ -24,12 +24,15 @@
 #include "nodes/nodeFuncs.h"
 #include "port/atomics.h"
 #include "utils/acl.h"
+#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
 
 #include "batch_plan.h"
 #include "compat.h"
 #include "guc.h"
+#include "model_cache.h"
+#include "sql_args.h"
 
 #define BATCH_GROWTH 4			/* each refill takes this many times the rows of the one before */
 
@@ -94,6 +97,7 @@ typedef struct DistilBatchState
 	TupleTableSlot *row_slot;	/* reads one buffered row */
 
 	BatchCounts counts;			/* of this process and of the workers collected so far */
+	List	   *models;			/* of char *, what EXPLAIN ANALYZE shows */
 	SharedCounts *shared;		/* while the workers may add; in a worker: where to add */
 	bool		is_worker;
 } DistilBatchState;
@@ -390,6 +394,64 @@ count_refill(DistilBatchState *state, const DistilBatchTotals *before, const Dis
 	}
 }
 
+/* "name (dtype)" of the model that a call has run, NULL when it differs from row to row. */
+static char *
+model_label(DistilBatchState *state, BatchFunctionCall *call)
+{
+	int			arg = call->callee.function->model_arg;
+	char	   *name = NULL;
+	DistilOpenModel *open;
+
+	if (arg < call->nargs)
+	{
+		BatchColumn *column = &state->columns[call->args[arg]];
+		Datum		value;
+		bool		isnull;
+
+		if (column->constant == NULL)
+			return NULL;
+		value = ExecEvalExpr(column->constant, state->css.ss.ps.ps_ExprContext, &isnull);
+		if (!isnull)
+			name = TextDatumGetCString(value);
+		else if (call->callee.strict)
+			return NULL;
+	}
+	if (call->callee.function->is_head && name != NULL)
+		name = distil_args_head_model(name);
+	open = distil_cache_get_tokenizer(name);
+	return psprintf("%s (%s)", open->name, open->info->dtype);
+}
+
+/*
+ * For EXPLAIN ANALYZE, once there was a run: the models exist and may be used.  Looked up
+ * here, where a snapshot is active; plans are also shown at the end of the executor (auto_explain).
+ */
+static void
+note_models(DistilBatchState *state)
+{
+	EState	   *estate = state->css.ss.ps.state;
+	MemoryContext old_context;
+	int			i;
+
+	if (estate->es_instrument == 0 || state->models != NIL || state->counts.tokens == 0)
+		return;
+	old_context = MemoryContextSwitchTo(estate->es_query_cxt);
+	for (i = 0; i < state->ncalls; i++)
+	{
+		char	   *label = model_label(state, &state->calls[i]);
+		ListCell   *cell;
+
+		foreach(cell, state->models)
+		{
+			if (label != NULL && strcmp(lfirst(cell), label) == 0)
+				label = NULL;
+		}
+		if (label != NULL)
+			state->models = lappend(state->models, label);
+	}
+	MemoryContextSwitchTo(old_context);
+}
+
 /* The next rows with their results; false at the end. */
 static bool
 refill(DistilBatchState *state)
@@ -414,6 +476,7 @@ refill(DistilBatchState *state)
 	MemoryContextSwitchTo(old_context);
 	distil_batch_totals(&after);
 	count_refill(state, &before, &after);
+	note_models(state);
 	choose_target(state);
 	return true;
 }
@@ -522,6 +585,7 @@ shutdown_scan(CustomScanState *node)
 	state->counts.tokenizer_seconds += pg_atomic_read_u64(&shared->tokenizer_us) / 1e6;
 	state->counts.model_seconds += pg_atomic_read_u64(&shared->model_us) / 1e6;
 	state->shared = NULL;
+	note_models(state);
 }
 
 /* ---------- EXPLAIN ---------- */
@@ -539,6 +603,8 @@ explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
 	ExplainPropertyInteger("Batch Rows", NULL, distil_batch ? distil_batch_rows : 1, es);
 	if (!es->analyze)
 		return;
+	if (state->models != NIL)
+		ExplainPropertyList("Models", state->models, es);
 	ExplainPropertyInteger("Batches", NULL, state->counts.batches, es);
 	ExplainPropertyInteger("Batched Rows", NULL, state->counts.rows, es);
 	ExplainPropertyInteger("Tokens", NULL, state->counts.tokens, es);
