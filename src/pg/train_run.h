@@ -1,0 +1,70 @@
+/*
+ * train_run.h
+ *		One run of a training job in this process: its parts, in the order of their use.
+ *
+ * distil_run_prepare, distil_run_read_corpus and distil_run_finish are called inside a
+ * transaction and may throw; distil_run_train is called outside of one (or, in a session,
+ * in one without a snapshot) and opens short ones through the two functions of the run.
+ */
+#ifndef DISTIL_TRAIN_RUN_H
+#define DISTIL_TRAIN_RUN_H
+
+#include "postgres.h"
+#include "nodes/pg_list.h"
+#include "distil_engine.h"
+#include "guc.h"
+#include "job.h"
+#include "worker.h"
+
+typedef enum DistilRunStop
+{
+	DISTIL_STOP_NONE,			/* the work is done */
+	DISTIL_STOP_ERROR,			/* status and err say why */
+	DISTIL_STOP_REQUEST,		/* the row says cancel or pause, or somebody sent SIGINT */
+	DISTIL_STOP_TERMINATE		/* SIGTERM: leave at once, the job can be resumed */
+} DistilRunStop;
+
+typedef struct DistilRun
+{
+	int64		job;
+	bool		in_session;
+	MemoryContext context;		/* everything of this run */
+	DistilAllocator *alloc;
+	DistilJob	row;
+	char	   *folder;
+	const DistilModel *teacher;
+	DistilTrainOptions options;
+	const void *spool;			/* mapped */
+	size_t		spool_size;
+	DistilDevice *devices[DISTIL_MAX_THREADS];
+	int			ndevices;
+	DistilTrainer *trainer;
+
+	/* Figures: the last step, and what is not yet in the log. */
+	DistilJobFigures figures;
+	DistilJobFigures *pending;
+	int			npending;
+	TimestampTz last_progress;
+	TimestampTz last_checkpoint;
+	int64		speed_step;		/* step, tokens and time the speed is measured from */
+	int64		speed_tokens;
+	TimestampTz speed_time;
+
+	DistilStatus status;		/* of the engine, to be thrown in a transaction */
+	DistilError err;
+} DistilRun;
+
+/* Transactions of a run (worker.c); the current context is run->context afterwards. */
+extern void distil_run_begin(DistilRun *run);
+extern void distil_run_commit(DistilRun *run);
+
+extern void distil_run_prepare(DistilRun *run);
+extern void distil_run_read_corpus(DistilRun *run);
+extern DistilRunStop distil_run_train(DistilRun *run);
+extern void distil_run_finish(DistilRun *run);
+/* Write a checkpoint now, if there is anything to keep; a failure is logged. */
+extern void distil_run_checkpoint(DistilRun *run);
+/* Free trainer, devices and mappings; harmless at any time. */
+extern void distil_run_close(DistilRun *run);
+
+#endif							/* DISTIL_TRAIN_RUN_H */

@@ -1,0 +1,395 @@
+/*
+ * worker.c
+ *		Running training jobs: the background worker, and the same in a session.
+ *
+ * A job is run by whoever holds its lock and one of distil.max_jobs places.  The parts
+ * that read or write tables run in a subtransaction each, so that their errors end up in
+ * the job's row; the training itself (train_run.c) runs outside of transactions.
+ *
+ * The rule a newcomer would break: the exit code.  The postmaster starts a worker again
+ * after a crash, which is what resumes a job, and after any exit code but 0, which would
+ * repeat a refused login every five seconds for ever.  So every orderly end, FATAL
+ * included, leaves with 0 (see leave_quietly).
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "tcop/tcopprot.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
+#include "utils/snapmgr.h"
+
+#include "bridge.h"
+#include "compat.h"
+#include "train_run.h"
+#include "worker.h"
+
+/* ---------- transactions ---------- */
+
+void
+distil_run_begin(DistilRun *run)
+{
+	if (!run->in_session)
+	{
+		SetCurrentStatementStartTimestamp();
+		StartTransactionCommand();
+	}
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+void
+distil_run_commit(DistilRun *run)
+{
+	PopActiveSnapshot();
+	if (run->in_session)
+		SPI_commit();
+	else
+	{
+		CommitTransactionCommand();
+		pgstat_report_stat(false);
+	}
+	MemoryContextSwitchTo(run->context);
+}
+
+/*
+ * Run one part of a job in a transaction of its own; returns NULL or its error, and then
+ * nothing of the part has happened.  A FATAL error ends the process as ever.
+ */
+static ErrorData *
+run_part(DistilRun *run, void (*part) (DistilRun *run))
+{
+	ResourceOwner owner;
+	ErrorData  *volatile error = NULL;
+
+	distil_run_begin(run);
+	owner = CurrentResourceOwner;
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(run->context);
+	PG_TRY();
+	{
+		part(run);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(run->context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(run->context);
+	CurrentResourceOwner = owner;
+	distil_run_commit(run);
+	return error;
+}
+
+/* The engine's error, thrown where it can be caught. */
+static void
+throw_status(DistilRun *run)
+{
+	distil_bridge_check(run->status, &run->err);
+}
+
+/* ---------- ends of a job ---------- */
+
+static void
+end_job(DistilRun *run, const char *state, const ErrorData *error)
+{
+	distil_run_begin(run);
+	distil_job_end(run->job, state, error);
+	distil_run_commit(run);
+}
+
+static DistilRunOutcome
+end_failed(DistilRun *run, ErrorData *error)
+{
+	ereport(LOG,
+			(errcode(error->sqlerrcode),
+			 errmsg("distil job " INT64_FORMAT " failed: %s", run->job, error->message),
+			 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0));
+	end_job(run, "failed", error);
+	return DISTIL_RUN_FAILED;
+}
+
+/* Somebody wants this run to stop: what exactly is in the row; SIGINT without a word is a cancel that keeps the files. */
+static DistilRunOutcome
+end_requested(DistilRun *run)
+{
+	DistilJob	row;
+	bool		cancel;
+
+	distil_run_begin(run);
+	MemoryContextSwitchTo(run->context);
+	if (!distil_job_read(run->job, &row))
+		row.request = pstrdup("cancel");
+	distil_run_commit(run);
+	cancel = row.request != NULL && strcmp(row.request, "cancel") == 0;
+
+	if (cancel)
+	{
+		end_job(run, "canceled", NULL);
+		distil_run_close(run);
+		distil_job_folder_remove(run->job);
+	}
+	else
+	{
+		distil_run_checkpoint(run);
+		if (run->in_session && row.request == NULL)
+		{
+			distil_run_begin(run);
+			distil_job_requeue(run->job);
+			distil_run_commit(run);
+			return DISTIL_RUN_TERMINATED;
+		}
+		end_job(run, row.request != NULL ? "paused" : "canceled", NULL);
+	}
+	ereport(LOG,
+			(errmsg("distil job " INT64_FORMAT " %s after step " INT64_FORMAT, run->job,
+					row.request != NULL && !cancel ? "paused" : "canceled", run->figures.report.step)));
+	return row.request != NULL && !cancel ? DISTIL_RUN_PAUSED : DISTIL_RUN_CANCELED;
+}
+
+static DistilRunOutcome
+end_error(DistilRun *run, ErrorData *error)
+{
+	if (error->sqlerrcode == ERRCODE_QUERY_CANCELED)
+		return end_requested(run);
+	return end_failed(run, error);
+}
+
+/* ---------- one job ---------- */
+
+/* Row to running; false = there is nothing to run any more. */
+static bool
+start_job(DistilRun *run)
+{
+	bool		startable;
+
+	distil_run_begin(run);
+	MemoryContextSwitchTo(run->context);
+	startable = distil_job_start(run->job, &run->row);
+	if (startable)
+		run->folder = distil_job_folder(run->job);
+	distil_run_commit(run);
+	return startable;
+}
+
+static DistilRunOutcome
+run_locked(DistilRun *run)
+{
+	ErrorData  *error;
+	ErrorData	worn = {0};
+
+	if (!start_job(run))
+		return DISTIL_RUN_NOTHING;
+	if (run->row.request != NULL)
+		return end_requested(run);
+	if (run->row.attempts > DISTIL_JOB_ATTEMPTS)
+	{
+		worn.sqlerrcode = ERRCODE_SYSTEM_ERROR;
+		worn.message = psprintf("the worker died %d times without progress", DISTIL_JOB_ATTEMPTS);
+		worn.hint = "The server log tells why; distil_resume() tries again.";
+		return end_failed(run, &worn);
+	}
+	ereport(LOG,
+			(errmsg("distil job " INT64_FORMAT " %s: \"%s\" from \"%s\"", run->job,
+					run->row.attempts > 1 ? "starts again" : "starts", run->row.student, run->row.teacher)));
+
+	/* The folder of an earlier job with this number (the extension was made anew) is not ours. */
+	if (run->row.attempts == 1 && run->row.step == 0 && !run->row.has_spool)
+		distil_job_folder_remove(run->job);
+	error = run_part(run, distil_run_prepare);
+	if (error == NULL)
+		error = run_part(run, distil_run_read_corpus);
+	if (error != NULL)
+		return end_error(run, error);
+
+	switch (distil_run_train(run))
+	{
+		case DISTIL_STOP_NONE:
+			break;
+		case DISTIL_STOP_ERROR:
+			return end_error(run, run_part(run, throw_status));
+		case DISTIL_STOP_REQUEST:
+			return end_requested(run);
+		case DISTIL_STOP_TERMINATE:
+			distil_run_checkpoint(run);
+			return DISTIL_RUN_TERMINATED;
+	}
+	error = run_part(run, distil_run_finish);
+	if (error != NULL)
+	{
+		distil_run_checkpoint(run);
+		return end_error(run, error);
+	}
+	distil_run_close(run);
+	distil_job_folder_remove(run->job);
+	ereport(LOG,
+			(errmsg("distil job " INT64_FORMAT " is done: \"%s\"", run->job, run->row.student)));
+	return DISTIL_RUN_DONE;
+}
+
+/* The locks of a session outlive its transactions, so they are given back whatever happens. */
+DistilRunOutcome
+distil_worker_run(int64 job, bool in_session)
+{
+	MemoryContext old = CurrentMemoryContext;
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "distil training job", ALLOCSET_DEFAULT_SIZES);
+	DistilRun  *run = MemoryContextAllocZero(context, sizeof(DistilRun));
+	volatile DistilRunOutcome outcome = DISTIL_RUN_NOTHING;
+	volatile int slot = -1;
+	volatile bool locked = false;
+
+	run->job = job;
+	run->in_session = in_session;
+	run->context = context;
+	run->alloc = distil_bridge_allocator(context);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		if (!in_session)
+			StartTransactionCommand();
+		locked = distil_job_lock(job);
+		if (locked)
+			slot = distil_job_slot_lock();
+		if (!in_session)
+			CommitTransactionCommand();
+		MemoryContextSwitchTo(context);
+		if (slot >= 0)
+			outcome = run_locked(run);
+	}
+	PG_FINALLY();
+	{
+		distil_run_close(run);
+		if (slot >= 0)
+			distil_job_slot_unlock(slot);
+		if (locked)
+			distil_job_unlock(job);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(old);
+	MemoryContextDelete(context);
+	return outcome;
+}
+
+/* ---------- the background worker ---------- */
+
+/*
+ * on_proc_exit: an exit with 1 (FATAL: the login is refused, the database is gone,
+ * SIGTERM inside of a query) must not start this worker again.  Everything registered
+ * after this one has run; exit() runs what is left.
+ */
+static void
+leave_quietly(int code, Datum arg)
+{
+	(void) arg;
+	if (code == 1)
+		exit(0);
+}
+
+/* An error outside of all parts: into the row, as far as that is still possible. */
+static void
+record_unexpected(int64 job, const ErrorData *error)
+{
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	distil_job_end(job, "failed", error);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+}
+
+static DistilRunOutcome
+run_guarded(int64 job)
+{
+	MemoryContext context = CurrentMemoryContext;
+	volatile DistilRunOutcome outcome = DISTIL_RUN_FAILED;
+
+	PG_TRY();
+	{
+		outcome = distil_worker_run(job, false);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		HOLD_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		EmitErrorReport();
+		FlushErrorState();
+		AbortOutOfAnyTransaction();
+		QueryCancelPending = false;
+		RESUME_INTERRUPTS();
+		MemoryContextSwitchTo(context);
+		record_unexpected(job, error);
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return outcome;
+}
+
+/* Oldest queued job of the database; 0 = none. */
+static int64
+next_job(Oid *owner)
+{
+	int64		job;
+
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+	job = distil_job_next(InvalidOid, owner);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	MemoryContextSwitchTo(TopMemoryContext);
+	return job;
+}
+
+void
+distil_worker_main(Datum arg)
+{
+	DistilWorkerArgs args;
+	int64		job;
+	Oid			owner;
+
+	(void) arg;
+	memcpy(&args, MyBgworkerEntry->bgw_extra, sizeof(args));
+	on_proc_exit(leave_quietly, (Datum) 0);
+	pqsignal(SIGTERM, die);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	BackgroundWorkerUnblockSignals();
+	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, DISTIL_BYPASS_ROLELOGIN);
+	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
+	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
+
+	job = args.job;
+	for (;;)
+	{
+		DistilRunOutcome outcome = run_guarded(job);
+
+		if (outcome == DISTIL_RUN_NOTHING || outcome == DISTIL_RUN_TERMINATED)
+			break;
+		job = next_job(&owner);
+		if (job == 0 || distil_job_launch(job, owner))
+			break;
+
+		/* Without a free slot this process may do it, if it is of the right role. */
+		if (owner != args.role)
+		{
+			ereport(LOG,
+					(errmsg("distil job " INT64_FORMAT " stays queued: no free worker slot", job),
+					 errhint("Consider increasing max_worker_processes.")));
+			break;
+		}
+	}
+	proc_exit(0);
+}
