@@ -1,0 +1,284 @@
+/*
+ * session.c
+ *		A session over a model: its memory, one pass, hidden states.
+ *
+ * The pass's size follows from memory_limit, but one text of the model's limit always
+ * fits.  A session may be used again after any error, also after a cancelled call.
+ */
+#include "session.h"
+
+#include <string.h>
+#include <time.h>
+
+double
+distil_session_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
+}
+
+/* Backends whose device memory is not the host's get a copy of the weights. */
+static bool
+device_shares_memory(const DistilDevice *device)
+{
+	return strcmp(device->ops->name, "cpu") == 0 || strcmp(device->ops->name, "reference") == 0;
+}
+
+/* Copy the weights to the device in parts, with polls. */
+static DistilStatus
+upload_weights(DistilSession *session, DistilError *err)
+{
+	const DistilSpec *spec = &session->model->spec;
+	size_t		part = (size_t) 4 << 20;
+	size_t		i;
+
+	session->weights = session->model->weights;
+	if (device_shares_memory(session->device))
+		return DISTIL_OK;
+	session->uploaded = session->device->ops->alloc(session->device, spec->table.total * sizeof(float));
+	if (session->uploaded == NULL)
+		return distil_fail_memory(err, spec->table.total * sizeof(float));
+	for (i = 0; i < spec->table.total; i += part)
+	{
+		size_t		count = spec->table.total - i < part ? spec->table.total - i : part;
+
+		DISTIL_POLL(&session->poll, err);
+		session->device->ops->copy_in(session->device, session->uploaded + i, session->model->weights + i,
+									  count * sizeof(float));
+	}
+	session->weights = session->uploaded;
+	return DISTIL_OK;
+}
+
+/* Bytes of everything that grows with a pass of so many tokens and texts. */
+static size_t
+pass_bytes(const DistilSession *session, int tokens, int texts)
+{
+	const DistilSpec *spec = &session->model->spec;
+	size_t		staging = 3 * (size_t) tokens + 3 * (size_t) texts + 1;
+	size_t		row = 2 * distil_pipeline_scratch_width(spec) + 2 * (size_t) spec->info.dimensions;
+
+	return distil_activations_bytes(spec, tokens, false) + 2 * sizeof(int32_t) * staging
+		+ sizeof(float) * row * (size_t) texts
+		+ (sizeof(int32_t) + sizeof(DistilWindowText) / 4) * DISTIL_SESSION_WINDOW * (size_t) tokens;
+}
+
+/* Tokens and texts of one pass, within the limit. */
+static void
+choose_pass(DistilSession *session, size_t limit)
+{
+	const DistilSpec *spec = &session->model->spec;
+	size_t		lm = spec->has_lm ? DISTIL_SESSION_LOGITS_BYTES : 0;
+	int			least = session->max_tokens;
+	int			tokens = DISTIL_SESSION_TOKENS > least ? DISTIL_SESSION_TOKENS : least;
+	int			texts = DISTIL_SESSION_TEXTS;
+
+	if (limit == 0)
+		limit = DISTIL_SESSION_MEMORY;
+	while (tokens > least && pass_bytes(session, tokens, texts) + lm > limit)
+		tokens = tokens - 64 > least ? tokens - 64 : least;
+	while (texts > 1 && pass_bytes(session, tokens, texts) + lm > limit)
+		texts /= 2;
+	session->batch_tokens = tokens;
+	session->batch_texts = texts;
+}
+
+/* Arrays of one staging block; also where they are on the device. */
+static size_t
+staging_count(const DistilSession *session)
+{
+	return 3 * (size_t) session->batch_tokens + 3 * (size_t) session->batch_texts + 1;
+}
+
+static DistilStatus
+create_buffers(DistilSession *session, DistilError *err)
+{
+	const DistilSpec *spec = &session->model->spec;
+	size_t		texts = (size_t) session->batch_texts;
+	size_t		tokens = (size_t) session->batch_tokens;
+	size_t		scratch = 2 * texts * distil_pipeline_scratch_width(spec);
+	size_t		pooled = texts * (size_t) spec->info.dimensions;
+
+	session->window_tokens = DISTIL_SESSION_WINDOW * session->batch_tokens;
+	session->window_capacity = session->window_tokens / 4;
+	session->staging = distil_alloc_array(session->alloc, staging_count(session), sizeof(int32_t));
+	session->window_ids = distil_alloc_array(session->alloc, (size_t) session->window_tokens, sizeof(int32_t));
+	session->window = distil_alloc_array(session->alloc, (size_t) session->window_capacity,
+										 sizeof(DistilWindowText));
+	session->host_pooled = distil_alloc_array(session->alloc, pooled, sizeof(float));
+	session->device_staging = session->device->ops->alloc(session->device,
+														  staging_count(session) * sizeof(int32_t));
+	session->pipeline = session->device->ops->alloc(session->device, (scratch + pooled) * sizeof(float));
+	if (session->staging == NULL || session->window_ids == NULL || session->window == NULL ||
+		session->host_pooled == NULL || session->device_staging == NULL || session->pipeline == NULL)
+		return distil_fail_memory(err, pass_bytes(session, session->batch_tokens, session->batch_texts));
+	session->pooled = session->pipeline + scratch;
+	session->ids = session->staging;
+	session->positions = session->ids + tokens;
+	session->types = session->positions + tokens;
+	session->offsets = session->types + tokens;
+	session->ranges = session->offsets + texts + 1;
+	return distil_activations_create(&session->activations, spec, session->batch_tokens, false,
+									 session->device, session->alloc, err);
+}
+
+/*
+ * A session over a model (borrowed, like the device and the allocator, until free).
+ * *session NULL on failure.
+ */
+DistilStatus
+distil_session_create(DistilSession **session, const DistilModel *model, DistilDevice *device,
+					  size_t memory_limit, const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
+{
+	DistilSession *s = distil_alloc_array(alloc, 1, sizeof(*s));
+	DistilStatus status;
+
+	*session = NULL;
+	if (s == NULL)
+		return distil_fail_memory(err, sizeof(*s));
+	s->model = model;
+	s->device = device;
+	s->alloc = alloc;
+	if (poll != NULL)
+		s->poll = *poll;
+	s->max_tokens = model->spec.info.max_tokens;
+	s->prompt = -1;
+	distil_encoding_init(&s->encoding, alloc);
+	distil_buffer_init(&s->text, alloc);
+	if (s->max_tokens < 1 || s->max_tokens > model->spec.config.positions)
+	{
+		int			max_tokens = s->max_tokens;
+
+		distil_release(alloc, s);
+		return distil_fail(err, DISTIL_ERR_CORRUPT, "the model's limit of %d tokens is outside 1 .. %d",
+						   max_tokens, model->spec.config.positions);
+	}
+	choose_pass(s, memory_limit);
+	status = upload_weights(s, err);
+	if (status == DISTIL_OK)
+		status = create_buffers(s, err);
+	if (status == DISTIL_OK)
+		status = distil_session_check_lower(s, err);
+	if (status != DISTIL_OK)
+	{
+		distil_session_free(s);
+		return status;
+	}
+	*session = s;
+	return DISTIL_OK;
+}
+
+const DistilSessionStats *
+distil_session_stats(const DistilSession *session)
+{
+	return &session->stats;
+}
+
+/* Takes NULL. */
+void
+distil_session_free(DistilSession *session)
+{
+	const DistilKernels *ops;
+
+	if (session == NULL)
+		return;
+	ops = session->device->ops;
+	distil_activations_free(session->activations);
+	ops->release(session->device, session->uploaded);
+	ops->release(session->device, session->device_staging);
+	ops->release(session->device, session->pipeline);
+	ops->release(session->device, session->lm.memory);
+	distil_release(session->alloc, session->staging);
+	distil_release(session->alloc, session->window_ids);
+	distil_release(session->alloc, session->window);
+	distil_release(session->alloc, session->host_pooled);
+	distil_release(session->alloc, session->host_hidden);
+	distil_release(session->alloc, session->lm.host);
+	distil_encoding_reset(&session->encoding);
+	distil_buffer_free(&session->text);
+	distil_release(session->alloc, session);
+}
+
+void
+distil_session_stage(DistilSession *session, DistilBatch *batch, int nseq, int ntokens)
+{
+	int32_t    *device = session->device_staging;
+
+	session->device->ops->copy_in(session->device, device, session->staging,
+								  staging_count(session) * sizeof(int32_t));
+	memset(batch, 0, sizeof(*batch));
+	batch->nseq = nseq;
+	batch->ntokens = ntokens;
+	batch->ids = device + (session->ids - session->staging);
+	batch->positions = device + (session->positions - session->staging);
+	batch->types = device + (session->types - session->staging);
+	batch->offsets = device + (session->offsets - session->staging);
+	batch->host_offsets = session->offsets;
+	batch->pool_ranges = device + (session->ranges - session->staging);
+}
+
+DistilStatus
+distil_session_forward(DistilSession *session, DistilBatch *batch, int nseq, int ntokens,
+					   const float **hidden, DistilError *err)
+{
+	distil_session_stage(session, batch, nseq, ntokens);
+	session->stats.batches++;
+	session->stats.tokens += ntokens;
+	return distil_encoder_forward(&session->model->spec, session->weights, batch, session->activations, 0,
+								  hidden, session->device, &session->poll, err);
+}
+
+DistilStatus
+distil_session_single(DistilSession *session, const int32_t *ids, const int32_t *types, int n,
+					  const float **hidden, DistilError *err)
+{
+	DistilBatch batch;
+	DistilStatus status;
+	double		start = distil_session_clock();
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		session->ids[i] = ids[i];
+		session->positions[i] = i;
+		session->types[i] = types[i];
+	}
+	session->offsets[0] = 0;
+	session->offsets[1] = n;
+	status = distil_session_forward(session, &batch, 1, n, hidden, err);
+	memset(session->types, 0, sizeof(int32_t) * (size_t) n);
+	session->stats.model_seconds += distil_session_clock() - start;
+	return status;
+}
+
+/* Last hidden state of one text: *states [*tokens, C] on the host, borrowed until the next call. */
+DistilStatus
+distil_session_hidden(DistilSession *session, const float **states, int *tokens,
+					  const DistilText *text, DistilError *err)
+{
+	size_t		c = (size_t) session->model->spec.config.width;
+	const float *hidden;
+	int			n;
+
+	DISTIL_FORWARD(distil_session_encode(session, text, NULL, -1, err));
+	n = session->encoding.n;
+	*tokens = n;
+	*states = session->host_hidden;
+	if (n == 0)
+		return DISTIL_OK;
+	if (n > session->host_hidden_rows)
+	{
+		distil_release(session->alloc, session->host_hidden);
+		session->host_hidden_rows = 0;
+		session->host_hidden = distil_alloc_array(session->alloc, (size_t) n * c, sizeof(float));
+		if (session->host_hidden == NULL)
+			return distil_fail_memory(err, (size_t) n * c * sizeof(float));
+		session->host_hidden_rows = n;
+	}
+	DISTIL_FORWARD(distil_session_single(session, session->encoding.ids, session->encoding.types, n, &hidden, err));
+	session->device->ops->copy_out(session->device, session->host_hidden, hidden, sizeof(float) * (size_t) n * c);
+	*states = session->host_hidden;
+	return DISTIL_OK;
+}

@@ -1,0 +1,114 @@
+/*
+ * session.h
+ *		Inside of a session: its memory and the steps that its calls share.
+ *
+ * The rule a newcomer would break: a session's memory is made when it is created,
+ * within memory_limit, and does not grow with the number of texts.  Only the buffers
+ * of the masked-LM head and of hidden states are made at their first use, and they
+ * are bounded by the model alone.
+ */
+#ifndef DISTIL_SESSION_H
+#define DISTIL_SESSION_H
+
+#include "model.h"
+#include "status.h"
+
+#define DISTIL_SESSION_MEMORY ((size_t) 16 << 20)	/* default memory_limit */
+/* More tokens in one pass do not make it faster, and fewer sequences keep the output small. */
+#define DISTIL_SESSION_TOKENS 1024
+#define DISTIL_SESSION_TEXTS 128
+/* Texts are sorted by length inside windows of this many passes. */
+#define DISTIL_SESSION_WINDOW 16
+/* Logits rows at a time: as many as fit this, at most so many, at least one. */
+#define DISTIL_SESSION_LOGITS_BYTES ((size_t) 2 << 20)
+#define DISTIL_SESSION_LOGITS_ROWS 16
+
+/* A text of the window: its tokens are window_ids[start .. start + length). */
+typedef struct DistilWindowText
+{
+	int			index;			/* in the caller's array */
+	int			start;
+	int			length;
+} DistilWindowText;
+
+/* Buffers of the masked-LM head. */
+typedef struct DistilSessionLm
+{
+	int			rows;			/* rows at a time */
+	float	   *memory;			/* device; the arrays below lie in it */
+	float	   *x, *h, *scratch;	/* [rows, C] */
+	float	   *logits;			/* [rows, V] */
+	int32_t    *gather;			/* [rows] */
+	float	   *host;			/* [V] host */
+} DistilSessionLm;
+
+struct DistilSession
+{
+	const DistilModel *model;
+	DistilDevice *device;		/* borrowed */
+	const DistilAllocator *alloc;
+	DistilPoll	poll;
+	const float *weights;		/* of the device */
+	float	   *uploaded;		/* the device's own copy, NULL where it shares the host's memory */
+	DistilSessionStats stats;
+	bool		lower;			/* texts are lower-cased before the tokenizer */
+	int			max_tokens;		/* of one text */
+	int			batch_tokens;	/* of one pass */
+	int			batch_texts;
+	DistilActivations *activations;
+
+	/* one pass: staged on the host, copied to the device; types are zero for embeddings */
+	int32_t    *staging;		/* host block of the arrays below */
+	int32_t    *ids, *positions, *types;	/* [batch_tokens] */
+	int32_t    *offsets;		/* [batch_texts + 1] */
+	int32_t    *ranges;			/* [2 * batch_texts] rows pooled */
+	int32_t    *device_staging; /* the same block in device memory */
+	float	   *pipeline;		/* device: pipeline scratch, then pooled [batch_texts, D'] */
+	float	   *pooled;
+	float	   *host_pooled;	/* [batch_texts, D'] */
+
+	/* a window of tokenised texts */
+	int32_t    *window_ids;
+	int			window_tokens;	/* capacity */
+	int			window_used;
+	DistilWindowText *window;
+	int			window_capacity;
+	int			window_count;
+
+	DistilEncoding encoding;
+	DistilBuffer text;			/* prompt + text, or lower-cased text */
+	int			prompt;			/* whose length pool_skip is */
+	int			pool_skip;		/* tokens of the prompt that are not pooled */
+
+	float	   *host_hidden;	/* [rows, C], made at first use */
+	int			host_hidden_rows;
+	DistilSessionLm lm;
+};
+
+/* Seconds of a monotonic clock. */
+extern double distil_session_clock(void);
+
+/*
+ * Tokens of a text (and pair) into session->encoding, special tokens added, cut to the
+ * model's limit; prompt: index or -1.  Counts the text in stats.
+ */
+extern DistilStatus distil_session_encode(DistilSession *session, const DistilText *text, const DistilText *pair,
+										  int prompt, DistilError *err);
+/* Ids and types (NULL: none) are inside the model's tables. */
+extern DistilStatus distil_session_check_ids(const DistilSession *session, const int32_t *ids,
+											 const int32_t *types, int n, DistilError *err);
+/* How many tokens at the beginning of a text with this prompt are not pooled. */
+extern DistilStatus distil_session_prompt_skip(DistilSession *session, int prompt, int *skip, DistilError *err);
+/* Does the pipeline ask for lower case where the tokenizer does not do it? */
+extern DistilStatus distil_session_check_lower(DistilSession *session, DistilError *err);
+
+/* Copy the staged pass of nseq sequences and ntokens tokens to the device; fills *batch. */
+extern void distil_session_stage(DistilSession *session, DistilBatch *batch, int nseq, int ntokens);
+/* Stage and run the encoder: *hidden [T, C] on the device. */
+extern DistilStatus distil_session_forward(DistilSession *session, DistilBatch *batch, int nseq, int ntokens,
+										   const float **hidden, DistilError *err);
+/* One pass over ids [n] and types [n] as a single sequence. */
+extern DistilStatus distil_session_single(DistilSession *session, const int32_t *ids, const int32_t *types, int n,
+										  const float **hidden, DistilError *err);
+
+#endif							/* DISTIL_SESSION_H */
