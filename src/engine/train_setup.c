@@ -1,0 +1,261 @@
+/*
+ * train_setup.c
+ *		Making a trainer ready: checks, held-out part, memory, fingerprints.
+ *
+ * All memory of a training is taken here; steps allocate nothing.
+ */
+#include <string.h>
+
+#include "alloc.h"
+#include "train.h"
+
+DistilStatus
+distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *options, int ndevices, DistilError *err)
+{
+	const DistilSpecialIds *special = distil_tokenizer_special(teacher->tokenizer);
+
+	if (ndevices < 1)
+		return distil_fail(err, DISTIL_ERR_ARGUMENT, "training needs at least one device");
+	if (options->nlayers < 1 || options->nlayers > DISTIL_MAX_LAYERS || options->batch_size < 1 ||
+		options->gradient_accumulation_steps < 1 || options->max_tokens < 1)
+		return distil_fail(err, DISTIL_ERR_ARGUMENT, "training options are out of range");
+	if (options->method != DISTIL_METHOD_TRIPLE)
+		return DISTIL_OK;
+	if (!teacher->spec.has_lm)
+		return distil_fail(err, DISTIL_ERR_STATE, "method \"triple\" needs a teacher with a masked-LM head");
+	if (special->mask < 0)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "method \"triple\" needs a tokenizer with a [MASK] token");
+	return DISTIL_OK;
+}
+
+/* A sequence is held out by a hash of its number: the same ones for every seed. */
+static bool
+held_out(int64_t sequence, double fraction)
+{
+	uint64_t	value = distil_rng_value(0, DISTIL_RNG_HOLDOUT, (uint64_t) sequence);
+
+	return (double) (value >> 11) * 0x1.0p-53 < fraction;
+}
+
+DistilStatus
+distil_trainer_split(DistilTrainer *trainer, DistilError *err)
+{
+	double		fraction = trainer->options.eval_fraction;
+	int32_t		n = (int32_t) trainer->spool.info.sequences;
+	int32_t		i;
+
+	trainer->train_items = distil_alloc_array(trainer->alloc, (size_t) n + 1, sizeof(int32_t));
+	if (trainer->train_items == NULL)
+		return distil_fail_memory(err, ((size_t) n + 1) * sizeof(int32_t));
+	for (i = 0; i < n; i++)
+	{
+		if (held_out(i, fraction))
+			trainer->train_items[n - ++trainer->neval] = i;
+		else
+			trainer->train_items[trainer->ntrain++] = i;
+	}
+	if (trainer->neval == 0 && fraction > 0 && n > 1)
+	{
+		trainer->neval = 1;
+		trainer->ntrain--;
+	}
+	/* Held-out sequences were written from the back: into their natural order. */
+	for (i = 0; i < trainer->neval / 2; i++)
+	{
+		int32_t		swap = trainer->train_items[trainer->ntrain + i];
+
+		trainer->train_items[trainer->ntrain + i] = trainer->train_items[n - 1 - i];
+		trainer->train_items[n - 1 - i] = swap;
+	}
+	if (trainer->ntrain == 0 && trainer->options.max_steps != 0)
+	{
+		distil_fail(err, DISTIL_ERR_ARGUMENT, "the corpus holds nothing to learn from");
+		return distil_fail_detail(err, DISTIL_ERR_ARGUMENT, "Of %lld texts, %d sequences were kept.",
+								  (long long) trainer->spool.info.texts, (int) n);
+	}
+	return DISTIL_OK;
+}
+
+static DistilStatus
+round_memory(DistilTrainer *trainer, DistilError *err)
+{
+	const DistilAllocator *alloc = trainer->alloc;
+	DistilRound *round = &trainer->round;
+	size_t		micro;
+	size_t		tokens;
+	size_t		sequences;
+
+	if (!distil_size_mul(&micro, (size_t) trainer->options.batch_size, (size_t) trainer->spool.longest) ||
+		micro > INT32_MAX / 2)
+		return distil_fail(err, DISTIL_ERR_LIMIT, "option \"batch_size\" is too large for texts of %d tokens",
+						   trainer->spool.longest);
+	tokens = micro > DISTIL_ROUND_TOKENS ? micro : DISTIL_ROUND_TOKENS;
+	sequences = tokens;
+	round->max_tokens = (int) tokens;
+	round->max_sequences = (int) sequences;
+	round->micro = distil_alloc_array(alloc, sequences, sizeof(DistilMicroBatch));
+	round->sequences = distil_alloc_array(alloc, sequences, sizeof(int32_t));
+	round->starts = distil_alloc_array(alloc, sequences + 1, sizeof(int32_t));
+	round->ids = distil_alloc_array(alloc, tokens, sizeof(int32_t));
+	round->labels = distil_alloc_array(alloc, tokens, sizeof(int32_t));
+	round->heap = distil_alloc_array(alloc, tokens, sizeof(DistilMaskKey));
+	round->pieces = distil_alloc_array(alloc, sequences, sizeof(DistilPiece));
+	round->owner = distil_alloc_array(alloc, sequences, sizeof(int));
+	round->blocks = distil_alloc_array(alloc, sequences, sizeof(int32_t));
+	if (round->micro == NULL || round->sequences == NULL || round->starts == NULL || round->ids == NULL ||
+		round->labels == NULL || round->heap == NULL || round->pieces == NULL || round->owner == NULL ||
+		round->blocks == NULL)
+		return distil_fail_memory(err, tokens * sizeof(DistilMaskKey));
+	return DISTIL_OK;
+}
+
+static DistilStatus
+device_block(void **memory, DistilDevice *device, size_t count, size_t size, DistilError *err)
+{
+	size_t		bytes;
+
+	*memory = NULL;
+	if (!distil_size_mul(&bytes, count > 0 ? count : 1, size))
+		return distil_fail_memory(err, SIZE_MAX);
+	*memory = device->ops->alloc(device, bytes);
+	return *memory != NULL ? DISTIL_OK : distil_fail_memory(err, bytes);
+}
+
+static DistilStatus
+worker_memory(DistilTrainer *trainer, DistilTrainWorker *worker, DistilError *err)
+{
+	DistilDevice *device = worker->device;
+	const DistilAllocator *alloc = trainer->alloc;
+	size_t		t = (size_t) trainer->piece_tokens + 1;
+	int32_t   **integers[] = {&worker->ids, &worker->positions, &worker->types, &worker->offsets,
+	&worker->rows, &worker->labels};
+	int32_t   **host[] = {&worker->host, &worker->host_offsets, &worker->host_starts};
+	size_t		i;
+
+	for (i = 0; i < sizeof(host) / sizeof(host[0]); i++)
+		if ((*host[i] = distil_alloc_array(alloc, t, sizeof(int32_t))) == NULL)
+			return distil_fail_memory(err, t * sizeof(int32_t));
+	for (i = 0; i < sizeof(integers) / sizeof(integers[0]); i++)
+		DISTIL_FORWARD(device_block((void **) integers[i], device, t, sizeof(int32_t), err));
+	/* one text each: all segments 0 */
+	device->ops->copy_in(device, worker->types, worker->host, t * sizeof(int32_t));
+	DISTIL_FORWARD(device_block((void **) &worker->device_losses, device, DISTIL_LOSS_TERMS + 1, sizeof(double), err));
+	DISTIL_FORWARD(device_block((void **) &worker->gradients, device, trainer->student.table.total, sizeof(float), err));
+	DISTIL_FORWARD(device_block((void **) &worker->dhidden, device, t * (size_t) trainer->student.config.width,
+								sizeof(float), err));
+	DISTIL_FORWARD(device_block((void **) &worker->buffers, device, trainer->method->buffer_floats(trainer),
+								sizeof(float), err));
+	DISTIL_FORWARD(distil_activations_create(&worker->teacher, &trainer->teacher->spec, trainer->piece_tokens,
+											 false, device, alloc, err));
+	return distil_activations_create(&worker->student, &trainer->student, trainer->piece_tokens, true,
+									 device, alloc, err);
+}
+
+static DistilStatus
+masking_memory(DistilTrainer *trainer, DistilError *err)
+{
+	const DistilSpecialIds *special = distil_tokenizer_special(trainer->teacher->tokenizer);
+	int			v = trainer->student.config.vocabulary;
+
+	trainer->mask_weights = distil_alloc_array(trainer->alloc, (size_t) v, sizeof(double));
+	if (trainer->mask_weights == NULL)
+		return distil_fail_memory(err, (size_t) v * sizeof(double));
+	distil_masking_weights(trainer->mask_weights, trainer->spool.counts, v, trainer->options.mlm_smoothing, special);
+	trainer->masking.weights = trainer->mask_weights;
+	trainer->masking.vocabulary = v;
+	trainer->masking.mask_id = special->mask;
+	trainer->masking.proportion = trainer->options.mlm_mask_prop;
+	trainer->masking.word_mask = trainer->options.word_mask;
+	trainer->masking.word_keep = trainer->options.word_keep;
+	return DISTIL_OK;
+}
+
+/* The student's first weights go to the device through host_block. */
+static DistilStatus
+first_weights(DistilTrainer *trainer, DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	size_t		total = trainer->student.table.total;
+	float	   *weights = distil_alloc_array(trainer->alloc, total, sizeof(float));
+	DistilStatus status;
+
+	if (weights == NULL)
+		return distil_fail_memory(err, total * sizeof(float));
+	status = distil_student_weights(weights, &trainer->student, trainer->teacher, &trainer->options, err);
+	if (status == DISTIL_OK && poll != NULL && poll->stop != NULL && poll->stop(poll->ctx))
+		status = distil_fail_cancelled(err);
+	if (status == DISTIL_OK)
+		device->ops->copy_in(device, trainer->weights, weights, total * sizeof(float));
+	distil_release(trainer->alloc, weights);
+	return status;
+}
+
+DistilStatus
+distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices, const DistilPoll *poll, DistilError *err)
+{
+	DistilDevice *device = devices[0];
+	size_t		total = trainer->student.table.total;
+	size_t		row = 2 * sizeof(float) * (size_t) trainer->student.config.vocabulary;
+	bool		learns = trainer->schedule.updates > 0;
+	int			i;
+
+	trainer->logits_rows = (int) (DISTIL_LOGITS_BYTES / row);
+	if (trainer->logits_rows < 1)
+		trainer->logits_rows = 1;
+	if (trainer->logits_rows > trainer->piece_tokens)
+		trainer->logits_rows = trainer->piece_tokens;
+	trainer->host_block = distil_alloc_array(trainer->alloc, DISTIL_COPY_FLOATS, sizeof(float));
+	if (trainer->host_block == NULL)
+		return distil_fail_memory(err, DISTIL_COPY_FLOATS * sizeof(float));
+	DISTIL_FORWARD(device_block((void **) &trainer->weights, device, total, sizeof(float), err));
+	DISTIL_FORWARD(device_block((void **) &trainer->moment1, device, total, sizeof(float), err));
+	DISTIL_FORWARD(device_block((void **) &trainer->moment2, device, total, sizeof(float), err));
+	device->ops->zero(device, trainer->moment1, total);
+	device->ops->zero(device, trainer->moment2, total);
+	DISTIL_FORWARD(first_weights(trainer, device, poll, err));
+	DISTIL_FORWARD(distil_optimizer_segments(&trainer->segments, &trainer->nsegments, &trainer->student.table,
+											 trainer->alloc, err));
+	trainer->segment_sums = distil_alloc_array(trainer->alloc, (size_t) trainer->nsegments + 1, sizeof(double));
+	if (trainer->segment_sums == NULL)
+		return distil_fail_memory(err, (size_t) trainer->nsegments * sizeof(double));
+	if (trainer->method->masked)
+		DISTIL_FORWARD(masking_memory(trainer, err));
+	DISTIL_FORWARD(distil_cache_create(trainer, err));
+	if (!learns)
+		return DISTIL_OK;
+	DISTIL_FORWARD(round_memory(trainer, err));
+	for (i = 0; i < trainer->nworkers; i++)
+	{
+		DISTIL_POLL(poll, err);
+		DISTIL_FORWARD(worker_memory(trainer, &trainer->workers[i], err));
+	}
+	return DISTIL_OK;
+}
+
+/* Fingerprints of the effective options and of the teacher. */
+DistilStatus
+distil_trainer_prints(DistilTrainer *trainer, const DistilPoll *poll, DistilError *err)
+{
+	const DistilModel *teacher = trainer->teacher;
+	const char *weights = (const char *) teacher->weights;
+	size_t		bytes = teacher->spec.table.total * sizeof(float);
+	size_t		unit = (size_t) 1 << 22;
+	DistilFingerprint print;
+	char	   *json;
+	size_t		done;
+
+	DISTIL_FORWARD(distil_train_options_write(&json, &trainer->options, trainer->alloc, err));
+	distil_fingerprint_init(&print);
+	distil_fingerprint_update(&print, trainer->method->name, strlen(trainer->method->name) + 1);
+	distil_fingerprint_update(&print, json, strlen(json));
+	distil_fingerprint_value(&print, trainer->options_print);
+	distil_release(trainer->alloc, json);
+	distil_fingerprint_init(&print);
+	distil_fingerprint_update(&print, teacher->config_text, strlen(teacher->config_text));
+	for (done = 0; done < bytes; done += unit)
+	{
+		DISTIL_POLL(poll, err);
+		distil_fingerprint_update(&print, weights + done, bytes - done < unit ? bytes - done : unit);
+	}
+	distil_fingerprint_value(&print, trainer->teacher_print);
+	return DISTIL_OK;
+}
