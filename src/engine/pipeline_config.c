@@ -489,8 +489,12 @@ module_entry(PipelineParser *parser, const DistilJsonDoc *doc, const DistilJson 
 	if (*kind == NULL)
 		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED, "modules of type \"%s\" are not supported",
 						   distil_printable(shown, sizeof(shown), type, strlen(type)));
-	if (strlen(*path) > 100 || strlen(*kind) > 100)
+	if (strlen(*path) > 60 || strlen(*kind) > 60)
 		return distil_fail(parser->err, DISTIL_ERR_LIMIT, "a name in file \"" MODULES_FILE "\" is too long");
+	/* "1_Pooling": containers tell a module's files by the number */
+	if ((*path)[0] != '\0' && ((*path)[0] < '0' || (*path)[0] > '9' || strchr(*path, '/') != NULL))
+		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED, "a module in folder \"%s\" is not supported",
+						   distil_printable(shown, sizeof(shown), *path, strlen(*path)));
 	return DISTIL_OK;
 }
 
