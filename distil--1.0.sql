@@ -1,0 +1,263 @@
+/*
+ * distil--1.0.sql
+ *		Every SQL object of distil, in sections that mirror src/pg/sql_*.c.
+ *
+ * Functions that users call go where the extension is created; tables, triggers and
+ * helpers go into schema distil.  Rows of the tables are public, the right to use a model
+ * is the ACL of its large object; rows are written by C code only.
+ */
+\echo Use "CREATE EXTENSION distil" to load this file. \quit
+
+CREATE SCHEMA distil;
+COMMENT ON SCHEMA distil IS 'tables and helpers of the extension distil';
+GRANT USAGE ON SCHEMA distil TO PUBLIC;
+
+CREATE FUNCTION distil.planner_support(internal) RETURNS internal
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_support';
+COMMENT ON FUNCTION distil.planner_support IS 'loads the library while the first statement of a session is planned';
+
+-- ---------- tables of models ----------
+
+-- The first five columns are read by position in src/pg/model_store.c.
+CREATE TABLE distil.model (
+	name text COLLATE "C" PRIMARY KEY,
+	weights oid NOT NULL UNIQUE,
+	sha256 bytea NOT NULL CHECK (length(sha256) = 32),
+	bytes bigint NOT NULL,
+	is_default boolean NOT NULL DEFAULT false,
+	architecture text NOT NULL,
+	tasks text[] NOT NULL,
+	parameters bigint NOT NULL,
+	layers int NOT NULL,
+	dimensions int NOT NULL,
+	max_tokens int NOT NULL,
+	vocabulary int NOT NULL,
+	dtype text NOT NULL,
+	config jsonb NOT NULL,
+	teacher text,
+	cosine_mean real,
+	cosine_min real,
+	created_at timestamptz NOT NULL DEFAULT now()
+);
+CREATE UNIQUE INDEX model_is_default ON distil.model (is_default) WHERE is_default;
+COMMENT ON TABLE distil.model IS 'models; column weights is the large object with the container file';
+
+CREATE TABLE distil.head (
+	model text COLLATE "C" NOT NULL REFERENCES distil.model (name) ON DELETE CASCADE,
+	name text COLLATE "C" NOT NULL,
+	task text NOT NULL,
+	labels text[] NOT NULL,
+	metric jsonb,
+	PRIMARY KEY (model, name)
+);
+COMMENT ON TABLE distil.head IS 'task heads of models';
+
+CREATE TABLE distil.tombstone (
+	name text COLLATE "C" PRIMARY KEY,
+	sha256 bytea NOT NULL,
+	dropped_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE distil.tombstone IS 'names of dropped models: a name never stands for other weights';
+
+GRANT SELECT ON distil.model, distil.head, distil.tombstone TO PUBLIC;
+SELECT pg_catalog.pg_extension_config_dump('distil.model', '');
+SELECT pg_catalog.pg_extension_config_dump('distil.head', '');
+SELECT pg_catalog.pg_extension_config_dump('distil.tombstone', '');
+
+CREATE FUNCTION distil.model_changed() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_model_changed';
+CREATE FUNCTION distil.model_truncated() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_model_truncated';
+REVOKE EXECUTE ON FUNCTION distil.model_changed(), distil.model_truncated() FROM PUBLIC;
+
+CREATE TRIGGER model_deleted AFTER DELETE ON distil.model
+	FOR EACH ROW EXECUTE FUNCTION distil.model_changed();
+CREATE TRIGGER model_frozen BEFORE UPDATE ON distil.model
+	FOR EACH ROW WHEN (OLD.name <> NEW.name OR OLD.weights <> NEW.weights OR OLD.sha256 <> NEW.sha256
+					   OR OLD.bytes <> NEW.bytes OR OLD.config <> NEW.config)
+	EXECUTE FUNCTION distil.model_changed();
+CREATE TRIGGER model_truncated BEFORE TRUNCATE ON distil.model
+	FOR EACH STATEMENT EXECUTE FUNCTION distil.model_truncated();
+
+-- ---------- models: sql_model.c ----------
+
+CREATE FUNCTION distil_import(name text, path text, options jsonb DEFAULT '{}') RETURNS text
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_import';
+COMMENT ON FUNCTION distil_import(text, text, jsonb) IS 'imports a Hugging Face model folder of the server';
+CREATE FUNCTION distil_import(name text) RETURNS text
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_import_bundled';
+COMMENT ON FUNCTION distil_import(text) IS 'imports a model bundled with the installation';
+CREATE FUNCTION distil_import_objects(name text, objects jsonb, options jsonb DEFAULT '{}') RETURNS text
+	LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_import_objects IS 'imports a model folder from large objects: {"config.json": 16401, ...}';
+CREATE FUNCTION distil_config(model text) RETURNS jsonb
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_config IS 'configuration of a model';
+CREATE FUNCTION distil_drop_model(name text, force boolean DEFAULT false) RETURNS void
+	LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_drop_model IS 'removes a model and its weights';
+CREATE FUNCTION distil_set_default(model text) RETURNS void
+	LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_set_default IS 'sets the default model of the database';
+CREATE FUNCTION distil_grant(model text, role text) RETURNS void
+	LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_grant IS 'lets a role, or public, use a model';
+CREATE FUNCTION distil_revoke(model text, role text) RETURNS void
+	LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_revoke IS 'takes the right to use a model from a role, or public';
+
+-- ---------- export: sql_export.c ----------
+
+CREATE FUNCTION distil_export(name text, path text) RETURNS void
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_export';
+COMMENT ON FUNCTION distil_export(text, text) IS 'writes a model as a Hugging Face folder on the server';
+CREATE FUNCTION distil_export(name text) RETURNS TABLE (file text, content oid)
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_export_objects';
+COMMENT ON FUNCTION distil_export(text) IS 'writes a model as large objects, for \lo_export';
+
+-- ---------- looking after models: sql_check.c ----------
+
+CREATE FUNCTION distil_verify(model text) RETURNS TABLE (item text, ok boolean, detail text)
+	LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_verify IS 'checks the stored weights, the mapped copy, the tokenizer and reference outputs of a model';
+CREATE FUNCTION distil_check() RETURNS TABLE (object text, problem text, fix text)
+	LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_check IS 'lists rows without weights, weights without rows and other leftovers';
+CREATE FUNCTION distil_cache_clear() RETURNS bigint
+	LANGUAGE c AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_cache_clear IS 'removes mapped copies that no process has open; returns their bytes';
+-- distil_check reads pg_largeobject; both act on files that all databases share.
+REVOKE EXECUTE ON FUNCTION distil_check(), distil_cache_clear() FROM PUBLIC;
+
+CREATE FUNCTION distil.resident(sha256 bytea) RETURNS bigint
+	LANGUAGE c STRICT AS 'MODULE_PATHNAME', 'distil_resident';
+COMMENT ON FUNCTION distil.resident IS 'bytes of a mapped copy that are in memory';
+CREATE FUNCTION distil.cache_builds() RETURNS bigint
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_cache_builds_sql';
+COMMENT ON FUNCTION distil.cache_builds IS 'mapped copies this session has built';
+
+CREATE VIEW distil_models AS
+	SELECT m.name, m.is_default, m.architecture, m.tasks, m.parameters, m.layers, m.dimensions, m.max_tokens,
+		m.vocabulary, m.dtype, m.bytes, pg_get_userbyid(l.lomowner) AS owner, m.created_at, m.teacher,
+		m.cosine_mean, m.cosine_min, encode(m.sha256, 'hex') AS sha256, distil.resident(m.sha256) AS resident
+	FROM distil.model m LEFT JOIN pg_catalog.pg_largeobject_metadata l ON l.oid = m.weights;
+COMMENT ON VIEW distil_models IS 'models of this database';
+
+CREATE VIEW distil_heads AS
+	SELECT h.model || '/' || h.name AS head, h.model, h.task, h.labels, h.metric
+	FROM distil.head h;
+COMMENT ON VIEW distil_heads IS 'task heads of the models';
+
+GRANT SELECT ON distil_models, distil_heads TO PUBLIC;
+
+-- ---------- inference: sql_infer.c ----------
+
+CREATE FUNCTION distil_embed(input text) RETURNS real[]
+	LANGUAGE c STABLE STRICT PARALLEL SAFE COST 100000 SUPPORT distil.planner_support
+	AS 'MODULE_PATHNAME', 'distil_embed';
+COMMENT ON FUNCTION distil_embed(text) IS 'sentence embedding by the default model';
+CREATE FUNCTION distil_embed(input text, model text, prompt text DEFAULT NULL) RETURNS real[]
+	LANGUAGE c IMMUTABLE PARALLEL SAFE COST 100000 SUPPORT distil.planner_support
+	AS 'MODULE_PATHNAME', 'distil_embed';
+COMMENT ON FUNCTION distil_embed(text, text, text) IS 'sentence embedding by a model, with one of its prompts';
+CREATE FUNCTION distil_embed_query(input text) RETURNS real[]
+	LANGUAGE c STABLE STRICT PARALLEL SAFE COST 100000 SUPPORT distil.planner_support
+	AS 'MODULE_PATHNAME', 'distil_embed_query';
+COMMENT ON FUNCTION distil_embed_query(text) IS 'embedding of a search query by the default model';
+CREATE FUNCTION distil_embed_query(input text, model text) RETURNS real[]
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100000 SUPPORT distil.planner_support
+	AS 'MODULE_PATHNAME', 'distil_embed_query';
+COMMENT ON FUNCTION distil_embed_query(text, text) IS 'embedding of a search query by a model';
+CREATE FUNCTION distil_embed_many(inputs text[]) RETURNS SETOF real[]
+	LANGUAGE c STABLE STRICT PARALLEL SAFE COST 1000000
+	AS 'MODULE_PATHNAME', 'distil_embed_many';
+COMMENT ON FUNCTION distil_embed_many(text[]) IS 'sentence embeddings of many texts by the default model';
+CREATE FUNCTION distil_embed_many(inputs text[], model text) RETURNS SETOF real[]
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000000
+	AS 'MODULE_PATHNAME', 'distil_embed_many';
+COMMENT ON FUNCTION distil_embed_many(text[], text) IS 'sentence embeddings of many texts by a model';
+CREATE FUNCTION distil_similarity(a text, b text, model text DEFAULT NULL) RETURNS real
+	LANGUAGE c STABLE PARALLEL SAFE COST 200000 SUPPORT distil.planner_support
+	AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_similarity IS 'cosine of the embeddings of two texts';
+CREATE FUNCTION distil_hidden_states(input text, model text DEFAULT NULL) RETURNS real[]
+	LANGUAGE c STABLE PARALLEL SAFE COST 100000 SUPPORT distil.planner_support
+	AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_hidden_states IS 'last hidden state, one row per token';
+CREATE FUNCTION distil_fill_mask(input text, model text DEFAULT NULL, top_k int DEFAULT 5)
+	RETURNS TABLE (token text, score real, sequence text)
+	LANGUAGE c STABLE PARALLEL SAFE COST 100000 ROWS 5 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_fill_mask IS 'best tokens for the mask in a text';
+CREATE FUNCTION distil_logits(input text, head text, pair text DEFAULT NULL) RETURNS real[]
+	LANGUAGE c IMMUTABLE PARALLEL SAFE COST 100000 SUPPORT distil.planner_support
+	AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_logits IS 'raw scores of a head';
+
+-- ---------- tokens: sql_token.c ----------
+
+CREATE FUNCTION distil_tokenize(input text, model text DEFAULT NULL)
+	RETURNS TABLE (token_no int, id int, token text, start_pos int, end_pos int)
+	LANGUAGE c STABLE PARALLEL SAFE COST 1000 ROWS 100 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_tokenize IS 'tokens of a text and where they are in it';
+CREATE FUNCTION distil_token_ids(input text, model text DEFAULT NULL, pair text DEFAULT NULL) RETURNS int[]
+	LANGUAGE c STABLE PARALLEL SAFE COST 1000 SUPPORT distil.planner_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_token_ids IS 'token ids of a text or pair, special tokens included';
+CREATE FUNCTION distil_token_count(input text) RETURNS int
+	LANGUAGE c STABLE STRICT PARALLEL SAFE COST 1000 SUPPORT distil.planner_support
+	AS 'MODULE_PATHNAME', 'distil_token_count';
+COMMENT ON FUNCTION distil_token_count(text) IS 'number of tokens for the default model';
+CREATE FUNCTION distil_token_count(input text, model text) RETURNS int
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 1000 SUPPORT distil.planner_support
+	AS 'MODULE_PATHNAME', 'distil_token_count';
+COMMENT ON FUNCTION distil_token_count(text, text) IS 'number of tokens for a model';
+CREATE FUNCTION distil_decode(ids int[], model text DEFAULT NULL, skip_special boolean DEFAULT true) RETURNS text
+	LANGUAGE c STABLE PARALLEL SAFE COST 1000 SUPPORT distil.planner_support AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_decode IS 'text of token ids';
+CREATE FUNCTION distil_chunk(input text, model text DEFAULT NULL, max_tokens int DEFAULT NULL, overlap int DEFAULT 0)
+	RETURNS TABLE (chunk_no int, chunk text, start_pos int, end_pos int, tokens int)
+	LANGUAGE c STABLE PARALLEL SAFE COST 1000 ROWS 10 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_chunk IS 'cuts a text into pieces of at most max_tokens tokens';
+
+-- ---------- distances: sql_vector.c ----------
+
+CREATE FUNCTION distil_cosine(a real[], b real[]) RETURNS double precision
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_cosine';
+CREATE FUNCTION distil_cosine(a double precision[], b double precision[]) RETURNS double precision
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_cosine';
+CREATE FUNCTION distil_cosine(a numeric[], b numeric[]) RETURNS double precision
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_cosine';
+CREATE FUNCTION distil_cosine(a int[], b int[]) RETURNS double precision
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_cosine';
+COMMENT ON FUNCTION distil_cosine(real[], real[]) IS 'cosine of two vectors; null when one is zero';
+CREATE FUNCTION distil_dot(a real[], b real[]) RETURNS double precision
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_dot';
+CREATE FUNCTION distil_dot(a double precision[], b double precision[]) RETURNS double precision
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_dot';
+CREATE FUNCTION distil_dot(a numeric[], b numeric[]) RETURNS double precision
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_dot';
+CREATE FUNCTION distil_dot(a int[], b int[]) RETURNS double precision
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_dot';
+COMMENT ON FUNCTION distil_dot(real[], real[]) IS 'dot product of two vectors';
+CREATE FUNCTION distil_l2(a real[], b real[]) RETURNS double precision
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_l2';
+CREATE FUNCTION distil_l2(a double precision[], b double precision[]) RETURNS double precision
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_l2';
+CREATE FUNCTION distil_l2(a numeric[], b numeric[]) RETURNS double precision
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_l2';
+CREATE FUNCTION distil_l2(a int[], b int[]) RETURNS double precision
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_l2';
+COMMENT ON FUNCTION distil_l2(real[], real[]) IS 'Euclidean distance of two vectors';
+
+-- ---------- the installation: sql_system.c ----------
+
+CREATE FUNCTION distil.system(OUT cpu text, OUT isa text, OUT blas text, OUT icu text, OUT cuda text, OUT devices text[])
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_system_row';
+COMMENT ON FUNCTION distil.system IS 'what this session computes with';
+
+CREATE VIEW distil_system AS
+	SELECT (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'distil') AS version,
+		s.cpu, s.isa, s.blas, s.icu, s.cuda, s.devices,
+		(SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.backend_type LIKE 'distil%') AS workers
+	FROM distil.system() s;
+COMMENT ON VIEW distil_system IS 'version, CPU, libraries, devices and running workers';
+GRANT SELECT ON distil_system TO PUBLIC;

@@ -1,0 +1,406 @@
+/*
+ * sql_model.c
+ *		Models: import, drop, default, rights, configuration; the triggers of distil.model.
+ */
+#include "postgres.h"
+
+#include "access/htup_details.h"
+#include "catalog/dependency.h"
+#include "catalog/objectaddress.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_database.h"
+#include "catalog/pg_largeobject.h"
+#include "catalog/pg_largeobject_metadata.h"
+#include "catalog/pg_type.h"
+#include "commands/trigger.h"
+#include "executor/spi.h"
+#include "fmgr.h"
+#include "libpq/be-fsstubs.h"
+#include "miscadmin.h"
+#include "storage/fd.h"
+#include "utils/acl.h"
+#include "utils/builtins.h"
+#include "utils/jsonb.h"
+#include "utils/memutils.h"
+#include "utils/rel.h"
+
+#include "bridge.h"
+#include "compat.h"
+#include "model_cache.h"
+#include "model_folder.h"
+#include "model_store.h"
+#include "sql_args.h"
+
+PG_FUNCTION_INFO_V1(distil_import);
+PG_FUNCTION_INFO_V1(distil_import_objects);
+PG_FUNCTION_INFO_V1(distil_import_bundled);
+PG_FUNCTION_INFO_V1(distil_config);
+PG_FUNCTION_INFO_V1(distil_drop_model);
+PG_FUNCTION_INFO_V1(distil_set_default);
+PG_FUNCTION_INFO_V1(distil_grant);
+PG_FUNCTION_INFO_V1(distil_revoke);
+PG_FUNCTION_INFO_V1(distil_model_changed);
+PG_FUNCTION_INFO_V1(distil_model_truncated);
+
+/* ---------- import ---------- */
+
+static DistilImportOptions
+import_options(FunctionCallInfo fcinfo, int arg)
+{
+	DistilImportOptions options;
+	DistilError err;
+	Datum		json;
+	DistilText	input;
+
+	distil_args_require(fcinfo, arg, "options");
+	json = PointerGetDatum(cstring_to_text(JsonbToCString(NULL, &PG_GETARG_JSONB_P(arg)->root, 0)));
+	input = distil_bridge_text(json);
+	distil_bridge_check(distil_import_options_parse(&options, input.data, input.length,
+													distil_bridge_allocator(CurrentMemoryContext), &err), &err);
+	return options;
+}
+
+/* Check the folder completely, then store it. */
+static void
+import_folder(const char *name, const DistilFolder *folder, const DistilImportOptions *options)
+{
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "distil import", ALLOCSET_DEFAULT_SIZES);
+	DistilImport *import = NULL;
+	DistilError err;
+
+	distil_bridge_check(distil_import_open(&import, folder, options, distil_bridge_allocator(context),
+										   distil_bridge_poll(), &err), &err);
+	distil_store_import(name, import, NULL);
+	distil_import_free(import);
+	MemoryContextDelete(context);
+}
+
+/* What can be refused before a file is opened. */
+static char *
+import_name(FunctionCallInfo fcinfo)
+{
+	char	   *name = distil_args_string(fcinfo, 0, "name");
+
+	distil_store_check_name(name);
+	PreventCommandIfReadOnly("distil_import()");
+	distil_store_check_free(name);
+	return name;
+}
+
+/* distil_import(name, path, options) */
+Datum
+distil_import(PG_FUNCTION_ARGS)
+{
+	char	   *name = import_name(fcinfo);
+	char	   *path = distil_args_string(fcinfo, 1, "path");
+	DistilImportOptions options = import_options(fcinfo, 2);
+	DistilFolder *folder;
+
+	if (!has_privs_of_role(GetUserId(), ROLE_PG_READ_SERVER_FILES))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to import model \"%s\" from a folder of the server", name),
+				 errdetail("Only roles with privileges of role \"pg_read_server_files\" may do so."),
+				 errhint("Load the files as large objects with \\lo_import and use distil_import_objects().")));
+	if (!is_absolute_path(path))
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("path \"%s\" of model \"%s\" is not absolute", path, name)));
+	folder = distil_folder_open_server(path);
+	import_folder(name, folder, &options);
+	distil_folder_close(folder);
+	PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+/* distil_import_objects(name, objects, options) */
+Datum
+distil_import_objects(PG_FUNCTION_ARGS)
+{
+	char	   *name = import_name(fcinfo);
+	DistilImportOptions options = import_options(fcinfo, 2);
+	DistilFolder *folder;
+
+	distil_args_require(fcinfo, 1, "objects");
+	folder = distil_folder_open_objects(PG_GETARG_JSONB_P(1));
+	import_folder(name, folder, &options);
+	distil_folder_close(folder);
+	PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+/* "a, b" of the folders in `path`; NULL when there is none. */
+static char *
+bundled_models(const char *path)
+{
+	StringInfoData names;
+	DIR		   *dir = AllocateDir(path);
+	struct dirent *entry;
+
+	if (dir == NULL)
+		return NULL;
+	initStringInfo(&names);
+	while ((entry = ReadDir(dir, path)) != NULL)
+		if (entry->d_name[0] != '.')
+			appendStringInfo(&names, "%s%s", names.len > 0 ? ", " : "", entry->d_name);
+	FreeDir(dir);
+	return names.len > 0 ? names.data : NULL;
+}
+
+/* distil_import(name): a folder below the installation's share directory, trusted like the library itself. */
+Datum
+distil_import_bundled(PG_FUNCTION_ARGS)
+{
+	char	   *name = import_name(fcinfo);
+	DistilImportOptions options = {true};
+	char		share[MAXPGPATH];
+	char	   *path;
+	char	   *known;
+	DistilFolder *folder;
+
+	get_share_path(my_exec_path, share);
+	path = psprintf("%s/distil", share);
+	if (name[0] == '.' || access(psprintf("%s/%s/config.json", path, name), R_OK) != 0)
+	{
+		known = bundled_models(path);
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("model \"%s\" is not bundled with this installation", name),
+				 known != NULL ? errhint("Bundled models: %s.  Other models: distil_import(name, path).", known)
+				 : errhint("No model is bundled: import a folder with distil_import(name, path).")));
+	}
+	folder = distil_folder_open_server(psprintf("%s/%s", path, name));
+	import_folder(name, folder, &options);
+	distil_folder_close(folder);
+	PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+/* ---------- configuration ---------- */
+
+/* distil_config(model) */
+Datum
+distil_config(PG_FUNCTION_ARGS)
+{
+	MemoryContext context = CurrentMemoryContext;
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1];
+	Datum		config = (Datum) 0;
+	bool		isnull = true;
+
+	values[0] = PG_GETARG_DATUM(0);
+	SPI_connect();
+	if (SPI_execute_with_args("SELECT config FROM distil.model WHERE name OPERATOR(pg_catalog.=) $1",
+							  1, types, values, NULL, true, 1) < 0)
+		elog(ERROR, "could not read the catalog of models");
+	if (SPI_processed > 0)
+	{
+		MemoryContext old;
+
+		config = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+		old = MemoryContextSwitchTo(context);
+		if (!isnull)
+			config = PointerGetDatum(PG_DETOAST_DATUM_COPY(config));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	if (isnull)
+		distil_store_unknown(name);
+	PG_RETURN_DATUM(config);
+}
+
+/* ---------- dropping ---------- */
+
+/*
+ * 2BP01 when an index, a column default or a constraint calls a function of distil with
+ * the model's name, or an unfinished job uses it as teacher.  A name in an expression is
+ * only a literal: there is no dependency the server knows of.
+ */
+static void
+check_unused(const char *name)
+{
+	static const char *const sql =
+		"SELECT what FROM ("
+		"SELECT pg_catalog.format('index %s', i.indexrelid::pg_catalog.regclass), "
+		"pg_catalog.pg_get_indexdef(i.indexrelid) FROM pg_catalog.pg_index i "
+		"WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL "
+		"UNION ALL SELECT pg_catalog.format('default of column %I of %s', a.attname, d.adrelid::pg_catalog.regclass), "
+		"pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d "
+		"JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid "
+		"AND a.attnum OPERATOR(pg_catalog.=) d.adnum "
+		"UNION ALL SELECT pg_catalog.format('constraint %I of %s', c.conname, c.conrelid::pg_catalog.regclass), "
+		"pg_catalog.pg_get_constraintdef(c.oid) FROM pg_catalog.pg_constraint c "
+		"WHERE c.contype OPERATOR(pg_catalog.=) 'c' AND c.conrelid OPERATOR(pg_catalog.<>) 0"
+		") objects (what, definition) "
+		"WHERE pg_catalog.strpos(definition, 'distil_') OPERATOR(pg_catalog.>) 0 "
+		"AND (pg_catalog.strpos(definition, pg_catalog.quote_literal($1)) OPERATOR(pg_catalog.>) 0 "
+		"OR pg_catalog.strpos(definition, pg_catalog.concat('''', $1, '/')) OPERATOR(pg_catalog.>) 0) "
+		"ORDER BY 1 LIMIT 1";
+	MemoryContext context = CurrentMemoryContext;
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1];
+	char	   *user = NULL;
+
+	values[0] = CStringGetTextDatum(name);
+	SPI_connect();
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 1) < 0)
+		elog(ERROR, "could not look for uses of the model");
+	if (SPI_processed > 0)
+		user = MemoryContextStrdup(context, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
+	SPI_finish();
+	if (user == NULL &&
+		distil_store_execute("SELECT FROM distil.job WHERE teacher OPERATOR(pg_catalog.=) $1 "
+							 "AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])",
+							 1, types, values, NULL) > 0)
+		user = "a training job";
+	if (user != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST),
+				 errmsg("model \"%s\" is in use by %s", name, user),
+				 errhint("Remove what uses it first, or call distil_drop_model(%s, force => true).",
+						 quote_literal_cstr(name))));
+}
+
+/* distil_drop_model(name, force) */
+Datum
+distil_drop_model(PG_FUNCTION_ARGS)
+{
+	char	   *name = distil_args_string(fcinfo, 0, "name");
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1];
+	DistilModelRow row;
+
+	distil_args_require(fcinfo, 1, "force");
+	PreventCommandIfReadOnly("distil_drop_model()");
+	if (!distil_store_find(&row, name))
+		distil_store_unknown(name);
+	distil_store_check_owner(&row);
+	if (!PG_GETARG_BOOL(1))
+		check_unused(name);
+	values[0] = CStringGetTextDatum(name);
+	if (distil_store_execute("DELETE FROM distil.model WHERE name OPERATOR(pg_catalog.=) $1",
+							 1, types, values, NULL) == 0)
+		distil_store_unknown(name);
+	distil_cache_trim();
+	PG_RETURN_VOID();
+}
+
+/*
+ * Row trigger of distil.model.  DELETE: the weights go with the row, and the name is kept
+ * with its hash so that it never stands for other weights.  UPDATE: content is frozen.
+ */
+Datum
+distil_model_changed(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	TupleDesc	desc;
+	Datum		name;
+	Datum		sha256;
+	Oid			weights;
+	bool		isnull;
+	Oid			types[2] = {TEXTOID, BYTEAOID};
+	Datum		values[2];
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("distil_model_changed() can only be called as a row trigger")));
+	if (!TRIGGER_FIRED_BY_DELETE(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("the content of a model cannot be changed"),
+				 errhint("Import the new content under a new name.")));
+	desc = RelationGetDescr(trigger->tg_relation);
+	name = heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "name"), desc, &isnull);
+	sha256 = heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "sha256"), desc, &isnull);
+	weights = DatumGetObjectId(heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "weights"), desc, &isnull));
+	values[0] = name;
+	values[1] = sha256;
+	distil_store_execute("INSERT INTO distil.tombstone (name, sha256) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+						 2, types, values, NULL);
+	if (LargeObjectExists(weights))
+	{
+		ObjectAddress object;
+
+		ObjectAddressSet(object, LargeObjectRelationId, weights);
+		performDeletion(&object, DROP_CASCADE, 0);
+	}
+	return PointerGetDatum(trigger->tg_trigtuple);
+}
+
+/* Statement trigger of distil.model: TRUNCATE would leave the large objects behind. */
+Datum
+distil_model_truncated(PG_FUNCTION_ARGS)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+			 errmsg("table distil.model cannot be truncated"),
+			 errhint("Use distil_drop_model(), or DELETE.")));
+}
+
+/* ---------- default and rights ---------- */
+
+/* distil_set_default(model) */
+Datum
+distil_set_default(PG_FUNCTION_ARGS)
+{
+	char	   *name = distil_args_string(fcinfo, 0, "model");
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1];
+	DistilModelRow row;
+
+	PreventCommandIfReadOnly("distil_set_default()");
+	if (!distil_store_find(&row, name))
+		distil_store_unknown(name);
+	if (!distil_compat_owns_database(MyDatabaseId, GetUserId()))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to set the default model"),
+				 errdetail("Only the owner of the database may do so."),
+				 errhint("Set distil.default_model for a session or a role instead.")));
+	values[0] = CStringGetTextDatum(name);
+	distil_store_execute("UPDATE distil.model SET is_default = false WHERE is_default AND name OPERATOR(pg_catalog.<>) $1",
+						 1, types, values, NULL);
+	distil_store_execute("UPDATE distil.model SET is_default = true WHERE NOT is_default AND name OPERATOR(pg_catalog.=) $1",
+						 1, types, values, NULL);
+	PG_RETURN_VOID();
+}
+
+/* GRANT or REVOKE on the model's large object, as the current user. */
+static void
+change_rights(FunctionCallInfo fcinfo, const char *command, const char *word)
+{
+	char	   *name = distil_args_string(fcinfo, 0, "model");
+	char	   *role = distil_args_string(fcinfo, 1, "role");
+	DistilModelRow row;
+
+	PreventCommandIfReadOnly(command);
+	if (!distil_store_find(&row, name))
+		distil_store_unknown(name);
+	distil_store_check_owner(&row);
+	if (strcmp(role, "public") == 0)
+		role = "PUBLIC";
+	else
+	{
+		(void) get_role_oid(role, false);
+		role = (char *) quote_identifier(role);
+	}
+	SPI_connect();
+	if (SPI_execute(psprintf("%s SELECT ON LARGE OBJECT %u %s %s", command, row.weights, word, role), false, 0) < 0)
+		elog(ERROR, "could not change the rights on large object %u", row.weights);
+	SPI_finish();
+}
+
+/* distil_grant(model, role) */
+Datum
+distil_grant(PG_FUNCTION_ARGS)
+{
+	change_rights(fcinfo, "GRANT", "TO");
+	PG_RETURN_VOID();
+}
+
+/* distil_revoke(model, role) */
+Datum
+distil_revoke(PG_FUNCTION_ARGS)
+{
+	change_rights(fcinfo, "REVOKE", "FROM");
+	PG_RETURN_VOID();
+}
