@@ -37,7 +37,7 @@ typedef struct DistilImageHeader
 	uint32_t	dtype;			/* DistilDtype of the stored weights */
 	uint32_t	with_lm;
 	uint32_t	unused;
-	uint64_t	padding[9];
+	uint64_t	padding[11];
 	uint64_t	checksum;		/* of the bytes before it */
 } DistilImageHeader;
 
