@@ -90,7 +90,7 @@ typedef struct DistilBatchState
 	int			nrows;
 	int			next;			/* row to return next */
 	int			target;			/* rows the next refill may take */
-	int			wanted;			/* rows the nodes above will ask for, 0: unknown; advice only */
+	int			wanted;			/* rows the nodes above will ask for, INT_MAX: all, 0: unknown */
 	int			given;			/* rows buffered so far since the (re)scan, at most INT_MAX */
 	int			ceiling;		/* rows any refill may take, lowered when results are large */
 	bool		done;			/* the child has no more rows */
@@ -215,6 +215,9 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	state->buffer = AllocSetContextCreate(estate->es_query_cxt, "DistilBatch rows", ALLOCSET_DEFAULT_SIZES);
 	state->row_slot = ExecInitExtraTupleSlot(estate, ExecGetResultType(outerPlanState(node)), &TTSOpsMinimalTuple);
 	state->wanted = linitial_int(plan->custom_private);
+	/* A Limit cannot tell a Sort below this node that it may keep the first rows only. */
+	if (state->wanted > 0 && state->wanted < INT_MAX)
+		ExecSetTupleBound(state->wanted, outerPlanState(node));
 	state->ceiling = INT_MAX;
 	restart(state);
 }
