@@ -66,7 +66,8 @@ distil_param_add(DistilSpec *spec, const char *name, const char *const *sources,
 	DistilParam param = {0};
 	size_t		padded;
 
-	if (nsources < 0 || nsources > DISTIL_PARAM_MAX_SOURCES || rows <= 0 || cols < 0 || !table_reserve(spec))
+	if (nsources < 0 || nsources > DISTIL_PARAM_MAX_SOURCES || rows <= 0 || cols < 0 ||
+		!table_reserve(spec))
 		return -1;
 	param.name = distil_arena_string(spec->arena, name, strlen(name));
 	if (param.name == NULL)
@@ -163,7 +164,8 @@ distil_layer_params(DistilSpec *spec, const char *const names[DISTIL_LAYER_NAMES
 	for (int i = 0; i < config->layers; i++)
 	{
 		DistilLayerParams *p = &spec->layer[i];
-		int		   *weights[] = {&p->out_weight, &p->norm1_weight, &p->up_weight, &p->down_weight, &p->norm2_weight};
+		int		   *weights[] = {&p->out_weight, &p->norm1_weight, &p->up_weight, &p->down_weight,
+								 &p->norm2_weight};
 		int		   *biases[] = {&p->out_bias, &p->norm1_bias, &p->up_bias, &p->down_bias, &p->norm2_bias};
 
 		DISTIL_FORWARD(qkv_params(spec, i, names, err));
@@ -174,7 +176,8 @@ distil_layer_params(DistilSpec *spec, const char *const names[DISTIL_LAYER_NAMES
 
 			snprintf(name, sizeof(name), "layer.%d.%s", i, canonical[k]);
 			snprintf(source, sizeof(source), names[3 + k], i);
-			DISTIL_FORWARD(distil_pair_params(spec, weights[k], biases[k], name, source, rows[k], cols[k], err));
+			DISTIL_FORWARD(distil_pair_params(spec, weights[k], biases[k], name, source, rows[k], cols[k],
+											  err));
 		}
 	}
 	return DISTIL_OK;

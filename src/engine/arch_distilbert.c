@@ -21,13 +21,16 @@ distilbert_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *ar
 	DISTIL_FORWARD(distil_config_size(&config->width, doc, "dim", 768, DISTIL_MAX_WIDTH, err));
 	DISTIL_FORWARD(distil_config_size(&config->heads, doc, "n_heads", 12, DISTIL_MAX_WIDTH, err));
 	DISTIL_FORWARD(distil_config_size(&config->mlp, doc, "hidden_dim", 4 * 768, DISTIL_MAX_MLP, err));
-	DISTIL_FORWARD(distil_config_size(&config->vocabulary, doc, "vocab_size", 30522, DISTIL_MAX_VOCABULARY, err));
+	DISTIL_FORWARD(distil_config_size(&config->vocabulary, doc, "vocab_size", 30522, DISTIL_MAX_VOCABULARY,
+									  err));
 	DISTIL_FORWARD(distil_config_size(&config->positions, doc, "max_position_embeddings", 512,
 									  DISTIL_MAX_POSITIONS, err));
 	DISTIL_FORWARD(distil_config_activation(&config->activation, doc, "activation", "gelu", err));
 	DISTIL_FORWARD(distil_config_float(&config->hidden_dropout, doc, "dropout", 0.1, 0, 0.999, err));
-	DISTIL_FORWARD(distil_config_float(&config->attention_dropout, doc, "attention_dropout", 0.1, 0, 0.999, err));
-	DISTIL_FORWARD(distil_config_float(&config->initializer_range, doc, "initializer_range", 0.02, 0, 100, err));
+	DISTIL_FORWARD(distil_config_float(&config->attention_dropout, doc, "attention_dropout", 0.1, 0, 0.999,
+									   err));
+	DISTIL_FORWARD(distil_config_float(&config->initializer_range, doc, "initializer_range", 0.02, 0, 100,
+									   err));
 	DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), "sinusoidal_pos_embds", false,
 										&config->sinusoidal_positions, err));
 	config->types = 0;
@@ -42,14 +45,16 @@ distilbert_lm_params(DistilSpec *spec, DistilError *err)
 	const DistilConfig *config = &spec->config;
 	DistilLmParams *lm = &spec->lm;
 
-	DISTIL_FORWARD(distil_pair_params(spec, &lm->dense_weight, &lm->dense_bias, "lm.dense", "vocab_transform",
+	DISTIL_FORWARD(distil_pair_params(spec, &lm->dense_weight, &lm->dense_bias, "lm.dense",
+									  "vocab_transform",
 									  config->width, config->width, err));
 	DISTIL_FORWARD(distil_pair_params(spec, &lm->norm_weight, &lm->norm_bias, "lm.norm", "vocab_layer_norm",
 									  config->width, 0, err));
 	if (config->tie_word_embeddings)
 		lm->decoder_weight = spec->word;
 	else
-		DISTIL_FORWARD(distil_single_param(spec, &lm->decoder_weight, "lm.decoder.weight", "vocab_projector.weight",
+		DISTIL_FORWARD(distil_single_param(spec, &lm->decoder_weight, "lm.decoder.weight",
+										   "vocab_projector.weight",
 										   config->vocabulary, config->width, DISTIL_PARAM_NORMAL, err));
 	return distil_single_param(spec, &lm->decoder_bias, "lm.decoder.bias", "vocab_projector.bias",
 							   config->vocabulary, 0, DISTIL_PARAM_NO_DECAY, err);
@@ -67,7 +72,8 @@ distilbert_params(DistilSpec *spec, bool with_lm, DistilError *err)
 	const DistilConfig *config = &spec->config;
 	unsigned	position = DISTIL_PARAM_NORMAL | (config->sinusoidal_positions ? DISTIL_PARAM_FROZEN : 0);
 
-	DISTIL_FORWARD(distil_single_param(spec, &spec->word, "embeddings.word", "embeddings.word_embeddings.weight",
+	DISTIL_FORWARD(distil_single_param(spec, &spec->word, "embeddings.word",
+									   "embeddings.word_embeddings.weight",
 									   config->vocabulary, config->width, DISTIL_PARAM_NORMAL, err));
 	DISTIL_FORWARD(distil_single_param(spec, &spec->position, "embeddings.position",
 									   "embeddings.position_embeddings.weight",
@@ -82,12 +88,14 @@ distilbert_params(DistilSpec *spec, bool with_lm, DistilError *err)
 }
 
 static DistilStatus
-distilbert_write_config(const DistilConfig *config, const char *class_name, DistilBuffer *out, DistilError *err)
+distilbert_write_config(const DistilConfig *config, const char *class_name, DistilBuffer *out,
+						DistilError *err)
 {
 	bool		ok;
 
 	ok = distil_config_write_common(config, class_name, out) &&
-		distil_config_printf(out, "  \"activation\": \"%s\",\n", distil_activation_name(config->activation)) &&
+		distil_config_printf(out, "  \"activation\": \"%s\",\n",
+							 distil_activation_name(config->activation)) &&
 		distil_config_number(out, "attention_dropout", config->attention_dropout) &&
 		distil_config_printf(out, "  \"dim\": %d,\n", config->width) &&
 		distil_config_number(out, "dropout", config->hidden_dropout) &&

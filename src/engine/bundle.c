@@ -106,12 +106,14 @@ add_weight_file(DistilBundle *bundle, const DistilTensor **tensors, int n, size_
 	bundle->nweights++;
 	file->tensors = distil_arena_alloc(bundle->arena, (size_t) n + 1, sizeof(*file->tensors));
 	file->starts = distil_arena_alloc(bundle->arena, (size_t) n + 1, sizeof(*file->starts));
-	entry->name = distil_arena_printf(bundle->arena, "%.*smodel.safetensors", (int) prefix, tensors[0]->name);
+	entry->name = distil_arena_printf(bundle->arena, "%.*smodel.safetensors", (int) prefix,
+									  tensors[0]->name);
 	if (file->tensors == NULL || file->starts == NULL || entry->name == NULL)
 		return distil_fail_memory(err, 0);
 	file->n = n;
 	memcpy(file->tensors, tensors, (size_t) n * sizeof(*tensors));
-	DISTIL_FORWARD(distil_safetensors_header(&file->header, tensors, n, prefix, "{\"format\":\"pt\"}", err));
+	DISTIL_FORWARD(distil_safetensors_header(&file->header, tensors, n, prefix, "{\"format\":\"pt\"}",
+											 err));
 	at = file->header.length;
 	for (int i = 0; i < n; i++)
 	{

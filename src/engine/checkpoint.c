@@ -35,7 +35,8 @@ fail_no_weights(const DistilFolder *folder, const char *prefix, DistilError *err
 		distil_fail(err, DISTIL_ERR_UNSUPPORTED, "weights in file \"%s\" are not supported",
 					distil_printable(shown, sizeof(shown), name, strlen(name)));
 		distil_fail_detail(err, DISTIL_ERR_UNSUPPORTED, "Weights are read from safetensors files only.");
-		return distil_fail_hint(err, DISTIL_ERR_UNSUPPORTED, "Convert the model: load it with transformers (or "
+		return distil_fail_hint(err, DISTIL_ERR_UNSUPPORTED,
+								"Convert the model: load it with transformers (or "
 								"sentence-transformers) and save it again with "
 								"save_pretrained(path, safe_serialization=True).");
 	}
@@ -56,7 +57,8 @@ add_shards(DistilTensorSet *set, const DistilFolder *folder, const DistilJson *m
 
 	while ((at = distil_json_next(map, at, &key, NULL, &value)) != NULL)
 	{
-		const char *name = distil_json_type(value) == DISTIL_JSON_STRING ? distil_json_string(value, NULL) : NULL;
+		const char *name = distil_json_type(value) == DISTIL_JSON_STRING ? distil_json_string(value,
+																							  NULL) : NULL;
 		const DistilFile *file;
 		char		shown[120];
 		int			i = 0;
@@ -268,11 +270,13 @@ check_tensor(const DistilTensor *tensor, const DistilParam *param, DistilError *
 					distil_dtype_name(tensor->dtype));
 		return distil_fail_detail(err, DISTIL_ERR_UNSUPPORTED, "Weights must be F32, F16 or BF16.");
 	}
-	if (tensor->rank == rank && tensor->shape[0] == expected[0] && (rank == 1 || tensor->shape[1] == expected[1]))
+	if (tensor->rank == rank && tensor->shape[0] == expected[0] &&
+		(rank == 1 || tensor->shape[1] == expected[1]))
 		return DISTIL_OK;
 	print_shape(found_text, sizeof(found_text), tensor->shape, tensor->rank);
 	print_shape(expected_text, sizeof(expected_text), expected, rank);
-	distil_fail(err, DISTIL_ERR_MODEL_FILE, "tensor \"%s\" has a shape that does not fit the configuration", shown);
+	distil_fail(err, DISTIL_ERR_MODEL_FILE, "tensor \"%s\" has a shape that does not fit the configuration",
+				shown);
 	return distil_fail_detail(err, DISTIL_ERR_MODEL_FILE, "Its shape is [%s]; expected is [%s].",
 							  found_text, expected_text);
 }

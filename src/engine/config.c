@@ -22,7 +22,8 @@
 /* ---------- values ---------- */
 
 DistilStatus
-distil_config_size(int *out, const DistilJsonDoc *doc, const char *key, int def, int limit, DistilError *err)
+distil_config_size(int *out, const DistilJsonDoc *doc, const char *key, int def, int limit,
+				   DistilError *err)
 {
 	int64_t		value;
 
@@ -30,7 +31,8 @@ distil_config_size(int *out, const DistilJsonDoc *doc, const char *key, int def,
 	if (value > limit)
 	{
 		distil_fail(err, DISTIL_ERR_LIMIT, "\"%s\" of file \"config.json\" is too large", key);
-		return distil_fail_detail(err, DISTIL_ERR_LIMIT, "It is %lld; the limit is %d.", (long long) value, limit);
+		return distil_fail_detail(err, DISTIL_ERR_LIMIT, "It is %lld; the limit is %d.", (long long) value,
+								  limit);
 	}
 	*out = (int) value;
 	return DISTIL_OK;
@@ -96,7 +98,8 @@ distil_config_check(DistilConfig *config, const char *width_key, const char *hea
 	{
 		distil_fail(err, DISTIL_ERR_TEXT_FILE, "\"%s\" of file \"config.json\" is not a multiple of \"%s\"",
 					width_key, heads_key);
-		return distil_fail_detail(err, DISTIL_ERR_TEXT_FILE, "They are %d and %d.", config->width, config->heads);
+		return distil_fail_detail(err, DISTIL_ERR_TEXT_FILE, "They are %d and %d.", config->width,
+								  config->heads);
 	}
 	config->head_dim = config->width / config->heads;
 	return DISTIL_OK;
@@ -114,7 +117,8 @@ distil_config_printf(DistilBuffer *out, const char *format, ...)
 	va_start(args, format);
 	length = vsnprintf(text, sizeof(text), format, args);
 	va_end(args);
-	return length >= 0 && (size_t) length < sizeof(text) && distil_buffer_append(out, text, (size_t) length);
+	return length >= 0 && (size_t) length < sizeof(text) && distil_buffer_append(out, text,
+																				 (size_t) length);
 }
 
 bool
@@ -192,7 +196,8 @@ check_refused(const DistilJsonDoc *doc, DistilError *err)
 
 		if (value == NULL || distil_json_type(value) == DISTIL_JSON_NULL)
 			continue;
-		if ((distil_json_type(value) == DISTIL_JSON_OBJECT || distil_json_type(value) == DISTIL_JSON_ARRAY) &&
+		if ((distil_json_type(value) == DISTIL_JSON_OBJECT ||
+			 distil_json_type(value) == DISTIL_JSON_ARRAY) &&
 			distil_json_count(value) == 0)
 			continue;
 		return refuse_field(objects[i].key, objects[i].what, err);
@@ -203,7 +208,8 @@ check_refused(const DistilJsonDoc *doc, DistilError *err)
 	distil_fail(err, DISTIL_ERR_UNSUPPORTED, "position embeddings of type \"%s\" are not supported",
 				distil_printable(shown, sizeof(shown), kind, strlen(kind)));
 	return distil_fail_detail(err, DISTIL_ERR_UNSUPPORTED,
-							  "It is \"position_embedding_type\" of file \"config.json\"; supported: absolute.");
+							  "It is \"position_embedding_type\" of file \"config.json\"; "
+							  "supported: absolute.");
 }
 
 /* id2label {"0": "...", ...} or num_labels */
@@ -217,10 +223,12 @@ read_labels(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, 
 	if (map == NULL || distil_json_type(map) == DISTIL_JSON_NULL)
 		return DISTIL_OK;
 	if (distil_json_type(map) != DISTIL_JSON_OBJECT)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "\"id2label\" of file \"config.json\" must be an object");
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+						   "\"id2label\" of file \"config.json\" must be an object");
 	n = distil_json_count(map);
 	if (n > DISTIL_MAX_LABELS)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "\"id2label\" of file \"config.json\" has more than %d labels",
+		return distil_fail(err, DISTIL_ERR_LIMIT,
+						   "\"id2label\" of file \"config.json\" has more than %d labels",
 						   DISTIL_MAX_LABELS);
 	labels = distil_arena_alloc(arena, n + 1, sizeof(*labels));
 	if (labels == NULL)
@@ -258,7 +266,8 @@ read_class(const char **name, const DistilJsonDoc *doc, DistilError *err)
 	if (list == NULL || distil_json_type(list) == DISTIL_JSON_NULL)
 		return DISTIL_OK;
 	if (distil_json_type(list) != DISTIL_JSON_ARRAY)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "\"architectures\" of file \"config.json\" must be an array");
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+						   "\"architectures\" of file \"config.json\" must be an array");
 	first = distil_json_item(list, 0);
 	if (first != NULL && distil_json_type(first) == DISTIL_JSON_STRING)
 		*name = distil_json_string(first, NULL);
@@ -363,7 +372,8 @@ tensor_facts(DistilSpecFacts *facts, const DistilFolder *folder, const DistilTen
 	facts->dtype = "float32";
 	if (set == NULL)
 		return DISTIL_OK;
-	DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), "tie_word_embeddings", true, &tied, err));
+	DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), "tie_word_embeddings", true, &tied,
+										err));
 	if (distil_checkpoint_find(set, arch, lm_tensor(arch)) != NULL)
 		facts->with_lm = true;
 	else if (distil_folder_find(folder, "modules.json") != NULL)

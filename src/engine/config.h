@@ -22,7 +22,8 @@ extern DistilStatus distil_spec_facts(DistilSpecFacts *facts, const DistilFolder
 									  const struct DistilTensorSet *tensors,
 									  const DistilAllocator *alloc, DistilError *err);
 /* As distil_spec_parse, with the facts given.  Temporary memory comes from alloc. */
-extern DistilStatus distil_spec_build(DistilSpec *spec, const DistilFolder *folder, const DistilSpecFacts *facts,
+extern DistilStatus distil_spec_build(DistilSpec *spec, const DistilFolder *folder,
+									  const DistilSpecFacts *facts,
 									  DistilArena *arena, const DistilAllocator *alloc, DistilError *err);
 
 /*
@@ -33,17 +34,20 @@ extern DistilStatus distil_pipeline_parse(DistilSpec *spec, const DistilFolder *
 										  const DistilAllocator *alloc, DistilError *err);
 /* Folders of modules.json whose type is Dense: *dirs [*n] in arena; none without modules.json. */
 extern DistilStatus distil_pipeline_dense_dirs(const char *const **dirs, int *n, const DistilFolder *folder,
-											   DistilArena *arena, const DistilAllocator *alloc, DistilError *err);
+											   DistilArena *arena, const DistilAllocator *alloc,
+												   DistilError *err);
 
 /* ---------- for architectures ---------- */
 
 /* A size in [1, limit]: below is DISTIL_ERR_TEXT_FILE, above DISTIL_ERR_LIMIT. */
-extern DistilStatus distil_config_size(int *out, const DistilJsonDoc *doc, const char *key, int def, int limit,
+extern DistilStatus distil_config_size(int *out, const DistilJsonDoc *doc, const char *key, int def,
+									   int limit,
 									   DistilError *err);
 extern DistilStatus distil_config_float(float *out, const DistilJsonDoc *doc, const char *key, double def,
 										double min, double max, DistilError *err);
 /* "gelu", "relu", ...; anything else is refused by name. */
-extern DistilStatus distil_config_activation(DistilActivation *out, const DistilJsonDoc *doc, const char *key,
+extern DistilStatus distil_config_activation(DistilActivation *out, const DistilJsonDoc *doc,
+											 const char *key,
 											 const char *def, DistilError *err);
 /* The name a configuration uses for an activation. */
 extern const char *distil_activation_name(DistilActivation activation);
@@ -57,7 +61,8 @@ extern bool distil_config_printf(DistilBuffer *out, const char *format, ...)
 /* `  "KEY": VALUE,` and a line end, with as few digits as give the same float again */
 extern bool distil_config_number(DistilBuffer *out, const char *key, float value);
 /* The members all architectures share (class, vocabulary, ...), each ending with ",\n". */
-extern bool distil_config_write_common(const DistilConfig *config, const char *class_name, DistilBuffer *out);
+extern bool distil_config_write_common(const DistilConfig *config, const char *class_name,
+									   DistilBuffer *out);
 
 /*
  * A layer's parameters under canonical names; the architecture gives its tensor names,
@@ -67,7 +72,7 @@ extern bool distil_config_write_common(const DistilConfig *config, const char *c
 #define DISTIL_LAYER_NAMES 8
 extern DistilStatus distil_layer_params(DistilSpec *spec, const char *const names[DISTIL_LAYER_NAMES],
 										DistilError *err);
-/* weight [rows, cols] and bias [rows] of one linear layer or (cols 0) norm; sources "NAME.weight", "NAME.bias" */
+/* weight [rows, cols] and bias [rows] of a linear layer or (cols 0) norm; sources "NAME.weight", "NAME.bias" */
 extern DistilStatus distil_pair_params(DistilSpec *spec, int *weight, int *bias, const char *name,
 									   const char *source, int rows, int cols, DistilError *err);
 /* One parameter with one source. */

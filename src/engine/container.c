@@ -109,7 +109,8 @@ open_files(DistilContainer *container, DistilError *err)
 		if (!distil_container_is_file(tensor))
 			continue;
 		if (tensor->dtype != DISTIL_DTYPE_U8 || tensor->rank != 1)
-			return distil_fail(err, DISTIL_ERR_MODEL_FILE, "a file of the stored model is not a list of bytes");
+			return distil_fail(err, DISTIL_ERR_MODEL_FILE,
+							   "a file of the stored model is not a list of bytes");
 		view->tensor = tensor;
 		file->name = tensor->name + strlen(DISTIL_FILE_PREFIX);
 		file->reader.read = view_read;
@@ -137,7 +138,8 @@ distil_container_open(DistilContainer **container, const DistilReader *reader,
 	if (status == DISTIL_OK)
 		status = distil_tensor_set_finish(made->set, err);
 	if (status == DISTIL_OK && !made->set->is_container)
-		status = distil_fail(err, DISTIL_ERR_MODEL_FILE, "the stored file is not a model of this extension");
+		status = distil_fail(err, DISTIL_ERR_MODEL_FILE,
+							 "the stored file is not a model of this extension");
 	if (status == DISTIL_OK)
 		status = open_files(made, err);
 	if (status != DISTIL_OK)

@@ -123,7 +123,8 @@ disk_read(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError *e
 }
 
 static DistilStatus
-disk_add(DiskFolder *disk, const char *path, const char *name, const DistilAllocator *alloc, DistilError *err)
+disk_add(DiskFolder *disk, const char *path, const char *name, const DistilAllocator *alloc,
+		 DistilError *err)
 {
 	struct stat info;
 	int			i = disk->n;
@@ -146,7 +147,8 @@ disk_add(DiskFolder *disk, const char *path, const char *name, const DistilAlloc
 
 /* The files of one directory; `prefix` is "" at the top and "1_Pooling/" one level down. */
 static DistilStatus
-disk_scan(DiskFolder *disk, const char *path, const char *prefix, const DistilAllocator *alloc, DistilError *err)
+disk_scan(DiskFolder *disk, const char *path, const char *prefix, const DistilAllocator *alloc,
+		  DistilError *err)
 {
 	DistilStatus status = DISTIL_OK;
 	DIR		   *directory = opendir(path);
@@ -167,7 +169,8 @@ disk_scan(DiskFolder *disk, const char *path, const char *prefix, const DistilAl
 			snprintf(name, sizeof(name), "%s%s", prefix, entry->d_name) > DISTIL_MAX_NAME)
 			status = distil_fail(err, DISTIL_ERR_LIMIT, "a file name in folder \"%s\" is too long", path);
 		else if (stat(full, &info) != 0)
-			status = distil_fail(err, DISTIL_ERR_IO, "could not examine file \"%s\": %s", full, strerror(errno));
+			status = distil_fail(err, DISTIL_ERR_IO, "could not examine file \"%s\": %s", full,
+								 strerror(errno));
 		else if (S_ISREG(info.st_mode))
 			status = disk_add(disk, full, name, alloc, err);
 		else if (S_ISDIR(info.st_mode) && prefix[0] == '\0')
@@ -181,7 +184,8 @@ disk_scan(DiskFolder *disk, const char *path, const char *prefix, const DistilAl
 }
 
 DistilStatus
-distil_folder_open_disk(DistilFolder **folder, const char *path, const DistilAllocator *alloc, DistilError *err)
+distil_folder_open_disk(DistilFolder **folder, const char *path, const DistilAllocator *alloc,
+						DistilError *err)
 {
 	DiskFolder *disk = distil_alloc_array(alloc, 1, sizeof(DiskFolder));
 	DistilStatus status;

@@ -11,9 +11,10 @@
 
 /* NULL when the folder has no file of that name. */
 extern const DistilFile *distil_folder_find(const DistilFolder *folder, const char *name);
-/* Whole file, allocated and terminated; over `limit` bytes is DISTIL_ERR_LIMIT; missing is DISTIL_ERR_NO_FILE. */
+/* Whole file, allocated and terminated; over `limit` bytes: DISTIL_ERR_LIMIT; missing: DISTIL_ERR_NO_FILE. */
 extern DistilStatus distil_folder_read(const DistilFolder *folder, const char *name, size_t limit,
-									   char **data, size_t *length, const DistilAllocator *alloc, DistilError *err);
+									   char **data, size_t *length, const DistilAllocator *alloc,
+										   DistilError *err);
 /* Parse a JSON file; *doc NULL when the file is missing and not `required`. */
 extern DistilStatus distil_folder_json(const DistilFolder *folder, const char *name, bool required,
 									   DistilJsonDoc **doc, const DistilAllocator *alloc, DistilError *err);

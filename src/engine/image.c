@@ -191,7 +191,8 @@ append_file(DistilBuffer *out, DistilImageFile *entry, const DistilFolder *folde
 	entry->name_length = strlen(file->name);
 	if (!distil_buffer_append(out, file->name, strlen(file->name) + 1))
 		return distil_fail_memory(err, out->length);
-	DISTIL_FORWARD(distil_folder_read(folder, file->name, DISTIL_MAX_JSON_BYTES, &data, &length, out->alloc, err));
+	DISTIL_FORWARD(distil_folder_read(folder, file->name, DISTIL_MAX_JSON_BYTES, &data, &length, out->alloc,
+									  err));
 	entry->data_offset = out->length;
 	entry->data_size = length;
 	ok = distil_buffer_append(out, data, length + 1);
@@ -204,7 +205,8 @@ make_files(ImageSource *source, DistilError *err)
 {
 	const DistilFolder *folder = &source->container->folder;
 	size_t		table = (size_t) folder->nfiles * sizeof(DistilImageFile);
-	DistilImageFile *entries = distil_arena_alloc(source->arena, (size_t) folder->nfiles + 1, sizeof(*entries));
+	DistilImageFile *entries = distil_arena_alloc(source->arena, (size_t) folder->nfiles + 1,
+												  sizeof(*entries));
 
 	if (entries == NULL || !distil_buffer_append(&source->files, entries, table))
 		return distil_fail_memory(err, table);
@@ -246,7 +248,8 @@ make_header(ImageSource *source, const uint8_t sha256[32])
 	for (int i = 0; i < DISTIL_DTYPE_COUNT; i++)
 		if (strcmp(distil_dtype_long_name((DistilDtype) i), source->facts.dtype) == 0)
 			header->dtype = (uint32_t) i;
-	header->checksum = distil_image_hash(DISTIL_IMAGE_HASH_START, header, offsetof(DistilImageHeader, checksum));
+	header->checksum = distil_image_hash(DISTIL_IMAGE_HASH_START, header,
+										 offsetof(DistilImageHeader, checksum));
 }
 
 static DistilStatus
@@ -260,11 +263,14 @@ open_source(ImageSource *source, const DistilReader *reader, const DistilPoll *p
 	DISTIL_FORWARD(distil_container_open(&source->container, reader, source->alloc, err));
 	folder = &source->container->folder;
 	DISTIL_FORWARD(distil_spec_facts(&source->facts, folder, source->container->set, source->alloc, err));
-	DISTIL_FORWARD(distil_spec_build(&source->spec, folder, &source->facts, source->arena, source->alloc, err));
-	DISTIL_FORWARD(distil_checkpoint_bind(&source->bound, &source->spec, source->container->set, source->arena, err));
+	DISTIL_FORWARD(distil_spec_build(&source->spec, folder, &source->facts, source->arena, source->alloc,
+									 err));
+	DISTIL_FORWARD(distil_checkpoint_bind(&source->bound, &source->spec, source->container->set,
+										  source->arena, err));
 	DISTIL_POLL(poll, err);
 	DISTIL_FORWARD(make_files(source, err));
-	return distil_tokenizer_compile(&source->tokenizer, folder, source->container->parse_special, source->alloc,
+	return distil_tokenizer_compile(&source->tokenizer, folder, source->container->parse_special,
+									source->alloc,
 									poll, err);
 }
 
@@ -351,7 +357,8 @@ distil_image_check(const void *image, size_t size, const uint8_t sha256[32], Dis
 		header.version != DISTIL_IMAGE_VERSION || header.byte_order != DISTIL_IMAGE_BYTE_ORDER ||
 		memcmp(header.layout, DISTIL_LAYOUT_F32, sizeof(DISTIL_LAYOUT_F32)) != 0)
 		return fail_image(err, "Its header has another format.");
-	if (header.checksum != distil_image_hash(DISTIL_IMAGE_HASH_START, &header, offsetof(DistilImageHeader, checksum)))
+	if (header.checksum != distil_image_hash(DISTIL_IMAGE_HASH_START, &header,
+											 offsetof(DistilImageHeader, checksum)))
 		return fail_image(err, "The checksum of its header does not fit.");
 	if (sha256 != NULL && memcmp(header.sha256, sha256, sizeof(header.sha256)) != 0)
 		return fail_image(err, "It was made from another model.");
@@ -362,7 +369,8 @@ distil_image_check(const void *image, size_t size, const uint8_t sha256[32], Dis
 		header.dtype >= DISTIL_DTYPE_COUNT ||
 		!section_ok(header.files_offset, header.files_size, &end, header.trailer_offset) ||
 		!section_ok(header.tokenizer_offset, header.tokenizer_size, &end, header.trailer_offset) ||
-		!section_ok(header.weights_offset, header.weights_count * sizeof(float), &end, header.trailer_offset) ||
+		!section_ok(header.weights_offset, header.weights_count * sizeof(float), &end,
+					header.trailer_offset) ||
 		header.nfiles * sizeof(DistilImageFile) > header.files_size)
 		return fail_image(err, "Its sections do not fit.");
 	return DISTIL_OK;

@@ -64,6 +64,7 @@ extern uint64_t distil_image_hash(uint64_t hash, const void *data, size_t bytes)
 #define DISTIL_IMAGE_HASH_START UINT64_C(0x9E3779B97F4A7C15)
 
 /* Magic, version, byte order, checksum, sections inside `size`; sha256 NULL: any. */
-extern DistilStatus distil_image_check(const void *image, size_t size, const uint8_t sha256[32], DistilError *err);
+extern DistilStatus distil_image_check(const void *image, size_t size, const uint8_t sha256[32],
+									   DistilError *err);
 
 #endif							/* DISTIL_IMAGE_H */

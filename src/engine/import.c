@@ -58,7 +58,8 @@ read_options(DistilImportOptions *options, const DistilJsonDoc *doc, DistilError
 			return distil_fail_hint(err, DISTIL_ERR_ARGUMENT, "Known options: parse_special.");
 		}
 		if (distil_json_type(value) != DISTIL_JSON_BOOL)
-			return distil_fail(err, DISTIL_ERR_ARGUMENT, "import option \"parse_special\" must be true or false");
+			return distil_fail(err, DISTIL_ERR_ARGUMENT,
+							   "import option \"parse_special\" must be true or false");
 		options->parse_special = distil_json_bool(value);
 	}
 	return DISTIL_OK;
@@ -123,7 +124,8 @@ check_finite(DistilImport *import, const DistilTensor *tensor, DistilError *err)
 
 		DISTIL_POLL(&import->poll, err);
 		DISTIL_FORWARD(distil_tensor_read(tensor, at, import->piece, bytes, err));
-		bad += distil_count_nonfinite(import->piece, tensor->dtype, bytes / distil_dtype_size(tensor->dtype));
+		bad += distil_count_nonfinite(import->piece, tensor->dtype,
+									  bytes / distil_dtype_size(tensor->dtype));
 	}
 	if (bad > 0)
 	{
@@ -131,7 +133,8 @@ check_finite(DistilImport *import, const DistilTensor *tensor, DistilError *err)
 
 		distil_fail(err, DISTIL_ERR_MODEL_FILE, "tensor \"%s\" has values that are not finite",
 					distil_printable(shown, sizeof(shown), tensor->name, strlen(tensor->name)));
-		return distil_fail_detail(err, DISTIL_ERR_MODEL_FILE, "%llu of its %llu values are NaN or infinite.",
+		return distil_fail_detail(err, DISTIL_ERR_MODEL_FILE,
+								  "%llu of its %llu values are NaN or infinite.",
 								  (unsigned long long) bad, (unsigned long long) tensor->count);
 	}
 	return DISTIL_OK;
@@ -158,8 +161,10 @@ check_tied(DistilImport *import, const DistilTensor *a, const DistilTensor *b, D
 		return DISTIL_OK;
 	distil_printable(shown[0], sizeof(shown[0]), a->name, strlen(a->name));
 	distil_printable(shown[1], sizeof(shown[1]), b->name, strlen(b->name));
-	distil_fail(err, DISTIL_ERR_MODEL_FILE, "tensors \"%s\" and \"%s\" are tied and differ", shown[0], shown[1]);
-	return distil_fail_hint(err, DISTIL_ERR_MODEL_FILE, "If the model was trained with an output layer of its own, "
+	distil_fail(err, DISTIL_ERR_MODEL_FILE, "tensors \"%s\" and \"%s\" are tied and differ", shown[0],
+				shown[1]);
+	return distil_fail_hint(err, DISTIL_ERR_MODEL_FILE,
+							"If the model was trained with an output layer of its own, "
 							"set \"tie_word_embeddings\" to false in file \"config.json\".");
 }
 
@@ -174,7 +179,8 @@ check_weights(DistilImport *import, DistilError *err)
 	for (int i = 0; i < set->n; i++)
 		if (distil_dtype_is_weight(set->tensors[i].dtype))
 			DISTIL_FORWARD(check_finite(import, &set->tensors[i], err));
-	for (const struct DistilAlias *alias = config->arch->aliases; alias != NULL && alias->source != NULL; alias++)
+	for (const struct DistilAlias *alias = config->arch->aliases; alias != NULL &&
+		 alias->source != NULL; alias++)
 	{
 		const DistilTensor *a = distil_checkpoint_find_exact(set, config->arch, alias->source);
 		const DistilTensor *b = distil_checkpoint_find_exact(set, config->arch, alias->other);
@@ -219,6 +225,7 @@ lay_out(DistilImport *import, DistilError *err)
 	const DistilFolder *folder = import->folder;
 	DistilTensor *files = distil_arena_alloc(import->arena, (size_t) folder->nfiles + 1, sizeof(*files));
 	int			nfiles = 0;
+	const char *metadata;
 
 	import->order = distil_arena_alloc(import->arena, (size_t) set->n + (size_t) folder->nfiles + 1,
 									   sizeof(*import->order));
@@ -227,7 +234,8 @@ lay_out(DistilImport *import, DistilError *err)
 	for (int i = 0; i < set->n; i++)
 	{
 		if (distil_container_is_file(&set->tensors[i]))
-			return distil_fail(err, DISTIL_ERR_MODEL_FILE, "a tensor's name begins with \"" DISTIL_FILE_PREFIX "\"");
+			return distil_fail(err, DISTIL_ERR_MODEL_FILE,
+							   "a tensor's name begins with \"" DISTIL_FILE_PREFIX "\"");
 		import->order[import->n++] = &set->tensors[i];
 	}
 	for (int i = 0; i < folder->nfiles; i++)
@@ -237,11 +245,10 @@ lay_out(DistilImport *import, DistilError *err)
 			import->order[import->n++] = &files[nfiles++];
 		}
 	distil_container_sort(import->order, import->n);
-	DISTIL_FORWARD(distil_safetensors_header(&import->header, import->order, import->n, 0,
-											 import->options.parse_special
-											 ? "{\"distil.container\":\"1\",\"distil.parse_special\":\"true\"}"
-											 : "{\"distil.container\":\"1\",\"distil.parse_special\":\"false\"}",
-											 err));
+	metadata = import->options.parse_special
+		? "{\"distil.container\":\"1\",\"distil.parse_special\":\"true\"}"
+		: "{\"distil.container\":\"1\",\"distil.parse_special\":\"false\"}";
+	DISTIL_FORWARD(distil_safetensors_header(&import->header, import->order, import->n, 0, metadata, err));
 	import->size = import->header.length;
 	for (int i = 0; i < import->n; i++)
 		import->size += import->order[i]->bytes;
@@ -286,7 +293,8 @@ open_import(DistilImport *import, DistilError *err)
 	DISTIL_FORWARD(distil_spec_facts(&facts, import->folder, NULL, import->alloc, err));
 	DISTIL_FORWARD(distil_checkpoint_open(&import->set, import->folder, import->alloc, err));
 	DISTIL_FORWARD(distil_spec_facts(&facts, import->folder, import->set, import->alloc, err));
-	DISTIL_FORWARD(distil_spec_build(&import->spec, import->folder, &facts, import->arena, import->alloc, err));
+	DISTIL_FORWARD(distil_spec_build(&import->spec, import->folder, &facts, import->arena, import->alloc,
+									 err));
 	DISTIL_FORWARD(check_tokenizer(import, err));
 	DISTIL_FORWARD(check_weights(import, err));
 	return lay_out(import, err);

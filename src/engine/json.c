@@ -72,7 +72,8 @@ scan_text(JsonScan *scan, const char *text, size_t length, char *edit)
 
 			while (end < length && text[end] >= '0' && text[end] <= '9')
 				end++;
-			if (end - i >= 20 && (end == length || (text[end] != '.' && text[end] != 'e' && text[end] != 'E')))
+			if (end - i >= 20 && (end == length || (text[end] != '.' && text[end] != 'e' &&
+													text[end] != 'E')))
 			{
 				scan->wide = true;
 				if (edit != NULL)
@@ -83,7 +84,8 @@ scan_text(JsonScan *scan, const char *text, size_t length, char *edit)
 			}
 			/* a fraction or exponent is not an integer of its own */
 			while (end < length && ((text[end] >= '0' && text[end] <= '9') || text[end] == '.' ||
-									text[end] == 'e' || text[end] == 'E' || text[end] == '+' || text[end] == '-'))
+									text[end] == 'e' || text[end] == 'E' || text[end] == '+' ||
+										text[end] == '-'))
 				end++;
 			i = end - 1;
 		}
@@ -99,7 +101,8 @@ fail_parse(const json_error_t *error, const char *what, DistilError *err)
 	if (error->text[0] == '\0' || json_error_code(error) == json_error_out_of_memory)
 		return distil_fail_memory(err, 0);
 	distil_fail(err, DISTIL_ERR_TEXT_FILE, "%s is not valid JSON", what);
-	return distil_fail_detail(err, DISTIL_ERR_TEXT_FILE, "Line %d, column %d: %s.", error->line, error->column,
+	return distil_fail_detail(err, DISTIL_ERR_TEXT_FILE, "Line %d, column %d: %s.", error->line,
+							  error->column,
 							  distil_printable(text, sizeof(text), error->text, strlen(error->text)));
 }
 
@@ -318,7 +321,8 @@ distil_json_get_number(const DistilJsonDoc *doc, const DistilJson *object, const
 	if (!(*out >= min && *out <= max))
 	{
 		fail_member(doc, key, "within its range", err);
-		return distil_fail_detail(err, DISTIL_ERR_TEXT_FILE, "It is %g; the range is %g to %g.", *out, min, max);
+		return distil_fail_detail(err, DISTIL_ERR_TEXT_FILE, "It is %g; the range is %g to %g.", *out, min,
+								  max);
 	}
 	return DISTIL_OK;
 }
@@ -384,5 +388,6 @@ distil_json_quote(DistilBuffer *buffer, const char *text, size_t length)
 			return false;
 		plain = i + 1;
 	}
-	return distil_buffer_append(buffer, text + plain, length - plain) && distil_buffer_append(buffer, "\"", 1);
+	return distil_buffer_append(buffer, text + plain, length - plain) &&
+		distil_buffer_append(buffer, "\"", 1);
 }

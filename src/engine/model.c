@@ -80,7 +80,8 @@ open_model(DistilModel *model, const uint8_t sha256[32], DistilError *err)
 	DistilFolder folder;
 
 	if ((uintptr_t) model->image % DISTIL_IMAGE_ALIGN != 0)
-		return distil_fail(err, DISTIL_ERR_ARGUMENT, "a model's image must be aligned to %d bytes", DISTIL_IMAGE_ALIGN);
+		return distil_fail(err, DISTIL_ERR_ARGUMENT, "a model's image must be aligned to %d bytes",
+						   DISTIL_IMAGE_ALIGN);
 	DISTIL_FORWARD(distil_image_check(model->image, model->image_size, sha256, err));
 	memcpy(&header, model->image, sizeof(header));
 	model->arena = distil_arena_create(model->alloc);
@@ -95,9 +96,11 @@ open_model(DistilModel *model, const uint8_t sha256[32], DistilError *err)
 	folder.nfiles = model->nfiles;
 	DISTIL_FORWARD(distil_spec_build(&model->spec, &folder, &facts, model->arena, model->alloc, err));
 	if (model->spec.table.total != header.weights_count)
-		return distil_fail(err, DISTIL_ERR_CORRUPT, "the prepared copy of the model does not fit its configuration");
+		return distil_fail(err, DISTIL_ERR_CORRUPT,
+						   "the prepared copy of the model does not fit its configuration");
 	model->weights = (const float *) (const void *) ((const char *) model->image + header.weights_offset);
-	DISTIL_FORWARD(distil_tokenizer_open(&model->tokenizer, (const char *) model->image + header.tokenizer_offset,
+	DISTIL_FORWARD(distil_tokenizer_open(&model->tokenizer,
+										 (const char *) model->image + header.tokenizer_offset,
 										 (size_t) header.tokenizer_size, model->alloc, err));
 	if (distil_tokenizer_vocabulary(model->tokenizer) > model->spec.config.vocabulary)
 		return distil_fail(err, DISTIL_ERR_CORRUPT, "the model's tokenizer has more tokens than the model");

@@ -44,7 +44,8 @@ with_file(PipelineParser *parser, const char *name, bool required, FileFn fn)
 		return DISTIL_OK;
 	distil_printable(shown, sizeof(shown), name, strlen(name));
 	if (distil_json_type(distil_json_root(doc)) != DISTIL_JSON_OBJECT)
-		status = distil_fail(parser->err, DISTIL_ERR_TEXT_FILE, "file \"%s\" must hold a JSON object", shown);
+		status = distil_fail(parser->err, DISTIL_ERR_TEXT_FILE, "file \"%s\" must hold a JSON object",
+							 shown);
 	else
 		status = fn(parser, doc, shown);
 	distil_json_free(doc);
@@ -67,7 +68,8 @@ check_keys(PipelineParser *parser, const DistilJsonDoc *doc, const char *file, c
 		while (known[i] != NULL && strcmp(known[i], key) != 0)
 			i++;
 		if (known[i] == NULL && distil_json_type(value) != DISTIL_JSON_NULL)
-			return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED, "\"%s\" of file \"%s\" is not supported",
+			return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,
+							   "\"%s\" of file \"%s\" is not supported",
 							   distil_printable(shown, sizeof(shown), key, strlen(key)), file);
 	}
 	return DISTIL_OK;
@@ -134,7 +136,8 @@ add_pooling_name(PipelineParser *parser, const DistilJson *value, const char *fi
 	for (size_t i = 0; i < POOLINGS; i++)
 		if (strcmp(poolings[i].name, name) == 0)
 			return add_pooling(parser, poolings[i].pooling, file);
-	return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED, "pooling mode \"%s\" of file \"%s\" is not supported",
+	return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,
+					   "pooling mode \"%s\" of file \"%s\" is not supported",
 					   distil_printable(shown, sizeof(shown), name, strlen(name)), file);
 }
 
@@ -144,10 +147,12 @@ check_pooling_width(PipelineParser *parser, const DistilJsonDoc *doc, const char
 	int			width = parser->spec->config.width;
 	int64_t		given;
 
-	DISTIL_FORWARD(distil_json_get_int(doc, distil_json_root(doc), key, width, 1, INT32_MAX, &given, parser->err));
+	DISTIL_FORWARD(distil_json_get_int(doc, distil_json_root(doc), key, width, 1, INT32_MAX, &given,
+									   parser->err));
 	if (given == width)
 		return DISTIL_OK;
-	distil_fail(parser->err, DISTIL_ERR_TEXT_FILE, "\"%s\" of file \"%s\" does not fit the model", key, file);
+	distil_fail(parser->err, DISTIL_ERR_TEXT_FILE, "\"%s\" of file \"%s\" does not fit the model", key,
+				file);
 	return distil_fail_detail(parser->err, DISTIL_ERR_TEXT_FILE, "It is %lld; the model's width is %d.",
 							  (long long) given, width);
 }
@@ -158,7 +163,8 @@ read_pooling(PipelineParser *parser, const DistilJsonDoc *doc, const char *file)
 	static const char *const known[] = {
 		"word_embedding_dimension", "embedding_dimension", "pooling_mode", "include_prompt",
 		"pooling_mode_cls_token", "pooling_mode_max_tokens", "pooling_mode_mean_tokens",
-		"pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens", "pooling_mode_lasttoken", NULL
+		"pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens", "pooling_mode_lasttoken",
+		NULL
 	};
 	const DistilJson *root = distil_json_root(doc);
 	const DistilJson *mode = distil_json_member(root, "pooling_mode");
@@ -167,7 +173,8 @@ read_pooling(PipelineParser *parser, const DistilJsonDoc *doc, const char *file)
 	DISTIL_FORWARD(check_keys(parser, doc, file, known));
 	DISTIL_FORWARD(check_pooling_width(parser, doc, file, "word_embedding_dimension"));
 	DISTIL_FORWARD(check_pooling_width(parser, doc, file, "embedding_dimension"));
-	DISTIL_FORWARD(distil_json_get_bool(doc, root, "include_prompt", true, &pipeline->include_prompt, parser->err));
+	DISTIL_FORWARD(distil_json_get_bool(doc, root, "include_prompt", true, &pipeline->include_prompt,
+										parser->err));
 	if (mode != NULL && distil_json_type(mode) == DISTIL_JSON_ARRAY)
 	{
 		for (size_t i = 0; i < distil_json_count(mode); i++)
@@ -205,7 +212,8 @@ static const struct
 };
 
 static DistilStatus
-read_dense_activation(PipelineParser *parser, const DistilJsonDoc *doc, const char *file, DistilActivation *out)
+read_dense_activation(PipelineParser *parser, const DistilJsonDoc *doc, const char *file,
+					  DistilActivation *out)
 {
 	const char *name;
 	char		shown[100];
@@ -218,7 +226,8 @@ read_dense_activation(PipelineParser *parser, const DistilJsonDoc *doc, const ch
 			*out = dense_activations[i].activation;
 			return DISTIL_OK;
 		}
-	return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED, "activation \"%s\" of file \"%s\" is not supported",
+	return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,
+					   "activation \"%s\" of file \"%s\" is not supported",
 					   distil_printable(shown, sizeof(shown), name, strlen(name)), file);
 }
 
@@ -239,7 +248,8 @@ add_dense_params(PipelineParser *parser, DistilDenseModule *dense, const char *d
 		return DISTIL_OK;
 	snprintf(name, sizeof(name), "dense.%d.bias", spec->pipeline.ndense);
 	snprintf(source, sizeof(source), "%s/linear.bias", dir);
-	return distil_single_param(spec, &dense->bias, name, source, dense->out, 0, DISTIL_PARAM_NO_DECAY, parser->err);
+	return distil_single_param(spec, &dense->bias, name, source, dense->out, 0, DISTIL_PARAM_NO_DECAY,
+							   parser->err);
 }
 
 static DistilStatus
@@ -260,22 +270,27 @@ read_dense(PipelineParser *parser, const DistilJsonDoc *doc, const char *file)
 	char		dir[DISTIL_MAX_NAME + 1];
 
 	if (pipeline->ndense == DISTIL_MAX_DENSE)
-		return distil_fail(parser->err, DISTIL_ERR_LIMIT, "file \"" MODULES_FILE "\" has more than %d Dense modules",
+		return distil_fail(parser->err, DISTIL_ERR_LIMIT,
+						   "file \"" MODULES_FILE "\" has more than %d Dense modules",
 						   DISTIL_MAX_DENSE);
 	DISTIL_FORWARD(check_keys(parser, doc, file, known));
 	DISTIL_FORWARD(check_fixed(parser, doc, root, file, "module_input_name", "sentence_embedding"));
 	DISTIL_FORWARD(check_fixed(parser, doc, root, file, "module_output_name", "sentence_embedding"));
 	DISTIL_FORWARD(distil_json_get_bool(doc, root, "use_residual", false, &flag, parser->err));
 	if (flag)
-		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED, "\"use_residual\" of file \"%s\" is not supported",
+		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,
+						   "\"use_residual\" of file \"%s\" is not supported",
 						   file);
 	DISTIL_FORWARD(distil_json_get_int(doc, root, "in_features", 0, 0, INT32_MAX, &in, parser->err));
-	DISTIL_FORWARD(distil_json_get_int(doc, root, "out_features", 0, 1, DISTIL_MAX_WIDTH, &out, parser->err));
+	DISTIL_FORWARD(distil_json_get_int(doc, root, "out_features", 0, 1, DISTIL_MAX_WIDTH, &out,
+									   parser->err));
 	if (in != width || out == 0)
 	{
-		distil_fail(parser->err, DISTIL_ERR_TEXT_FILE, "file \"%s\" does not fit the module before it", file);
+		distil_fail(parser->err, DISTIL_ERR_TEXT_FILE, "file \"%s\" does not fit the module before it",
+					file);
 		return distil_fail_detail(parser->err, DISTIL_ERR_TEXT_FILE,
-								  "\"in_features\" is %lld, \"out_features\" is %lld; the input has %d values.",
+								  "\"in_features\" is %lld, \"out_features\" is %lld; "
+								  "the input has %d values.",
 								  (long long) in, (long long) out, width);
 	}
 	dense->in = (int) in;
@@ -311,7 +326,8 @@ check_modality(PipelineParser *parser, const DistilJsonDoc *doc, const char *fil
 		return DISTIL_OK;
 	text = distil_json_type(modality) == DISTIL_JSON_OBJECT ? distil_json_member(modality, "text") : NULL;
 	if (text == NULL || distil_json_type(text) != DISTIL_JSON_OBJECT)
-		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED, "\"modality_config\" of file \"%s\" has no \"text\"",
+		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,
+						   "\"modality_config\" of file \"%s\" has no \"text\"",
 						   file);
 	DISTIL_FORWARD(check_fixed(parser, doc, text, file, "method", "forward"));
 	return check_fixed(parser, doc, text, file, "method_output_name", "last_hidden_state");
@@ -340,7 +356,8 @@ read_transformer(PipelineParser *parser, const DistilJsonDoc *doc, const char *f
 
 		if (value != NULL && distil_json_type(value) != DISTIL_JSON_NULL &&
 			(distil_json_type(value) != DISTIL_JSON_OBJECT || distil_json_count(value) > 0))
-			return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED, "\"%s\" of file \"%s\" is not supported",
+			return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,
+							   "\"%s\" of file \"%s\" is not supported",
 							   empty[i], file);
 	}
 	DISTIL_FORWARD(check_fixed(parser, doc, root, file, "transformer_task", "feature-extraction"));
@@ -385,11 +402,15 @@ read_prompts(PipelineParser *parser, const DistilJsonDoc *doc, const char *file)
 	size_t		n = map == NULL ? 0 : distil_json_count(map);
 
 	DISTIL_FORWARD(check_fixed(parser, doc, root, file, "model_type", "SentenceTransformer"));
-	if (map != NULL && distil_json_type(map) != DISTIL_JSON_OBJECT && distil_json_type(map) != DISTIL_JSON_NULL)
-		return distil_fail(parser->err, DISTIL_ERR_TEXT_FILE, "\"prompts\" of file \"%s\" must be an object", file);
+	if (map != NULL && distil_json_type(map) != DISTIL_JSON_OBJECT &&
+		distil_json_type(map) != DISTIL_JSON_NULL)
+		return distil_fail(parser->err, DISTIL_ERR_TEXT_FILE,
+						   "\"prompts\" of file \"%s\" must be an object", file);
 	if (n > MAX_PROMPTS)
-		return distil_fail(parser->err, DISTIL_ERR_LIMIT, "file \"%s\" has more than %d prompts", file, MAX_PROMPTS);
-	DISTIL_FORWARD(distil_json_get_string(doc, root, "default_prompt_name", NULL, &default_name, parser->err));
+		return distil_fail(parser->err, DISTIL_ERR_LIMIT, "file \"%s\" has more than %d prompts", file,
+						   MAX_PROMPTS);
+	DISTIL_FORWARD(distil_json_get_string(doc, root, "default_prompt_name", NULL, &default_name,
+										  parser->err));
 	names = distil_arena_alloc(arena, n + 1, sizeof(*names));
 	prompts = distil_arena_alloc(arena, n + 1, sizeof(*prompts));
 	if (names == NULL || prompts == NULL)
@@ -403,7 +424,8 @@ read_prompts(PipelineParser *parser, const DistilJsonDoc *doc, const char *file)
 		size_t		length;
 
 		if (distil_json_type(value) != DISTIL_JSON_STRING)
-			return distil_fail(parser->err, DISTIL_ERR_TEXT_FILE, "a prompt of file \"%s\" is not a string", file);
+			return distil_fail(parser->err, DISTIL_ERR_TEXT_FILE, "a prompt of file \"%s\" is not a string",
+							   file);
 		text = distil_json_string(value, &length);
 		names[i] = distil_arena_string(arena, key, strlen(key));
 		prompts[i] = distil_arena_string(arena, text, length);
@@ -462,7 +484,8 @@ read_module(PipelineParser *parser, int index, const char *kind, const char *pat
 		pipeline->normalize = true;
 		return with_file(parser, file, false, read_normalize);
 	}
-	distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED, "module \"%s\" is not supported as number %d of a sentence model",
+	distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,
+				"module \"%s\" is not supported as number %d of a sentence model",
 				kind, index);
 	return distil_fail_detail(parser->err, DISTIL_ERR_UNSUPPORTED,
 							  "Supported: Transformer, Pooling, then Dense modules, then Normalize.");
@@ -478,7 +501,8 @@ module_entry(PipelineParser *parser, const DistilJsonDoc *doc, const DistilJson 
 	char		shown[100];
 
 	if (distil_json_type(module) != DISTIL_JSON_OBJECT)
-		return distil_fail(parser->err, DISTIL_ERR_TEXT_FILE, "a module of file \"" MODULES_FILE "\" is not an object");
+		return distil_fail(parser->err, DISTIL_ERR_TEXT_FILE,
+						   "a module of file \"" MODULES_FILE "\" is not an object");
 	DISTIL_FORWARD(distil_json_get_string(doc, module, "type", "", &type, parser->err));
 	DISTIL_FORWARD(distil_json_get_string(doc, module, "path", "", path, parser->err));
 	kwargs = distil_json_member(module, "kwargs");
@@ -490,10 +514,12 @@ module_entry(PipelineParser *parser, const DistilJsonDoc *doc, const DistilJson 
 		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED, "modules of type \"%s\" are not supported",
 						   distil_printable(shown, sizeof(shown), type, strlen(type)));
 	if (strlen(*path) > 60 || strlen(*kind) > 60)
-		return distil_fail(parser->err, DISTIL_ERR_LIMIT, "a name in file \"" MODULES_FILE "\" is too long");
+		return distil_fail(parser->err, DISTIL_ERR_LIMIT,
+						   "a name in file \"" MODULES_FILE "\" is too long");
 	/* "1_Pooling": containers tell a module's files by the number */
 	if ((*path)[0] != '\0' && ((*path)[0] < '0' || (*path)[0] > '9' || strchr(*path, '/') != NULL))
-		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED, "a module in folder \"%s\" is not supported",
+		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,
+						   "a module in folder \"%s\" is not supported",
 						   distil_printable(shown, sizeof(shown), *path, strlen(*path)));
 	return DISTIL_OK;
 }
@@ -506,7 +532,8 @@ check_modules(const DistilJsonDoc *doc, DistilError *err)
 	if (distil_json_type(root) != DISTIL_JSON_ARRAY)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"" MODULES_FILE "\" must hold a JSON array");
 	if (distil_json_count(root) > MAX_MODULES)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "file \"" MODULES_FILE "\" has more than %d modules", MAX_MODULES);
+		return distil_fail(err, DISTIL_ERR_LIMIT, "file \"" MODULES_FILE "\" has more than %d modules",
+						   MAX_MODULES);
 	return DISTIL_OK;
 }
 
@@ -528,12 +555,14 @@ read_modules(PipelineParser *parser, const DistilJsonDoc *doc)
 		DISTIL_FORWARD(read_module(parser, (int) i, kind, path));
 	}
 	if (pipeline->npoolings == 0)
-		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED, "sentence models without Pooling are not supported");
+		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,
+						   "sentence models without Pooling are not supported");
 	return with_file(parser, PROMPTS_FILE, false, read_prompts);
 }
 
 DistilStatus
-distil_pipeline_parse(DistilSpec *spec, const DistilFolder *folder, const DistilAllocator *alloc, DistilError *err)
+distil_pipeline_parse(DistilSpec *spec, const DistilFolder *folder, const DistilAllocator *alloc,
+					  DistilError *err)
 {
 	PipelineParser parser = {spec, folder, alloc, err};
 	DistilPipeline *pipeline = &spec->pipeline;
@@ -554,7 +583,8 @@ distil_pipeline_parse(DistilSpec *spec, const DistilFolder *folder, const Distil
 }
 
 static DistilStatus
-collect_dense(PipelineParser *parser, const DistilJsonDoc *doc, const char **dirs, int *n, DistilArena *arena)
+collect_dense(PipelineParser *parser, const DistilJsonDoc *doc, const char **dirs, int *n,
+			  DistilArena *arena)
 {
 	const DistilJson *root = distil_json_root(doc);
 

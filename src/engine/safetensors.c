@@ -129,7 +129,8 @@ read_offsets(const HeaderReader *header, DistilTensor *tensor, const char *name,
 {
 	int64_t		range[2];
 
-	if (offsets == NULL || distil_json_type(offsets) != DISTIL_JSON_ARRAY || distil_json_count(offsets) != 2)
+	if (offsets == NULL || distil_json_type(offsets) != DISTIL_JSON_ARRAY ||
+		distil_json_count(offsets) != 2)
 		return fail_tensor(header, name, "has no \"data_offsets\"");
 	for (int i = 0; i < 2; i++)
 	{
@@ -170,13 +171,15 @@ read_tensor(const HeaderReader *header, const char *name, size_t length, const D
 		distil_printable(shown, sizeof(shown), name, length);
 		distil_printable(kind, sizeof(kind), distil_json_string(dtype, NULL),
 						 strlen(distil_json_string(dtype, NULL)));
-		return distil_fail(header->err, DISTIL_ERR_UNSUPPORTED, "tensor \"%s\" of file \"%s\" has data type \"%s\", "
+		return distil_fail(header->err, DISTIL_ERR_UNSUPPORTED,
+						   "tensor \"%s\" of file \"%s\" has data type \"%s\", "
 						   "which is not supported", shown, header->file, kind);
 	}
 	DISTIL_FORWARD(read_shape(header, &tensor, name, distil_json_member(value, "shape")));
 	DISTIL_FORWARD(read_offsets(header, &tensor, name, distil_json_member(value, "data_offsets")));
 	if (set->n >= DISTIL_MAX_TENSORS)
-		return distil_fail(header->err, DISTIL_ERR_LIMIT, "model has more than %d tensors", DISTIL_MAX_TENSORS);
+		return distil_fail(header->err, DISTIL_ERR_LIMIT, "model has more than %d tensors",
+						   DISTIL_MAX_TENSORS);
 	tensor.reader = header->reader;
 	tensor.name = distil_arena_printf(set->arena, "%s%s", header->prefix, name);
 	added = tensor.name == NULL ? NULL : set_append(set);
@@ -196,7 +199,8 @@ read_metadata(const HeaderReader *header, const DistilJson *metadata)
 	if (distil_json_type(metadata) != DISTIL_JSON_OBJECT)
 	{
 		fail_file(header);
-		return distil_fail_detail(header->err, DISTIL_ERR_MODEL_FILE, "Its \"__metadata__\" is not an object.");
+		return distil_fail_detail(header->err, DISTIL_ERR_MODEL_FILE,
+								  "Its \"__metadata__\" is not an object.");
 	}
 	while ((at = distil_json_next(metadata, at, &key, NULL, &value)) != NULL)
 	{
@@ -326,7 +330,8 @@ read_members(const HeaderReader *header, const DistilJson *root)
 }
 
 DistilStatus
-distil_tensor_set_add(DistilTensorSet *set, const DistilReader *reader, const char *file, const char *prefix,
+distil_tensor_set_add(DistilTensorSet *set, const DistilReader *reader, const char *file,
+					  const char *prefix,
 					  DistilError *err)
 {
 	HeaderReader header = {.set = set,.reader = reader,.prefix = prefix,.err = err};

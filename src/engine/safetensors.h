@@ -35,7 +35,8 @@ typedef struct DistilTensorSet
 } DistilTensorSet;
 
 /* *set is NULL after a failure. */
-extern DistilStatus distil_tensor_set_create(DistilTensorSet **set, const DistilAllocator *alloc, DistilError *err);
+extern DistilStatus distil_tensor_set_create(DistilTensorSet **set, const DistilAllocator *alloc,
+											 DistilError *err);
 extern void distil_tensor_set_free(DistilTensorSet *set);	/* takes NULL */
 
 /*
@@ -50,7 +51,8 @@ extern DistilStatus distil_tensor_set_finish(DistilTensorSet *set, DistilError *
 /* NULL: there is none */
 extern const DistilTensor *distil_tensor_set_find(const DistilTensorSet *set, const char *name);
 /* Bytes [first, first + bytes) of a tensor. */
-extern DistilStatus distil_tensor_read(const DistilTensor *tensor, uint64_t first, void *buffer, size_t bytes,
+extern DistilStatus distil_tensor_read(const DistilTensor *tensor, uint64_t first, void *buffer,
+									   size_t bytes,
 									   DistilError *err);
 
 /*
