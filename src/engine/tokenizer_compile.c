@@ -1,0 +1,425 @@
+/*
+ * tokenizer_compile.c
+ *		Folder to draft to blob: checks of the whole vocabulary, added tokens, sections.
+ *
+ * The rule a newcomer would break: an added token takes the id that the reference
+ * would give it (the model's if its text is there, else the next free one), and a
+ * file that says otherwise is refused instead of being believed.
+ */
+#include "tokenizer_parts.h"
+
+#include "folder.h"
+#include "status.h"
+
+#include <string.h>
+
+typedef struct Compiler
+{
+	DistilDraft *draft;
+	DistilBuffer blob;
+	uint32_t   *owners;			/* per id: index of the draft's token + 1, added ones after the model's */
+	uint32_t	vocabulary;
+	DistilTrieKey *keys;
+	DistilTrie	model;			/* points into blob */
+	DistilTokenizerBlob header;
+} Compiler;
+
+static DistilStatus
+append(Compiler *c, const void *data, size_t length, DistilError *err)
+{
+	return distil_buffer_append(&c->blob, data, length) ? DISTIL_OK : distil_fail_memory(err, c->blob.length + length);
+}
+
+static DistilStatus
+begin_section(Compiler *c, DistilBlobSectionId id, DistilError *err)
+{
+	if (!distil_buffer_align(&c->blob, 8))
+		return distil_fail_memory(err, c->blob.length + 8);
+	c->header.sections[id].offset = c->blob.length;
+	return DISTIL_OK;
+}
+
+static void
+end_section(Compiler *c, DistilBlobSectionId id)
+{
+	c->header.sections[id].size = c->blob.length - c->header.sections[id].offset;
+}
+
+static DistilStatus
+array_section(Compiler *c, DistilBlobSectionId id, const void *data, size_t bytes, DistilError *err)
+{
+	DISTIL_FORWARD(begin_section(c, id, err));
+	if (bytes > 0)
+		DISTIL_FORWARD(append(c, data, bytes, err));
+	end_section(c, id);
+	return DISTIL_OK;
+}
+
+static DistilStatus
+trie_section(Compiler *c, DistilBlobSectionId id, size_t nkeys, DistilError *err)
+{
+	DISTIL_FORWARD(begin_section(c, id, err));
+	DISTIL_FORWARD(distil_trie_build(&c->blob, c->keys, nkeys, c->draft->alloc, c->draft->poll, err));
+	end_section(c, id);
+	return DISTIL_OK;
+}
+
+static int32_t
+lookup(const DistilTrie *trie, const char *text, size_t length)
+{
+	uint32_t	state = 0;
+
+	for (size_t i = 0; i < length; i++)
+		if (!distil_trie_step(trie, &state, (uint8_t) text[i]))
+			return -1;
+	return length > 0 ? distil_trie_value(trie, state) : -1;
+}
+
+int32_t
+distil_draft_id(const DistilDraft *draft, const char *text, size_t length)
+{
+	for (size_t i = draft->ntokens; i-- > 0;)
+		if (draft->tokens[i].length == length && memcmp(draft->tokens[i].text, text, length) == 0)
+			return draft->tokens[i].id;
+	for (size_t i = 0; i < draft->nadded; i++)
+		if (draft->added[i].length == length && memcmp(draft->added[i].text, text, length) == 0)
+			return (int32_t) draft->added[i].id;
+	return -1;
+}
+
+/* The model's tokens: ids unique, the trie. */
+static DistilStatus
+compile_model(Compiler *c, DistilError *err)
+{
+	DistilDraft *draft = c->draft;
+	size_t		n = 0;
+	size_t		bytes = 0;
+	char		printable[64];
+
+	for (size_t i = 0; i < draft->ntokens; i++)
+	{
+		const DistilDraftToken *token = &draft->tokens[i];
+
+		if (c->owners[token->id] != 0)
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "id %d belongs to more than one token, one is \"%s\"", token->id,
+							   distil_printable(printable, sizeof(printable), token->text, token->length));
+		c->owners[token->id] = (uint32_t) i + 1;
+		bytes += token->length;
+		if (token->length > 0)
+			c->keys[n++] = (DistilTrieKey) {token->text, token->length, (uint32_t) token->id};
+		if ((uint32_t) token->id >= c->vocabulary)
+			c->vocabulary = (uint32_t) token->id + 1;
+	}
+	if (n == 0)
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "tokenizer has an empty vocabulary");
+	if (bytes > DISTIL_TOKEN_OFFSET / 2)
+		return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary has %zu bytes of text, too many", bytes);
+	DISTIL_FORWARD(trie_section(c, DISTIL_BLOB_MODEL_TRIE, n, err));
+	return DISTIL_OK;
+}
+
+static const DistilTrie *
+model_trie(Compiler *c)
+{
+	const DistilBlobSection *section = &c->header.sections[DISTIL_BLOB_MODEL_TRIE];
+
+	c->model.units = (const DistilTrieUnit *) (const void *) (c->blob.data + section->offset);
+	c->model.n = (uint32_t) (section->size / sizeof(DistilTrieUnit));
+	return &c->model;
+}
+
+/* Special tokens first: of equal texts the first one counts. */
+static void
+order_added(DistilDraft *draft, DistilDraftAdded *ordered)
+{
+	size_t		n = 0;
+
+	for (int pass = 0; pass < 2; pass++)
+		for (size_t i = 0; i < draft->nadded; i++)
+			if (((draft->added[i].flags & DISTIL_ADDED_SPECIAL) != 0) == (pass == 0))
+				ordered[n++] = draft->added[i];
+	memcpy(draft->added, ordered, n * sizeof(*ordered));
+}
+
+/* Ids as the reference assigns them, in the file's order. */
+static DistilStatus
+assign_added(Compiler *c, DistilError *err)
+{
+	DistilDraft *draft = c->draft;
+	const DistilTrie *model = model_trie(c);
+	int64_t		last = -1;
+	char		printable[64];
+
+	for (size_t i = 0; i < draft->nadded; i++)
+	{
+		DistilDraftAdded *added = &draft->added[i];
+		int64_t		id = lookup(model, added->text, added->length);
+
+		distil_printable(printable, sizeof(printable), added->text, added->length);
+		if (id < 0)
+		{
+			id = last >= (int64_t) draft->ntokens ? last + 1 : (int64_t) draft->ntokens;
+			if (id >= DISTIL_MAX_VOCABULARY || c->owners[id] != 0)
+				return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token \"%s\" has no free id", printable);
+			c->owners[id] = (uint32_t) (draft->ntokens + i) + 1;
+		}
+		if (added->id >= 0 && added->id != id)
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token \"%s\" has id %lld, but its place in the vocabulary is %lld",
+							   printable, (long long) added->id, (long long) id);
+		added->id = id;
+		last = id > last ? id : last;
+		if ((uint32_t) id >= c->vocabulary)
+			c->vocabulary = (uint32_t) id + 1;
+	}
+	return DISTIL_OK;
+}
+
+/* Text of an added token as the normalizer leaves it, in the arena. */
+static DistilStatus
+normalize_text(DistilDraft *draft, const DistilDraftAdded *added, const char **text, uint32_t *length, DistilError *err)
+{
+	DistilChars chars = {.alloc = draft->alloc};
+	const uint8_t *p = (const uint8_t *) added->text;
+	const uint8_t *end = p + added->length;
+	DistilStatus status = DISTIL_OK;
+	uint8_t    *out;
+	char		printable[64];
+
+	*length = 0;
+	while (p < end && status == DISTIL_OK)
+	{
+		uint32_t	cp;
+		int			n = distil_utf8_decode(&cp, p, end);
+
+		status = n > 0 ? distil_chars_push(&chars, cp, 0, err)
+			: distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token is not valid UTF-8");
+		p += n;
+	}
+	if (status == DISTIL_OK)
+		status = distil_chars_normalize(&chars, draft->normalizer, draft->nnormalizer, draft->poll, err);
+	out = distil_arena_alloc(draft->arena, chars.n + 1, 4);
+	if (status == DISTIL_OK && out == NULL)
+		status = distil_fail_memory(err, chars.n * 4);
+	for (size_t i = 0; status == DISTIL_OK && i < chars.n; i++)
+		*length += (uint32_t) distil_utf8_encode(out + *length, chars.items[i].cp);
+	*text = (const char *) out;
+	distil_release(draft->alloc, chars.items);
+	if (status == DISTIL_OK && *length == 0)
+		status = distil_fail(err, DISTIL_ERR_UNSUPPORTED, "added token \"%s\" of which the normalizer leaves nothing is not supported",
+							 distil_printable(printable, sizeof(printable), added->text, added->length));
+	return status;
+}
+
+static DistilStatus
+compile_added(Compiler *c, DistilError *err)
+{
+	DistilDraft *draft = c->draft;
+	size_t		n = 0;
+	DistilDraftAdded *ordered = distil_arena_alloc(draft->arena, draft->nadded + 1, sizeof(*ordered));
+
+	if (ordered == NULL)
+		return distil_fail_memory(err, (draft->nadded + 1) * sizeof(*ordered));
+	DISTIL_FORWARD(assign_added(c, err));
+	DISTIL_FORWARD(begin_section(c, DISTIL_BLOB_ADDED, err));
+	order_added(draft, ordered);
+	for (size_t i = 0; i < draft->nadded; i++)
+	{
+		DistilBlobAdded record = {(uint32_t) draft->added[i].id, draft->added[i].flags};
+
+		DISTIL_FORWARD(append(c, &record, sizeof(record), err));
+	}
+	end_section(c, DISTIL_BLOB_ADDED);
+	for (size_t i = 0; i < draft->nadded; i++)
+		if ((draft->added[i].flags & DISTIL_ADDED_NORMALIZED) == 0)
+			c->keys[n++] = (DistilTrieKey) {draft->added[i].text, draft->added[i].length, (uint32_t) i};
+	DISTIL_FORWARD(trie_section(c, DISTIL_BLOB_RAW_TRIE, n, err));
+	n = 0;
+	for (size_t i = 0; i < draft->nadded; i++)
+		if ((draft->added[i].flags & DISTIL_ADDED_NORMALIZED) != 0)
+		{
+			DISTIL_FORWARD(normalize_text(draft, &draft->added[i], &c->keys[n].text, &c->keys[n].length, err));
+			c->keys[n++].value = (uint32_t) i;
+		}
+	return trie_section(c, DISTIL_BLOB_NORM_TRIE, n, err);
+}
+
+/* id -> text, with the flag of special tokens */
+static DistilStatus
+compile_strings(Compiler *c, DistilError *err)
+{
+	DistilDraft *draft = c->draft;
+	size_t		at = 0;
+	uint32_t   *entries = distil_arena_alloc(draft->arena, (size_t) c->vocabulary + 1, sizeof(*entries));
+
+	if (entries == NULL)
+		return distil_fail_memory(err, ((size_t) c->vocabulary + 1) * sizeof(*entries));
+	/* the order of `added` changed since the owners were noted: note them again */
+	for (size_t i = 0; i < draft->nadded; i++)
+		if (c->owners[draft->added[i].id] > draft->ntokens)
+			c->owners[draft->added[i].id] = (uint32_t) (draft->ntokens + i) + 1;
+	DISTIL_FORWARD(begin_section(c, DISTIL_BLOB_STRINGS, err));
+	for (uint32_t id = 0; id < c->vocabulary; id++)
+	{
+		uint32_t	owner = c->owners[id];
+		const char *text = NULL;
+		size_t		length = 0;
+
+		entries[id] = (uint32_t) at;
+		if (owner == 0)
+			entries[id] |= DISTIL_TOKEN_HOLE;
+		else if (owner <= draft->ntokens)
+			text = draft->tokens[owner - 1].text, length = draft->tokens[owner - 1].length;
+		else
+			text = draft->added[owner - 1 - draft->ntokens].text, length = draft->added[owner - 1 - draft->ntokens].length;
+		if (length > 0)
+			DISTIL_FORWARD(append(c, text, length, err));
+		at += length;
+		if (at > DISTIL_TOKEN_OFFSET)
+			return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary has too many bytes of text");
+	}
+	entries[c->vocabulary] = (uint32_t) at;
+	end_section(c, DISTIL_BLOB_STRINGS);
+	for (size_t i = 0; i < draft->nadded; i++)
+		if ((draft->added[i].flags & DISTIL_ADDED_SPECIAL) != 0)
+			entries[draft->added[i].id] |= DISTIL_TOKEN_SPECIAL;
+	return array_section(c, DISTIL_BLOB_TOKENS, entries, ((size_t) c->vocabulary + 1) * sizeof(*entries), err);
+}
+
+static DistilStatus
+check_pieces(const Compiler *c, const DistilBlobPiece *pieces, int n, DistilError *err)
+{
+	for (int i = 0; i < n; i++)
+		if (pieces[i].what == DISTIL_PIECE_SPECIAL &&
+			((uint32_t) pieces[i].id >= c->vocabulary || c->owners[pieces[i].id] == 0))
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "post_processor uses id %d, which the vocabulary does not have", pieces[i].id);
+	return DISTIL_OK;
+}
+
+static int32_t
+id_of(Compiler *c, const char *text)
+{
+	const DistilDraft *draft = c->draft;
+	int32_t		id = text != NULL ? lookup(model_trie(c), text, strlen(text)) : -1;
+
+	for (size_t i = 0; id < 0 && text != NULL && i < draft->nadded; i++)
+		if (draft->added[i].length == strlen(text) && memcmp(draft->added[i].text, text, draft->added[i].length) == 0)
+			id = (int32_t) draft->added[i].id;
+	return id;
+}
+
+/* Ids of [UNK], [CLS] ...: as configured, otherwise by their usual names. */
+static DistilStatus
+compile_special(Compiler *c, DistilError *err)
+{
+	static const char *const usual[6] = {"[CLS]", "[SEP]", "[PAD]", "[MASK]", NULL, NULL};
+	const DistilDraft *draft = c->draft;
+	char		printable[64];
+
+	c->header.unk = draft->unk != NULL ? lookup(model_trie(c), draft->unk, strlen(draft->unk)) : -1;
+	if (c->header.unk < 0)
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "vocabulary has no unknown token \"%s\"",
+						   distil_printable(printable, sizeof(printable), draft->unk != NULL ? draft->unk : "",
+											draft->unk != NULL ? strlen(draft->unk) : 0));
+	c->header.special[0] = c->header.unk;
+	for (int i = 0; i < 6; i++)
+		c->header.special[1 + i] = id_of(c, draft->names[i] != NULL ? draft->names[i] : usual[i]);
+	c->header.special[7] = -1;
+	return DISTIL_OK;
+}
+
+static DistilStatus
+compile(Compiler *c, bool parse_special, DistilError *err)
+{
+	DistilDraft *draft = c->draft;
+
+	DISTIL_FORWARD(append(c, &c->header, sizeof(c->header), err));
+	DISTIL_FORWARD(compile_model(c, err));
+	DISTIL_FORWARD(compile_added(c, err));
+	DISTIL_FORWARD(compile_special(c, err));
+	DISTIL_FORWARD(compile_strings(c, err));
+	DISTIL_FORWARD(check_pieces(c, draft->single, draft->nsingle, err));
+	DISTIL_FORWARD(check_pieces(c, draft->pair, draft->npair, err));
+	DISTIL_FORWARD(array_section(c, DISTIL_BLOB_NORMALIZER, draft->normalizer,
+								 (size_t) draft->nnormalizer * sizeof(DistilBlobStep), err));
+	DISTIL_FORWARD(array_section(c, DISTIL_BLOB_PRE_TOKENIZER, draft->pre,
+								 (size_t) draft->npre * sizeof(DistilBlobStep), err));
+	DISTIL_FORWARD(array_section(c, DISTIL_BLOB_SINGLE, draft->single,
+								 (size_t) draft->nsingle * sizeof(DistilBlobPiece), err));
+	DISTIL_FORWARD(array_section(c, DISTIL_BLOB_PAIR, draft->pair,
+								 (size_t) draft->npair * sizeof(DistilBlobPiece), err));
+	if (!distil_buffer_align(&c->blob, 8))
+		return distil_fail_memory(err, c->blob.length + 8);
+	memcpy(c->header.magic, DISTIL_BLOB_MAGIC, 8);
+	c->header.version = DISTIL_BLOB_VERSION;
+	c->header.header = sizeof(c->header);
+	c->header.size = c->blob.length;
+	c->header.vocabulary = c->vocabulary;
+	c->header.flags = parse_special ? DISTIL_BLOB_PARSE_SPECIAL : 0;
+	memcpy(c->blob.data, &c->header, sizeof(c->header));
+	return DISTIL_OK;
+}
+
+DistilStatus
+distil_draft_write(DistilBuffer *out, DistilDraft *draft, bool parse_special, DistilError *err)
+{
+	Compiler	c = {.draft = draft, .header = draft->header};
+	DistilStatus status;
+	size_t		nkeys = (draft->ntokens > draft->nadded ? draft->ntokens : draft->nadded) + 1;
+
+	distil_buffer_init(&c.blob, draft->alloc);
+	c.owners = distil_alloc_array(draft->alloc, DISTIL_MAX_VOCABULARY, sizeof(*c.owners));
+	c.keys = distil_alloc_array(draft->alloc, nkeys, sizeof(*c.keys));
+	if (c.owners == NULL || c.keys == NULL)
+		status = distil_fail_memory(err, DISTIL_MAX_VOCABULARY * sizeof(*c.owners) + nkeys * sizeof(*c.keys));
+	else
+		status = compile(&c, parse_special, err);
+	if (status == DISTIL_OK && !distil_buffer_append(out, c.blob.data, c.blob.length))
+		status = distil_fail_memory(err, c.blob.length);
+	distil_buffer_free(&c.blob);
+	distil_release(draft->alloc, c.owners);
+	distil_release(draft->alloc, c.keys);
+	return status;
+}
+
+static DistilStatus
+compile_folder(DistilBuffer *out, DistilDraft *draft, const DistilFolder *folder, bool parse_special,
+			   DistilError *err)
+{
+	DistilJsonDoc *doc = NULL;
+	DistilStatus status;
+
+	DISTIL_FORWARD(distil_draft_read_names(draft, folder, err));
+	if (distil_folder_find(folder, "tokenizer.json") == NULL)
+	{
+		if (distil_folder_find(folder, "vocab.txt") == NULL)
+			return distil_fail(err, DISTIL_ERR_NO_FILE, "model has neither \"tokenizer.json\" nor \"vocab.txt\"");
+		DISTIL_FORWARD(distil_draft_read_legacy(draft, folder, err));
+		return distil_draft_write(out, draft, parse_special, err);
+	}
+	DISTIL_FORWARD(distil_folder_json(folder, "tokenizer.json", true, &doc, draft->alloc, err));
+	draft->doc = doc;
+	status = distil_draft_read_json(draft, err);
+	if (status == DISTIL_OK)
+		status = distil_draft_write(out, draft, parse_special, err);
+	distil_json_free(doc);
+	return status;
+}
+
+DistilStatus
+distil_tokenizer_compile(DistilBuffer *out, const DistilFolder *folder, bool parse_special,
+						 const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
+{
+	DistilDraft *draft = distil_alloc_array(alloc, 1, sizeof(*draft));
+	DistilStatus status;
+
+	if (draft == NULL)
+		return distil_fail_memory(err, sizeof(*draft));
+	draft->alloc = alloc;
+	draft->poll = poll;
+	draft->arena = distil_arena_create(alloc);
+	status = draft->arena != NULL ? compile_folder(out, draft, folder, parse_special, err)
+		: distil_fail_memory(err, sizeof(*draft));
+	distil_arena_free(draft->arena);
+	distil_release(alloc, draft);
+	return status;
+}

@@ -1,0 +1,316 @@
+/*
+ * tokenizer_legacy.c
+ *		vocab.txt with tokenizer_config.json and special_tokens_map.json into a draft; names
+ *		of special tokens; model_max_length.
+ *
+ * The defaults are those of the BertTokenizer class: lower-casing is ON unless
+ * tokenizer_config.json says otherwise.  In vocab.txt the number of a line is the id
+ * and of equal lines the last one counts.
+ */
+#include "tokenizer_parts.h"
+
+#include "folder.h"
+#include "status.h"
+
+#include <string.h>
+
+#define MAX_VOCAB_TXT DISTIL_MAX_JSON_BYTES
+
+static const char *const name_keys[6] = {
+	"cls_token", "sep_token", "pad_token", "mask_token", "bos_token", "eos_token"
+};
+
+/* "[CLS]", or {"content": "[CLS]", ...}; NULL when absent or null. */
+static DistilStatus
+token_name(DistilDraft *draft, const DistilJson *object, const char *key, const char **name, DistilError *err)
+{
+	const DistilJson *value = distil_json_member(object, key);
+	size_t		length;
+
+	if (value != NULL && distil_json_type(value) == DISTIL_JSON_OBJECT)
+		value = distil_json_member(value, "content");
+	if (value == NULL || distil_json_type(value) == DISTIL_JSON_NULL)
+		return DISTIL_OK;
+	if (distil_json_type(value) != DISTIL_JSON_STRING)
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "%s of the tokenizer's configuration is not a string", key);
+	*name = distil_json_string(value, &length);
+	*name = distil_arena_string(draft->arena, *name, length);
+	return *name != NULL ? DISTIL_OK : distil_fail_memory(err, length);
+}
+
+static DistilStatus
+read_names(DistilDraft *draft, const DistilJson *root, const char **unk, DistilError *err)
+{
+	if (distil_json_type(root) != DISTIL_JSON_OBJECT)
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "the tokenizer's configuration is not an object");
+	for (int i = 0; i < 6; i++)
+		DISTIL_FORWARD(token_name(draft, root, name_keys[i], &draft->names[i], err));
+	return token_name(draft, root, "unk_token", unk, err);
+}
+
+static DistilStatus
+read_names_file(DistilDraft *draft, const DistilFolder *folder, const char *file, const char **unk, DistilError *err)
+{
+	DistilJsonDoc *doc;
+	DistilStatus status = DISTIL_OK;
+
+	DISTIL_FORWARD(distil_folder_json(folder, file, false, &doc, draft->alloc, err));
+	if (doc != NULL)
+		status = read_names(draft, distil_json_root(doc), unk, err);
+	distil_json_free(doc);
+	return status;
+}
+
+DistilStatus
+distil_draft_read_names(DistilDraft *draft, const DistilFolder *folder, DistilError *err)
+{
+	const char *unk = NULL;
+
+	DISTIL_FORWARD(read_names_file(draft, folder, "special_tokens_map.json", &unk, err));
+	DISTIL_FORWARD(read_names_file(draft, folder, "tokenizer_config.json", &unk, err));
+	if (draft->unk == NULL)
+		draft->unk = unk;
+	return DISTIL_OK;
+}
+
+/* ---------- vocab.txt ---------- */
+
+static DistilStatus
+read_lines(DistilDraft *draft, const char *text, size_t length, DistilError *err)
+{
+	size_t		count = 0;
+	size_t		start = 0;
+
+	for (size_t i = 0; i < length; i++)
+		count += text[i] == '\n';
+	if (count >= DISTIL_MAX_VOCABULARY)
+		return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary of %zu tokens is too large", count);
+	if (!distil_utf8_valid(text, length))
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"vocab.txt\" is not valid UTF-8");
+	draft->tokens = distil_arena_alloc(draft->arena, count + 1, sizeof(*draft->tokens));
+	if (draft->tokens == NULL)
+		return distil_fail_memory(err, (count + 1) * sizeof(*draft->tokens));
+	while (start < length)
+	{
+		const char *newline = memchr(text + start, '\n', length - start);
+		size_t		end = newline != NULL ? (size_t) (newline - text) : length;
+		DistilDraftToken *token = &draft->tokens[draft->ntokens];
+		size_t		next = end + 1;
+
+		if (end > start && text[end - 1] == '\r')
+			end--;
+		if (end - start > DISTIL_MAX_TOKEN_BYTES)
+			return distil_fail(err, DISTIL_ERR_LIMIT, "line %zu of file \"vocab.txt\" is too long", draft->ntokens + 1);
+		token->text = text + start;
+		token->length = (uint32_t) (end - start);
+		token->id = (int32_t) draft->ntokens++;
+		start = next;
+	}
+	return DISTIL_OK;
+}
+
+/* Marks the tokens that a later equal line replaces: they leave a hole. */
+static DistilStatus
+drop_replaced(DistilDraft *draft, DistilError *err)
+{
+	DistilTrieKey *keys = distil_alloc_array(draft->alloc, draft->ntokens + 1, sizeof(*keys));
+	DistilBuffer trie_bytes;
+	DistilTrie	trie;
+	DistilStatus status;
+	size_t		n = 0;
+	size_t		kept = 0;
+	uint32_t	empty = UINT32_MAX;
+
+	if (keys == NULL)
+		return distil_fail_memory(err, draft->ntokens * sizeof(*keys));
+	distil_buffer_init(&trie_bytes, draft->alloc);
+	for (size_t i = 0; i < draft->ntokens; i++)
+	{
+		DistilDraftToken *token = &draft->tokens[i];
+
+		/* the lowest value of equal keys wins, the last line must */
+		if (token->length > 0)
+			keys[n++] = (DistilTrieKey) {token->text, token->length, (uint32_t) (DISTIL_MAX_VOCABULARY - 1 - i)};
+		else
+			empty = (uint32_t) i;
+	}
+	status = distil_trie_build(&trie_bytes, keys, n, draft->alloc, draft->poll, err);
+	trie.units = (const DistilTrieUnit *) (const void *) trie_bytes.data;
+	trie.n = (uint32_t) (trie_bytes.length / sizeof(DistilTrieUnit));
+	for (size_t i = 0; status == DISTIL_OK && i < draft->ntokens; i++)
+	{
+		const DistilDraftToken *token = &draft->tokens[i];
+		uint32_t	state = 0;
+
+		for (uint32_t k = 0; k < token->length; k++)
+			(void) distil_trie_step(&trie, &state, (uint8_t) token->text[k]);
+		if (token->length > 0 ? (size_t) (DISTIL_MAX_VOCABULARY - 1 - distil_trie_value(&trie, state)) == i
+			: i == empty)
+			draft->tokens[kept++] = *token;
+	}
+	draft->ntokens = kept;
+	distil_buffer_free(&trie_bytes);
+	distil_release(draft->alloc, keys);
+	return status;
+}
+
+/* ---------- configuration ---------- */
+
+static DistilStatus
+check_class(const DistilJsonDoc *doc, const DistilJson *root, DistilError *err)
+{
+	static const char *const classes[] = {
+		"", "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast",
+		"ElectraTokenizer", "ElectraTokenizerFast", "MobileBertTokenizer", "MobileBertTokenizerFast"
+	};
+	const char *name;
+	char		printable[64];
+	bool		basic;
+
+	DISTIL_FORWARD(distil_json_get_string(doc, root, "tokenizer_class", "", &name, err));
+	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++)
+		if (strcmp(classes[i], name) == 0)
+		{
+			DISTIL_FORWARD(distil_json_get_bool(doc, root, "do_basic_tokenize", true, &basic, err));
+			if (!basic)
+				return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "do_basic_tokenize false is not supported");
+			return DISTIL_OK;
+		}
+	return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "tokenizer_class \"%s\" without tokenizer.json is not supported",
+					   distil_printable(printable, sizeof(printable), name, strlen(name)));
+}
+
+static DistilStatus
+read_flags(const DistilJsonDoc *doc, uint32_t *flags, DistilError *err)
+{
+	const DistilJson *root = distil_json_root(doc);
+	bool		lower;
+	bool		cjk;
+	bool		strip;
+
+	if (distil_json_type(root) != DISTIL_JSON_OBJECT)
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"tokenizer_config.json\" is not an object");
+	DISTIL_FORWARD(check_class(doc, root, err));
+	DISTIL_FORWARD(distil_json_get_bool(doc, root, "do_lower_case", true, &lower, err));
+	DISTIL_FORWARD(distil_json_get_bool(doc, root, "tokenize_chinese_chars", true, &cjk, err));
+	DISTIL_FORWARD(distil_json_get_bool(doc, root, "strip_accents", lower, &strip, err));
+	*flags = DISTIL_BERT_CLEAN | (cjk ? DISTIL_BERT_CJK : 0u) | (strip ? DISTIL_BERT_STRIP : 0u) |
+		(lower ? DISTIL_BERT_LOWER : 0u);
+	return DISTIL_OK;
+}
+
+/* The five special tokens, and those of added_tokens_decoder: {"103": {"content": ...}}. */
+static DistilStatus
+add_special(DistilDraft *draft, const char *name, uint32_t flags, int64_t id, DistilError *err)
+{
+	size_t		length = strlen(name);
+
+	for (size_t i = 0; i < draft->nadded; i++)
+		if (draft->added[i].length == length && memcmp(draft->added[i].text, name, length) == 0)
+			return DISTIL_OK;
+	if (length == 0 || length > DISTIL_MAX_TOKEN_BYTES || draft->nadded >= DISTIL_MAX_ADDED)
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "special token of %zu bytes in the tokenizer's configuration", length);
+	draft->added[draft->nadded].text = name;
+	draft->added[draft->nadded].length = (uint32_t) length;
+	draft->added[draft->nadded].flags = flags;
+	draft->added[draft->nadded++].id = id;
+	return DISTIL_OK;
+}
+
+static DistilStatus
+refuse_more_tokens(const DistilFolder *folder, const DistilJsonDoc *doc, DistilError *err)
+{
+	const DistilJson *decoder = doc != NULL ? distil_json_member(distil_json_root(doc), "added_tokens_decoder") : NULL;
+
+	if (distil_folder_find(folder, "added_tokens.json") != NULL)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "file \"added_tokens.json\" without tokenizer.json is not supported");
+	if (decoder != NULL && distil_json_type(decoder) == DISTIL_JSON_OBJECT && distil_json_count(decoder) > 5)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "added_tokens_decoder with more than the five special tokens is not supported without tokenizer.json");
+	return DISTIL_OK;
+}
+
+DistilStatus
+distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder, DistilError *err)
+{
+	static const char *const defaults[4] = {"[CLS]", "[SEP]", "[PAD]", "[MASK]"};
+	DistilJsonDoc *doc;
+	DistilStatus status;
+	char	   *text;
+	size_t		length;
+	uint32_t	flags = DISTIL_BERT_CLEAN | DISTIL_BERT_CJK | DISTIL_BERT_STRIP | DISTIL_BERT_LOWER;
+	int32_t		cls;
+	int32_t		sep;
+
+	DISTIL_FORWARD(distil_folder_json(folder, "tokenizer_config.json", false, &doc, draft->alloc, err));
+	status = doc != NULL ? read_flags(doc, &flags, err) : DISTIL_OK;
+	if (status == DISTIL_OK)
+		status = refuse_more_tokens(folder, doc, err);
+	distil_json_free(doc);
+	DISTIL_FORWARD(status);
+
+	DISTIL_FORWARD(distil_folder_read(folder, "vocab.txt", MAX_VOCAB_TXT, &text, &length, draft->alloc, err));
+	draft->tokens = NULL;
+	{
+		/* the tokens point into the text: it moves to the arena */
+		char	   *copy = distil_arena_string(draft->arena, text, length);
+
+		distil_release(draft->alloc, text);
+		if (copy == NULL)
+			return distil_fail_memory(err, length);
+		DISTIL_FORWARD(read_lines(draft, copy, length, err));
+	}
+	DISTIL_FORWARD(drop_replaced(draft, err));
+
+	draft->header.model = DISTIL_MODEL_WORDPIECE;
+	draft->header.max_chars = 100;
+	draft->header.prefix_length = draft->header.decoder_prefix_length = 2;
+	memcpy(draft->header.prefix, "##", 2);
+	memcpy(draft->header.decoder_prefix, "##", 2);
+	draft->header.decoder = DISTIL_DECODER_WORDPIECE;
+	draft->header.decoder_flags = 1;
+	DISTIL_FORWARD(distil_draft_step(draft->normalizer, &draft->nnormalizer, DISTIL_NORMALIZER_BERT, flags, err));
+	DISTIL_FORWARD(distil_draft_step(draft->pre, &draft->npre, DISTIL_PRE_BERT, 0, err));
+
+	if (draft->unk == NULL)
+		draft->unk = "[UNK]";
+	for (int i = 0; i < 4; i++)
+		if (draft->names[i] == NULL)
+			draft->names[i] = defaults[i];
+	draft->added = distil_arena_alloc(draft->arena, 8, sizeof(*draft->added));
+	if (draft->added == NULL)
+		return distil_fail_memory(err, 8 * sizeof(*draft->added));
+	DISTIL_FORWARD(add_special(draft, draft->unk, DISTIL_ADDED_SPECIAL, -1, err));
+	for (int i = 0; i < 6; i++)
+		if (draft->names[i] != NULL)
+			DISTIL_FORWARD(add_special(draft, draft->names[i], DISTIL_ADDED_SPECIAL, -1, err));
+	cls = distil_draft_id(draft, draft->names[0], strlen(draft->names[0]));
+	sep = distil_draft_id(draft, draft->names[1], strlen(draft->names[1]));
+	if (cls < 0 || sep < 0)
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"vocab.txt\" has no token for cls_token or sep_token");
+	distil_template_bert(draft, cls, sep);
+	return DISTIL_OK;
+}
+
+DistilStatus
+distil_tokenizer_max_length(int64_t *max_length, const DistilFolder *folder,
+							const DistilAllocator *alloc, DistilError *err)
+{
+	DistilJsonDoc *doc;
+	double		value = 0;
+	DistilStatus status;
+
+	*max_length = 0;
+	DISTIL_FORWARD(distil_folder_json(folder, "tokenizer_config.json", false, &doc, alloc, err));
+	if (doc == NULL)
+		return DISTIL_OK;
+	if (distil_json_type(distil_json_root(doc)) != DISTIL_JSON_OBJECT)
+		status = distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"tokenizer_config.json\" is not an object");
+	else
+		status = distil_json_get_number(doc, distil_json_root(doc), "model_max_length", 0, 0, 1e300, &value, err);
+	distil_json_free(doc);
+	/* "no limit" is written as 1e30 */
+	if (status == DISTIL_OK && value < 1e9)
+		*max_length = (int64_t) value;
+	return status;
+}
