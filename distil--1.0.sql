@@ -261,3 +261,161 @@ CREATE VIEW distil_system AS
 	FROM distil.system() s;
 COMMENT ON VIEW distil_system IS 'version, CPU, libraries, devices and running workers';
 GRANT SELECT ON distil_system TO PUBLIC;
+
+-- ---------- training: sql_train.c ----------
+
+-- One row per job, written by the extension's C code only.  Jobs are the state of this
+-- server (folders, workers), so they are not dumped; the students they made are models
+-- like any other.
+CREATE TABLE distil.job (
+	job bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	kind text NOT NULL DEFAULT 'train',
+	owner oid NOT NULL,
+	state text NOT NULL DEFAULT 'queued'
+		CHECK (state IN ('queued', 'running', 'paused', 'done', 'failed', 'canceled')),
+	request text CHECK (request IN ('cancel', 'pause')),
+	teacher text NOT NULL,
+	student text NOT NULL,
+	corpus text NOT NULL,
+	column_name text,
+	method text NOT NULL,
+	options text NOT NULL,
+	search_path text NOT NULL,
+	isa text NOT NULL,
+	threads integer NOT NULL,
+	attempts integer NOT NULL DEFAULT 0,
+	texts bigint,
+	sequences bigint,
+	corpus_tokens bigint,
+	fingerprint bytea,
+	step bigint NOT NULL DEFAULT 0,
+	steps bigint,
+	epoch double precision,
+	loss double precision,
+	loss_ce double precision,
+	loss_mlm double precision,
+	loss_clm double precision,
+	loss_mse double precision,
+	loss_cos double precision,
+	eval_loss double precision,
+	learning_rate double precision,
+	gradient_norm double precision,
+	skipped bigint,
+	tokens bigint NOT NULL DEFAULT 0,
+	tokens_per_second double precision,
+	eta timestamptz,
+	created_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	started_at timestamptz,
+	updated_at timestamptz,
+	finished_at timestamptz,
+	error text,
+	error_code text,
+	error_hint text
+) WITH (fillfactor = 50);
+
+-- A student's name can be promised to one job only.
+CREATE UNIQUE INDEX job_student ON distil.job (student) WHERE state IN ('queued', 'running', 'paused');
+
+CREATE TABLE distil.job_log (
+	job bigint NOT NULL REFERENCES distil.job ON DELETE CASCADE,
+	step bigint NOT NULL,
+	epoch double precision,
+	loss double precision,
+	loss_ce double precision,
+	loss_mlm double precision,
+	loss_clm double precision,
+	loss_mse double precision,
+	loss_cos double precision,
+	eval_loss double precision,
+	learning_rate double precision,
+	gradient_norm double precision,
+	tokens bigint,
+	tokens_per_second double precision,
+	logged_at timestamptz NOT NULL,
+	PRIMARY KEY (job, step)
+);
+
+REVOKE ALL ON distil.job, distil.job_log FROM PUBLIC;
+
+-- A worker holds an advisory lock of its own class (objsubid) as long as it runs its job.
+CREATE VIEW distil_jobs WITH (security_barrier) AS
+	SELECT j.job, j.kind, j.teacher, j.student, j.corpus, j.method,
+		CASE WHEN j.state = 'running' AND a.pid IS NULL THEN 'interrupted' ELSE j.state END AS state,
+		pg_catalog.format('cpu (%s, %s threads)', j.isa, j.threads) AS device,
+		j.step, j.steps, j.epoch, j.loss, j.loss_ce, j.loss_mlm, j.loss_clm, j.loss_mse, j.loss_cos,
+		j.eval_loss, j.learning_rate, j.tokens, j.tokens_per_second,
+		j.created_at, j.started_at, j.finished_at,
+		CASE WHEN j.state = 'running' AND a.pid IS NOT NULL THEN j.eta END AS eta,
+		j.error,
+		CASE WHEN j.state = 'done' THEN '[##########] 100 %'
+			WHEN COALESCE(j.steps, 0) = 0 THEN '[..........] 0 %'
+			ELSE pg_catalog.format('[%s%s] %s %%',
+				pg_catalog.repeat('#', (10 * j.step / j.steps)::integer),
+				pg_catalog.repeat('.', 10 - (10 * j.step / j.steps)::integer),
+				100 * j.step / j.steps) END AS progress,
+		pg_catalog.pg_get_userbyid(j.owner) AS owner, j.texts, j.sequences, j.corpus_tokens,
+		j.skipped, j.column_name, j.options::jsonb AS options, a.pid
+	FROM distil.job j
+	LEFT JOIN (
+		SELECT (l.classid::bigint << 32) | l.objid::bigint AS job, pg_catalog.min(l.pid) AS pid
+		FROM pg_catalog.pg_locks l
+		WHERE l.locktype = 'advisory' AND l.objsubid = 17481 AND l.granted
+			AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d
+				WHERE d.datname = pg_catalog.current_database())
+		GROUP BY 1) a ON a.job = j.job
+	WHERE pg_catalog.pg_has_role(j.owner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+
+CREATE VIEW distil_job_log WITH (security_barrier) AS
+	SELECT l.job, l.step, l.epoch, l.loss, l.loss_ce, l.loss_mlm, l.loss_clm, l.loss_mse, l.loss_cos,
+		l.eval_loss, l.learning_rate, l.gradient_norm, l.tokens, l.tokens_per_second, l.logged_at
+	FROM distil.job_log l JOIN distil.job j ON j.job = l.job
+	WHERE pg_catalog.pg_has_role(j.owner, 'USAGE') OR pg_catalog.pg_has_role('pg_monitor', 'USAGE');
+
+GRANT SELECT ON distil_jobs, distil_job_log TO PUBLIC;
+
+CREATE PROCEDURE distil_train(teacher text, corpus text, student text DEFAULT NULL,
+		column_name text DEFAULT NULL, method text DEFAULT NULL, options jsonb DEFAULT '{}',
+		wait boolean DEFAULT false)
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_train';
+
+-- Hours of CPU are a right.
+REVOKE EXECUTE ON PROCEDURE distil_train FROM PUBLIC;
+
+CREATE PROCEDURE distil_wait(job bigint, timeout interval DEFAULT NULL)
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_wait';
+
+CREATE PROCEDURE distil_work()
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_work';
+
+CREATE FUNCTION distil_last_job() RETURNS bigint
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'distil_last_job';
+
+CREATE FUNCTION distil_cancel(job bigint) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'distil_cancel';
+
+CREATE FUNCTION distil_pause(job bigint) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'distil_pause';
+
+CREATE FUNCTION distil_resume(job bigint) RETURNS void
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'distil_resume';
+
+CREATE FUNCTION distil_loss_curve(job bigint) RETURNS text
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'distil_loss_curve';
+
+CREATE FUNCTION distil_token_counts(model text, corpus text, column_name text DEFAULT NULL)
+	RETURNS TABLE(id integer, token text, count bigint)
+	LANGUAGE c VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'distil_token_counts';
+
+COMMENT ON TABLE distil.job IS 'training jobs; written by the extension only';
+COMMENT ON TABLE distil.job_log IS 'figures of logged training steps';
+COMMENT ON VIEW distil_jobs IS 'own training jobs; all for pg_monitor';
+COMMENT ON VIEW distil_job_log IS 'one row per logged training step of those jobs';
+COMMENT ON PROCEDURE distil_train IS 'train a smaller student of a model on a corpus, in a background worker';
+COMMENT ON PROCEDURE distil_wait IS 'wait for a training job and show its progress';
+COMMENT ON PROCEDURE distil_work IS 'run the queued training jobs of this role in this session';
+COMMENT ON FUNCTION distil_last_job() IS 'number of the job that this session started last';
+COMMENT ON FUNCTION distil_cancel(bigint) IS 'end a training job for good and remove its files';
+COMMENT ON FUNCTION distil_pause(bigint) IS 'stop a training job; distil_resume() goes on';
+COMMENT ON FUNCTION distil_resume(bigint) IS 'go on with a paused, failed, canceled or interrupted job';
+COMMENT ON FUNCTION distil_loss_curve(bigint) IS 'the logged loss of a job as an SVG picture';
+COMMENT ON FUNCTION distil_token_counts(text, text, text) IS 'how often each token occurs in a corpus';

@@ -54,7 +54,7 @@ distil_job_sql(const char *sql, int nargs, Oid *types, Datum *values, const char
 {
 	Oid			user;
 	int			context;
-	int			result = 0;
+	volatile int result = 0;
 
 	GetUserIdAndSecContext(&user, &context);
 	SetUserIdAndSecContext(table_owner(), context | SECURITY_LOCAL_USERID_CHANGE);

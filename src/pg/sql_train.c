@@ -14,6 +14,7 @@
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "funcapi.h"
@@ -107,10 +108,21 @@ check_login(void)
 static void
 check_student(const char *student)
 {
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(student);
 	int64		job;
 
 	distil_store_check_name(student);
 	distil_store_check_free(student);
+
+	/* The same weights could have the name again, but hours of work must not hang on that. */
+	if (distil_store_execute("SELECT 1 FROM distil.tombstone WHERE name OPERATOR(pg_catalog.=) $1",
+							 1, &type, &value, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("the name \"%s\" belonged to a model that was dropped", student),
+				 errhint("Choose another name with student => '...': indexes and stored results may still rely"
+						 " on the old content.")));
 	job = distil_job_for_student(student, 0);
 	if (job != 0)
 		ereport(ERROR,

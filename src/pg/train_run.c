@@ -472,7 +472,7 @@ distil_run_train(DistilRun *run)
 		if (stop != DISTIL_STOP_NONE)
 			return stop;
 		if (run->status == DISTIL_ERR_CANCELLED)
-			continue;
+			return DISTIL_STOP_ERROR;
 		if (run->npending == MAX_PENDING ||
 			TimestampDifferenceExceeds(run->last_progress, run->figures.at, PROGRESS_MS))
 		{
