@@ -6,9 +6,9 @@
  * are buffered as minimal tuples with the detoasted arguments and the results in one
  * context that is reset before each refill; they leave in the order they came.
  *
- * Refills start with one row after each (re)scan and grow, so that LIMIT 1 or EXISTS does not
- * pay for hundreds, unless the plan says how many rows are wanted.  What the planner never initialises here must be done by hand: the calls are
- * no expressions of the executor, so this node checks EXECUTE rights and strictness.
+ * Refills start with one row after each (re)scan and grow, so that LIMIT 1 or EXISTS does
+ * not pay for hundreds, unless the plan says how many rows are wanted.  The calls are no
+ * expressions of the executor: this node itself checks EXECUTE rights and strictness.
  *
  * Below a Gather the node is parallel-aware, for one purpose: workers add their counts
  * in shared memory, the leader collects them before the Gather lets go of it.
@@ -127,7 +127,7 @@ restart(DistilBatchState *state)
 	state->target = state->wanted > 0 ? state->wanted : 1;
 }
 
-/* Size of the next refill: what is still wanted, or growing; smaller when results of the last took over work_mem. */
+/* Size of the next refill: what is still wanted, or growing; less when the last results took over work_mem. */
 static void
 choose_target(DistilBatchState *state)
 {
@@ -183,7 +183,10 @@ init_call(DistilBatchState *state, BatchFunctionCall *call, FuncExpr *expr)
 	ListCell   *cell;
 
 	if (!distil_batch_callee(expr->funcid, &call->callee))
-		elog(ERROR, "function %u cannot be batched", expr->funcid);
+		ereport(ERROR,
+				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+				 errmsg("function with OID %u was altered after the statement was planned", expr->funcid),
+				 errhint("Repeat the statement.")));
 	check_execute(expr->funcid);
 	foreach(cell, expr->args)
 		call->args[call->nargs++] = find_column(state, lfirst(cell));
