@@ -3,11 +3,14 @@
  *		Strict JSON over jansson; the only file that includes it.
  *
  * Bytes and nesting are capped before the parser sees the text, because the parser
- * recurses.  jansson allocates with the C library's malloc (its allocation hooks are
- * process-wide and may be another library's); a document is freed before the call
- * that parsed it returns to the host, so nothing of it outlives an error.
+ * recurses.  While it runs, jansson allocates from the document's arena, and a failing
+ * request leaves it by longjmp: jansson itself may abort the process when memory runs
+ * out in the middle of a token.  Its own free is a no-op then; the arena goes as a whole.
+ * jansson's hooks are process-wide, so they are put back after each parse, and for other
+ * threads they do what they did before.
  *
- * The rule a newcomer would break: integers wider than 64 bits are legal in files
+ * The rules a newcomer would break: nothing that jansson allocates or frees may be called
+ * outside distil_json_parse; and integers wider than 64 bits are legal in files
  * (model_max_length 1000000000000000019884624838656) and arrive as REAL.
  */
 #include "json.h"
@@ -17,14 +20,67 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <setjmp.h>
 #include <string.h>
 
 struct DistilJsonDoc
 {
 	json_t	   *root;
 	char	   *what;
-	const DistilAllocator *alloc;
+	DistilArena *arena;			/* owns everything, this struct too */
 };
+
+/* The parse that runs in this thread. */
+typedef struct JsonParse
+{
+	DistilArena *arena;
+	jmp_buf		no_memory;
+} JsonParse;
+
+static _Thread_local JsonParse *parsing;
+static json_malloc_t other_malloc;
+static json_free_t other_free;
+
+static void *
+parse_malloc(size_t bytes)
+{
+	void	   *memory;
+
+	if (parsing == NULL)
+		return other_malloc(bytes);
+	memory = distil_arena_alloc(parsing->arena, bytes, 1);
+	if (memory == NULL)
+		longjmp(parsing->no_memory, 1);
+	return memory;
+}
+
+static void
+parse_free(void *memory)
+{
+	if (parsing == NULL)
+		other_free(memory);
+}
+
+/* json_loadb with all memory from the arena; NULL with a blank error when there is none left. */
+static json_t *
+load_into_arena(DistilArena *arena, const char *text, size_t length, json_error_t *error)
+{
+	JsonParse	parse;
+	json_t	   *root = NULL;
+
+	parse.arena = arena;
+	memset(error, 0, sizeof(*error));
+	json_get_alloc_funcs(&other_malloc, &other_free);
+	json_set_alloc_funcs(parse_malloc, parse_free);
+	parsing = &parse;
+	if (setjmp(parse.no_memory) == 0)
+		root = json_loadb(text, length, JSON_REJECT_DUPLICATES, error);
+	else
+		memset(error, 0, sizeof(*error));
+	parsing = NULL;
+	json_set_alloc_funcs(other_malloc, other_free);
+	return root;
+}
 
 /* Where the text is too deep, and whether some integer needs widening. */
 typedef struct JsonScan
@@ -97,13 +153,39 @@ fail_parse(const json_error_t *error, const char *what, DistilError *err)
 {
 	char		text[200];
 
-	/* jansson leaves the error blank when an object or array could not be allocated */
+	/* blank: memory ran out */
 	if (error->text[0] == '\0' || json_error_code(error) == json_error_out_of_memory)
 		return distil_fail_memory(err, 0);
 	distil_fail(err, DISTIL_ERR_TEXT_FILE, "%s is not valid JSON", what);
 	return distil_fail_detail(err, DISTIL_ERR_TEXT_FILE, "Line %d, column %d: %s.", error->line,
 							  error->column,
 							  distil_printable(text, sizeof(text), error->text, strlen(error->text)));
+}
+
+/* The arena and the document in it; copy is the text to edit when integers must be widened. */
+static DistilStatus
+make_doc(DistilJsonDoc **doc, char **copy, const char *text, size_t length, const char *what, bool wide,
+		 const DistilAllocator *alloc, DistilError *err)
+{
+	DistilArena *arena = distil_arena_create(alloc);
+	DistilJsonDoc *made = arena == NULL ? NULL : distil_arena_alloc(arena, 1, sizeof(DistilJsonDoc));
+
+	*copy = NULL;
+	if (made != NULL)
+	{
+		made->arena = arena;
+		made->what = distil_arena_string(arena, what, strlen(what));
+		if (wide)
+			*copy = distil_alloc_string(alloc, text, length);
+	}
+	if (made == NULL || made->what == NULL || (wide && *copy == NULL))
+	{
+		distil_release(alloc, *copy);
+		distil_arena_free(arena);
+		return distil_fail_memory(err, wide ? length : sizeof(DistilJsonDoc));
+	}
+	*doc = made;
+	return DISTIL_OK;
 }
 
 DistilStatus
@@ -113,7 +195,7 @@ distil_json_parse(DistilJsonDoc **doc, const char *text, size_t length, const ch
 	DistilJsonDoc *made;
 	JsonScan	scan;
 	json_error_t error;
-	char	   *copy = NULL;
+	char	   *copy;
 
 	*doc = NULL;
 	if (length > DISTIL_MAX_JSON_BYTES)
@@ -129,24 +211,10 @@ distil_json_parse(DistilJsonDoc **doc, const char *text, size_t length, const ch
 		return distil_fail_detail(err, DISTIL_ERR_LIMIT, "Its depth is %zu; the limit is %d.",
 								  scan.deepest, DISTIL_MAX_JSON_DEPTH);
 	}
-	made = distil_alloc_array(alloc, 1, sizeof(DistilJsonDoc));
-	if (made == NULL)
-		return distil_fail_memory(err, sizeof(DistilJsonDoc));
-	made->alloc = alloc;
-	made->what = distil_alloc_string(alloc, what, strlen(what));
-	if (made->what != NULL && scan.wide)
-	{
-		copy = distil_alloc_string(alloc, text, length);
-		if (copy != NULL)
-			scan_text(&scan, text, length, copy);
-	}
-	if (made->what == NULL || (scan.wide && copy == NULL))
-	{
-		distil_json_free(made);
-		return distil_fail_memory(err, length);
-	}
-	memset(&error, 0, sizeof(error));
-	made->root = json_loadb(copy != NULL ? copy : text, length, JSON_REJECT_DUPLICATES, &error);
+	DISTIL_FORWARD(make_doc(&made, &copy, text, length, what, scan.wide, alloc, err));
+	if (copy != NULL)
+		scan_text(&scan, text, length, copy);
+	made->root = load_into_arena(made->arena, copy != NULL ? copy : text, length, &error);
 	distil_release(alloc, copy);
 	if (made->root == NULL)
 	{
@@ -166,14 +234,8 @@ distil_json_root(const DistilJsonDoc *doc)
 void
 distil_json_free(DistilJsonDoc *doc)
 {
-	const DistilAllocator *alloc;
-
-	if (doc == NULL)
-		return;
-	alloc = doc->alloc;
-	json_decref(doc->root);
-	distil_release(alloc, doc->what);
-	distil_release(alloc, doc);
+	if (doc != NULL)
+		distil_arena_free(doc->arena);
 }
 
 DistilJsonType
