@@ -1,0 +1,308 @@
+-- DistilBatch: where it is put, that it changes no result, how many rows it takes at once.
+\getenv abs_srcdir PG_ABS_SRCDIR
+\set tiny :abs_srcdir '/test/golden/models/bert-sentence'
+SET client_min_messages = warning;
+CREATE EXTENSION IF NOT EXISTS distil;
+SELECT distil_import('batch-tiny', :'tiny');
+SET distil.default_model = 'batch-tiny';
+SET max_parallel_workers_per_gather = 0;
+SET enable_bitmapscan = off;
+\pset null '(null)'
+
+-- The nodes of a plan, indented; of DistilBatch the functions it calls.
+CREATE FUNCTION plan_of(query text) RETURNS SETOF text LANGUAGE plpgsql AS $$
+DECLARE
+  plan jsonb;
+BEGIN
+  EXECUTE 'EXPLAIN (COSTS OFF, FORMAT JSON) ' || query INTO plan;
+  RETURN QUERY
+    WITH RECURSIVE node (path, n) AS (
+        SELECT ARRAY[]::bigint[], plan -> 0 -> 'Plan'
+      UNION ALL
+        SELECT path || i, child FROM node, jsonb_array_elements(n -> 'Plans') WITH ORDINALITY AS c (child, i)
+    )
+    SELECT repeat('  ', cardinality(path)) ||
+           CASE WHEN n ? 'Custom Plan Provider'
+                THEN (n ->> 'Custom Plan Provider') || ' ' || (n -> 'Functions')::text
+                ELSE n ->> 'Node Type' END
+      FROM node ORDER BY path;
+END $$;
+
+-- "batches/rows" of each DistilBatch node of a query, from the top.
+CREATE FUNCTION batches_of(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  plan jsonb;
+BEGIN
+  EXECUTE 'EXPLAIN (ANALYZE, COSTS OFF, TIMING OFF, SUMMARY OFF, FORMAT JSON) ' || query INTO plan;
+  RETURN (WITH RECURSIVE node (path, n) AS (
+        SELECT ARRAY[]::bigint[], plan -> 0 -> 'Plan'
+      UNION ALL
+        SELECT path || i, child FROM node, jsonb_array_elements(n -> 'Plans') WITH ORDINALITY AS c (child, i)
+    )
+    SELECT string_agg((n ->> 'Batches') || '/' || (n ->> 'Batched Rows'), ' ' ORDER BY path) FROM node WHERE n ? 'Batches');
+END $$;
+
+-- Scalars of two rows, numbers to 1e-4: a text may give other low bits in another batch.
+CREATE FUNCTION is_close(a jsonb, b jsonb) RETURNS boolean LANGUAGE sql AS $$
+  SELECT coalesce(bool_and(CASE WHEN jsonb_typeof(x) = 'number' AND jsonb_typeof(y) = 'number'
+                                THEN abs(x::float8 - y::float8) < 1e-4
+                                ELSE x IS NOT DISTINCT FROM y END), true)
+    FROM ROWS FROM (
+           jsonb_path_query(a, 'strict $.** ? (@.type() != "object" && @.type() != "array")'),
+           jsonb_path_query(b, 'strict $.** ? (@.type() != "object" && @.type() != "array")')) AS s (x, y)
+$$;
+
+CREATE FUNCTION rows_of(query text, batch boolean) RETURNS jsonb[] LANGUAGE plpgsql AS $$
+DECLARE
+  r record;
+  result jsonb[] := '{}';
+BEGIN
+  PERFORM set_config('distil.batch', batch::text, true);
+  FOR r IN EXECUTE query LOOP
+    result := result || to_jsonb(r);
+  END LOOP;
+  PERFORM set_config('distil.batch', 'on', true);
+  RETURN result;
+END $$;
+
+-- Rows of a query, and how many differ with and without DistilBatch.
+CREATE FUNCTION compare(query text, OUT "rows" bigint, OUT differ bigint) LANGUAGE sql AS $$
+  SELECT count(*), count(*) FILTER (WHERE NOT is_close(a, b))
+    FROM ROWS FROM (unnest(rows_of(query, true)), unnest(rows_of(query, false))) AS s (a, b)
+$$;
+
+CREATE TABLE docs (id int PRIMARY KEY, body text, e real[]);
+INSERT INTO docs SELECT i, CASE WHEN i % 97 <> 0 THEN 'doc ' || i END FROM generate_series(1, 300) i;
+CREATE TABLE parts (id int, body text) PARTITION BY RANGE (id);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (100);
+CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (100) TO (1000);
+INSERT INTO parts SELECT id, body FROM docs;
+ANALYZE docs, parts;
+
+-- What EXPLAIN shows
+EXPLAIN (COSTS OFF) SELECT id, distil_embed(body) FROM docs;
+EXPLAIN (VERBOSE, COSTS OFF) SELECT id, distil_embed(body || '!'), distil_token_count(body) + 1 FROM docs;
+EXPLAIN (COSTS OFF) UPDATE docs SET e = distil_embed(body);
+CREATE FUNCTION explain_keys(options text, query text) RETURNS TABLE (key text, value jsonb) LANGUAGE plpgsql AS $$
+DECLARE
+  plan jsonb;
+BEGIN
+  EXECUTE 'EXPLAIN (COSTS OFF, FORMAT JSON' || options || ') ' || query INTO plan;
+  RETURN QUERY SELECT k, CASE WHEN k LIKE '% Time' OR k = 'Tokens' THEN to_jsonb(v::float8 > 0) ELSE v END
+    FROM jsonb_each(plan -> 0 -> 'Plan') AS p (k, v)
+    WHERE k IN ('Functions', 'Batch Rows', 'Models', 'Batches', 'Batched Rows', 'Tokens', 'Tokenizer Time', 'Model Time')
+    ORDER BY k COLLATE "C";
+END $$;
+SELECT * FROM explain_keys('', 'SELECT distil_embed(body) FROM docs');
+SELECT * FROM explain_keys(', ANALYZE', 'SELECT distil_embed(body), distil_embed(body, ''batch-tiny'') FROM docs');
+SELECT * FROM explain_keys(', ANALYZE, TIMING OFF', 'SELECT distil_embed(body) FROM docs');
+
+-- Each place, with and without
+SELECT * FROM compare('SELECT id, distil_embed(body) FROM docs');
+SELECT * FROM compare($$SELECT id, distil_embed(body), distil_embed(body), distil_embed(body, 'batch-tiny'),
+  distil_embed(body, 'batch-tiny', prompt => 'query'), distil_embed_query(body) FROM docs$$);
+SELECT * FROM plan_of($$SELECT distil_embed(body), distil_embed(body), distil_embed(body, 'batch-tiny') FROM docs$$);
+SELECT * FROM compare($$SELECT id, distil_similarity(body, 'doc 7'), distil_similarity(body, body || '!', NULL),
+  distil_token_ids(body), distil_token_count(body), distil_hidden_states(body) FROM docs WHERE id < 20$$);
+SELECT * FROM plan_of('SELECT id, distil_decode(distil_token_ids(body)) FROM docs');
+SELECT * FROM compare('SELECT id, distil_decode(distil_token_ids(body)) FROM docs');
+SELECT * FROM compare($$SELECT id, (distil_embed(body))[1], (distil_embed(body))[id % 4 + 1], (distil_embed(body))[1:2],
+  distil_embed(body)::float8[], distil_token_count(body)::text, ARRAY[distil_token_count(body), id], ROW(distil_token_count(body), body),
+  distil_embed(body) IS NULL, greatest(distil_token_count(body), 3), -distil_token_count(upper(body)) + id FROM docs$$);
+SELECT * FROM plan_of($$SELECT (distil_embed(body))[id % 4 + 1], distil_embed(body)::float8[], distil_token_count(body)::text FROM docs$$);
+SELECT * FROM plan_of('SELECT id, distil_embed(body) FROM docs ORDER BY body');
+SELECT * FROM compare('SELECT id, distil_embed(body) FROM docs ORDER BY body');
+SELECT * FROM plan_of('SELECT id, distil_embed(body) FROM docs ORDER BY body DESC, id LIMIT 5');
+SELECT * FROM compare('SELECT id, distil_embed(body) FROM docs ORDER BY body DESC, id LIMIT 5');
+SELECT * FROM plan_of('SELECT id, distil_embed(body) FROM parts');
+SELECT * FROM compare('SELECT id, distil_embed(body) FROM parts ORDER BY id');
+SELECT * FROM plan_of('SELECT distil_embed(body) FROM docs UNION ALL SELECT distil_embed(body) FROM parts');
+SELECT * FROM compare('SELECT distil_embed(body) FROM docs UNION ALL SELECT distil_embed(body) FROM parts');
+SELECT * FROM plan_of('SELECT d.id, distil_embed(d.body || p.id) FROM docs d JOIN parts p USING (id)');
+SELECT * FROM compare('SELECT d.id, distil_embed(d.body || p.id) FROM docs d JOIN parts p USING (id) ORDER BY id');
+SELECT * FROM plan_of('SELECT x, s.* FROM generate_series(1, 3) x, LATERAL (SELECT id, distil_embed(body || x) FROM docs WHERE id % 3 = x - 1 OFFSET 0) s');
+SELECT * FROM compare('SELECT x, s.* FROM generate_series(1, 3) x, LATERAL (SELECT id, distil_embed(body || x) FROM docs WHERE id % 3 = x - 1 OFFSET 0) s');
+SELECT * FROM compare('SELECT x, s.* FROM generate_series(1, 3) x, LATERAL (SELECT id, distil_embed(body || x) FROM docs WHERE id > x LIMIT 2) s');
+SELECT * FROM plan_of('WITH c AS MATERIALIZED (SELECT id, distil_embed(body) e FROM docs) SELECT a.id, b.e FROM c a JOIN c b USING (id)');
+SELECT * FROM compare('WITH c AS MATERIALIZED (SELECT id, distil_embed(body) e FROM docs) SELECT a.id, b.e FROM c a JOIN c b USING (id) ORDER BY id');
+SELECT * FROM compare($$WITH RECURSIVE r (n, t) AS (SELECT 1, 'a' UNION ALL SELECT n + 1, t || distil_token_count(t || n) FROM r WHERE n < 5) SELECT * FROM r$$);
+SELECT * FROM compare('SELECT id, (SELECT distil_embed(d.body || p.id) FROM parts p WHERE p.id = d.id) FROM docs d WHERE id < 10');
+SELECT * FROM compare('SELECT id, distil_embed((SELECT max(p.body) FROM parts p WHERE p.id <= d.id)) FROM docs d WHERE id < 10');
+SELECT * FROM plan_of('SELECT id % 10 AS k, distil_embed(max(body)) FROM docs GROUP BY 1 ORDER BY 1');
+SELECT * FROM compare('SELECT id % 10 AS k, distil_embed(max(body)) FROM docs GROUP BY 1 ORDER BY 1');
+SELECT * FROM compare('SELECT distil_token_count(body), count(*), grouping(distil_token_count(body)) FROM docs GROUP BY ROLLUP (1) ORDER BY 1, 3');
+SELECT * FROM compare('SELECT DISTINCT distil_token_ids(body) FROM docs ORDER BY 1');
+SELECT * FROM compare('SELECT id, rank() OVER (ORDER BY id % 10), distil_embed(body) FROM docs ORDER BY id');
+SELECT * FROM compare('SELECT ctid, tableoid::regclass, docs, distil_embed(body) FROM docs WHERE id < 10');
+SELECT * FROM compare('SELECT id, distil_embed(body) FROM docs WHERE id < 10 FOR UPDATE');
+SELECT * FROM compare('SELECT id, distil_embed(CASE WHEN id % 2 = 0 THEN body END) FROM docs');
+
+-- Left row by row: guarded calls, set-returning lists, constants, aggregates' arguments
+SELECT * FROM plan_of('SELECT CASE WHEN id > 5 THEN distil_embed(body) END FROM docs');
+SELECT * FROM plan_of('SELECT coalesce(distil_token_count(body), 0), id > 5 AND distil_token_count(body) > 3, nullif(distil_token_count(body), 3) FROM docs');
+SELECT * FROM compare('SELECT coalesce(distil_token_count(body), 0), id > 5 AND distil_token_count(body) > 3, distil_embed(body) FROM docs');
+SELECT * FROM plan_of('SELECT generate_series(1, 2), distil_token_count(body) FROM docs');
+SELECT * FROM plan_of($$SELECT id, distil_embed('constant') FROM docs$$);
+SELECT * FROM compare($$SELECT id, distil_embed('constant'), distil_embed(body) FROM docs$$);
+SELECT * FROM plan_of('SELECT count(distil_embed(body)) FROM docs');
+SELECT * FROM plan_of('SELECT id FROM docs WHERE distil_token_count(body) > 3');
+-- Volatile expressions are not read ahead under a LIMIT
+SELECT * FROM plan_of('SELECT id, random(), distil_embed(body) FROM docs LIMIT 3');
+SELECT * FROM plan_of('SELECT id, random(), distil_embed(body) FROM docs');
+SET distil.batch = off;
+SELECT * FROM plan_of('SELECT id, distil_embed(body) FROM docs');
+RESET distil.batch;
+
+-- Statements that write
+UPDATE docs SET e = distil_embed(body);
+SELECT count(*) AS rows, count(e) AS embedded FROM docs;
+SELECT * FROM compare('SELECT id, e = distil_embed(body) FROM docs WHERE id < 5');
+CREATE TABLE written (id int GENERATED ALWAYS AS IDENTITY, gone int, e real[], n int GENERATED ALWAYS AS (cardinality(e)) STORED);
+ALTER TABLE written DROP COLUMN gone;
+SELECT * FROM plan_of('INSERT INTO written (e) SELECT distil_embed(body) FROM docs');
+INSERT INTO written (e) SELECT distil_embed(body) FROM docs ORDER BY id;
+CREATE TABLE created AS SELECT id, distil_embed(body) AS e FROM docs;
+SELECT count(*) AS rows, count(w.e) AS embedded, sum(w.n),
+       count(*) FILTER (WHERE NOT is_close(to_jsonb(w.e), to_jsonb(d.e)) OR NOT is_close(to_jsonb(c.e), to_jsonb(d.e))) AS differ
+  FROM docs d JOIN written w USING (id) JOIN created c USING (id);
+COPY (SELECT id, cardinality(distil_embed(body)) FROM docs WHERE id < 4) TO STDOUT;
+WITH u AS (UPDATE parts SET body = body || distil_token_count(body) WHERE id % 2 = 0 RETURNING id, body)
+  SELECT count(*), count(body) FROM u;
+UPDATE docs SET (body, e) = (SELECT p.body, distil_embed(p.body) FROM parts p WHERE p.id = docs.id) WHERE id IN (2, 3);
+SELECT d.id, d.body = p.body AS body, is_close(to_jsonb(d.e), to_jsonb(distil_embed(p.body))) AS e FROM docs d JOIN parts p USING (id) WHERE id IN (2, 3);
+CREATE VIEW docs_view AS SELECT id, body, e FROM docs;
+CREATE FUNCTION docs_view_update() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN UPDATE docs SET e = new.e WHERE id = old.id AND body = old.body; RETURN new; END $$;
+CREATE TRIGGER instead INSTEAD OF UPDATE ON docs_view FOR EACH ROW EXECUTE FUNCTION docs_view_update();
+UPDATE docs_view SET e = distil_embed(body || '?') WHERE id IN (4, 5);
+SELECT id, is_close(to_jsonb(e), to_jsonb(distil_embed(body || '?'))) AS e FROM docs WHERE id IN (4, 5);
+MERGE INTO docs d USING (SELECT id, distil_embed(body) e FROM docs WHERE id < 20 OFFSET 0) s ON s.id = d.id
+  WHEN MATCHED THEN UPDATE SET e = s.e;
+SELECT * FROM compare('SELECT id, e = distil_embed(body) FROM docs WHERE id < 5');
+
+-- How many rows at once
+SELECT batches_of('SELECT distil_embed(body) FROM docs');
+SELECT batches_of('SELECT distil_embed(body) FROM docs LIMIT 3');
+SELECT batches_of('SELECT distil_embed(body) FROM docs OFFSET 10 LIMIT 280');
+SELECT batches_of('SELECT distil_embed(body) FROM docs ORDER BY body OFFSET 1 LIMIT 5');
+CREATE FUNCTION sort_of(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  plan jsonb;
+BEGIN
+  EXECUTE 'EXPLAIN (ANALYZE, FORMAT JSON) ' || query INTO plan;
+  RETURN jsonb_path_query_first(plan, 'strict $.**."Sort Method"');
+END $$;
+SELECT sort_of('SELECT distil_embed(body) FROM docs ORDER BY body LIMIT 5');
+SELECT batches_of('SELECT * FROM (SELECT distil_embed(body) e FROM docs OFFSET 0) s WHERE e IS NOT NULL LIMIT 3');
+SELECT batches_of('UPDATE docs SET e = distil_embed(body)');
+SELECT batches_of('SELECT count(e) FROM (SELECT distil_embed(body) e FROM docs OFFSET 0) s');
+SELECT batches_of('SELECT x, e FROM generate_series(1, 3) x, LATERAL (SELECT distil_embed(body || x) e FROM docs WHERE id <= 5 OFFSET 0) s');
+SET distil.batch_rows = 50;
+SELECT batches_of('SELECT distil_embed(body) FROM docs');
+RESET distil.batch_rows;
+CREATE TABLE long AS SELECT i AS id, repeat('doc ' || i || ' ', 5000) AS body FROM generate_series(1, 40) i;
+SET distil.truncation = 'silent';
+SET work_mem = '256kB';
+SELECT split_part(batches_of('SELECT distil_embed(body) FROM long'), '/', 1)::int > 10 AS small_batches;
+SELECT * FROM compare('SELECT id, distil_embed(body), body FROM long');
+RESET work_mem;
+RESET distil.truncation;
+
+-- Cursors: forward only unless SCROLL, which is not batched
+BEGIN;
+DECLARE c CURSOR FOR SELECT id, cardinality(distil_embed(body)) FROM docs ORDER BY id;
+FETCH 2 FROM c;
+FETCH 3 FROM c;
+CLOSE c;
+DECLARE c SCROLL CURSOR FOR SELECT id, cardinality(distil_embed(body)) FROM docs ORDER BY id;
+FETCH 3 FROM c;
+FETCH BACKWARD 1 FROM c;
+CLOSE c;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body) > 0 FROM docs ORDER BY id FOR UPDATE;
+FETCH 3 FROM c;
+UPDATE docs SET e = distil_embed(body) WHERE CURRENT OF c RETURNING id;
+ROLLBACK;
+
+-- The inner side of a merge join must support marks
+CREATE TABLE twice AS SELECT id / 3 AS k, body FROM docs;
+CREATE INDEX ON twice (k);
+CREATE TABLE twice_2 AS TABLE twice;
+CREATE INDEX ON twice_2 (k);
+ANALYZE twice, twice_2;
+SET enable_hashjoin = off; SET enable_nestloop = off; SET enable_sort = off; SET enable_material = off;
+SELECT * FROM compare($$SELECT a.k, s.e FROM twice a LEFT JOIN (SELECT k, coalesce(distil_embed(body), '{1}') e FROM twice_2) s ON s.k = a.k ORDER BY 1, 2$$);
+RESET enable_hashjoin; RESET enable_nestloop; RESET enable_sort; RESET enable_material;
+
+-- Prepared statements, PL/pgSQL, SQL functions
+PREPARE p (int, text) AS SELECT id, distil_token_count(body, $2), distil_token_count(body || $2) FROM docs WHERE id < $1;
+SET plan_cache_mode = force_generic_plan;
+EXECUTE p (4, 'batch-tiny');
+SELECT * FROM plan_of($$EXECUTE p (4, 'batch-tiny')$$);
+SET distil.batch = off;
+EXECUTE p (4, 'batch-tiny');
+RESET distil.batch;
+RESET plan_cache_mode;
+DO $$
+DECLARE r record; n int := 0; found int := 0;
+BEGIN
+  FOR r IN SELECT id, distil_embed(body) AS e FROM docs ORDER BY id LOOP
+    n := n + 1; found := found + (r.e IS NOT NULL)::int; EXIT WHEN n = 100;
+  END LOOP;
+  RAISE WARNING '% rows, % embeddings', n, found;
+END $$;
+CREATE FUNCTION embed_exclaimed(t text) RETURNS real[] STABLE RETURN distil_embed(t || '!');
+SELECT * FROM plan_of('SELECT embed_exclaimed(body) FROM docs');
+
+-- Workers run it below the Gather
+SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table_scan_size = 0; SET max_parallel_workers_per_gather = 2;
+SELECT * FROM plan_of('SELECT id, distil_embed(body) FROM docs');
+CREATE TABLE parallel AS SELECT id, distil_embed(body) AS e FROM docs;
+SELECT count(*), count(p.e), count(*) FILTER (WHERE NOT is_close(to_jsonb(p.e), to_jsonb(d.e))) AS differ FROM docs d JOIN parallel p USING (id);
+SELECT substring(batches_of('SELECT id, distil_embed(body) FROM docs') from '/\d+') AS rows;
+SET max_parallel_workers_per_gather = 0;
+
+-- Rights are those of the caller, row security comes first
+CREATE ROLE regress_batch;
+GRANT SELECT ON docs TO regress_batch;
+SELECT distil_grant('batch-tiny', 'regress_batch');
+ALTER TABLE docs ENABLE ROW LEVEL SECURITY;
+CREATE POLICY few ON docs USING (id <= 10);
+SET ROLE regress_batch;
+SELECT batches_of('SELECT distil_embed(body) FROM docs');
+RESET ROLE;
+REVOKE EXECUTE ON FUNCTION distil_embed(text) FROM PUBLIC;
+SET ROLE regress_batch;
+SELECT id, distil_embed(body) FROM docs;
+RESET ROLE;
+GRANT EXECUTE ON FUNCTION distil_embed(text) TO PUBLIC;
+ALTER FUNCTION distil_embed(text) SECURITY DEFINER;
+SELECT * FROM plan_of('SELECT id, distil_embed(body) FROM docs');
+ALTER FUNCTION distil_embed(text) SECURITY INVOKER;
+ALTER TABLE docs DISABLE ROW LEVEL SECURITY;
+
+-- An error in one row fails the statement
+\set VERBOSITY terse
+SELECT id, distil_embed(body, 'no such model') FROM docs;
+SELECT id, distil_embed(body, CASE WHEN id = 250 THEN 'none' ELSE 'batch-tiny' END) IS NULL FROM docs;
+\set VERBOSITY default
+
+-- The first statement of a session, planned before the library was there
+\c -reuse-previous=on "options='-csession_preload_libraries= -cmax_parallel_workers_per_gather=0'"
+EXPLAIN (COSTS OFF) UPDATE docs SET e = distil_embed(body);
+\c
+SELECT batches_of($$UPDATE docs SET e = distil_embed(body, 'batch-tiny')$$);
+\c
+PREPARE p AS SELECT count(e) FROM (SELECT distil_embed(body, 'batch-tiny') e FROM docs OFFSET 0) s;
+EXECUTE p;
+SELECT batches_of('EXECUTE p');
+\c -reuse-previous=on "options=''"
+
+SET client_min_messages = warning;
+DROP OWNED BY regress_batch;
+SELECT distil_revoke('batch-tiny', 'regress_batch');
+DROP ROLE regress_batch;
+DROP VIEW docs_view;
+DROP FUNCTION docs_view_update(), embed_exclaimed(text), compare(text), rows_of(text, boolean), is_close(jsonb, jsonb);
+DROP FUNCTION batches_of(text), sort_of(text), plan_of(text), explain_keys(text, text);
+DROP TABLE docs, parts, written, created, long, twice, twice_2, parallel;
+SELECT distil_drop_model('batch-tiny');
