@@ -12,7 +12,7 @@
 #include "model.h"
 
 #define SYNTHETIC_MAX_PARAMS 256
-#define SYNTHETIC_MAX_LAYERS 8
+#define SYNTHETIC_MAX_LAYERS 16
 
 typedef struct Synthetic
 {

@@ -1,0 +1,772 @@
+/*
+ * test_session.c
+ *		Sessions on the tiny models against transformers and sentence-transformers: hidden
+ *		states, logits, embeddings of every pipeline, fill-mask; ragged batches, equal texts,
+ *		truncation, cancelling at every poll, failing allocations.
+ *
+ * With DISTIL_TEST_MODEL set to a sentence model's folder, batches of it are checked too.
+ */
+#include "check.h"
+#include "load_model.h"
+#include "safetensors.h"
+
+#define MODELS "test/golden/models/"
+#define NTEXTS 7
+
+/*
+ * Goldens are computed in float64.  Ours are float32: sums of 32 to 64 terms of size 1
+ * over 2 or 3 layers, and logits of size 10: 1e-4 is the manual's bound, 2e-5 what such
+ * sums can lose.
+ */
+#define TOLERANCE 2e-5
+
+static DistilDevice *device;
+static DistilText texts[NTEXTS];
+static DistilText pair[2];
+
+/* ---------- goldens ---------- */
+
+typedef struct Goldens
+{
+	DistilFolder *folder;
+	DistilTensorSet *set;
+} Goldens;
+
+static bool
+goldens_open(Goldens *g, const char *file)
+{
+	DistilError err;
+	const DistilFile *found;
+
+	CHECK(distil_folder_open_disk(&g->folder, "test/golden", distil_alloc_system(), &err) == DISTIL_OK);
+	found = distil_folder_find(g->folder, file);
+	CHECK_MSG(found != NULL, "%s", file);
+	return found != NULL &&
+		distil_tensor_set_create(&g->set, distil_alloc_system(), &err) == DISTIL_OK &&
+		distil_tensor_set_add(g->set, &found->reader, file, "", &err) == DISTIL_OK &&
+		distil_tensor_set_finish(g->set, &err) == DISTIL_OK;
+}
+
+static void
+goldens_close(Goldens *g)
+{
+	distil_tensor_set_free(g->set);
+	distil_folder_close_disk(g->folder, distil_alloc_system());
+}
+
+/* Floats of a golden, to be freed; *rows of its first dimension. */
+static float *
+golden(const Goldens *g, const char *name, int *rows)
+{
+	const DistilTensor *tensor = distil_tensor_set_find(g->set, name);
+	float	   *data;
+	DistilError err;
+
+	CHECK_MSG(tensor != NULL, "%s", name);
+	if (tensor == NULL)
+		return NULL;
+	data = malloc((size_t) tensor->bytes + 4);
+	CHECK(distil_tensor_read(tensor, 0, data, (size_t) tensor->bytes, &err) == DISTIL_OK);
+	*rows = tensor->rank > 0 ? (int) tensor->shape[0] : 0;
+	return data;
+}
+
+static double
+largest_difference(const float *a, const float *b, size_t n)
+{
+	double		worst = 0;
+	size_t		i;
+
+	for (i = 0; i < n; i++)
+	{
+		double		d = fabs((double) a[i] - b[i]);
+
+		worst = d <= worst ? worst : d;		/* NaN counts */
+	}
+	return worst;
+}
+
+static void
+read_texts(void)
+{
+	static const char *const words[NTEXTS] = {
+		"the cat sat on the mat .",
+		"a database stores rows and columns; queries read them",
+		"hello",
+		"A QUICK brown fox, 42 lazy dogs & the river?",
+		"training a small model to do the work of a large one takes time and data",
+		"",
+		"the [MASK] sat on the river ."
+	};
+	int			i;
+
+	for (i = 0; i < NTEXTS; i++)
+	{
+		texts[i].data = words[i];
+		texts[i].length = strlen(words[i]);
+	}
+	pair[0].data = "where is the cat";
+	pair[0].length = strlen(pair[0].data);
+	pair[1].data = "the cat is on the mat";
+	pair[1].length = strlen(pair[1].data);
+}
+
+static DistilSession *
+open_session(const DistilModel *model, size_t memory)
+{
+	DistilSession *session = NULL;
+	DistilError err = {"", "", ""};
+	DistilStatus status = distil_session_create(&session, model, device, memory, distil_alloc_system(), NULL, &err);
+
+	CHECK_MSG(status == DISTIL_OK, "%s %s", err.message, err.detail);
+	return session;
+}
+
+/* ---------- hidden states and logits ---------- */
+
+typedef struct Rows
+{
+	float	   *data;
+	int			n;
+	int			width;
+} Rows;
+
+static DistilStatus
+collect_row(void *ctx, int t, const float *row, int n, DistilError *err)
+{
+	Rows	   *rows = ctx;
+
+	(void) err;
+	CHECK(t == rows->n);
+	rows->data = realloc(rows->data, sizeof(float) * (size_t) (t + 1) * (size_t) n);
+	memcpy(rows->data + (size_t) t * n, row, sizeof(float) * (size_t) n);
+	rows->n = t + 1;
+	rows->width = n;
+	return DISTIL_OK;
+}
+
+static void
+check_logits(DistilSession *session, const Goldens *g, const char *key, const DistilText *text, const DistilText *second)
+{
+	Rows		rows = {NULL, 0, 0};
+	char		name[64];
+	DistilError err;
+	float	   *expected;
+	int			t = 0;
+	int			tokens = -1;
+
+	snprintf(name, sizeof(name), "%s.logits", key);
+	expected = golden(g, name, &t);
+	CHECK(distil_session_lm_logits(session, text, second, collect_row, &rows, &tokens, &err) == DISTIL_OK);
+	CHECK(tokens == t && rows.n == t);
+	if (tokens == t && expected != NULL)
+		CHECK_MSG(largest_difference(rows.data, expected, (size_t) t * rows.width) <= 5 * TOLERANCE, "%s: %g", name,
+				  largest_difference(rows.data, expected, (size_t) t * rows.width));
+	free(expected);
+	free(rows.data);
+}
+
+static void
+test_masked_lm(const char *folder, const char *file, double tolerance)
+{
+	LoadedModel loaded;
+	Goldens		g;
+	DistilSession *session;
+	char		path[128];
+	int			i;
+
+	snprintf(path, sizeof(path), MODELS "%s", folder);
+	CHECK(goldens_open(&g, file));
+	if (!load_model(&loaded, path, true))
+	{
+		CHECK_MSG(false, "%s", path);
+		return;
+	}
+	session = open_session(loaded.model, 0);
+	for (i = 0; i < NTEXTS; i++)
+	{
+		char		key[64];
+		DistilError err;
+		const float *states;
+		float	   *expected;
+		int			tokens = -1;
+		int			t = 0;
+
+		snprintf(key, sizeof(key), "text%d.hidden", i);
+		expected = golden(&g, key, &t);
+		CHECK(distil_session_hidden(session, &states, &tokens, &texts[i], &err) == DISTIL_OK);
+		CHECK_MSG(tokens == t, "%s %s: %d tokens, expected %d", folder, key, tokens, t);
+		if (tokens == t && expected != NULL)
+			CHECK_MSG(largest_difference(states, expected, (size_t) t * 32) <= tolerance, "%s %s: %g", folder, key,
+					  largest_difference(states, expected, (size_t) t * 32));
+		free(expected);
+		if (tolerance <= TOLERANCE)
+		{
+			snprintf(key, sizeof(key), "text%d", i);
+			check_logits(session, &g, key, &texts[i], NULL);
+		}
+	}
+	if (tolerance <= TOLERANCE)
+		check_logits(session, &g, "pair", &pair[0], &pair[1]);
+	distil_session_free(session);
+	load_free(&loaded);
+	goldens_close(&g);
+}
+
+/* ---------- embeddings ---------- */
+
+static void
+check_embeddings(const DistilModel *model, const Goldens *g, const char *key, int prompt)
+{
+	DistilSession *session = open_session(model, 0);
+	int			d = distil_model_info(model)->dimensions;
+	float	   *out = calloc((size_t) NTEXTS * (size_t) d, sizeof(float));
+	float	   *alone = calloc((size_t) d, sizeof(float));
+	bool		has[NTEXTS];
+	DistilError err = {"", "", ""};
+	float	   *expected;
+	int			rows = 0;
+	int			i;
+
+	expected = golden(g, key, &rows);
+	CHECK(rows == NTEXTS);
+	CHECK_MSG(distil_session_embed(session, out, has, texts, NTEXTS, prompt, &err) == DISTIL_OK, "%s", err.message);
+	if (expected != NULL)
+		CHECK_MSG(largest_difference(out, expected, (size_t) NTEXTS * d) <= TOLERANCE, "%s: %g", key,
+				  largest_difference(out, expected, (size_t) NTEXTS * d));
+	for (i = 0; i < NTEXTS; i++)
+	{
+		bool		one;
+
+		CHECK(has[i]);
+		CHECK(distil_session_embed(session, alone, &one, &texts[i], 1, prompt, &err) == DISTIL_OK);
+		/* the contract: a text alone and in any batch within 1e-6 (values of size 1; sums of several tokens) */
+		CHECK_MSG(largest_difference(alone, out + (size_t) i * d, (size_t) d) <= 2e-6, "%s, text %d: %g", key, i,
+				  largest_difference(alone, out + (size_t) i * d, (size_t) d));
+	}
+	free(expected);
+	free(out);
+	free(alone);
+	distil_session_free(session);
+}
+
+/* The same encoder with other poolings: a copy of the model's view with another pipeline. */
+static void
+check_pooling(const DistilModel *model, const Goldens *g, const char *key, DistilPooling first, int second,
+			  bool include_prompt, int prompt)
+{
+	DistilModel changed = *model;
+	DistilPipeline *pipeline = &changed.spec.pipeline;
+
+	pipeline->pooling[0] = first;
+	pipeline->npoolings = 1;
+	if (second >= 0)
+		pipeline->pooling[pipeline->npoolings++] = (DistilPooling) second;
+	pipeline->ndense = 0;
+	pipeline->normalize = false;
+	pipeline->include_prompt = include_prompt;
+	changed.spec.info.dimensions = 32 * pipeline->npoolings;
+	check_embeddings(&changed, g, key, prompt);
+}
+
+static void
+test_sentence(void)
+{
+	LoadedModel loaded;
+	Goldens		g;
+	DistilError err;
+	int			query = -2;
+	int			passage = -2;
+	int			prompt = -2;
+
+	CHECK(goldens_open(&g, "bert-sentence.goldens.safetensors"));
+	if (!load_model(&loaded, MODELS "bert-sentence", true))
+	{
+		CHECK_MSG(false, "bert-sentence does not load");
+		return;
+	}
+	CHECK(distil_model_prompt(loaded.model, &query, "query", &err) == DISTIL_OK && query >= 0);
+	CHECK(distil_model_prompt(loaded.model, &passage, "passage", &err) == DISTIL_OK && passage >= 0);
+	CHECK(distil_model_prompt(loaded.model, &prompt, NULL, &err) == DISTIL_OK && prompt == -1);
+	CHECK(distil_model_query_prompt(loaded.model) == query);
+	CHECK(distil_model_prompt(loaded.model, &prompt, "poem", &err) == DISTIL_ERR_UNKNOWN);
+	CHECK(strstr(err.message, "\"poem\"") != NULL && strstr(err.detail, "query") != NULL &&
+		  strstr(err.detail, "passage") != NULL);
+	check_embeddings(loaded.model, &g, "embedding", -1);
+	check_embeddings(loaded.model, &g, "embedding.query", query);
+	check_embeddings(loaded.model, &g, "embedding.passage", passage);
+	check_pooling(loaded.model, &g, "pooling.cls", DISTIL_POOL_CLS, -1, true, -1);
+	check_pooling(loaded.model, &g, "pooling.max", DISTIL_POOL_MAX, -1, true, -1);
+	check_pooling(loaded.model, &g, "pooling.mean", DISTIL_POOL_MEAN, -1, true, -1);
+	check_pooling(loaded.model, &g, "pooling.mean_sqrt_len_tokens", DISTIL_POOL_MEAN_SQRT, -1, true, -1);
+	check_pooling(loaded.model, &g, "pooling.weightedmean", DISTIL_POOL_WEIGHTED_MEAN, -1, true, -1);
+	check_pooling(loaded.model, &g, "pooling.lasttoken", DISTIL_POOL_LAST, -1, true, -1);
+	check_pooling(loaded.model, &g, "pooling.mean+max", DISTIL_POOL_MEAN, DISTIL_POOL_MAX, true, -1);
+	check_pooling(loaded.model, &g, "pooling.mean.no_prompt.query", DISTIL_POOL_MEAN, -1, false, query);
+	load_free(&loaded);
+	goldens_close(&g);
+}
+
+/* ---------- batches ---------- */
+
+/* Many texts of all lengths, many of them equal, through a session of little memory. */
+static void
+check_batches(const DistilModel *model, size_t memory, double tolerance)
+{
+	static const char *const words[] = {"the", "cat", "reads", "a", "large", "table", "of", "rows", "water", "by",
+	"night"};
+	enum
+	{
+		N = 300
+	};
+	DistilSession *session = open_session(model, memory);
+	DistilText	many[N];
+	int			d = distil_model_info(model)->dimensions;
+	float	   *out = calloc((size_t) N * (size_t) d, sizeof(float));
+	float	   *alone = calloc((size_t) d, sizeof(float));
+	bool		has[N];
+	DistilError err = {"", "", ""};
+	double		worst = 0;
+	int64_t		tokens;
+	int			i;
+	int			j;
+
+	for (i = 0; i < N; i++)
+	{
+		char		text[4096] = "";
+		int			kind = i % 3 == 2 ? i - 2 : i;	/* every third repeats an earlier one */
+
+		for (j = 0; j < (kind * 7919) % 150; j++)
+		{
+			strcat(text, words[(kind * 31 + j * 17) % 11]);
+			strcat(text, " ");
+		}
+		many[i].data = strcpy(malloc(strlen(text) + 1), text);
+		many[i].length = strlen(text);
+	}
+	CHECK_MSG(distil_session_embed(session, out, has, many, N, -1, &err) == DISTIL_OK, "%s", err.message);
+	CHECK(distil_session_stats(session)->texts == N);
+	tokens = distil_session_stats(session)->tokens;
+	for (i = 0; i < N; i++)
+	{
+		bool		one;
+
+		CHECK(has[i]);
+		CHECK(distil_session_embed(session, alone, &one, &many[i], 1, -1, &err) == DISTIL_OK && one);
+		worst = fmax(worst, largest_difference(alone, out + (size_t) i * d, (size_t) d));
+	}
+	CHECK_MSG(worst <= tolerance, "alone and in a batch differ by %g", worst);
+	/* equal texts were computed once: a third less than the texts one by one */
+	CHECK(tokens * 10 <= (distil_session_stats(session)->tokens - tokens) * 7);
+	for (i = 0; i < N; i++)
+		free((char *) many[i].data);
+	free(out);
+	free(alone);
+	distil_session_free(session);
+}
+
+static void
+test_batches(void)
+{
+	LoadedModel loaded;
+	const char *real = getenv("DISTIL_TEST_MODEL");
+
+	if (load_model(&loaded, MODELS "bert-sentence", true))
+	{
+		/* normalised vectors of 24 values: rounding of float32 sums in another order */
+		check_batches(loaded.model, 0, 1e-6);
+		check_batches(loaded.model, 1, 1e-6);	/* as little memory as possible */
+		load_free(&loaded);
+	}
+	else
+		CHECK_MSG(false, "bert-sentence does not load");
+	if (real != NULL && load_model(&loaded, real, true))
+	{
+		check_batches(loaded.model, 0, 1e-6);
+		load_free(&loaded);
+	}
+}
+
+static void
+test_truncation(void)
+{
+	LoadedModel loaded;
+	DistilSession *session;
+	char	   *text = malloc(200 * 6 + 1);
+	DistilText	two[2];
+	const float *states;
+	float		out[48];
+	bool		has[2];
+	DistilError err;
+	int			tokens;
+	int			i;
+
+	if (!load_model(&loaded, MODELS "bert-sentence", true))
+		return;
+	text[0] = '\0';
+	for (i = 0; i < 200; i++)
+		strcat(text, "table ");
+	two[0].data = two[1].data = text;
+	two[0].length = strlen(text);
+	two[1].length = strlen(text) - 12;
+	session = open_session(loaded.model, 0);
+	CHECK(distil_session_hidden(session, &states, &tokens, &two[0], &err) == DISTIL_OK);
+	CHECK(tokens == distil_model_info(loaded.model)->max_tokens);
+	CHECK(distil_session_stats(session)->truncated == 1);
+	CHECK(distil_session_embed(session, out, has, two, 2, -1, &err) == DISTIL_OK);
+	CHECK(distil_session_stats(session)->truncated == 3);
+	/* both are cut to the same tokens; their rows lie in other places of a product */
+	CHECK(largest_difference(out, out + 24, 24) <= 1e-6);
+	CHECK(distil_session_embed(session, out, has, two, 2, 99, &err) == DISTIL_ERR_ARGUMENT);
+	distil_session_free(session);
+	load_free(&loaded);
+	free(text);
+}
+
+/* ---------- fill-mask ---------- */
+
+static void
+check_fills(DistilSession *session, const DistilJson *cases, const char *what)
+{
+	size_t		i;
+	size_t		j;
+
+	for (i = 0; i < distil_json_count(cases); i++)
+	{
+		const DistilJson *item = distil_json_item(cases, i);
+		const DistilJson *expected = distil_json_member(item, "fills");
+		DistilText	text;
+		DistilFill *fills = NULL;
+		DistilError err = {"", "", ""};
+		int			n = 0;
+
+		text.data = distil_json_string(distil_json_member(item, "text"), &text.length);
+		CHECK_MSG(distil_session_fill_mask(session, &fills, &n, &text, (int) distil_json_count(expected), &err)
+				  == DISTIL_OK, "%s: %s", text.data, err.message);
+		CHECK(n == (int) distil_json_count(expected));
+		for (j = 0; fills != NULL && j < distil_json_count(expected); j++)
+		{
+			const DistilJson *fill = distil_json_item(expected, j);
+			size_t		length;
+
+			CHECK_MSG(fills[j].id == distil_json_integer(distil_json_member(fill, "id")), "%s, %s, %zu: %d", what,
+					  text.data, j, (int) fills[j].id);
+			CHECK_NEAR(fills[j].score, distil_json_number(distil_json_member(fill, "score")), 1e-6);
+			CHECK_MSG(strcmp(fills[j].token, distil_json_string(distil_json_member(fill, "token"), &length)) == 0,
+					  "%s", fills[j].token);
+			CHECK_MSG(strcmp(fills[j].sequence,
+							 distil_json_string(distil_json_member(fill, "sequence"), &length)) == 0,
+					  "%s, %s: \"%s\"", what, text.data, fills[j].sequence);
+		}
+		distil_release(distil_alloc_system(), fills);
+	}
+}
+
+static void
+check_fill_errors(DistilSession *session, int vocabulary)
+{
+	static const struct
+	{
+		const char *text;
+		int			top_k;
+	}			bad[] = {{"no mask here", 5}, {"[MASK] and [MASK]", 5}, {"", 5}, {"the [MASK]", 0}, {"the [MASK]", -1}};
+	DistilText	text = {"the [MASK]", 10};
+	DistilFill *fills = NULL;
+	DistilError err;
+	double		sum = 0;
+	int			n;
+	size_t		i;
+
+	for (i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+	{
+		DistilText	wrong = {bad[i].text, strlen(bad[i].text)};
+
+		CHECK(distil_session_fill_mask(session, &fills, &n, &wrong, bad[i].top_k, &err) == DISTIL_ERR_ARGUMENT);
+		CHECK(fills == NULL);
+		CHECK_MSG(strstr(err.message, i < 3 ? "\"[MASK]\"" : "top_k") != NULL, "%s", err.message);
+	}
+	CHECK(distil_session_fill_mask(session, &fills, &n, &text, vocabulary + 1, &err) == DISTIL_ERR_ARGUMENT);
+	CHECK(distil_session_fill_mask(session, &fills, &n, &text, vocabulary, &err) == DISTIL_OK && n == vocabulary);
+	for (i = 0; i < (size_t) n; i++)
+	{
+		sum += fills[i].score;
+		CHECK(i == 0 || fills[i].score <= fills[i - 1].score);
+	}
+	CHECK_NEAR(sum, 1.0, 1e-5);
+	distil_release(distil_alloc_system(), fills);
+}
+
+static void
+test_fill_mask(void)
+{
+	static const char *const folders[] = {"bert-mlm", "distilbert-mlm"};
+	DistilJsonDoc *doc = NULL;
+	DistilFolder *folder = NULL;
+	DistilError err;
+	size_t		i;
+	int			parse;
+
+	CHECK(distil_folder_open_disk(&folder, "test/golden", distil_alloc_system(), &err) == DISTIL_OK);
+	CHECK(distil_folder_json(folder, "fill_mask.json", true, &doc, distil_alloc_system(), &err) == DISTIL_OK);
+	for (i = 0; i < 2; i++)
+		for (parse = 0; parse < 2; parse++)
+		{
+			LoadedModel loaded;
+			DistilSession *session;
+			char		path[128];
+
+			snprintf(path, sizeof(path), MODELS "%s", folders[i]);
+			if (!load_model(&loaded, path, parse != 0))
+				continue;
+			session = open_session(loaded.model, 0);
+			check_fills(session, distil_json_member(distil_json_root(doc), folders[i]), folders[i]);
+			check_fill_errors(session, distil_model_info(loaded.model)->vocabulary);
+			distil_session_free(session);
+			load_free(&loaded);
+		}
+	distil_json_free(doc);
+	distil_folder_close_disk(folder, distil_alloc_system());
+}
+
+/* With parse_special off only the mask is a special token of a fill-mask text. */
+static void
+test_fill_special(void)
+{
+	LoadedModel loaded;
+	DistilSession *session;
+	DistilText	text = {"hello [SEP] [MASK]", 18};
+	DistilFill *fills;
+	DistilError err;
+	int			n;
+
+	if (!load_model(&loaded, MODELS "bert-mlm", false))
+		return;
+	session = open_session(loaded.model, 0);
+	CHECK(distil_session_fill_mask(session, &fills, &n, &text, 1, &err) == DISTIL_OK);
+	CHECK_MSG(strstr(fills[0].sequence, "sep") != NULL, "%s", fills[0].sequence);
+	distil_release(distil_alloc_system(), fills);
+	distil_session_free(session);
+	load_free(&loaded);
+	if (!load_model(&loaded, MODELS "bert-bf16", true))
+		return;
+	session = open_session(loaded.model, 0);
+	CHECK(distil_session_fill_mask(session, &fills, &n, &text, 1, &err) == DISTIL_ERR_STATE);
+	CHECK(strstr(err.message, "no masked-language-model head") != NULL);
+	CHECK(distil_session_lm_logits(session, &text, NULL, collect_row, NULL, &n, &err) == DISTIL_ERR_STATE);
+	distil_session_free(session);
+	load_free(&loaded);
+}
+
+/* ---------- failures ---------- */
+
+typedef struct Countdown
+{
+	int			calls;
+	int			stop_at;		/* 0: never */
+} Countdown;
+
+static bool
+countdown_stop(void *ctx)
+{
+	Countdown  *countdown = ctx;
+
+	countdown->calls++;
+	return countdown->stop_at > 0 && countdown->calls >= countdown->stop_at;
+}
+
+/* The k-th allocation fails; counts what is not given back. */
+typedef struct Failing
+{
+	int			calls;
+	int			fail_at;
+	int			live;
+} Failing;
+
+static void *
+failing_alloc(void *ctx, size_t bytes)
+{
+	Failing    *failing = ctx;
+
+	if (++failing->calls == failing->fail_at)
+		return NULL;
+	failing->live++;
+	return malloc(bytes > 0 ? bytes : 1);
+}
+
+static void
+failing_release(void *ctx, void *memory)
+{
+	if (memory != NULL)
+		((Failing *) ctx)->live--;
+	free(memory);
+}
+
+/* All calls of a session; the first error. */
+static DistilStatus
+use_session(DistilSession *session, float *out, DistilError *err)
+{
+	const DistilAllocator *alloc;
+	const float *states;
+	DistilFill *fills;
+	Rows		rows = {NULL, 0, 0};
+	bool		has[NTEXTS];
+	DistilStatus status;
+	int			n;
+
+	DISTIL_FORWARD(distil_session_embed(session, out, has, texts, NTEXTS, -1, err));
+	DISTIL_FORWARD(distil_session_hidden(session, &states, &n, &texts[1], err));
+	status = distil_session_lm_logits(session, &pair[0], &pair[1], collect_row, &rows, &n, err);
+	free(rows.data);
+	if (status != DISTIL_OK)
+		return status;
+	DISTIL_FORWARD(distil_session_fill_mask(session, &fills, &n, &texts[6], 3, err));
+	alloc = *(const DistilAllocator *const *) (const void *) &out[NTEXTS * 32];
+	distil_release(alloc, fills);
+	return DISTIL_OK;
+}
+
+static void
+test_cancel(void)
+{
+	LoadedModel loaded;
+	DistilSession *session = NULL;
+	Countdown	countdown = {0, 0};
+	DistilPoll	poll = {countdown_stop, &countdown};
+	Failing		failing = {0, 0, 0};
+	DistilAllocator alloc = {failing_alloc, failing_release, &failing};
+	const DistilAllocator *pointer = &alloc;
+	float	   *out = calloc(NTEXTS * 32 + 16, sizeof(float));
+	float	   *first = calloc(NTEXTS * 32, sizeof(float));
+	DistilError err;
+	int			total;
+	int			k;
+
+	if (!load_model(&loaded, MODELS "bert-mlm", true))
+		return;
+	memcpy(&out[NTEXTS * 32], &pointer, sizeof(pointer));
+	CHECK(distil_session_create(&session, loaded.model, device, 0, &alloc, &poll, &err) == DISTIL_OK);
+	CHECK(use_session(session, out, &err) == DISTIL_OK);
+	memcpy(first, out, sizeof(float) * NTEXTS * 32);
+	countdown.calls = 0;
+	CHECK(use_session(session, out, &err) == DISTIL_OK);
+	total = countdown.calls;
+	CHECK(total > 50);
+	for (k = 1; k <= total; k++)
+	{
+		countdown.calls = 0;
+		countdown.stop_at = k;
+		CHECK_MSG(use_session(session, out, &err) == DISTIL_ERR_CANCELLED, "stopped at poll %d of %d", k, total);
+	}
+	countdown.stop_at = 0;
+	memset(out, 0, sizeof(float) * NTEXTS * 32);
+	CHECK(use_session(session, out, &err) == DISTIL_OK);
+	CHECK(memcmp(first, out, sizeof(float) * NTEXTS * 32) == 0);
+	distil_session_free(session);
+	CHECK_MSG(failing.live == 0, "%d allocations were not given back", failing.live);
+
+	/* every allocation fails once, from creation to the last call */
+	total = failing.calls;
+	for (k = 1; k <= total; k++)
+	{
+		DistilStatus status;
+
+		failing.calls = 0;
+		failing.fail_at = k;
+		status = distil_session_create(&session, loaded.model, device, 0, &alloc, NULL, &err);
+		if (status == DISTIL_OK)
+		{
+			status = use_session(session, out, &err);
+			CHECK(status == DISTIL_OK || status == DISTIL_ERR_MEMORY);
+			failing.fail_at = 0;
+			CHECK(use_session(session, out, &err) == DISTIL_OK);
+			CHECK(memcmp(first, out, sizeof(float) * NTEXTS * 32) == 0);
+			distil_session_free(session);
+		}
+		else
+			CHECK(status == DISTIL_ERR_MEMORY && session == NULL);
+		CHECK_MSG(failing.live == 0, "allocation %d: %d not given back", k, failing.live);
+		if (failing.calls < k)
+			break;
+	}
+	load_free(&loaded);
+	free(out);
+	free(first);
+}
+
+/* ---------- verify ---------- */
+
+typedef struct Items
+{
+	int			n;
+	int			bad;
+	char		names[64];
+} Items;
+
+static void
+count_item(void *ctx, const char *item, bool ok, const char *detail)
+{
+	Items	   *items = ctx;
+
+	items->n++;
+	if (!ok)
+	{
+		items->bad++;
+		strncat(items->names, item, 60);
+	}
+	CHECK(detail[0] != '\0');
+}
+
+static void
+test_verify(void)
+{
+	LoadedModel loaded;
+	DistilSession *session;
+	Items		items = {0, 0, ""};
+	DistilError err;
+
+	if (!load_model(&loaded, MODELS "bert-mlm", true))
+		return;
+	session = open_session(loaded.model, 0);
+	CHECK(distil_session_verify(session, count_item, &items, &err) == DISTIL_OK);
+	CHECK_MSG(items.n == 3 && items.bad == 0, "%d of %d: %s", items.bad, items.n, items.names);
+	/* a weight becomes a NaN in the image */
+	((float *) (uintptr_t) loaded.model->weights)[loaded.model->spec.table.params[loaded.model->spec.word].offset + 5] = NAN;
+	memset(&items, 0, sizeof(items));
+	CHECK(distil_session_verify(session, count_item, &items, &err) == DISTIL_OK);
+	CHECK_MSG(items.bad >= 1 && strstr(items.names, "weights") != NULL, "%s", items.names);
+	distil_session_free(session);
+	load_free(&loaded);
+}
+
+int
+main(void)
+{
+	static const char *const devices[][2] = {{"reference", NULL}, {"cpu", "avx2"}, {"cpu", "avx512"}};
+	char		message[256];
+	int			i;
+
+	read_texts();
+	for (i = 0; i < 3; i++)
+	{
+		if (i > 0 && !distil_cpu_has(devices[i][1]))
+			continue;
+		device = distil_device_open(devices[i][0], devices[i][1], message, sizeof(message));
+		CHECK_MSG(device != NULL, "%s", message);
+		if (device == NULL)
+			continue;
+		test_masked_lm("bert-mlm", "bert-mlm.goldens.safetensors", TOLERANCE);
+		test_masked_lm("bert-old", "bert-mlm.goldens.safetensors", TOLERANCE);
+		/* float16 weights: 2^-11 relative on weights of size 0.15, over two layers */
+		test_masked_lm("bert-f16-sharded", "bert-mlm.goldens.safetensors", 2e-2);
+		test_masked_lm("distilbert-mlm", "distilbert-mlm.goldens.safetensors", TOLERANCE);
+		test_sentence();
+		test_batches();
+		test_truncation();
+		test_fill_mask();
+		test_fill_special();
+		test_cancel();
+		test_verify();
+		device->ops->close(device);
+	}
+	return check_report("session");
+}
