@@ -66,7 +66,7 @@ static json_t *
 load_into_arena(DistilArena *arena, const char *text, size_t length, json_error_t *error)
 {
 	JsonParse	parse;
-	json_t	   *root = NULL;
+	json_t	   *volatile root = NULL;	/* across longjmp */
 
 	parse.arena = arena;
 	memset(error, 0, sizeof(*error));
