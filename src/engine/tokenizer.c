@@ -346,11 +346,12 @@ distil_tokenizer_id(const DistilTokenizer *tokenizer, const char *token, size_t 
 		return id;
 	for (uint32_t k = 0; k < tokenizer->nadded; k++)
 	{
-		size_t		n;
-		const char *text = distil_tokenizer_token(tokenizer, (int32_t) tokenizer->added[k].id, &n);
+		const DistilBlobAdded *added = &tokenizer->added[k];
 
-		if (text != NULL && n == length && memcmp(text, token, n) == 0)
-			return (int32_t) tokenizer->added[k].id;
+		if (added->length == length && added->text <= tokenizer->strings_size &&
+			length <= tokenizer->strings_size - added->text &&
+			memcmp(tokenizer->strings + added->text, token, length) == 0)
+			return (int32_t) added->id;
 	}
 	return -1;
 }

@@ -18,7 +18,7 @@
 typedef enum DistilBlobSectionId
 {
 	DISTIL_BLOB_TOKENS,			/* uint32_t [vocabulary + 1], see below */
-	DISTIL_BLOB_STRINGS,		/* bytes of all tokens, in id order */
+	DISTIL_BLOB_STRINGS,		/* bytes of all tokens in id order, then texts of added tokens */
 	DISTIL_BLOB_MODEL_TRIE,		/* DistilTrieUnit: tokens of the model -> id */
 	DISTIL_BLOB_RAW_TRIE,		/* added tokens found in raw text -> index of DistilBlobAdded */
 	DISTIL_BLOB_NORM_TRIE,		/* added tokens found in normalised text -> index */
@@ -61,10 +61,13 @@ typedef struct DistilTrieUnit
 #define DISTIL_ADDED_RSTRIP			8
 #define DISTIL_ADDED_NORMALIZED		16
 
+/* The text lies in the strings behind those of the tokens; ids of normalised ones decode to normalised text. */
 typedef struct DistilBlobAdded
 {
 	uint32_t	id;
 	uint32_t	flags;
+	uint32_t	text;			/* offset in the strings */
+	uint32_t	length;
 } DistilBlobAdded;
 
 /* One normalizer or pre-tokenizer; `flags` is the part's own. */

@@ -176,7 +176,7 @@ assign_added(Compiler *c, DistilError *err)
 
 /* Text of an added token as the normalizer leaves it, in the arena. */
 static DistilStatus
-normalize_text(DistilDraft *draft, const DistilDraftAdded *added, const char **text, uint32_t *length, DistilError *err)
+normalize_text(DistilDraft *draft, DistilDraftAdded *added, DistilError *err)
 {
 	DistilChars chars = {.alloc = draft->alloc};
 	const uint8_t *p = (const uint8_t *) added->text;
@@ -185,7 +185,7 @@ normalize_text(DistilDraft *draft, const DistilDraftAdded *added, const char **t
 	uint8_t    *out;
 	char		printable[64];
 
-	*length = 0;
+	added->nshown = 0;
 	while (p < end && status == DISTIL_OK)
 	{
 		uint32_t	cp;
@@ -201,10 +201,10 @@ normalize_text(DistilDraft *draft, const DistilDraftAdded *added, const char **t
 	if (status == DISTIL_OK && out == NULL)
 		status = distil_fail_memory(err, chars.n * 4);
 	for (size_t i = 0; status == DISTIL_OK && i < chars.n; i++)
-		*length += (uint32_t) distil_utf8_encode(out + *length, chars.items[i].cp);
-	*text = (const char *) out;
+		added->nshown += (uint32_t) distil_utf8_encode(out + added->nshown, chars.items[i].cp);
+	added->shown = (const char *) out;
 	distil_release(draft->alloc, chars.items);
-	if (status == DISTIL_OK && *length == 0)
+	if (status == DISTIL_OK && added->nshown == 0)
 		status = distil_fail(err, DISTIL_ERR_UNSUPPORTED, "added token \"%s\" of which the normalizer leaves nothing is not supported",
 							 distil_printable(printable, sizeof(printable), added->text, added->length));
 	return status;
@@ -220,27 +220,45 @@ compile_added(Compiler *c, DistilError *err)
 	if (ordered == NULL)
 		return distil_fail_memory(err, (draft->nadded + 1) * sizeof(*ordered));
 	DISTIL_FORWARD(assign_added(c, err));
-	DISTIL_FORWARD(begin_section(c, DISTIL_BLOB_ADDED, err));
 	order_added(draft, ordered);
 	for (size_t i = 0; i < draft->nadded; i++)
 	{
-		DistilBlobAdded record = {(uint32_t) draft->added[i].id, draft->added[i].flags};
-
-		DISTIL_FORWARD(append(c, &record, sizeof(record), err));
-	}
-	end_section(c, DISTIL_BLOB_ADDED);
-	for (size_t i = 0; i < draft->nadded; i++)
+		draft->added[i].shown = draft->added[i].text;
+		draft->added[i].nshown = draft->added[i].length;
 		if ((draft->added[i].flags & DISTIL_ADDED_NORMALIZED) == 0)
 			c->keys[n++] = (DistilTrieKey) {draft->added[i].text, draft->added[i].length, (uint32_t) i};
+	}
 	DISTIL_FORWARD(trie_section(c, DISTIL_BLOB_RAW_TRIE, n, err));
 	n = 0;
 	for (size_t i = 0; i < draft->nadded; i++)
 		if ((draft->added[i].flags & DISTIL_ADDED_NORMALIZED) != 0)
 		{
-			DISTIL_FORWARD(normalize_text(draft, &draft->added[i], &c->keys[n].text, &c->keys[n].length, err));
-			c->keys[n++].value = (uint32_t) i;
+			DISTIL_FORWARD(normalize_text(draft, &draft->added[i], err));
+			c->keys[n++] = (DistilTrieKey) {draft->added[i].shown, draft->added[i].nshown, (uint32_t) i};
 		}
 	return trie_section(c, DISTIL_BLOB_NORM_TRIE, n, err);
+}
+
+/* Texts of added tokens behind the strings, and the records that point to them. */
+static DistilStatus
+added_texts(Compiler *c, size_t at, DistilError *err)
+{
+	DistilDraft *draft = c->draft;
+
+	for (size_t i = 0; i < draft->nadded; i++)
+		DISTIL_FORWARD(append(c, draft->added[i].text, draft->added[i].length, err));
+	end_section(c, DISTIL_BLOB_STRINGS);
+	DISTIL_FORWARD(begin_section(c, DISTIL_BLOB_ADDED, err));
+	for (size_t i = 0; i < draft->nadded; i++)
+	{
+		const DistilDraftAdded *added = &draft->added[i];
+		DistilBlobAdded record = {(uint32_t) added->id, added->flags, (uint32_t) at, added->length};
+
+		DISTIL_FORWARD(append(c, &record, sizeof(record), err));
+		at += added->length;
+	}
+	end_section(c, DISTIL_BLOB_ADDED);
+	return DISTIL_OK;
 }
 
 /* id -> text, with the flag of special tokens */
@@ -253,10 +271,9 @@ compile_strings(Compiler *c, DistilError *err)
 
 	if (entries == NULL)
 		return distil_fail_memory(err, ((size_t) c->vocabulary + 1) * sizeof(*entries));
-	/* the order of `added` changed since the owners were noted: note them again */
+	/* an id decodes to the added token, also where the model has it */
 	for (size_t i = 0; i < draft->nadded; i++)
-		if (c->owners[draft->added[i].id] > draft->ntokens)
-			c->owners[draft->added[i].id] = (uint32_t) (draft->ntokens + i) + 1;
+		c->owners[draft->added[i].id] = (uint32_t) (draft->ntokens + i) + 1;
 	DISTIL_FORWARD(begin_section(c, DISTIL_BLOB_STRINGS, err));
 	for (uint32_t id = 0; id < c->vocabulary; id++)
 	{
@@ -270,7 +287,7 @@ compile_strings(Compiler *c, DistilError *err)
 		else if (owner <= draft->ntokens)
 			text = draft->tokens[owner - 1].text, length = draft->tokens[owner - 1].length;
 		else
-			text = draft->added[owner - 1 - draft->ntokens].text, length = draft->added[owner - 1 - draft->ntokens].length;
+			text = draft->added[owner - 1 - draft->ntokens].shown, length = draft->added[owner - 1 - draft->ntokens].nshown;
 		if (length > 0)
 			DISTIL_FORWARD(append(c, text, length, err));
 		at += length;
@@ -278,7 +295,7 @@ compile_strings(Compiler *c, DistilError *err)
 			return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary has too many bytes of text");
 	}
 	entries[c->vocabulary] = (uint32_t) at;
-	end_section(c, DISTIL_BLOB_STRINGS);
+	DISTIL_FORWARD(added_texts(c, at, err));
 	for (size_t i = 0; i < draft->nadded; i++)
 		if ((draft->added[i].flags & DISTIL_ADDED_SPECIAL) != 0)
 			entries[draft->added[i].id] |= DISTIL_TOKEN_SPECIAL;

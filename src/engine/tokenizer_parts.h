@@ -80,6 +80,8 @@ typedef struct DistilDraftAdded
 	uint32_t	length;
 	uint32_t	flags;
 	int64_t		id;				/* as the file says; -1: not said */
+	const char *shown;			/* what its id decodes to: the text, normalised if it is to be */
+	uint32_t	nshown;
 } DistilDraftAdded;
 
 typedef struct DistilDraft
