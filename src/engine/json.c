@@ -192,7 +192,7 @@ DistilStatus
 distil_json_parse(DistilJsonDoc **doc, const char *text, size_t length, const char *what,
 				  const DistilAllocator *alloc, DistilError *err)
 {
-	DistilJsonDoc *made;
+	DistilJsonDoc *made = NULL;
 	JsonScan	scan;
 	json_error_t error;
 	char	   *copy;
