@@ -1,0 +1,770 @@
+/*
+ * test_tokenizer.c
+ *		The tokenizer against goldens of the Rust library (test/golden/tokenizer, see
+ *		make_tokenizer.py there), and its promises: truncation, chunks, errors, hostile blobs.
+ */
+#include "check.h"
+
+#include "folder.h"
+#include "status.h"
+#include "tokenizer.h"
+#include "tokenizer_blob.h"
+#include "unicode.h"
+
+#define GOLDEN "test/golden/tokenizer/"
+
+/* ---------- an allocator that counts and can fail ---------- */
+
+static long live_blocks;
+static long allocations;
+static long fail_at = -1;
+
+static void *
+count_alloc(void *ctx, size_t bytes)
+{
+	void	   *memory;
+
+	(void) ctx;
+	if (allocations++ == fail_at)
+		return NULL;
+	memory = malloc(bytes > 0 ? bytes : 1);
+	live_blocks += memory != NULL;
+	return memory;
+}
+
+static void
+count_release(void *ctx, void *memory)
+{
+	(void) ctx;
+	live_blocks -= memory != NULL;
+	free(memory);
+}
+
+static const DistilAllocator counting = {count_alloc, count_release, NULL};
+
+/* ---------- folders in memory ---------- */
+
+typedef struct Memory
+{
+	const char *data;
+	size_t		length;
+} Memory;
+
+static DistilStatus
+read_memory(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError *err)
+{
+	const Memory *memory = ctx;
+
+	(void) err;
+	memcpy(buffer, memory->data + offset, bytes);
+	return DISTIL_OK;
+}
+
+static char *
+read_file(const char *name, size_t *length)
+{
+	char		path[256];
+	FILE	   *file;
+	char	   *data;
+
+	snprintf(path, sizeof(path), GOLDEN "%s", name);
+	file = fopen(path, "rb");
+	if (file == NULL)
+	{
+		fprintf(stderr, "cannot open %s\n", path);
+		exit(1);
+	}
+	fseek(file, 0, SEEK_END);
+	*length = (size_t) ftell(file);
+	rewind(file);
+	data = malloc(*length + 1);
+	if (data == NULL || fread(data, 1, *length, file) != *length)
+		exit(1);
+	data[*length] = '\0';
+	fclose(file);
+	return data;
+}
+
+/* Compile one or two files; the blob is allocated with malloc (alignment of 16). */
+static DistilStatus
+compile_files(char **blob, size_t *size, const char *name1, Memory *data1, const char *name2, Memory *data2,
+			  const DistilAllocator *alloc, DistilError *err)
+{
+	DistilFile	files[2] = {
+		{name1, {read_memory, data1, data1->length}},
+		{name2, {read_memory, data2, data2 != NULL ? data2->length : 0}}
+	};
+	DistilFolder folder = {files, name2 != NULL ? 2 : 1};
+	DistilBuffer out;
+	DistilStatus status;
+
+	distil_buffer_init(&out, alloc);
+	status = distil_tokenizer_compile(&out, &folder, true, alloc, NULL, err);
+	*blob = NULL;
+	*size = out.length;
+	if (status == DISTIL_OK)
+	{
+		*blob = malloc(out.length);
+		memcpy(*blob, out.data, out.length);
+	}
+	distil_buffer_free(&out);
+	return status;
+}
+
+typedef struct Variant
+{
+	const char *name;
+	const char *config;			/* of vocab.txt; NULL: name.json */
+	char	   *blob;
+	size_t		size;
+	DistilTokenizer *tokenizer;
+} Variant;
+
+static Variant variants[] = {
+	{"uncased", "{\"do_lower_case\": true}", NULL, 0, NULL},
+	{"cased", "{\"do_lower_case\": false, \"tokenizer_class\": \"BertTokenizer\"}", NULL, 0, NULL},
+	{"accents", "{\"strip_accents\": false}", NULL, 0, NULL},
+	{"added", NULL, NULL, 0, NULL},
+	{"sequence", NULL, NULL, 0, NULL},
+	{"split", NULL, NULL, 0, NULL},
+	{"bare", NULL, NULL, 0, NULL},
+	{"whitespace", NULL, NULL, 0, NULL},
+};
+
+#define NVARIANTS (sizeof(variants) / sizeof(variants[0]))
+
+static void
+open_variant(Variant *v)
+{
+	DistilError err = {{0}, {0}, {0}};
+	char		name[64];
+	Memory		main_file;
+	Memory		config = {v->config, v->config != NULL ? strlen(v->config) : 0};
+	char	   *data;
+	DistilStatus status;
+
+	snprintf(name, sizeof(name), "%s.json", v->name);
+	data = read_file(v->config != NULL ? "vocab.txt" : name, &main_file.length);
+	main_file.data = data;
+	status = compile_files(&v->blob, &v->size, v->config != NULL ? "vocab.txt" : "tokenizer.json", &main_file,
+						   v->config != NULL ? "tokenizer_config.json" : NULL, &config, &counting, &err);
+	CHECK_MSG(status == DISTIL_OK, "%s: %s", v->name, err.message);
+	status = distil_tokenizer_open(&v->tokenizer, v->blob, v->size, &counting, &err);
+	CHECK_MSG(status == DISTIL_OK, "%s: %s", v->name, err.message);
+	free(data);
+}
+
+static const DistilTokenizer *
+find_variant(const char *name)
+{
+	for (size_t i = 0; i < NVARIANTS; i++)
+		if (strcmp(variants[i].name, name) == 0)
+			return variants[i].tokenizer;
+	fprintf(stderr, "unknown variant %s\n", name);
+	exit(1);
+}
+
+/* ---------- goldens ---------- */
+
+static size_t
+unhex(char *out, const char *hex)
+{
+	size_t		n = 0;
+	unsigned	byte;
+
+	while (sscanf(hex + 2 * n, "%2x", &byte) == 1)
+		out[n++] = (char) byte;
+	out[n] = '\0';
+	return n;
+}
+
+static void
+show_encoding(char *out, size_t size, const DistilTokenizer *tokenizer, const DistilEncoding *e)
+{
+	size_t		at = 0;
+	char	   *text;
+	size_t		length;
+	DistilError err;
+
+	for (int i = 0; i < e->n; i++)
+		at += (size_t) snprintf(out + at, size - at, "%s%d:%d:%d:%d:%d", i > 0 ? " " : "", e->ids[i], e->types[i],
+								e->starts[i], e->ends[i], e->words[i]);
+	at += (size_t) snprintf(out + at, size - at, "\t");
+	CHECK(distil_tokenizer_decode(tokenizer, &text, &length, e->ids, e->n, true, &counting, &err) == DISTIL_OK);
+	for (size_t i = 0; i < length; i++)
+		at += (size_t) snprintf(out + at, size - at, "%02x", (unsigned char) text[i]);
+	count_release(NULL, text);
+}
+
+static void
+test_goldens(void)
+{
+	static char texts[2][65536];
+	static char got[262144];
+	size_t		length;
+	char	   *data = read_file("tokens.txt", &length);
+	DistilText	text = {texts[0], 0};
+	DistilText	pair = {texts[1], 0};
+	bool		has_pair = false;
+	DistilEncoding encoding;
+	DistilError err = {{0}, {0}, {0}};
+	int			results = 0;
+
+	distil_encoding_init(&encoding, &counting);
+	for (char *line = strtok(data, "\n"); line != NULL; line = strtok(NULL, "\n"))
+	{
+		char		name[32];
+		char		mode;
+		int			max;
+		int			at;
+		DistilEncodeOptions options;
+
+		if (line[0] == 'T')
+		{
+			text.length = unhex(texts[0], line + 2);
+			has_pair = false;
+		}
+		else if (line[0] == 'U')
+		{
+			pair.length = unhex(texts[1], line + 2);
+			has_pair = true;
+		}
+		else if (sscanf(line, "R %31s %c %d%n", name, &mode, &max, &at) == 3)
+		{
+			const DistilTokenizer *tokenizer = find_variant(name);
+			DistilStatus status;
+
+			options = distil_tokenizer_defaults(tokenizer);
+			options.offsets = true;
+			options.parse_special = mode != 'p';
+			options.add_special = mode != 'b';
+			options.max_tokens = max;
+			options.truncation = max > 0 ? DISTIL_TRUNCATE_LONGEST_FIRST : DISTIL_TRUNCATE_NONE;
+			status = distil_tokenizer_encode(tokenizer, &encoding, &text, has_pair ? &pair : NULL, &options, NULL, &err);
+			CHECK_MSG(status == DISTIL_OK, "%s: %s", name, err.message);
+			show_encoding(got, sizeof(got), tokenizer, &encoding);
+			CHECK_MSG(strcmp(got, line + at + 1) == 0, "%s %c %d of %s\nwant %s\ngot  %s", name, mode, max, texts[0],
+					  line + at + 1, got);
+			results++;
+		}
+	}
+	CHECK(results > 1500);
+	distil_encoding_reset(&encoding);
+	free(data);
+}
+
+/* ---------- facts ---------- */
+
+static void
+test_facts(void)
+{
+	const DistilTokenizer *t = find_variant("uncased");
+	const DistilTokenizer *added = find_variant("added");
+	const DistilSpecialIds *special = distil_tokenizer_special(t);
+	size_t		length;
+	const char *token = distil_tokenizer_token(t, 2, &length);
+	int			n = distil_tokenizer_vocabulary(t);
+
+	CHECK(special->pad == 0 && special->unk == 1 && special->cls == 2 && special->sep == 3 && special->mask == 4);
+	CHECK(special->bos == -1 && special->eos == -1);
+	CHECK(special->added_single == 2 && special->added_pair == 3);
+	CHECK(length == 5 && memcmp(token, "[CLS]", 5) == 0);
+	CHECK(distil_tokenizer_token(t, -1, &length) == NULL);
+	CHECK(distil_tokenizer_token(t, n, &length) == NULL);
+	CHECK(distil_tokenizer_is_special(t, 3) && !distil_tokenizer_is_special(t, 6) && !distil_tokenizer_is_special(t, -5));
+	CHECK(distil_tokenizer_id(t, "nosuchtoken", 11) == -1 && distil_tokenizer_id(t, "", 0) == -1);
+	for (int id = 0; id < n; id++)
+	{
+		token = distil_tokenizer_token(t, id, &length);
+		CHECK(token != NULL && distil_tokenizer_id(t, token, length) == id);
+	}
+	/* an added token beyond the model's vocabulary is found by its own text */
+	CHECK(distil_tokenizer_id(added, "New York", 8) >= distil_tokenizer_vocabulary(added) - 10);
+	CHECK(distil_tokenizer_defaults(t).parse_special && distil_tokenizer_defaults(t).add_special);
+}
+
+static void
+test_decode(void)
+{
+	const DistilTokenizer *t = find_variant("uncased");
+	int32_t		ids[] = {2, distil_tokenizer_id(t, ".", 1), distil_tokenizer_id(t, ",", 1), -7, 1 << 30, 3};
+	char	   *text;
+	size_t		length;
+	DistilError err;
+
+	CHECK(distil_tokenizer_decode(t, &text, &length, ids, 6, false, &counting, &err) == DISTIL_OK);
+	CHECK_MSG(strcmp(text, "[CLS].,"
+					 " [SEP]") == 0, "%s", text);
+	count_release(NULL, text);
+	CHECK(distil_tokenizer_decode(t, &text, &length, ids, 0, true, &counting, &err) == DISTIL_OK);
+	CHECK(length == 0 && text[0] == '\0');
+	count_release(NULL, text);
+}
+
+/* ---------- errors of texts and options ---------- */
+
+static bool
+stop_now(void *ctx)
+{
+	return --*(int *) ctx < 0;
+}
+
+static void
+test_encode_errors(void)
+{
+	static const char *const bad[] = {"\xff", "a\xc3", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "x\x80y", "\xe2\x82", "\xf0\x9f\x98"};
+	static char long_text[300000];
+	const DistilTokenizer *t = find_variant("uncased");
+	DistilEncodeOptions options = distil_tokenizer_defaults(t);
+	DistilEncoding e;
+	DistilError err;
+	DistilText	a = {"cute dog", 8};
+	DistilText	b = {"the quick brown fox", 19};
+	DistilText	empty = {NULL, 0};
+	int			calls = 3;
+	DistilPoll	poll = {stop_now, &calls};
+
+	distil_encoding_init(&e, &counting);
+	for (size_t v = 0; v < NVARIANTS; v++)
+		for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+		{
+			DistilText	text = {bad[i], strlen(bad[i])};
+
+			CHECK(distil_tokenizer_encode(variants[v].tokenizer, &e, &text, NULL, &options, NULL, &err) == DISTIL_ERR_ENCODING);
+		}
+	CHECK(distil_tokenizer_encode(t, &e, &empty, &empty, &options, NULL, &err) == DISTIL_OK && e.n == 3);
+	options.max_tokens = 1;
+	options.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
+	CHECK(distil_tokenizer_encode(t, &e, &a, NULL, &options, NULL, &err) == DISTIL_ERR_ARGUMENT);
+	options.max_tokens = 2;
+	CHECK(distil_tokenizer_encode(t, &e, &a, NULL, &options, NULL, &err) == DISTIL_OK && e.n == 2 && e.truncated);
+	options.truncation = DISTIL_TRUNCATE_ONLY_SECOND;
+	CHECK(distil_tokenizer_encode(t, &e, &a, NULL, &options, NULL, &err) == DISTIL_OK && e.n == 2);
+	options.max_tokens = 5;
+	CHECK(distil_tokenizer_encode(t, &e, &b, &a, &options, NULL, &err) == DISTIL_ERR_ARGUMENT);
+	options.max_tokens = -1;
+	CHECK(distil_tokenizer_encode(t, &e, &a, NULL, &options, NULL, &err) == DISTIL_ERR_ARGUMENT);
+	options.max_tokens = 0;
+	memset(long_text, 'x', sizeof(long_text));
+	a.data = long_text;
+	a.length = sizeof(long_text);
+	CHECK(distil_tokenizer_encode(t, &e, &a, NULL, &options, &poll, &err) == DISTIL_ERR_CANCELLED);
+	distil_encoding_reset(&e);
+}
+
+/* ---------- truncation ---------- */
+
+/* What cutting the complete encoding gives, at every limit. */
+static void
+test_truncation(void)
+{
+	static char big[1000000];
+	const DistilTokenizer *t = find_variant("uncased");
+	DistilEncodeOptions options = distil_tokenizer_defaults(t);
+	DistilEncoding full;
+	DistilEncoding cut;
+	DistilError err;
+	DistilText	text = {big, sizeof(big)};
+	static const char words[] = "unaffable [SEP] Größe \xcc\x81 dog, 中文. ";
+
+	for (size_t i = 0; i < sizeof(big); i++)
+		big[i] = i < sizeof(big) / (sizeof(words) - 1) * (sizeof(words) - 1) ? words[i % (sizeof(words) - 1)] : ' ';
+	distil_encoding_init(&full, &counting);
+	distil_encoding_init(&cut, &counting);
+	options.offsets = true;
+	CHECK(distil_tokenizer_encode(t, &full, &text, NULL, &options, NULL, &err) == DISTIL_OK);
+	CHECK(!full.truncated && full.n > 100000);
+	options.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
+	for (int max = 2; max < 20000; max = max * 5 / 4 + 1)
+	{
+		bool		same;
+
+		options.max_tokens = max;
+		CHECK(distil_tokenizer_encode(t, &cut, &text, NULL, &options, NULL, &err) == DISTIL_OK);
+		same = cut.n == max && cut.truncated && cut.ids[max - 1] == 3;
+		for (int i = 0; i < max - 1 && same; i++)
+			same = cut.ids[i] == full.ids[i] && cut.starts[i] == full.starts[i] && cut.ends[i] == full.ends[i] &&
+				cut.words[i] == full.words[i] && cut.types[i] == 0;
+		CHECK_MSG(same, "max_tokens %d", max);
+	}
+	/* stopping early: the end of the text is not read, so it may even be invalid */
+	big[sizeof(big) - 1] = '\xff';
+	options.max_tokens = 128;
+	CHECK(distil_tokenizer_encode(t, &cut, &text, NULL, &options, NULL, &err) == DISTIL_OK && cut.n == 128);
+	distil_encoding_reset(&full);
+	distil_encoding_reset(&cut);
+}
+
+/* ---------- chunks ---------- */
+
+static bool
+is_blank(const char *p, const char *end, int *bytes)
+{
+	uint32_t	cp = 0;
+
+	*bytes = distil_utf8_decode(&cp, (const uint8_t *) p, (const uint8_t *) end);
+	return (distil_char_props(cp).flags & DISTIL_CHAR_SPACE) != 0;
+}
+
+static int
+token_count(const DistilTokenizer *t, const char *data, size_t length)
+{
+	DistilEncodeOptions options = distil_tokenizer_defaults(t);
+	DistilEncoding e;
+	DistilError err;
+	DistilText	text = {data, length};
+	int			n;
+
+	distil_encoding_init(&e, &counting);
+	n = distil_tokenizer_encode(t, &e, &text, NULL, &options, NULL, &err) == DISTIL_OK ? e.n : -1;
+	distil_encoding_reset(&e);
+	return n;
+}
+
+static void
+check_chunks(const DistilTokenizer *t, const char *data, int max_tokens, int overlap)
+{
+	DistilText	text = {data, strlen(data)};
+	DistilChunk *chunks;
+	int			n;
+	DistilError err = {{0}, {0}, {0}};
+	size_t		covered = 0;
+	DistilStatus status = distil_tokenizer_chunk(t, &chunks, &n, &text, max_tokens, overlap, &counting, NULL, &err);
+	int			bytes;
+
+	CHECK_MSG(status == DISTIL_OK, "%s", err.message);
+	for (int i = 0; status == DISTIL_OK && i < n; i++)
+	{
+		const DistilChunk *c = &chunks[i];
+		int32_t		pos = 0;
+
+		CHECK(c->byte_start < c->byte_end && c->byte_end <= text.length);
+		CHECK_MSG(c->tokens <= max_tokens && c->tokens == token_count(t, data + c->byte_start, c->byte_end - c->byte_start),
+				  "chunk %d: %d tokens", i, c->tokens);
+		for (size_t k = 0; k < c->byte_start; k++)
+			pos += ((uint8_t) data[k] & 0xC0) != 0x80;
+		CHECK(pos == c->start_pos);
+		for (size_t k = c->byte_start; k < c->byte_end; k++)
+			pos += ((uint8_t) data[k] & 0xC0) != 0x80;
+		CHECK(pos == c->end_pos);
+		/* what lies between two chunks is blank; each chunk goes further than the last */
+		for (size_t k = covered; k < c->byte_start; k += (size_t) bytes)
+			CHECK(is_blank(data + k, data + text.length, &bytes));
+		CHECK(c->byte_end > covered);
+		if (i > 0 && c->byte_start < covered)
+			CHECK_MSG(token_count(t, data + c->byte_start, covered - c->byte_start) - 2 <= overlap, "overlap of chunk %d", i);
+		/* no cut inside a word that fits (ideographs are words) */
+		if (c->byte_end < text.length && (uint8_t) data[c->byte_end] < 0x80 && !is_blank(data + c->byte_end, data + text.length, &bytes) &&
+			(uint8_t) data[c->byte_end - 1] < 0x80)
+		{
+			size_t		start = c->byte_end;
+			size_t		end = c->byte_end;
+
+			while (start > 0 && !is_blank(data + start - 1, data + text.length, &bytes))
+				start--;
+			while (end < text.length && !is_blank(data + end, data + text.length, &bytes))
+				end++;
+			CHECK_MSG(token_count(t, data + start, end - start) > max_tokens, "cut inside \"%.*s\"", (int) (end - start), data + start);
+		}
+		covered = c->byte_end;
+	}
+	for (size_t k = covered; status == DISTIL_OK && k < text.length; k += (size_t) bytes)
+		CHECK(is_blank(data + k, data + text.length, &bytes));
+	count_release(NULL, status == DISTIL_OK ? chunks : NULL);
+}
+
+static void
+test_chunks(void)
+{
+	static const char *const texts[] = {
+		"", "   \n ", "dog", "Hello, my dog is cute.  The quick brown fox\njumps over the lazy dog; it's 3.14 miles away!",
+		"unaffable-unbelievably-re-estimated-unaffable-unbelievably,re.estimated dog dog",
+		"我爱北京天安门中文分词很有趣。dog 我爱北京", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa a b",
+		"안녕하세요 세계 한국어 문장입니다.", "a\xe3\x80\x80" "b\xc2\xa0" "c d e f g h i j k l m n o p", "[SEP] a [SEP]b[SEP] \xc2\xad \xc2\xad dog",
+		"New York New York  New York foo a b b b  b b b", "e\xcc\x81\xcc\x81 \xcc\x81 dog"
+	};
+	DistilChunk *chunks;
+	int			n;
+	DistilText	text = {"한국어", 9};
+	DistilError err;
+
+	for (size_t v = 0; v < NVARIANTS; v++)
+		for (size_t i = 0; i < sizeof(texts) / sizeof(texts[0]); i++)
+			for (int max = 8; max < 24; max += 3)
+				for (int overlap = 0; overlap < 6; overlap += 2)
+					check_chunks(variants[v].tokenizer, texts[i], max, overlap);
+	CHECK(distil_tokenizer_chunk(variants[0].tokenizer, &chunks, &n, &text, 2, 0, &counting, NULL, &err) == DISTIL_ERR_ARGUMENT);
+	CHECK(distil_tokenizer_chunk(variants[0].tokenizer, &chunks, &n, &text, 9, 7, &counting, NULL, &err) == DISTIL_ERR_ARGUMENT);
+	CHECK(distil_tokenizer_chunk(variants[0].tokenizer, &chunks, &n, &text, 9, -1, &counting, NULL, &err) == DISTIL_ERR_ARGUMENT);
+}
+
+/* ---------- files ---------- */
+
+#define VOCAB "\"vocab\":{\"[UNK]\":0,\"a\":1}"
+#define MODEL "\"model\":{\"type\":\"WordPiece\"," VOCAB "}"
+#define PRE "\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"}"
+
+static void
+check_file(const char *name, const char *json, DistilStatus want, const char *message)
+{
+	Memory		data = {json, strlen(json)};
+	char	   *blob;
+	size_t		size;
+	DistilError err = {{0}, {0}, {0}};
+	DistilStatus got = compile_files(&blob, &size, name, &data, NULL, NULL, &counting, &err);
+
+	CHECK_MSG(got == want, "%s: status %d, %s", json, got, err.message);
+	if (want != DISTIL_OK)
+		CHECK_MSG(strstr(err.message, message) != NULL, "%s: %s", json, err.message);
+	free(blob);
+}
+
+static void
+test_files(void)
+{
+	static const struct
+	{
+		DistilStatus status;
+		const char *json;
+		const char *message;
+	}			cases[] = {
+		{DISTIL_OK, "{" PRE "," MODEL "}", ""},
+		{DISTIL_OK, "{\"model\":{\"max_input_chars_per_word\":5," VOCAB "}," PRE "}", ""},
+		{DISTIL_ERR_TEXT_FILE, "[]", "not an object"},
+		{DISTIL_ERR_TEXT_FILE, "{", ""},
+		{DISTIL_ERR_TEXT_FILE, "{" PRE "}", "no model"},
+		{DISTIL_ERR_UNSUPPORTED, "{" MODEL "}", "without a pre_tokenizer"},
+		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"type\":\"BPE\"}," PRE "}", "\"BPE\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"merges\":[]}," PRE "}", "\"BPE\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"vocab\":[]}," PRE "}", "\"Unigram\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"type\":\"WordPiece\",\"dropout\":1," VOCAB "}," PRE "}", "\"dropout\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"surprise\":1," PRE "," MODEL "}", "\"surprise\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"version\":\"2.0\"," PRE "," MODEL "}", "\"2.0\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"normalizer\":{\"type\":\"NFKC\"}," PRE "," MODEL "}", "normalizer \"NFKC\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"pre_tokenizer\":{\"type\":\"ByteLevel\"}," MODEL "}", "pre_tokenizer \"ByteLevel\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"post_processor\":{\"type\":\"RobertaProcessing\"}," PRE "," MODEL "}", "\"RobertaProcessing\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"decoder\":{\"type\":\"ByteLevel\"}," PRE "," MODEL "}", "decoder \"ByteLevel\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"pre_tokenizer\":{\"type\":\"Punctuation\",\"behavior\":\"Removed\"}," MODEL "}", "\"Removed\""},
+		{DISTIL_ERR_TEXT_FILE, "{\"pre_tokenizer\":{\"typo\":1}," MODEL "}", "no type"},
+		{DISTIL_ERR_TEXT_FILE, "{\"pre_tokenizer\":7," MODEL "}", "not an object"},
+		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":1}}," PRE "}", "no unknown token"},
+		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}," PRE "}", "empty vocabulary"},
+		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":-1}}," PRE "}", "has no id"},
+		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":4000000}}," PRE "}", "has no id"},
+		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":\"b\"}}," PRE "}", "has no id"},
+		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":1,\"b\":1}}," PRE "}", "more than one token"},
+		{DISTIL_OK, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":7,\"\":2}}," PRE "}", ""},
+		{DISTIL_ERR_TEXT_FILE, "{\"added_tokens\":[{\"id\":5,\"content\":\"x\"}]," PRE "," MODEL "}", "has id 5"},
+		{DISTIL_OK, "{\"added_tokens\":[{\"id\":2,\"content\":\"x\"}]," PRE "," MODEL "}", ""},
+		{DISTIL_ERR_TEXT_FILE, "{\"added_tokens\":[{\"id\":2,\"content\":\"\"}]," PRE "," MODEL "}", "0 bytes"},
+		{DISTIL_ERR_TEXT_FILE, "{\"added_tokens\":[{\"id\":2}]," PRE "," MODEL "}", "no content"},
+		{DISTIL_ERR_TEXT_FILE, "{\"added_tokens\":[5]," PRE "," MODEL "}", "no content"},
+		{DISTIL_ERR_TEXT_FILE, "{\"added_tokens\":[{\"id\":2,\"content\":\"x\",\"special\":3}]," PRE "," MODEL "}", "special"},
+		{DISTIL_ERR_UNSUPPORTED, "{\"added_tokens\":[{\"id\":2,\"content\":\"x\",\"odd\":3}]," PRE "," MODEL "}", "\"odd\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"added_tokens\":[{\"id\":2,\"content\":\" \",\"normalized\":true}],\"normalizer\":"
+		"{\"type\":\"Strip\"}," PRE "," MODEL "}", "leaves nothing"},
+		{DISTIL_ERR_TEXT_FILE, "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"x\",9],\"cls\":[\"x\",1]}," PRE "," MODEL "}", "id 9"},
+		{DISTIL_ERR_TEXT_FILE, "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"x\"],\"cls\":[\"x\",1]}," PRE "," MODEL "}", "\"sep\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[],\"pair\":[]}," PRE "," MODEL "}", "\"single\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"max_input_chars_per_word\":5000," VOCAB "}," PRE "}", "5000"},
+	};
+	Memory		vocab = {"[PAD]\n[UNK]\n[CLS]\r\n[SEP]\n[MASK]\na\n\na\nb c\n", 44};
+	Memory		config = {"{\"tokenizer_class\":\"RobertaTokenizer\"}", 38};
+	DistilError err = {{0}, {0}, {0}};
+	char	   *blob;
+	size_t		size;
+	DistilTokenizer *t;
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		check_file("tokenizer.json", cases[i].json, cases[i].status, cases[i].message);
+	check_file("other.json", "{}", DISTIL_ERR_NO_FILE, "tokenizer.json");
+	check_file("vocab.txt", "a\nb\n", DISTIL_ERR_TEXT_FILE, "cls_token");
+	check_file("vocab.txt", "[UNK]\n[CLS]\n[SEP]\n\xff\n", DISTIL_ERR_TEXT_FILE, "UTF-8");
+	CHECK(compile_files(&blob, &size, "vocab.txt", &vocab, "tokenizer_config.json", &config, &counting, &err) == DISTIL_ERR_UNSUPPORTED);
+	CHECK(strstr(err.message, "RobertaTokenizer") != NULL);
+
+	/* of equal lines the last one counts; empty lines and inner blanks are kept */
+	config.data = "{\"model_max_length\": 512}";
+	config.length = strlen(config.data);
+	CHECK(compile_files(&blob, &size, "vocab.txt", &vocab, "tokenizer_config.json", &config, &counting, &err) == DISTIL_OK);
+	CHECK(distil_tokenizer_open(&t, blob, size, &counting, &err) == DISTIL_OK);
+	CHECK(distil_tokenizer_id(t, "a", 1) == 7 && distil_tokenizer_token(t, 5, &size) == NULL);
+	CHECK(distil_tokenizer_id(t, "b c", 3) == 8 && distil_tokenizer_id(t, "[CLS]", 5) == 2);
+	CHECK(distil_tokenizer_token(t, 6, &size) != NULL && size == 0);
+	distil_tokenizer_free(t);
+	free(blob);
+}
+
+static void
+test_max_length(void)
+{
+	static const struct
+	{
+		const char *json;
+		int64_t		want;
+	}			cases[] = {
+		{"{\"model_max_length\": 512}", 512}, {"{}", 0}, {"{\"model_max_length\": null}", 0},
+		{"{\"model_max_length\": 1000000000000000019884624838656}", 0}, {"{\"model_max_length\": 1e30}", 0}
+	};
+	DistilError err = {{0}, {0}, {0}};
+	int64_t		got;
+	DistilFolder none = {NULL, 0};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		Memory		data = {cases[i].json, strlen(cases[i].json)};
+		DistilFile	file = {"tokenizer_config.json", {read_memory, &data, data.length}};
+		DistilFolder folder = {&file, 1};
+
+		CHECK_MSG(distil_tokenizer_max_length(&got, &folder, &counting, &err) == DISTIL_OK && got == cases[i].want,
+				  "%s: %lld, %s", cases[i].json, (long long) got, err.message);
+	}
+	CHECK(distil_tokenizer_max_length(&got, &none, &counting, &err) == DISTIL_OK && got == 0);
+}
+
+/* ---------- memory and hostile blobs ---------- */
+
+/* Every allocation fails once: an error each time, and nothing is left. */
+static void
+test_no_memory(void)
+{
+	static const char text_data[] = "Hello [SEP] x\xcc\x81\xcc\xa3 New York b b";
+	size_t		length;
+	char	   *data = read_file("added.json", &length);
+	Memory		memory = {data, length};
+	DistilError err;
+	DistilText	text = {text_data, sizeof(text_data) - 1};
+	bool		done = false;
+	long		before = live_blocks;
+
+	for (long n = 0; !done; n++)
+	{
+		char	   *blob;
+		size_t		size;
+		DistilTokenizer *t = NULL;
+		DistilEncoding e;
+		DistilStatus status;
+
+		allocations = 0;
+		fail_at = n;
+		distil_encoding_init(&e, &counting);
+		status = compile_files(&blob, &size, "tokenizer.json", &memory, NULL, NULL, &counting, &err);
+		if (status == DISTIL_OK)
+			status = distil_tokenizer_open(&t, blob, size, &counting, &err);
+		if (status == DISTIL_OK)
+		{
+			DistilEncodeOptions options = distil_tokenizer_defaults(t);
+
+			status = distil_tokenizer_encode(t, &e, &text, &text, &options, NULL, &err);
+		}
+		CHECK(status == DISTIL_OK || status == DISTIL_ERR_MEMORY);
+		done = status == DISTIL_OK;
+		distil_encoding_reset(&e);
+		distil_tokenizer_free(t);
+		free(blob);
+		CHECK_MSG(live_blocks == before, "%ld blocks left when allocation %ld fails", live_blocks - before, n);
+	}
+	fail_at = -1;
+	free(data);
+}
+
+/* A damaged blob gives an error or wrong tokens, never a crash (run under sanitizers). */
+static void
+test_damaged(void)
+{
+	uint32_t	seed = 1;
+	DistilError err;
+	DistilText	text = {"Hello, unaffable dog [SEP] New York \xe4\xb8\xad", 39};
+
+	for (size_t v = 0; v < NVARIANTS; v += 3)
+	{
+		char	   *copy = malloc(variants[v].size);
+
+		for (int round = 0; round < 3000; round++)
+		{
+			DistilTokenizer *t;
+			size_t		size = variants[v].size;
+
+			memcpy(copy, variants[v].blob, size);
+			for (int k = 0; k < 1 + round % 40; k++)
+			{
+				size_t		where;
+
+				seed = seed * 1664525u + 1013904223u;
+				where = (seed >> 4) % (round % 2 == 0 ? sizeof(DistilTokenizerBlob) : size);
+				copy[where] = (char) (copy[where] ^ 1 << (seed >> 28 & 7));
+			}
+			if (round % 5 == 0)
+				size = (seed >> 3) % size;
+			if (distil_tokenizer_open(&t, copy, size, &counting, &err) == DISTIL_OK)
+			{
+				DistilEncodeOptions options = distil_tokenizer_defaults(t);
+				DistilEncoding e;
+				char	   *decoded;
+				size_t		length;
+
+				distil_encoding_init(&e, &counting);
+				options.offsets = true;
+				if (distil_tokenizer_encode(t, &e, &text, &text, &options, NULL, &err) == DISTIL_OK &&
+					distil_tokenizer_decode(t, &decoded, &length, e.ids, e.n, false, &counting, &err) == DISTIL_OK)
+					count_release(NULL, decoded);
+				(void) distil_tokenizer_id(t, "New York", 8);
+				distil_encoding_reset(&e);
+				distil_tokenizer_free(t);
+			}
+		}
+		free(copy);
+	}
+	CHECK(true);
+}
+
+/* ---------- characters ---------- */
+
+static void
+test_unicode(void)
+{
+	uint32_t	out[DISTIL_MAX_DECOMPOSITION];
+	uint8_t		bytes[4];
+	uint32_t	cp;
+
+	CHECK(distil_char_nfd(out, 0xAC01) == 3 && out[0] == 0x1100 && out[1] == 0x1161 && out[2] == 0x11A8);
+	CHECK(distil_char_nfd(out, 0x1EA5) == 3 && out[0] == 'a' && out[1] == 0x302 && out[2] == 0x301);
+	CHECK(distil_char_nfd(out, 0x10FFFF) == 1 && out[0] == 0x10FFFF);
+	CHECK(distil_char_lower(out, 0x130) == 2 && out[0] == 'i' && out[1] == 0x307);
+	CHECK(distil_char_lower(out, 0x3A3) == 1 && out[0] == 0x3C3);
+	CHECK((distil_char_props(0x2B820).flags & DISTIL_CHAR_CJK) == 0);
+	CHECK((distil_char_props(0x2B920).flags & DISTIL_CHAR_CJK) != 0);
+	for (uint32_t c = 0; c < 0x110000; c += 7)
+		if (c < 0xD800 || c >= 0xE000)
+		{
+			int			n = distil_utf8_encode(bytes, c);
+
+			CHECK(distil_utf8_decode(&cp, bytes, bytes + n) == n && cp == c);
+			CHECK(n == 1 || distil_utf8_decode(&cp, bytes, bytes + n - 1) == 0);
+		}
+}
+
+int
+main(void)
+{
+	test_unicode();
+	for (size_t i = 0; i < NVARIANTS; i++)
+		open_variant(&variants[i]);
+	test_goldens();
+	test_facts();
+	test_decode();
+	test_encode_errors();
+	test_truncation();
+	test_chunks();
+	test_files();
+	test_max_length();
+	test_no_memory();
+	test_damaged();
+	for (size_t i = 0; i < NVARIANTS; i++)
+	{
+		distil_tokenizer_free(variants[i].tokenizer);
+		free(variants[i].blob);
+	}
+	CHECK_MSG(live_blocks == 0, "%ld blocks left", live_blocks);
+	return check_report("tokenizer");
+}
