@@ -13,7 +13,8 @@ static DistilStatus
 parse(const char *text, size_t length, DistilError *err)
 {
 	DistilJsonDoc *doc;
-	DistilStatus status = distil_json_parse(&doc, text, length, "file \"x.json\"", distil_alloc_system(), err);
+	DistilStatus status = distil_json_parse(&doc, text, length, "file \"x.json\"", distil_alloc_system(),
+											err);
 
 	CHECK((status == DISTIL_OK) == (doc != NULL));
 	distil_json_free(doc);
@@ -48,7 +49,8 @@ test_refused(void)
 	DistilError err;
 
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-		CHECK_MSG(parse(cases[i].text, strlen(cases[i].text), &err) == cases[i].status, "%s", cases[i].text);
+		CHECK_MSG(parse(cases[i].text, strlen(cases[i].text), &err) == cases[i].status, "%s",
+				  cases[i].text);
 	CHECK(parse("[\0]", 3, &err) == DISTIL_ERR_TEXT_FILE);
 	/* the message names the file and holds no raw control character of it */
 	CHECK(parse("{\"a\": \x02\x1b[31m", 12, &err) == DISTIL_ERR_TEXT_FILE);
@@ -200,10 +202,12 @@ test_quote(void)
 	CHECK(distil_buffer_append(&buffer, ",", 1));
 	CHECK(distil_json_quote(&buffer, "", 0));
 	CHECK(distil_buffer_append(&buffer, "]", 1));
-	CHECK(distil_json_parse(&doc, buffer.data, buffer.length, "it", distil_alloc_system(), &err) == DISTIL_OK);
+	CHECK(distil_json_parse(&doc, buffer.data, buffer.length, "it", distil_alloc_system(),
+							&err) == DISTIL_OK);
 	back = distil_json_string(distil_json_item(distil_json_root(doc), 0), &length);
 	CHECK(length == strlen(text) && memcmp(back, text, length) == 0);
-	CHECK(distil_json_string(distil_json_item(distil_json_root(doc), 1), &length)[0] == '\0' && length == 0);
+	CHECK(distil_json_string(distil_json_item(distil_json_root(doc), 1), &length)[0] == '\0' &&
+		  length == 0);
 	distil_json_free(doc);
 	distil_buffer_free(&buffer);
 }

@@ -83,7 +83,8 @@ test_accepted(void)
 	test_bytes_free(&file);
 
 	CHECK(open_text("{}", 0, &err) == DISTIL_OK);
-	CHECK(open_text("{\"s\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]}}", 8, &err) == DISTIL_OK);
+	CHECK(open_text("{\"s\":{\"dtype\":\"I64\",\"shape\":[],\"data_offsets\":[0,8]}}", 8,
+					&err) == DISTIL_OK);
 	/* empty tensors, also in the middle */
 	CHECK(open_text("{\"e\":{\"dtype\":\"F32\",\"shape\":[0,5],\"data_offsets\":[24,24]}," A_2x3 "," B_4 "}",
 					32, &err) == DISTIL_OK);
@@ -132,7 +133,8 @@ test_refused(void)
 		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[6]}}", 24, DISTIL_ERR_MODEL_FILE, "is not described"},
 		{"{\"a\":{\"dtype\":\"F32\",\"shape\":[6],\"data_offsets\":[0,24],\"x\":1}}", 24,
 			DISTIL_ERR_MODEL_FILE, "is not described"},
-		{"{\"\":{\"dtype\":\"F32\",\"shape\":[6],\"data_offsets\":[0,24]}}", 24, DISTIL_ERR_MODEL_FILE, "name"},
+		{"{\"\":{\"dtype\":\"F32\",\"shape\":[6],\"data_offsets\":[0,24]}}", 24, DISTIL_ERR_MODEL_FILE,
+		 "name"},
 		{"{\"__metadata__\":[]}", 0, DISTIL_ERR_MODEL_FILE, "__metadata__"},
 		{"{\"__metadata__\":{\"a\":1}}", 0, DISTIL_ERR_MODEL_FILE, "__metadata__"},
 		{"{\"a\":", 24, DISTIL_ERR_MODEL_FILE, NULL},
@@ -145,8 +147,10 @@ test_refused(void)
 	{
 		DistilStatus status = open_text(cases[i].header, cases[i].data, &err);
 
-		CHECK_MSG(status == cases[i].status, "%s: %d %s (%s)", cases[i].header, (int) status, err.message, err.detail);
-		CHECK_MSG(cases[i].detail == NULL || strstr(err.detail, cases[i].detail) != NULL, "%s: %s", cases[i].header,
+		CHECK_MSG(status == cases[i].status, "%s: %d %s (%s)", cases[i].header, (int) status, err.message,
+				  err.detail);
+		CHECK_MSG(cases[i].detail == NULL || strstr(err.detail, cases[i].detail) != NULL, "%s: %s",
+				  cases[i].header,
 				  err.detail);
 	}
 }
@@ -173,7 +177,8 @@ test_truncated(void)
 static void
 test_header_length(void)
 {
-	static const uint64_t lengths[] = {0, 1, 1000, UINT64_MAX, UINT64_MAX - 7, INT64_MAX, (uint64_t) 1 << 32};
+	static const uint64_t lengths[] = {0, 1, 1000, UINT64_MAX, UINT64_MAX - 7, INT64_MAX,
+									   (uint64_t) 1 << 32};
 	DistilError err;
 
 	for (size_t k = 0; k < sizeof(lengths) / sizeof(lengths[0]); k++)
@@ -220,14 +225,17 @@ test_names(void)
 	char		name[400];
 	DistilError err;
 
-	CHECK(open_text("{\"a\\u001b[31m\\u202e\":{\"dtype\":\"F32\",\"shape\":[6],\"data_offsets\":[0,28]}}", 28, &err)
+	CHECK(open_text("{\"a\\u001b[31m\\u202e\":{\"dtype\":\"F32\",\"shape\":[6],\"data_offsets\":[0,28]}}",
+					28, &err)
 		  == DISTIL_ERR_MODEL_FILE);
 	CHECK(strstr(err.detail, "\x1b") == NULL && strstr(err.detail, "\xe2\x80\xae") == NULL);
 	memset(name, 'n', DISTIL_MAX_NAME);
 	name[DISTIL_MAX_NAME] = '\0';
-	snprintf(header, sizeof(header), "{\"%s\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", name);
+	snprintf(header, sizeof(header), "{\"%s\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
+			 name);
 	CHECK(open_text(header, 1, &err) == DISTIL_OK);
-	snprintf(header, sizeof(header), "{\"%sn\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}", name);
+	snprintf(header, sizeof(header), "{\"%sn\":{\"dtype\":\"U8\",\"shape\":[1],\"data_offsets\":[0,1]}}",
+			 name);
 	CHECK(open_text(header, 1, &err) == DISTIL_ERR_MODEL_FILE);
 }
 
@@ -235,7 +243,8 @@ test_names(void)
 static void
 test_written(void)
 {
-	DistilTensor x = {.name = "p/x\"\n",.dtype = DISTIL_DTYPE_F32,.rank = 2,.shape = {2, 3},.count = 6,.bytes = 24};
+	DistilTensor x = {.name = "p/x\"\n",.dtype = DISTIL_DTYPE_F32,.rank = 2,.shape = {2,
+																					  3},.count = 6,.bytes = 24};
 	DistilTensor y = {.name = "p/y",.dtype = DISTIL_DTYPE_U8,.rank = 1,.shape = {5},.count = 5,.bytes = 5};
 	const DistilTensor *order[] = {&x, &y};
 	DistilBuffer buffer;
