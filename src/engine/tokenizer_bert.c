@@ -257,8 +257,8 @@ space_ideographs(DistilChars *chars, DistilError *err)
 		DistilChar	c = chars->items[i];
 		bool		cjk = (distil_char_props(c.cp).flags & DISTIL_CHAR_CJK) != 0;
 
-		if (cjk)				/* an inserted character is aligned with the one before it */
-			status = distil_chars_push(&spaced, ' ', i > 0 ? chars->items[i - 1].source : 0, err);
+		if (cjk)				/* both spaces are aligned with the ideograph */
+			status = distil_chars_push(&spaced, ' ', c.source, err);
 		if (status == DISTIL_OK)
 			status = distil_chars_push(&spaced, c.cp, c.source, err);
 		if (cjk && status == DISTIL_OK)

@@ -82,9 +82,6 @@ parse_model(DistilDraft *draft, const DistilJson *value, DistilError *err)
 	if (prefix[0] == '\0' || strlen(prefix) > DISTIL_PREFIX_BYTES)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "continuing_subword_prefix of %zu bytes of model WordPiece is not supported", strlen(prefix));
-	if (distil_json_member(distil_json_root(draft->doc), "pre_tokenizer") == NULL ||
-		distil_json_type(distil_json_member(distil_json_root(draft->doc), "pre_tokenizer")) == DISTIL_JSON_NULL)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "model WordPiece without a pre_tokenizer is not supported");
 	draft->header.model = DISTIL_MODEL_WORDPIECE;
 	draft->header.max_chars = (uint32_t) max_chars;
 	draft->header.prefix_length = (uint32_t) strlen(prefix);

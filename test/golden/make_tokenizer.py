@@ -110,6 +110,7 @@ def pipelines():
                          {"type": "BertProcessing", "sep": ["[SEP]", 2], "cls": ["[CLS]", 1]}, dict(wordpiece, cleanup=False)),
         "split": file(specials, {"type": "Strip", "strip_left": True, "strip_right": True}, {"type": "WhitespaceSplit"}, None, None),
         "bare": file([], None, {"type": "Punctuation", "behavior": "Isolated"}, None, wordpiece),
+        "nopre": file([], bert, None, template, wordpiece),
         "whitespace": file(specials, bert, {"type": "Whitespace"}, None, wordpiece),
     }
 

@@ -128,6 +128,7 @@ static Variant variants[] = {
 	{"sequence", NULL, NULL, 0, NULL},
 	{"split", NULL, NULL, 0, NULL},
 	{"bare", NULL, NULL, 0, NULL},
+	{"nopre", NULL, NULL, 0, NULL},
 	{"whitespace", NULL, NULL, 0, NULL},
 };
 
@@ -533,7 +534,7 @@ test_files(void)
 		{DISTIL_ERR_TEXT_FILE, "[]", "not an object"},
 		{DISTIL_ERR_TEXT_FILE, "{", ""},
 		{DISTIL_ERR_TEXT_FILE, "{" PRE "}", "no model"},
-		{DISTIL_ERR_UNSUPPORTED, "{" MODEL "}", "without a pre_tokenizer"},
+		{DISTIL_OK, "{" MODEL "}", ""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"type\":\"BPE\"}," PRE "}", "\"BPE\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"merges\":[]}," PRE "}", "\"BPE\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"vocab\":[]}," PRE "}", "\"Unigram\""},
