@@ -10,6 +10,7 @@
 #include "utils/timestamp.h"
 
 #include "bridge.h"
+#include "compat.h"
 #include "guc.h"
 #include "infer_run.h"
 
@@ -42,6 +43,22 @@ distil_run_group(const DistilBatchArgs *args, int first, int model, int prompt,
 	if (prompt_name != NULL)
 		*prompt_name = distil_run_has(args, prompt, first) ? TextDatumGetCString(args->values[prompt][first]) : NULL;
 	return end;
+}
+
+void
+distil_run_check(DistilStatus status, DistilError *err, const DistilOpenModel *open)
+{
+	static const char subject[] = "the model ";
+	DistilText	name;
+	char	   *rest;
+
+	if (status != DISTIL_OK && strncmp(err->message, subject, strlen(subject)) == 0)
+	{
+		name = distil_bridge_text(CStringGetTextDatum(open->name));
+		rest = pstrdup(err->message + strlen(subject));
+		snprintf(err->message, sizeof(err->message), "model \"%.*s\" %s", (int) name.length, name.data, rest);
+	}
+	distil_bridge_check(status, err);
 }
 
 int64
@@ -88,9 +105,9 @@ distil_run_embeddings(bool **has, DistilOpenModel *open, const DistilText *texts
 	if (query)
 		prompt_index = distil_model_query_prompt(open->model);
 	else
-		distil_bridge_check(distil_model_prompt(open->model, &prompt_index, prompt, &err), &err);
+		distil_run_check(distil_model_prompt(open->model, &prompt_index, prompt, &err), &err, open);
 	if (n > 0)
-		distil_bridge_check(distil_session_embed(open->session, out, *has, texts, n, prompt_index, &err), &err);
+		distil_run_check(distil_session_embed(open->session, out, *has, texts, n, prompt_index, &err), &err, open);
 	distil_run_truncated(open, before);
 	return out;
 }

@@ -23,6 +23,9 @@ distil_run_has(const DistilBatchArgs *args, int arg, int row)
 	return arg >= 0 && arg < args->nargs && !args->nulls[arg][row];
 }
 
+/* distil_bridge_check with the name of the model in messages that speak of "the model". */
+extern void distil_run_check(DistilStatus status, DistilError *err, const DistilOpenModel *open);
+
 /* Texts cut so far; pass the figure to distil_run_truncated after the work. */
 extern int64 distil_run_truncations(const DistilOpenModel *open);
 /* Warns (once per statement and process) or throws 54000 when texts were cut since, as distil.truncation says. */

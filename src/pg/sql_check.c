@@ -87,12 +87,12 @@ verify_weights(ReturnSetInfo *rsinfo, const DistilModelRow *row)
 		if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
 			PG_RE_THROW();
 		FlushErrorState();
-		put_item(rsinfo, "weights", false, error->message);
+		put_item(rsinfo, "container", false, error->message);
 		ok = false;
 	}
 	PG_END_TRY();
 	if (ok)
-		put_item(rsinfo, "weights", true, psprintf(INT64_FORMAT " bytes have the sha256 of the import", row->bytes));
+		put_item(rsinfo, "container", true, psprintf(INT64_FORMAT " bytes have the sha256 of the import", row->bytes));
 	return ok;
 }
 
@@ -187,7 +187,7 @@ distil_check(PG_FUNCTION_ARGS)
 			bool		nulls[3] = {false};
 
 			values[0] = CStringGetTextDatum("extension distil");
-			values[1] = CStringGetTextDatum(psprintf("%d large objects would outlive DROP EXTENSION", links));
+			values[1] = CStringGetTextDatum(psprintf("large objects of models that would outlive DROP EXTENSION: %d", links));
 			values[2] = CStringGetTextDatum("done: their links were recorded again");
 			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 		}

@@ -279,7 +279,7 @@ distil_run_hidden_states(DistilBatchArgs *args)
 		open = distil_cache_get(distil_run_has(args, 1, i) ? TextDatumGetCString(args->values[1][i]) : NULL);
 		input = distil_bridge_text(args->values[0][i]);
 		before = distil_run_truncations(open);
-		distil_bridge_check(distil_session_hidden(open->session, &states, &tokens, &input, &err), &err);
+		distil_run_check(distil_session_hidden(open->session, &states, &tokens, &input, &err), &err, open);
 		array = make_matrix(tokens, open->info->width);
 		memcpy(ARR_DATA_PTR(array), states, (Size) tokens * open->info->width * sizeof(float4));
 		distil_run_truncated(open, before);
@@ -394,8 +394,8 @@ distil_run_logits(DistilBatchArgs *args)
 		if (has_pair)
 			pair = distil_bridge_text(args->values[2][i]);
 		before = distil_run_truncations(open);
-		distil_bridge_check(distil_session_lm_logits(open->session, &input, has_pair ? &pair : NULL,
-													 collect_row, &rows, &tokens, &err), &err);
+		distil_run_check(distil_session_lm_logits(open->session, &input, has_pair ? &pair : NULL,
+													 collect_row, &rows, &tokens, &err), &err, open);
 		array = make_matrix(tokens, rows.columns);
 		if (rows.values != NULL)
 		{
@@ -436,7 +436,7 @@ distil_fill_mask(PG_FUNCTION_ARGS)
 	open = distil_cache_get(distil_args_optional(fcinfo, 1));
 	input = distil_bridge_text(PG_GETARG_DATUM(0));
 	before = distil_run_truncations(open);
-	distil_bridge_check(distil_session_fill_mask(open->session, &fills, &nfills, &input, top_k, &err), &err);
+	distil_run_check(distil_session_fill_mask(open->session, &fills, &nfills, &input, top_k, &err), &err, open);
 	distil_run_truncated(open, before);
 	for (i = 0; i < nfills; i++)
 	{

@@ -1,0 +1,27 @@
+-- Distances.
+CREATE DATABASE distil_distance TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+\c distil_distance
+\set VERBOSITY terse
+\pset null '(null)'
+CREATE EXTENSION distil;
+SELECT abs(distil_cosine('{1,0}'::real[], '{1,1}'::real[]) - sqrt(0.5)) < 1e-7 AS cosine,
+	distil_dot('{1,2,3}'::real[], '{4,5,6}'::real[]) AS dot, distil_l2('{1,2}'::real[], '{4,6}'::real[]) AS l2;
+SELECT distil_dot('{1,2,3}'::float8[], '{4,5,6}'::float8[]) AS f8, distil_dot('{1,2,3}'::numeric[], '{4,5,6}'::numeric[]) AS num,
+	distil_dot('{1,2,3}'::int[], '{4,5,6}'::int[]) AS int4;
+SELECT distil_l2('{1,2}'::float8[], '{4,6}'::float8[]) AS f8, distil_l2('{1.0,2}'::numeric[], '{4,6}'::numeric[]) AS num,
+	distil_l2('{1,2}'::int[], '{4,6}'::int[]) AS int4;
+SELECT distil_cosine('{1,0}'::float8[], '{0,1}'::float8[]) AS f8, distil_cosine('{1,1}'::numeric[], '{2,2}'::numeric[]) > 0.999999 AS num,
+	distil_cosine('{1,0}'::int[], '{-1,0}'::int[]) AS int4;
+SELECT distil_cosine(ARRAY[1, 2], ARRAY[1, 2]) > 0.999999 AS literals;
+-- int8 arithmetic does not overflow
+SELECT distil_dot('{2147483647,2147483647}'::int[], '{2147483647,2147483647}'::int[]) > 9e18 AS ok;
+-- zero vectors, empty vectors, nulls
+SELECT distil_cosine('{0,0}'::real[], '{1,1}'::real[]), distil_cosine('{0,0}'::int[], '{1,1}'::int[]), distil_cosine(NULL, '{1}'::real[]),
+	distil_dot('{}'::real[], '{}'::real[]), distil_l2('{}'::float8[], '{}'::float8[]);
+SELECT distil_cosine('{1,2}'::real[], '{1}'::real[]);
+SELECT distil_dot('{1,2}'::real[], '{}'::real[]);
+SELECT distil_l2('{1,NULL}'::real[], '{1,2}'::real[]);
+SELECT distil_l2('{{1,2}}'::real[], '{1,2}'::real[]);
+SELECT distil_cosine('{1,2}', '{1,2}');
+\c regression
+DROP DATABASE distil_distance;
