@@ -191,17 +191,29 @@ relation_query(DistilCorpus *corpus, const char *text, const char *column_name)
 	return query;
 }
 
-/* Exactly one statement that returns rows. */
+/* Exactly one statement that returns rows and changes nothing. */
 static CachedPlanSource *
 plan_source(SPIPlanPtr plan)
 {
 	List	   *sources = SPI_plan_get_plan_sources(plan);
+	CachedPlanSource *source;
+	ListCell   *cell;
 
 	if (list_length(sources) != 1 || !SPI_is_cursor_plan(plan))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("corpus must be one SELECT or the name of a table or view")));
-	return linitial(sources);
+	source = linitial(sources);
+	foreach(cell, source->query_list)
+	{
+		Query	   *query = lfirst_node(Query, cell);
+
+		if (query->commandType != CMD_SELECT || query->hasModifyingCTE || query->rowMarks != NIL)
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+					 errmsg("a corpus query must only read")));
+	}
+	return source;
 }
 
 void

@@ -253,6 +253,12 @@ distil_run_checkpoint(DistilRun *run)
 						run->job, run->figures.report.step)));
 }
 
+bool
+distil_run_has_checkpoint(const DistilRun *run)
+{
+	return access(path_of(run, "checkpoint"), R_OK) == 0 || access(path_of(run, "checkpoint.old"), R_OK) == 0;
+}
+
 static DistilStatus
 create_trainer(DistilRun *run)
 {

@@ -64,6 +64,7 @@ extern DistilRunStop distil_run_train(DistilRun *run);
 extern void distil_run_finish(DistilRun *run);
 /* Write a checkpoint now, if there is anything to keep; a failure is logged. */
 extern void distil_run_checkpoint(DistilRun *run);
+extern bool distil_run_has_checkpoint(const DistilRun *run);
 /* Free trainer, devices and mappings; harmless at any time. */
 extern void distil_run_close(DistilRun *run);
 

@@ -116,6 +116,13 @@ end_failed(DistilRun *run, ErrorData *error)
 			 errmsg("distil job " INT64_FORMAT " failed: %s", run->job, error->message),
 			 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0));
 	end_job(run, "failed", error);
+
+	/* Only a checkpoint is worth keeping for distil_resume(). */
+	if (!distil_run_has_checkpoint(run))
+	{
+		distil_run_close(run);
+		distil_job_folder_remove(run->job);
+	}
 	return DISTIL_RUN_FAILED;
 }
 
