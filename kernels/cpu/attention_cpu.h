@@ -4,7 +4,9 @@
  *
  * The scores of a block of queries against all keys go to the device's scratch
  * memory; a block has as many queries as fit there, so memory is bounded and the
- * operation cannot fail.  Backward recomputes probabilities from lse and uses
+ * operation cannot fail.  Keys (and, backward, values) are transposed once per head when
+ * they fit, so that scores come from register tiles; else OpenBLAS multiplies.
+ * Backward recomputes probabilities from lse and uses
  * sum_j p_j dp_j = dout . out, which holds with dropout too
  * (Dao et al. 2022, "FlashAttention", appendix B).
  * Key numbers of the dropout mask count from the sequence's first row.
@@ -37,22 +39,85 @@ find_head(const int32_t *offsets, const DistilAttention *a, int seq, int head)
 	return h;
 }
 
-/* Queries whose scores fit into scratch. */
+/*
+ * Stride of scores and transposed keys: an odd number of cache lines, so that a column of
+ * them does not fall into few sets of the cache.
+ */
+static inline size_t
+padded_keys(int keys)
+{
+	size_t		lines = ((size_t) keys + 15) / 16;
+
+	return (lines | 1) * 16;
+}
+
+/* Queries whose scores fit into scratch; a multiple of the tiles' rows where that is possible. */
 static inline int
 block_rows(const Head *h)
 {
-	size_t		rows = h->length > 0 ? CPU_SCRATCH_FLOATS / (size_t) h->length : 1;
+	size_t		rows = CPU_AREA_FLOATS / padded_keys(h->length > 0 ? h->length : 1);
 
-	return rows < 1 ? 1 : rows > (size_t) h->length ? h->length : (int) rows;
+	if (rows >= (size_t) h->length)
+		return h->length;
+	return rows > TILE_MAX_ROWS ? (int) (rows - rows % TILE_MAX_ROWS) : rows < 1 ? 1 : (int) rows;
 }
 
-/* p[n] *= dropout factors of query `row`; `copy` gets the result (copy may be p) */
+/* Columns of one head (keys or values), transposed into `to` if they fit there, else NULL. */
+static const float *
+transpose_head(const Head *h, float *to, const float *from)
+{
+	size_t		ld = padded_keys(h->length);
+
+	if (ld * h->a->head_dim > CPU_AREA_FLOATS)
+		return NULL;
+	transpose(to, ld, from, h->ld, h->length, h->a->head_dim);
+	return to;
+}
+
+/* A head's rows side by side: where they lie (ld apart) or copied into an area of scratch. */
+typedef struct Rows
+{
+	const float *data;
+	size_t		ld;
+} Rows;
+
+static Rows
+gather_head(const Head *h, float *to, const float *from, size_t ld)
+{
+	size_t		dim = h->a->head_dim;
+	int			i;
+
+	if (h->length * dim > CPU_AREA_FLOATS)
+		return (Rows) {from, ld};
+	for (i = 0; i < h->length; i++)
+		memcpy(to + i * dim, from + i * ld, dim * sizeof(float));
+	return (Rows) {to, dim};
+}
+
+/* s[rows, keys] = scale * a[rows, D] b[keys, D]^T; bt: b transposed, or NULL */
 static void
-drop_row(const Head *h, float *copy, const float *p, size_t row, size_t n)
+head_scores(const Head *h, float *s, const float *a, size_t lda, const float *b, const float *bt,
+			float scale, int rows, int keys)
+{
+	size_t		ld = padded_keys(h->length);
+
+	if (bt != NULL)
+	{
+		Tile		t = {a, lda, 1, bt, ld, s, ld, h->a->head_dim, scale, false};
+
+		tile_multiply(&t, rows, (keys + 15) / 16 * 16);
+	}
+	else
+		distil_blas_gemm(false, true, rows, keys, h->a->head_dim, scale, a, lda, b, h->ld, 0.0f, s, ld);
+}
+
+/* p[n] *= dropout factors of query `row` */
+static void
+drop_row(const Head *h, float *p, size_t row, size_t n)
 {
 	uint64_t	element = ((uint64_t) row * h->a->heads + h->head) * 65536;
 
-	dropout(NULL, copy, p, h->a->dropout, element, n);
+	dropout(NULL, p, p, h->a->dropout, element, n);
 }
 
 /* s[n] = softmax(s[n]); returns log-sum-exp */
@@ -90,6 +155,12 @@ static void
 head_forward(CpuDevice *cpu, const Head *h, float *out, float *lse, const float *qkv)
 {
 	const float *q = qkv + h->first * h->ld + h->column;
+	const float *k = q + h->width;
+	const float *v = k + h->width;
+	const float *kt = transpose_head(h, cpu->area[1], k);
+	Rows		values = gather_head(h, cpu->area[2], v, h->ld);
+	size_t		ld = padded_keys(h->length);
+	float	   *p = cpu->area[0];
 	int			block = block_rows(h);
 	int			start,
 				i;
@@ -98,26 +169,24 @@ head_forward(CpuDevice *cpu, const Head *h, float *out, float *lse, const float 
 	{
 		int			rows = h->length - start < block ? h->length - start : block;
 		int			keys = h->a->causal ? start + rows : h->length;
-		float	   *p = cpu->scratch;
+		float	   *to = out + (h->first + start) * h->width + h->column;
+		Tile		mix = {p, ld, 1, values.data, values.ld, to, h->width, keys, 1.0f, false};
 
-		distil_blas_gemm(false, true, rows, keys, h->a->head_dim, h->a->scale, q + start * h->ld, h->ld,
-						 q + h->width, h->ld, 0.0f, p, keys);
+		head_scores(h, p, q + start * h->ld, h->ld, k, kt, h->a->scale, rows, keys);
 		for (i = 0; i < rows; i++)
 		{
 			size_t		row = h->first + start + i;
-			float	   *pi = p + (size_t) i * keys;
+			float	   *pi = p + i * ld;
 			int			seen = h->a->causal ? start + i + 1 : keys;
 			float		log_sum = softmax_row(pi, seen);
 
-			if (seen < keys)
-				memset(pi + seen, 0, (keys - seen) * sizeof(float));
+			memset(pi + seen, 0, (keys - seen) * sizeof(float));
 			if (h->a->dropout.p > 0.0f)
-				drop_row(h, pi, pi, row, seen);
+				drop_row(h, pi, row, seen);
 			if (lse != NULL)
 				lse[row * h->a->heads + h->head] = log_sum;
 		}
-		distil_blas_gemm(false, false, rows, h->a->head_dim, keys, 1.0f, p, keys, q + 2 * h->width, h->ld,
-						 0.0f, out + (h->first + start) * h->width + h->column, h->width);
+		tile_multiply(&mix, rows, h->a->head_dim);
 	}
 }
 
@@ -149,7 +218,7 @@ softmax_backward_row(const Head *h, float *p, float *dp, float log_sum, float de
 	size_t		i;
 
 	if (h->a->dropout.p > 0.0f)
-		drop_row(h, dp, dp, row, n);
+		drop_row(h, dp, row, n);
 	for (i = 0; i < n; i += LANES)
 	{
 		size_t		part = v_part(i, n);
@@ -159,7 +228,7 @@ softmax_backward_row(const Head *h, float *p, float *dp, float log_sum, float de
 		v_put(p + i, e, part);
 	}
 	if (h->a->dropout.p > 0.0f)
-		drop_row(h, p, p, row, n);
+		drop_row(h, p, row, n);
 }
 
 /* dq: where the gradient of the head's first q row goes; dout, out: the head's first row */
@@ -169,12 +238,18 @@ head_backward(CpuDevice *cpu, const Head *h, float *dq, const float *dout, const
 {
 	int			dim = h->a->head_dim;
 	float		scale = h->a->scale;
-	float	   *p = cpu->scratch;
-	float	   *dp = cpu->scratch + CPU_SCRATCH_FLOATS;
+	float	   *p = cpu->area[0];
+	float	   *dp = cpu->area[1];
 	const float *k = q + h->width;
 	const float *v = k + h->width;
 	float	   *dk = dq + h->width;
 	float	   *dv = dk + h->width;
+	const float *kt = transpose_head(h, cpu->area[2], k);
+	const float *vt = transpose_head(h, cpu->area[3], v);
+	Rows		key_rows = gather_head(h, cpu->area[4], k, h->ld);
+	Rows		queries = gather_head(h, cpu->area[5], q, h->ld);
+	Rows		gradients = gather_head(h, cpu->area[6], dout, h->width);
+	size_t		ld = padded_keys(h->length);
 	int			block = block_rows(h);
 	int			start,
 				i;
@@ -188,26 +263,29 @@ head_backward(CpuDevice *cpu, const Head *h, float *dq, const float *dout, const
 	{
 		int			rows = h->length - start < block ? h->length - start : block;
 		int			keys = h->a->causal ? start + rows : h->length;
-		const float *qb = q + start * h->ld;
-		const float *db = dout + start * h->width;
+		const float *qb = queries.data + start * queries.ld;
+		const float *db = gradients.data + start * gradients.ld;
+		Tile		to_q = {dp, ld, 1, key_rows.data, key_rows.ld, dq + start * h->ld, h->ld,
+		keys, scale, false};
+		Tile		to_k = {dp, 1, ld, qb, queries.ld, dk, h->ld, rows, scale, true};
+		Tile		to_v = {p, 1, ld, db, gradients.ld, dv, h->ld, rows, 1.0f, true};
 
-		distil_blas_gemm(false, true, rows, keys, dim, scale, qb, h->ld, k, h->ld, 0.0f, p, keys);
-		distil_blas_gemm(false, true, rows, keys, dim, 1.0f, db, h->width, v, h->ld, 0.0f, dp, keys);
+		head_scores(h, p, qb, queries.ld, k, kt, scale, rows, keys);
+		head_scores(h, dp, db, gradients.ld, v, vt, 1.0f, rows, keys);
 		for (i = 0; i < rows; i++)
 		{
 			size_t		row = h->first + start + i;
 			int			seen = h->a->causal ? start + i + 1 : keys;
-			float		delta = (float) dot_double(db + i * h->width, out + (start + i) * h->width, dim);
-			size_t		at = (size_t) i * keys;
+			float		delta = (float) dot_double(db + i * gradients.ld, out + (start + i) * h->width, dim);
+			size_t		at = i * ld;
 
 			softmax_backward_row(h, p + at, dp + at, lse[row * h->a->heads + h->head], delta, row, seen);
 			memset(p + at + seen, 0, (keys - seen) * sizeof(float));
 			memset(dp + at + seen, 0, (keys - seen) * sizeof(float));
 		}
-		distil_blas_gemm(false, false, rows, dim, keys, scale, dp, keys, k, h->ld,
-						 0.0f, dq + start * h->ld, h->ld);
-		distil_blas_gemm(true, false, keys, dim, rows, scale, dp, keys, qb, h->ld, 1.0f, dk, h->ld);
-		distil_blas_gemm(true, false, keys, dim, rows, 1.0f, p, keys, db, h->width, 1.0f, dv, h->ld);
+		tile_multiply(&to_q, rows, dim);
+		tile_multiply(&to_k, keys, dim);
+		tile_multiply(&to_v, keys, dim);
 	}
 }
 

@@ -65,6 +65,7 @@ distil_cpu_open(const char *isa, char *message, size_t message_size)
 {
 	const InstructionSet *set = find_set(isa, message, message_size);
 	CpuDevice  *cpu;
+	int			i;
 
 	if (set == NULL || !distil_blas_open(set->core, message, message_size))
 		return NULL;
@@ -72,9 +73,13 @@ distil_cpu_open(const char *isa, char *message, size_t message_size)
 	if (cpu != NULL)
 	{
 		cpu->base.ops = set->ops;
-		cpu->scratch = distil_host_alloc(NULL, 2 * CPU_SCRATCH_FLOATS * sizeof(float));
+		cpu->scratch = distil_host_alloc(NULL, sizeof(float) * CPU_AREAS * CPU_AREA_FLOATS);
 		if (cpu->scratch != NULL)
+		{
+			for (i = 0; i < CPU_AREAS; i++)
+				cpu->area[i] = cpu->scratch + (size_t) i * CPU_AREA_FLOATS;
 			return &cpu->base;
+		}
 		distil_host_release(NULL, cpu);
 	}
 	snprintf(message, message_size, "out of memory opening the cpu backend");

@@ -11,13 +11,18 @@
 
 #include "../backends.h"
 
-/* Probabilities of one block of queries: a block has max(1, this / keys) rows. */
-#define CPU_SCRATCH_FLOATS DISTIL_KERNEL_MAX_KEYS
+/*
+ * Scratch memory comes in areas of this size.  Scores of a block of queries fill one: as
+ * many queries as fit, and at least one of the longest sequence (its stride is padded).
+ */
+#define CPU_AREA_FLOATS	(DISTIL_KERNEL_MAX_KEYS + 64)
+#define CPU_AREAS		7
 
 typedef struct CpuDevice
 {
 	DistilDevice base;
-	float	   *scratch;		/* [2 * CPU_SCRATCH_FLOATS] */
+	float	   *scratch;
+	float	   *area[CPU_AREAS];	/* of scratch, see attention_cpu.h */
 } CpuDevice;
 
 /* Operation tables by instruction set; the AVX ones exist on x86-64 only. */

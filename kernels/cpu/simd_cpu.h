@@ -142,17 +142,20 @@ static inline float
 v_top(vf x)
 {
 	float		lane[CPU_LANES];
-	float		top;
-	size_t		l;
+	size_t		step,
+				l;
 
 	memcpy(lane, &x, sizeof(lane));
-	top = lane[0];
-	for (l = 1; l < LANES; l++)
+	for (step = HALF; step > 0; step /= 2)
 	{
-		if (!(lane[l] <= top))
-			top = lane[l];
+		for (l = 0; l < step; l++)
+		{
+			float		other = lane[l + step];
+
+			lane[l] = lane[l] > other || lane[l] != lane[l] ? lane[l] : other;
+		}
 	}
-	return top;
+	return lane[0];
 }
 
 static inline double

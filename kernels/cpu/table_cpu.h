@@ -11,6 +11,7 @@
 #include "linear_cpu.h"
 #include "norm_cpu.h"
 #include "embedding_cpu.h"
+#include "tile_cpu.h"
 #include "attention_cpu.h"
 #include "pool_cpu.h"
 #include "loss_cpu.h"

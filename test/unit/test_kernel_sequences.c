@@ -100,17 +100,19 @@ test_attention(DistilDevice *dev)
 	}
 }
 
-/* Longer than a block of queries: forward and backward of one sequence in several blocks. */
+/* Longer than a block of queries, with heads narrow and too wide for the scratch memory. */
 static void
 test_attention_long(DistilDevice *dev)
 {
 	static const int32_t offsets[] = {0, 300};
-	int			causal;
+	static const int dims[] = {8, 256};
+	int			i;
 
-	for (causal = 0; causal < 2; causal++)
+	for (i = 0; i < 4; i++)
 	{
-		DistilAttention a = {1, 1, 8, 0, 1, 0.35f, causal == 1, {0.1f, 5}};
-		size_t		n = 300 * 8;
+		int			dim = dims[i / 2];
+		DistilAttention a = {1, 1, dim, 0, 1, 1.0f / sqrtf(dim), i % 2 == 1, {0.1f, 5}};
+		size_t		n = (size_t) 300 * dim;
 		float	   *qkv = random_floats(3 * n, 2.0);
 		float	   *dout = random_floats(n, 1.0);
 		float	   *out = unset_floats(n);
@@ -122,11 +124,11 @@ test_attention_long(DistilDevice *dev)
 
 		dev->ops->attention_forward(dev, out, lse, qkv, offsets, &a);
 		ref->ops->attention_forward(ref, want_out, want_lse, qkv, offsets, &a);
-		same("long attention", out, want_out, n, 2e-6);
-		same("long attention lse", lse, want_lse, 300, 3e-6);
+		same("long attention", out, want_out, n, 3e-6);
+		same("long attention lse", lse, want_lse, 300, 5e-6);
 		dev->ops->attention_backward(dev, dqkv, dout, qkv, out, lse, offsets, &a);
 		ref->ops->attention_backward(ref, want_dqkv, dout, qkv, want_out, want_lse, offsets, &a);
-		same("long attention backward", dqkv, want_dqkv, 3 * n, 2e-5);
+		same("long attention backward", dqkv, want_dqkv, 3 * n, 1e-5 * sqrt(dim));
 		drop(qkv), drop(dout), drop(out), drop(lse), drop(want_out), drop(want_lse);
 		drop(dqkv), drop(want_dqkv);
 	}
