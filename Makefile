@@ -4,6 +4,7 @@
 #   make install         (DESTDIR=... stages it)
 #   make unit            engine and kernels without a server: test/unit, run
 #   make unit SAN=1      the same under AddressSanitizer and UBSan
+#   make tools           programs of test/tools (make bench-engine: those of test/bench), not run
 #   make fuzz            libFuzzer programs of test/fuzz (needs clang), not run
 #   make check-layers    include rules and exported symbols
 #
@@ -31,7 +32,7 @@ EXTRA_CLEAN = build $(OBJS)
 override with_llvm := no
 
 PG_CONFIG ?= pg_config
-ifneq ($(filter unit fuzz check-layers bench-engine clean-build,$(MAKECMDGOALS)),)
+ifneq ($(filter unit tools fuzz check-layers bench-engine clean-build,$(MAKECMDGOALS)),)
 # These targets need no server.
 all:
 else
@@ -74,8 +75,16 @@ $(UNIT_DIR)/libengine.a: $(UNIT_OBJS)
 	ar rcs $@ $^
 $(UNIT_DIR)/test_%: test/unit/test_%.c $(UNIT_DIR)/libengine.a $(wildcard test/unit/*.h)
 	$(UNIT_CC) $(UNIT_CFLAGS) -Itest/unit -o $@ $< $(UNIT_DIR)/libengine.a $(UNIT_LIBS)
+$(UNIT_DIR)/tools/%: test/tools/%.c $(UNIT_DIR)/libengine.a
+	@mkdir -p $(@D)
+	$(UNIT_CC) $(UNIT_CFLAGS) -o $@ $< $(UNIT_DIR)/libengine.a $(UNIT_LIBS)
+$(UNIT_DIR)/bench/%: test/bench/%.c $(UNIT_DIR)/libengine.a
+	@mkdir -p $(@D)
+	$(UNIT_CC) $(UNIT_CFLAGS) -o $@ $< $(UNIT_DIR)/libengine.a $(UNIT_LIBS)
+tools: $(patsubst test/tools/%.c,$(UNIT_DIR)/tools/%,$(wildcard test/tools/*.c))
+bench-engine: $(patsubst test/bench/%.c,$(UNIT_DIR)/bench/%,$(wildcard test/bench/bench_*.c))
 
-.PHONY: unit fuzz check-layers
+.PHONY: unit tools fuzz check-layers bench-engine
 unit: $(UNIT_TESTS)
 	@status=0; for t in $(UNIT_TESTS); do $$t || status=1; done; exit $$status
 
