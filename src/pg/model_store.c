@@ -543,12 +543,12 @@ check_name_final(const DistilModelRow *row)
 	memcpy(VARDATA(sha256), row->sha256, 32);
 	values[0] = CStringGetTextDatum(row->name);
 	values[1] = PointerGetDatum(sha256);
-	if (distil_store_execute("SELECT 1 FROM distil.model WHERE name OPERATOR(pg_catalog.=) $1", 1, types, values, NULL) > 0)
+	if (distil_store_execute("SELECT FROM distil.model WHERE name OPERATOR(pg_catalog.=) $1", 1, types, values, NULL) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("model \"%s\" already exists", row->name),
 				 errhint("Choose another name: a model's content never changes.")));
-	if (distil_store_execute("SELECT 1 FROM distil.tombstone WHERE name OPERATOR(pg_catalog.=) $1 "
+	if (distil_store_execute("SELECT FROM distil.tombstone WHERE name OPERATOR(pg_catalog.=) $1 "
 							 "AND sha256 OPERATOR(pg_catalog.<>) $2", 2, types, values, NULL) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),

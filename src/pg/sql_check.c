@@ -9,11 +9,14 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
+#include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
 #include "bridge.h"
+#include "compat.h"
 #include "model_cache.h"
 #include "model_store.h"
 #include "sql_args.h"
@@ -169,6 +172,43 @@ check_catalogs(ReturnSetInfo *rsinfo, MemoryContext context)
 	MemoryContextSwitchTo(context);
 }
 
+/* One row of distil_check. */
+static void
+put_problem(ReturnSetInfo *rsinfo, const char *object, const char *problem, const char *fix)
+{
+	Datum		values[3];
+	bool		nulls[3] = {false};
+
+	values[0] = CStringGetTextDatum(object);
+	values[1] = CStringGetTextDatum(problem);
+	values[2] = CStringGetTextDatum(fix);
+	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+}
+
+/* Folders of training jobs (job_<database>_<job>, see job_queue.c) whose database is gone. */
+static void
+check_job_folders(ReturnSetInfo *rsinfo)
+{
+	DIR		   *dir = AllocateDir(DISTIL_CACHE_DIR);
+	struct dirent *entry;
+	unsigned int database;
+	long long	job;
+	char	   *path;
+
+	if (dir == NULL)
+		return;
+	while ((entry = ReadDirExtended(dir, DISTIL_CACHE_DIR, LOG)) != NULL)
+	{
+		if (sscanf(entry->d_name, "job_%u_%lld", &database, &job) != 2 ||
+			SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum((Oid) database)))
+			continue;
+		path = psprintf("%s/%s", DISTIL_CACHE_DIR, entry->d_name);
+		put_problem(rsinfo, psprintf("folder %s", path), "files of a training job of a dropped database",
+					rmtree(path, true) ? "done: removed" : "remove the folder from the data directory");
+	}
+	FreeDir(dir);
+}
+
 /* distil_check() */
 Datum
 distil_check(PG_FUNCTION_ARGS)
@@ -182,16 +222,11 @@ distil_check(PG_FUNCTION_ARGS)
 	{
 		links = distil_store_relink();
 		if (links > 0)
-		{
-			Datum		values[3];
-			bool		nulls[3] = {false};
-
-			values[0] = CStringGetTextDatum("extension distil");
-			values[1] = CStringGetTextDatum(psprintf("large objects of models that would outlive DROP EXTENSION: %d", links));
-			values[2] = CStringGetTextDatum("done: their links were recorded again");
-			tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
-		}
+			put_problem(rsinfo, "extension distil",
+						psprintf("large objects of models that would outlive DROP EXTENSION: %d", links),
+						"done: their links were recorded again");
 	}
+	check_job_folders(rsinfo);
 	distil_cache_trim();
 	return (Datum) 0;
 }

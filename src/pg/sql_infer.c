@@ -19,6 +19,7 @@
 #include "utils/tuplestore.h"
 
 #include "bridge.h"
+#include "compat.h"
 #include "infer_run.h"
 #include "model_cache.h"
 #include "sql_args.h"

@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/numeric.h"
 
+#include "compat.h"
 #include "distil_engine.h"
 
 PG_FUNCTION_INFO_V1(distil_cosine);
