@@ -17,6 +17,7 @@
 #include "access/parallel.h"
 #include "common/int.h"
 #include "executor/executor.h"
+#include "jit/jit.h"
 #include "miscadmin.h"
 #include "optimizer/optimizer.h"
 #include "optimizer/planner.h"
@@ -274,7 +275,11 @@ rewrite_plan(Plan *plan, Place place, Rewrite *rewrite)
 	return wrap(plan, place, rewrite);
 }
 
-/* Rewrite the main plan and the subplans; those may be left before their end (EXISTS, CTE). */
+/*
+ * Rewrite the main plan and the subplans; those may be left before their end (EXISTS, CTE).
+ * Just-in-time compilation goes: it was chosen for costs that are the calls', which it cannot
+ * speed up, and would take longer than a small batch.
+ */
 static void
 rewrite_statement(PlannedStmt *statement, bool in_cursor, Rewrite *rewrite)
 {
@@ -290,6 +295,8 @@ rewrite_statement(PlannedStmt *statement, bool in_cursor, Rewrite *rewrite)
 	place.partial = true;
 	foreach(cell, statement->subplans)
 		lfirst(cell) = rewrite_plan(lfirst(cell), place, rewrite);
+	if (rewrite->found && !rewrite->look_only)
+		statement->jitFlags = PGJIT_NONE;
 }
 
 /*
