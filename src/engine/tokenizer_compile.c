@@ -138,7 +138,8 @@ order_added(DistilDraft *draft, DistilDraftAdded *ordered)
 		for (size_t i = 0; i < draft->nadded; i++)
 			if (((draft->added[i].flags & DISTIL_ADDED_SPECIAL) != 0) == (pass == 0))
 				ordered[n++] = draft->added[i];
-	memcpy(draft->added, ordered, n * sizeof(*ordered));
+	if (n > 0)
+		memcpy(draft->added, ordered, n * sizeof(*ordered));
 }
 
 /* Ids as the reference assigns them, in the file's order. */

@@ -25,8 +25,8 @@ extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static const char *const files[] = {
 	FILE_TEXT("{\"type\":\"BertNormalizer\"}", "BertPreTokenizer"),
 	FILE_TEXT("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"Strip\"}]}", "Whitespace"),
-	"{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
-	"\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":1,\"##a\":2,\"##\\u1bab\":3}}}"
+	("{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
+	 "\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":1,\"##a\":2,\"##\\u1bab\":3}}}")
 };
 
 #define NFILES (sizeof(files) / sizeof(files[0]))
@@ -99,19 +99,24 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static DistilTokenizer *tokenizers[NFILES];
-	unsigned	how = size > 0 ? data[0] : 0;
+	unsigned	how;
 	const DistilAllocator *alloc = distil_alloc_system();
 	const DistilTokenizer *tokenizer;
-	DistilText	text = {(const char *) data + 1, size > 0 ? size - 1 : 0};
+	DistilText	text;
 	DistilEncodeOptions options;
 	DistilEncoding e;
 	DistilError err;
 	char	   *decoded;
 	size_t		length;
 
+	if (size == 0)
+		return 0;
 	for (size_t i = 0; i < NFILES; i++)
 		if (tokenizers[i] == NULL)
 			tokenizers[i] = open_one(files[i]);
+	how = data[0];
+	text.data = (const char *) data + 1;
+	text.length = size - 1;
 	tokenizer = tokenizers[how % NFILES];
 	options = distil_tokenizer_defaults(tokenizer);
 	options.offsets = true;

@@ -569,13 +569,15 @@ test_files(void)
 		{DISTIL_ERR_UNSUPPORTED, "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[],\"pair\":[]}," PRE "," MODEL "}", "\"single\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"max_input_chars_per_word\":5000," VOCAB "}," PRE "}", "5000"},
 	};
-	Memory		vocab = {"[PAD]\n[UNK]\n[CLS]\r\n[SEP]\n[MASK]\na\n\na\nb c\n", 44};
-	Memory		config = {"{\"tokenizer_class\":\"RobertaTokenizer\"}", 38};
+	Memory		vocab = {"[PAD]\n[UNK]\n[CLS]\r\n[SEP]\n[MASK]\na\n\na\nb c\n", 0};
+	Memory		config = {"{\"tokenizer_class\":\"RobertaTokenizer\"}", 0};
 	DistilError err = {{0}, {0}, {0}};
 	char	   *blob;
 	size_t		size;
 	DistilTokenizer *t;
 
+	vocab.length = strlen(vocab.data);
+	config.length = strlen(config.data);
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		check_file("tokenizer.json", cases[i].json, cases[i].status, cases[i].message);
 	check_file("other.json", "{}", DISTIL_ERR_NO_FILE, "tokenizer.json");
