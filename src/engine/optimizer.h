@@ -22,7 +22,9 @@ typedef struct DistilSegment
 /* Segments of the trained parameters, frozen ones left out.  *segments is allocated. */
 extern DistilStatus distil_optimizer_segments(DistilSegment **segments, int *n, const DistilParamTable *table,
 											  const DistilAllocator *alloc, DistilError *err);
-/* Factor for gradients of norm `norm`: 1, or max_norm / (norm + 1e-6) when beyond; max_norm 0: no clipping. */
+/*
+ * Factor for gradients of norm `norm`: 1, or max_norm / (norm + 1e-6) when beyond; max_norm 0: no clipping.
+ */
 extern double distil_optimizer_clip(double norm, double max_norm);
 /* Settings of update number `step` (from 1). */
 extern void distil_optimizer_settings(DistilAdamW *adamw, const DistilTrainOptions *options, double rate,

@@ -25,7 +25,8 @@ length_group(uint64_t length, int groups)
 
 DistilStatus
 distil_sampler_create(DistilSampler **result, const int32_t *items, int32_t n, const uint64_t *starts,
-					  int batch_size, int max_len, int64_t seed, const DistilAllocator *alloc, DistilError *err)
+					  int batch_size, int max_len, int64_t seed,
+					  const DistilAllocator *alloc, DistilError *err)
 {
 	DistilSampler *sampler = distil_alloc_array(alloc, 1, sizeof(DistilSampler));
 	size_t		slots;
@@ -49,7 +50,8 @@ distil_sampler_create(DistilSampler **result, const int32_t *items, int32_t n, c
 		sampler->buffers = distil_alloc_array(alloc, slots, sizeof(int32_t));
 		sampler->filled = distil_alloc_array(alloc, (size_t) sampler->groups, sizeof(int));
 	}
-	if (sampler->order == NULL || (sampler->groups > 0 && (sampler->buffers == NULL || sampler->filled == NULL)))
+	if (sampler->order == NULL || (sampler->groups > 0 && (sampler->buffers == NULL ||
+														   sampler->filled == NULL)))
 	{
 		distil_sampler_free(sampler);
 		return distil_fail_memory(err, (size_t) n * sizeof(int32_t));
@@ -84,7 +86,8 @@ group_order(DistilSampler *sampler)
 	}
 	for (g = 0; g < sampler->groups; g++)
 	{
-		memcpy(order + out, sampler->buffers + (size_t) g * size, (size_t) sampler->filled[g] * sizeof(int32_t));
+		memcpy(order + out, sampler->buffers + (size_t) g * size,
+			   (size_t) sampler->filled[g] * sizeof(int32_t));
 		out += sampler->filled[g];
 	}
 }

@@ -31,7 +31,9 @@ typedef struct DistilSampler
 extern DistilStatus distil_sampler_create(DistilSampler **sampler, const int32_t *items, int32_t n,
 										  const uint64_t *starts, int batch_size, int max_len, int64_t seed,
 										  const DistilAllocator *alloc, DistilError *err);
-/* Micro-batch number `batch` since the beginning of the job: *sequences [*n], borrowed until the next call. */
+/*
+ * Micro-batch number `batch` since the beginning of the job: *sequences [*n], borrowed until the next call.
+ */
 extern void distil_sampler_batch(DistilSampler *sampler, int64_t batch, const int32_t **sequences, int *n);
 extern void distil_sampler_free(DistilSampler *sampler);	/* takes NULL */
 

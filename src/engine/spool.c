@@ -81,7 +81,8 @@ put_bytes(DistilSpool *spool, const void *data, size_t bytes, DistilError *err)
 
 DistilStatus
 distil_spool_create(DistilSpool **result, const DistilModel *teacher, const DistilTrainOptions *options,
-					const DistilSink *sink, const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
+					const DistilSink *sink, const DistilAllocator *alloc, const DistilPoll *poll,
+					DistilError *err)
 {
 	const DistilTokenizer *tokenizer = distil_model_tokenizer(teacher);
 	const DistilSpecialIds *special = distil_tokenizer_special(tokenizer);
@@ -91,7 +92,8 @@ distil_spool_create(DistilSpool **result, const DistilModel *teacher, const Dist
 	DistilStatus status;
 
 	*result = NULL;
-	if (options->method == DISTIL_METHOD_TRIPLE && (special->cls < 0 || special->sep < 0 || special->mask < 0))
+	if (options->method == DISTIL_METHOD_TRIPLE &&
+		(special->cls < 0 || special->sep < 0 || special->mask < 0))
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "method \"triple\" needs a tokenizer with [CLS], [SEP] and [MASK] tokens");
 	spool = distil_alloc_array(alloc, 1, sizeof(DistilSpool));
@@ -142,7 +144,8 @@ keep_sequence(void *ctx, const int32_t *ids, int n, DistilError *err)
 		if (ids[i] < 0 || ids[i] >= spool->vocabulary)
 		{
 			distil_fail(err, DISTIL_ERR_MODEL_FILE, "the tokenizer gives ids the model has no embedding for");
-			return distil_fail_detail(err, DISTIL_ERR_MODEL_FILE, "Id %d, vocabulary %d.", ids[i], spool->vocabulary);
+			return distil_fail_detail(err, DISTIL_ERR_MODEL_FILE, "Id %d, vocabulary %d.", ids[i],
+									  spool->vocabulary);
 		}
 		spool->counts[ids[i]]++;
 	}
@@ -218,7 +221,8 @@ distil_spool_add(DistilSpool *spool, const DistilText *text, DistilError *err)
 		encode.max_tokens = spool->max_tokens;
 		encode.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
 	}
-	DISTIL_FORWARD(distil_tokenizer_encode(spool->tokenizer, &spool->encoding, text, NULL, &encode, spool->poll, err));
+	DISTIL_FORWARD(distil_tokenizer_encode(spool->tokenizer, &spool->encoding, text, NULL, &encode,
+										   spool->poll, err));
 	if (spool->method == DISTIL_METHOD_TRIPLE)
 		status = distil_spool_split(spool->encoding.ids, spool->encoding.n, spool->max_tokens,
 									distil_tokenizer_special(spool->tokenizer), spool->scratch,

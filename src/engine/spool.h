@@ -67,7 +67,8 @@ extern DistilStatus distil_spool_view(DistilSpoolView *view, const void *spool, 
  * Calls take(ctx, ids, n) for each; scratch has room for max_len ids.
  */
 typedef DistilStatus (*DistilSequenceFn) (void *ctx, const int32_t *ids, int n, DistilError *err);
-extern DistilStatus distil_spool_split(const int32_t *ids, int n, int max_len, const DistilSpecialIds *special,
+extern DistilStatus distil_spool_split(const int32_t *ids, int n, int max_len,
+									   const DistilSpecialIds *special,
 									   int32_t *scratch, DistilSequenceFn take, void *ctx, DistilError *err);
 
 #endif							/* DISTIL_SPOOL_H */

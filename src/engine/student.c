@@ -44,15 +44,18 @@ student_config(DistilConfig *config, const DistilModel *teacher, const DistilTra
 		return DISTIL_OK;
 	config->arch = distil_arch_find(config->arch->student_type);
 	if (config->arch == NULL)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "method \"triple\" has no student for architecture \"%s\"",
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "method \"triple\" has no student for architecture \"%s\"",
 						   teacher->spec.info.architecture);
 	if (config->arch == teacher->spec.config.arch)
 		return DISTIL_OK;
 	/* DistilBERT keeps these in its code, not in its configuration. */
 	if (config->norm_eps != 1e-12f)
 	{
-		distil_fail(err, DISTIL_ERR_UNSUPPORTED, "method \"triple\" does not support this teacher's \"layer_norm_eps\"");
-		return distil_fail_detail(err, DISTIL_ERR_UNSUPPORTED, "It is %g; the student's architecture has 1e-12.",
+		distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+					"method \"triple\" does not support this teacher's \"layer_norm_eps\"");
+		return distil_fail_detail(err, DISTIL_ERR_UNSUPPORTED,
+								  "It is %g; the student's architecture has 1e-12.",
 								  (double) config->norm_eps);
 	}
 	config->model_type = config->arch->model_type;
@@ -108,7 +111,9 @@ distil_student_spec(DistilSpec *spec, const DistilModel *teacher, const DistilTr
 	return DISTIL_OK;
 }
 
-/* The teacher's parameter for a student's: "layer.2.qkv.weight" of layers {0, 2, 5} is "layer.5.qkv.weight". */
+/*
+ * The teacher's parameter for a student's: "layer.2.qkv.weight" of layers {0, 2, 5} is "layer.5.qkv.weight".
+ */
 static const DistilParam *
 teacher_param(const DistilParam *param, const DistilModel *teacher, const DistilTrainOptions *options)
 {
@@ -145,7 +150,8 @@ distil_student_weights(float *weights, const DistilSpec *spec, const DistilModel
 		const DistilParam *from = teacher_param(param, teacher, options);
 
 		if (from == NULL || from->rows != param->rows || from->cols != param->cols)
-			return distil_fail(err, DISTIL_ERR_STATE, "the teacher has no parameter \"%s\" for its student", param->name);
+			return distil_fail(err, DISTIL_ERR_STATE, "the teacher has no parameter \"%s\" for its student",
+							   param->name);
 		memcpy(weights + param->offset, teacher->weights + from->offset, param->count * sizeof(float));
 	}
 	if (spec->type < 0 && teacher->spec.type >= 0)

@@ -20,7 +20,8 @@ extern void distil_student_layers(int *layers, int n, int teacher_layers, Distil
 
 /* The structure of the student; everything it points to lives in `arena` or in the teacher. */
 extern DistilStatus distil_student_spec(DistilSpec *spec, const DistilModel *teacher,
-										const DistilTrainOptions *options, DistilArena *arena, DistilError *err);
+										const DistilTrainOptions *options, DistilArena *arena,
+										DistilError *err);
 
 /* weights [spec->table.total] (host memory) from the teacher's. */
 extern DistilStatus distil_student_weights(float *weights, const DistilSpec *spec, const DistilModel *teacher,

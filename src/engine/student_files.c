@@ -63,7 +63,8 @@ read_weights(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError
 		return distil_fail(err, DISTIL_ERR_IO, "read beyond the end of a student's file");
 	if (offset < file->header.length)
 	{
-		size_t		take = file->header.length - offset < bytes ? (size_t) (file->header.length - offset) : bytes;
+		size_t		left = file->header.length - (size_t) offset;
+		size_t		take = left < bytes ? left : bytes;
 
 		memcpy(out, file->header.data + offset, take);
 		out += take;
@@ -104,7 +105,8 @@ has_suffix(const char *name, const char *suffix)
 }
 
 DistilStatus
-distil_student_small_files(DistilFolder *folder, const DistilModel *teacher, const char *config, size_t length,
+distil_student_small_files(DistilFolder *folder, const DistilModel *teacher, const char *config,
+						   size_t length,
 						   DistilArena *arena, DistilError *err)
 {
 	DistilFile *files = distil_arena_alloc(arena, (size_t) teacher->nfiles + 1, sizeof(DistilFile));
@@ -186,7 +188,8 @@ fill_weight_file(DistilStudentFolder *made, WeightFile *file, const DistilSpec *
 				continue;
 			DISTIL_FORWARD(fill_tensor(&tensors[file->n], spec, param, s, directory, made->arena, err));
 			order[file->n] = &tensors[file->n];
-			file->data[file->n] = weights + param->offset + (size_t) s * (param->count / (size_t) param->nsources);
+			file->data[file->n] = weights + param->offset +
+				(size_t) s * (param->count / (size_t) param->nsources);
 			file->n++;
 		}
 	}
@@ -230,7 +233,8 @@ make_weight_files(DistilStudentFolder *made, const DistilSpec *spec, const float
 }
 
 static DistilStatus
-make_folder(DistilStudentFolder *made, const DistilSpec *spec, const DistilModel *teacher, const float *weights,
+make_folder(DistilStudentFolder *made, const DistilSpec *spec, const DistilModel *teacher,
+			const float *weights,
 			DistilError *err)
 {
 	DistilFolder small;

@@ -44,7 +44,8 @@ trainer_setup(DistilTrainer *trainer, const void *spool, size_t spool_size, Dist
 									 options->max_tokens, poll, err));
 	if (trainer->spool.longest > trainer->student.config.positions ||
 		trainer->spool.longest > trainer->teacher->spec.config.positions)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "the corpus has sequences longer than the model's positions");
+		return distil_fail(err, DISTIL_ERR_LIMIT,
+						   "the corpus has sequences longer than the model's positions");
 	DISTIL_FORWARD(distil_trainer_split(trainer, err));
 	if (trainer->ntrain > 0)
 		DISTIL_FORWARD(distil_sampler_create(&trainer->sampler, trainer->train_items, trainer->ntrain,
@@ -56,10 +57,13 @@ trainer_setup(DistilTrainer *trainer, const void *spool, size_t spool_size, Dist
 												 options->gradient_accumulation_steps, options->epochs,
 												 options->max_steps));
 	/* An accelerator wants larger pieces; it is one device. */
-	trainer->piece_limit = strcmp(devices[0]->ops->name, "cuda") == 0 ? DISTIL_ROUND_TOKENS : DISTIL_PIECE_TOKENS;
+	trainer->piece_limit = DISTIL_PIECE_TOKENS;
+	if (strcmp(devices[0]->ops->name, "cuda") == 0)
+		trainer->piece_limit = DISTIL_ROUND_TOKENS;
 	trainer->piece_tokens = trainer->spool.longest > trainer->piece_limit
 		? trainer->spool.longest : trainer->piece_limit;
-	trainer->workers = distil_alloc_array(trainer->alloc, (size_t) trainer->nworkers, sizeof(DistilTrainWorker));
+	trainer->workers = distil_alloc_array(trainer->alloc, (size_t) trainer->nworkers,
+										  sizeof(DistilTrainWorker));
 	if (trainer->workers == NULL)
 		return distil_fail_memory(err, (size_t) trainer->nworkers * sizeof(DistilTrainWorker));
 	for (i = 0; i < trainer->nworkers; i++)
@@ -106,8 +110,8 @@ static void
 free_worker(DistilTrainer *trainer, DistilTrainWorker *worker)
 {
 	DistilDevice *device = worker->device;
-	void	   *on_device[] = {worker->gradients, worker->ids, worker->positions, worker->types, worker->offsets,
-		worker->rows, worker->labels, worker->device_losses, worker->dhidden, worker->buffers
+	void	   *on_device[] = {worker->gradients, worker->ids, worker->positions, worker->types,
+		worker->offsets, worker->rows, worker->labels, worker->device_losses, worker->dhidden, worker->buffers
 	};
 	size_t		i;
 
@@ -141,12 +145,12 @@ distil_trainer_free(DistilTrainer *trainer)
 			free_worker(trainer, &trainer->workers[i]);
 	}
 	{
-		void	   *memory[] = {trainer->workers, trainer->segments, trainer->segment_sums, trainer->train_items,
-			trainer->mask_weights, trainer->host_block, trainer->student_weights,
+		void	   *memory[] = {trainer->workers, trainer->segments, trainer->segment_sums,
+			trainer->train_items, trainer->mask_weights, trainer->host_block, trainer->student_weights,
 			trainer->round.micro, trainer->round.sequences, trainer->round.starts, trainer->round.ids,
 			trainer->round.labels, trainer->round.heap, trainer->round.pieces, trainer->round.owner,
-			trainer->round.blocks, trainer->cache.block_starts, trainer->cache.block_of, trainer->cache.filled,
-			trainer->cache.vectors
+			trainer->round.blocks, trainer->cache.block_starts, trainer->cache.block_of,
+			trainer->cache.filled, trainer->cache.vectors
 		};
 		size_t		k;
 
@@ -416,7 +420,8 @@ distil_trainer_student(DistilTrainer *trainer, const DistilFolder **folder, Dist
 		return distil_fail_memory(err, total * sizeof(float));
 	device->ops->copy_out(device, trainer->student_weights, trainer->weights, total * sizeof(float));
 	if (trainer->student_folder == NULL)
-		DISTIL_FORWARD(distil_student_folder_create(&trainer->student_folder, &trainer->student, trainer->teacher,
+		DISTIL_FORWARD(distil_student_folder_create(&trainer->student_folder, &trainer->student,
+													trainer->teacher,
 													trainer->student_weights, trainer->alloc, err));
 	*folder = distil_student_folder(trainer->student_folder);
 	return DISTIL_OK;

@@ -189,7 +189,8 @@ extern DistilStatus distil_trainer_prints(DistilTrainer *trainer, const DistilPo
 /* train_round.c */
 extern void distil_round_begin(DistilTrainer *trainer, bool learn);
 /* Add micro-batch: false when the round has no room for it. */
-extern bool distil_round_add(DistilTrainer *trainer, const int32_t *sequences, int n, int64_t micro, double share);
+extern bool distil_round_add(DistilTrainer *trainer, const int32_t *sequences, int n, int64_t micro,
+							 double share);
 /* Cut into pieces and run them; losses are added to the workers'. */
 extern DistilStatus distil_round_run(DistilTrainer *trainer, DistilError *err);
 /* Fill worker->batch from `n` sequences whose tokens are ids [starts[0] .. starts[n] - 1]. */

@@ -58,14 +58,16 @@ embedding_buffer_floats(const DistilTrainer *trainer)
 
 /* buffers->et from the batch of the worker */
 static DistilStatus
-teacher_vectors(DistilTrainer *trainer, DistilTrainWorker *worker, const EmbeddingBuffers *buffers, DistilError *err)
+teacher_vectors(DistilTrainer *trainer, DistilTrainWorker *worker, const EmbeddingBuffers *buffers,
+				DistilError *err)
 {
 	const DistilModel *teacher = trainer->teacher;
 	DistilBatch batch = worker->batch;
 	const float *hidden;
 
 	batch.types = teacher->spec.type >= 0 ? worker->types : NULL;
-	DISTIL_FORWARD(distil_encoder_forward(&teacher->spec, teacher->weights, &batch, worker->teacher, 0, &hidden,
+	DISTIL_FORWARD(distil_encoder_forward(&teacher->spec, teacher->weights, &batch, worker->teacher, 0,
+										  &hidden,
 										  worker->device, worker->poll, err));
 	return distil_pipeline_forward(&teacher->spec, teacher->weights, buffers->et, hidden, &batch, NULL,
 								   buffers->scratch, worker->device, worker->poll, err);
@@ -88,15 +90,21 @@ embedding_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilP
 		DISTIL_FORWARD(teacher_vectors(trainer, worker, &buffers, err));
 	else
 		for (i = 0; i < piece->nseq; i++)
-			device->ops->copy_in(device, buffers.et + (size_t) i * d,
-								 trainer->cache.vectors + (size_t) trainer->round.sequences[piece->sequence + i] * d,
+		{
+			size_t		sequence = (size_t) trainer->round.sequences[piece->sequence + i];
+
+			device->ops->copy_in(device, buffers.et + (size_t) i * d, trainer->cache.vectors + sequence * d,
 								 d * sizeof(float));
+		}
 	batch.types = student->type >= 0 ? worker->types : NULL;
-	DISTIL_FORWARD(distil_encoder_forward(student, trainer->weights, &batch, worker->student, piece->dropout_seed,
+	DISTIL_FORWARD(distil_encoder_forward(student, trainer->weights, &batch, worker->student,
+										  piece->dropout_seed,
 										  &hidden, device, worker->poll, err));
-	DISTIL_FORWARD(distil_pipeline_forward(student, trainer->weights, buffers.es, hidden, &batch, buffers.saved,
+	DISTIL_FORWARD(distil_pipeline_forward(student, trainer->weights, buffers.es, hidden, &batch,
+										   buffers.saved,
 										   buffers.scratch, device, worker->poll, err));
-	device->ops->mse_loss(device, worker->device_losses + DISTIL_LOSS_EMBEDDING, buffers.es, buffers.es, buffers.et,
+	device->ops->mse_loss(device, worker->device_losses + DISTIL_LOSS_EMBEDDING, buffers.es, buffers.es,
+						  buffers.et,
 						  (float) (micro->share / micro->sequences), piece->nseq, (int) d);
 	if (!trainer->round.learn)
 		return DISTIL_OK;
@@ -127,7 +135,8 @@ distil_cache_create(DistilTrainer *trainer, DistilError *err)
 	cache->block_of = distil_alloc_array(trainer->alloc, n, sizeof(int32_t));
 	cache->filled = distil_alloc_array(trainer->alloc, n, sizeof(uint8_t));
 	cache->vectors = distil_alloc_array(trainer->alloc, n, (size_t) cache->dimensions * sizeof(float));
-	if (cache->block_starts == NULL || cache->block_of == NULL || cache->filled == NULL || cache->vectors == NULL)
+	if (cache->block_starts == NULL || cache->block_of == NULL || cache->filled == NULL ||
+		cache->vectors == NULL)
 		return distil_fail_memory(err, n * (size_t) cache->dimensions * sizeof(float));
 	for (i = 0; i < n; i++)
 	{
@@ -162,7 +171,8 @@ fill_block(void *ctx, int number, int item, DistilError *err)
 	distil_worker_batch(worker, ids, worker->host_starts, n);
 	layout(trainer, worker->buffers, &buffers);
 	DISTIL_FORWARD(teacher_vectors(trainer, worker, &buffers, err));
-	worker->device->ops->copy_out(worker->device, cache->vectors + (size_t) first * (size_t) cache->dimensions,
+	worker->device->ops->copy_out(worker->device,
+								  cache->vectors + (size_t) first * (size_t) cache->dimensions,
 								  buffers.et, (size_t) n * (size_t) cache->dimensions * sizeof(float));
 	return DISTIL_OK;
 }

@@ -77,7 +77,8 @@ static const Option options_table[] = {
 	{"adam_epsilon", OPTION_REAL, FOR_ALL, FIELD(adam_epsilon), 1e-12, 1, {1e-6, 1e-8}},
 	{"max_grad_norm", OPTION_REAL, FOR_ALL, FIELD(max_grad_norm), 0, 1e9, {5, 1}},
 	{"batch_size", OPTION_INT, FOR_ALL, FIELD(batch_size), 1, 65536, {5, 64}},
-	{"gradient_accumulation_steps", OPTION_INT, FOR_ALL, FIELD(gradient_accumulation_steps), 1, 65536, {50, 1}},
+	{"gradient_accumulation_steps", OPTION_INT, FOR_ALL, FIELD(gradient_accumulation_steps),
+	1, 65536, {50, 1}},
 	{"epochs", OPTION_REAL, FOR_ALL, FIELD(epochs), 0, 1e6, {3, 1}},
 	{"max_steps", OPTION_INT64, FOR_ALL, FIELD(max_steps), -1, 1e12, {-1, -1}},
 	{"max_tokens", OPTION_INT, FOR_ALL, FIELD(max_tokens), 4, DISTIL_MAX_POSITIONS, {0, 0}},
@@ -146,7 +147,8 @@ choose_method(DistilMethod *method, const char *name, const DistilModelInfo *inf
 		if (*method == DISTIL_METHOD_TRIPLE && !info->has_lm_head)
 		{
 			distil_fail(err, DISTIL_ERR_STATE, "method \"triple\" needs a teacher with a masked-LM head");
-			return distil_fail_hint(err, DISTIL_ERR_STATE, "Use method \"embedding\", or import the model's file for masked language modelling.");
+			return distil_fail_hint(err, DISTIL_ERR_STATE, "Use method \"embedding\", or import "
+									"the model's file for masked language modelling.");
 		}
 		return DISTIL_OK;
 	}
@@ -246,8 +248,10 @@ parse_layers(DistilTrainOptions *options, const Option *option, const DistilJson
 		layer = distil_json_integer(item);
 		if (layer < 0 || layer >= info->layers)
 		{
-			distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"layers\" names a layer the teacher does not have");
-			return distil_fail_detail(err, DISTIL_ERR_ARGUMENT, "Layer %" PRId64 " was given; the teacher has layers 0 to %d.",
+			distil_fail(err, DISTIL_ERR_ARGUMENT,
+						"option \"layers\" names a layer the teacher does not have");
+			return distil_fail_detail(err, DISTIL_ERR_ARGUMENT,
+									  "Layer %" PRId64 " was given; the teacher has layers 0 to %d.",
 									  layer, info->layers - 1);
 		}
 		options->layers[i] = (int) layer;
@@ -354,18 +358,22 @@ check_options(const DistilTrainOptions *options, DistilError *err)
 		return DISTIL_OK;
 	if (options->alpha_clm > 0)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "option \"alpha_clm\" (causal language modelling) is not supported for this teacher");
+						   "option \"alpha_clm\" (causal language modelling) "
+						   "is not supported for this teacher");
 	if (options->alpha_ce + options->alpha_mlm + options->alpha_cos + options->alpha_mse <= 0)
-		return distil_fail(err, DISTIL_ERR_ARGUMENT, "at least one of the loss weights must be greater than zero");
+		return distil_fail(err, DISTIL_ERR_ARGUMENT,
+						   "at least one of the loss weights must be greater than zero");
 	sum = options->word_mask + options->word_keep + options->word_rand;
 	if (fabs(sum - 1) > 1e-6)
 	{
-		distil_fail(err, DISTIL_ERR_ARGUMENT, "options \"word_mask\", \"word_keep\" and \"word_rand\" must sum to 1");
+		distil_fail(err, DISTIL_ERR_ARGUMENT,
+					"options \"word_mask\", \"word_keep\" and \"word_rand\" must sum to 1");
 		return distil_fail_detail(err, DISTIL_ERR_ARGUMENT, "Their sum is %.9g.", sum);
 	}
 	if ((options->alpha_mlm > 0 || options->restrict_ce_to_mask) && options->mlm_mask_prop <= 0)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT,
-						   "option \"mlm_mask_prop\" must be greater than zero when masked tokens are predicted");
+						   "option \"mlm_mask_prop\" must be greater than zero "
+						   "when masked tokens are predicted");
 	return DISTIL_OK;
 }
 

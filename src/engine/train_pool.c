@@ -147,7 +147,8 @@ start_threads(DistilPool *pool, DistilError *err)
 	if (failed != 0)
 	{
 		distil_fail(err, DISTIL_ERR_DEVICE, "could not start a training thread");
-		return distil_fail_detail(err, DISTIL_ERR_DEVICE, "Thread %d of %d, error %d.", i - 1, pool->n, failed);
+		return distil_fail_detail(err, DISTIL_ERR_DEVICE, "Thread %d of %d, error %d.", i - 1, pool->n,
+								  failed);
 	}
 	return DISTIL_OK;
 }
@@ -246,7 +247,8 @@ distil_pool_run(DistilPool *pool, DistilPoolFn fn, void *ctx, int nitems, const 
 		if (status == DISTIL_OK)
 			continue;
 		/* A failure counts more than the stops it caused. */
-		if (worst < 0 || (pool->workers[worst].status == DISTIL_ERR_CANCELLED && status != DISTIL_ERR_CANCELLED))
+		if (worst < 0 || (pool->workers[worst].status == DISTIL_ERR_CANCELLED &&
+						  status != DISTIL_ERR_CANCELLED))
 			worst = i;
 	}
 	if (worst >= 0)

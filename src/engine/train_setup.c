@@ -10,7 +10,8 @@
 #include "train.h"
 
 DistilStatus
-distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *options, int ndevices, DistilError *err)
+distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *options, int ndevices,
+					 DistilError *err)
 {
 	const DistilSpecialIds *special = distil_tokenizer_special(teacher->tokenizer);
 
@@ -24,7 +25,8 @@ distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *optio
 	if (!teacher->spec.has_lm)
 		return distil_fail(err, DISTIL_ERR_STATE, "method \"triple\" needs a teacher with a masked-LM head");
 	if (special->mask < 0)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "method \"triple\" needs a tokenizer with a [MASK] token");
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "method \"triple\" needs a tokenizer with a [MASK] token");
 	return DISTIL_OK;
 }
 
@@ -139,9 +141,12 @@ worker_memory(DistilTrainer *trainer, DistilTrainWorker *worker, DistilError *er
 		DISTIL_FORWARD(device_block((void **) integers[i], device, t, sizeof(int32_t), err));
 	/* one text each: all segments 0 */
 	device->ops->copy_in(device, worker->types, worker->host, t * sizeof(int32_t));
-	DISTIL_FORWARD(device_block((void **) &worker->device_losses, device, DISTIL_LOSS_TERMS + 1, sizeof(double), err));
-	DISTIL_FORWARD(device_block((void **) &worker->gradients, device, trainer->student.table.total, sizeof(float), err));
-	DISTIL_FORWARD(device_block((void **) &worker->dhidden, device, t * (size_t) trainer->student.config.width,
+	DISTIL_FORWARD(device_block((void **) &worker->device_losses, device, DISTIL_LOSS_TERMS + 1,
+								sizeof(double), err));
+	DISTIL_FORWARD(device_block((void **) &worker->gradients, device, trainer->student.table.total,
+								sizeof(float), err));
+	DISTIL_FORWARD(device_block((void **) &worker->dhidden, device,
+								t * (size_t) trainer->student.config.width,
 								sizeof(float), err));
 	DISTIL_FORWARD(device_block((void **) &worker->buffers, device, trainer->method->buffer_floats(trainer),
 								sizeof(float), err));
@@ -160,7 +165,8 @@ masking_memory(DistilTrainer *trainer, DistilError *err)
 	trainer->mask_weights = distil_alloc_array(trainer->alloc, (size_t) v, sizeof(double));
 	if (trainer->mask_weights == NULL)
 		return distil_fail_memory(err, (size_t) v * sizeof(double));
-	distil_masking_weights(trainer->mask_weights, trainer->spool.counts, v, trainer->options.mlm_smoothing, special);
+	distil_masking_weights(trainer->mask_weights, trainer->spool.counts, v, trainer->options.mlm_smoothing,
+						   special);
 	trainer->masking.weights = trainer->mask_weights;
 	trainer->masking.vocabulary = v;
 	trainer->masking.mask_id = special->mask;
@@ -170,7 +176,7 @@ masking_memory(DistilTrainer *trainer, DistilError *err)
 	return DISTIL_OK;
 }
 
-/* The student's first weights go to the device through host_block. */
+/* The student starts with its teacher's weights. */
 static DistilStatus
 first_weights(DistilTrainer *trainer, DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
@@ -190,7 +196,8 @@ first_weights(DistilTrainer *trainer, DistilDevice *device, const DistilPoll *po
 }
 
 DistilStatus
-distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices, const DistilPoll *poll, DistilError *err)
+distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices, const DistilPoll *poll,
+					  DistilError *err)
 {
 	DistilDevice *device = devices[0];
 	size_t		total = trainer->student.table.total;
@@ -214,7 +221,8 @@ distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices, cons
 	DISTIL_FORWARD(first_weights(trainer, device, poll, err));
 	DISTIL_FORWARD(distil_optimizer_segments(&trainer->segments, &trainer->nsegments, &trainer->student.table,
 											 trainer->alloc, err));
-	trainer->segment_sums = distil_alloc_array(trainer->alloc, (size_t) trainer->nsegments + 1, sizeof(double));
+	trainer->segment_sums = distil_alloc_array(trainer->alloc, (size_t) trainer->nsegments + 1,
+											   sizeof(double));
 	if (trainer->segment_sums == NULL)
 		return distil_fail_memory(err, (size_t) trainer->nsegments * sizeof(double));
 	if (trainer->method->masked)

@@ -210,7 +210,8 @@ triple_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPiec
 											  &hidden_t, device, worker->poll, err));
 	}
 	batch.types = student->type >= 0 ? worker->types : NULL;
-	DISTIL_FORWARD(distil_encoder_forward(student, trainer->weights, &batch, worker->student, piece->dropout_seed,
+	DISTIL_FORWARD(distil_encoder_forward(student, trainer->weights, &batch, worker->student,
+										  piece->dropout_seed,
 										  &hidden_s, device, worker->poll, err));
 	if (options->alpha_cos > 0)
 		device->ops->cosine_loss(device, worker->device_losses + DISTIL_LOSS_COS, worker->dhidden, hidden_s,

@@ -107,7 +107,8 @@ write_folder(const DistilFolder *folder, const char *path, DistilError *err)
 			return distil_fail(err, DISTIL_ERR_IO, "cannot write file \"%s\": %s", name, strerror(errno));
 		for (at = 0; at < file->reader.size; at += sizeof(part))
 		{
-			size_t		take = file->reader.size - at < sizeof(part) ? (size_t) (file->reader.size - at) : sizeof(part);
+			uint64_t	left = file->reader.size - at;
+			size_t		take = left < sizeof(part) ? (size_t) left : sizeof(part);
 			DistilStatus status = file->reader.read(file->reader.ctx, at, part, take, err);
 
 			if (status != DISTIL_OK)
@@ -129,7 +130,8 @@ train(DistilTrainer **trainer, const DistilModel *teacher, const DistilTrainOpti
 	const DistilAllocator *alloc = distil_alloc_system();
 	double		begin = seconds();
 
-	DISTIL_FORWARD(distil_trainer_create(trainer, teacher, options, spool, size, devices, ndevices, alloc, NULL, err));
+	DISTIL_FORWARD(distil_trainer_create(trainer, teacher, options, spool, size, devices, ndevices, alloc,
+										 NULL, err));
 	fprintf(stderr, "ready in %.2f s\n", seconds() - begin);
 	begin = seconds();
 	while (!distil_trainer_done(*trainer))
@@ -137,8 +139,9 @@ train(DistilTrainer **trainer, const DistilModel *teacher, const DistilTrainOpti
 		DistilTrainReport r;
 
 		DISTIL_FORWARD(distil_trainer_step(*trainer, &r, err));
-		printf("step %lld/%lld epoch %.3f loss %.5f ce %.4f mlm %.4f cos %.4f eval %.5f lr %.3g norm %.3g skipped %lld"
-			   " tokens/s %.0f\n", (long long) r.step, (long long) r.steps, r.epoch, r.loss, r.loss_ce, r.loss_mlm,
+		printf("step %lld/%lld epoch %.3f loss %.5f ce %.4f mlm %.4f cos %.4f eval %.5f"
+			   " lr %.3g norm %.3g skipped %lld tokens/s %.0f\n", (long long) r.step,
+			   (long long) r.steps, r.epoch, r.loss, r.loss_ce, r.loss_mlm,
 			   r.loss_cos, r.eval_loss, r.learning_rate, r.gradient_norm, (long long) r.skipped,
 			   (double) r.tokens / (seconds() - begin));
 		fflush(stdout);
@@ -182,13 +185,15 @@ main(int argc, char **argv)
 
 	if (argc < 4 || threads < 1 || threads > 64)
 	{
-		fprintf(stderr, "usage: train_folder TEACHER TEXTS STUDENT [METHOD [OPTIONS [THREADS [CHECKPOINT-EVERY]]]]\n");
+		fprintf(stderr, "usage: train_folder TEACHER TEXTS STUDENT "
+				"[METHOD [OPTIONS [THREADS [CHECKPOINT-EVERY]]]]\n");
 		return 2;
 	}
 	texts = fopen(argv[2], "rb");
 	if (texts == NULL || !load_model(&teacher, argv[1], true))
 		return 1;
-	if (distil_train_options_parse(&options, method, json, strlen(json), teacher.model, alloc, &err) != DISTIL_OK ||
+	if (distil_train_options_parse(&options, method, json, strlen(json), teacher.model, alloc,
+								   &err) != DISTIL_OK ||
 		distil_train_options_write(&effective, &options, alloc, &err) != DISTIL_OK)
 		return fail(&err);
 	fprintf(stderr, "%s\n", effective);

@@ -35,7 +35,8 @@ test_statistics(void)
 {
 	static int32_t ids[T], original[T], labels[T];
 	static DistilMaskKey heap[T];
-	DistilMasking masking = {.weights = weights,.vocabulary = V,.mask_id = 4,.proportion = 0.15,.word_mask = 0.8,.word_keep = 0.1};
+	DistilMasking masking = {.weights = weights,
+	.vocabulary = V,.mask_id = 4,.proportion = 0.15,.word_mask = 0.8,.word_keep = 0.1};
 	DistilRng	rng;
 	int64_t		chosen = 0, masked = 0, kept = 0, rare = 0, frequent = 0;
 	int			round;
@@ -112,7 +113,8 @@ static void
 test_edges(void)
 {
 	static DistilMaskKey heap[16];
-	DistilMasking masking = {.weights = weights,.vocabulary = V,.mask_id = 4,.proportion = 0.5,.word_mask = 1,.word_keep = 0};
+	DistilMasking masking = {.weights = weights,
+	.vocabulary = V,.mask_id = 4,.proportion = 0.5,.word_mask = 1,.word_keep = 0};
 	int32_t		a[10] = {2, 10, 3, 2, 1, 3, 2, 20, 3, 0};
 	int32_t		b[10] = {2, 10, 3, 2, 1, 3, 2, 20, 3, 0};
 	int32_t		labels[10];
@@ -137,7 +139,8 @@ static void
 test_without_replacement(void)
 {
 	double		w[8] = {0, 0, 0, 0, 0, 4, 2, 1};
-	DistilMasking masking = {.weights = w,.vocabulary = 8,.mask_id = 4,.proportion = 0.6,.word_mask = 1,.word_keep = 0};
+	DistilMasking masking = {.weights = w,
+	.vocabulary = 8,.mask_id = 4,.proportion = 0.6,.word_mask = 1,.word_keep = 0};
 	DistilMaskKey heap[3];
 	int			pair[3] = {0};	/* by the position left out */
 	int			rounds = 40000;

@@ -87,14 +87,16 @@ test_grouping(void)
 	DistilSampler *other;
 	DistilError err;
 
-	CHECK(distil_sampler_create(&sampler, items, N, starts, BATCH, 128, 56, distil_alloc_system(), &err) == DISTIL_OK);
+	CHECK(distil_sampler_create(&sampler, items, N, starts, BATCH, 128, 56, distil_alloc_system(),
+								&err) == DISTIL_OK);
 	CHECK(sampler->batches == (N + BATCH - 1) / BATCH);
 	check_epoch(sampler, 0, first);
 	check_epoch(sampler, 1, second);
 	CHECK(memcmp(first, second, sizeof(first)) != 0);
 	check_epoch(sampler, 0, again);
 	CHECK(memcmp(first, again, sizeof(first)) == 0);
-	CHECK(distil_sampler_create(&other, items, N, starts, BATCH, 128, 57, distil_alloc_system(), &err) == DISTIL_OK);
+	CHECK(distil_sampler_create(&other, items, N, starts, BATCH, 128, 57, distil_alloc_system(),
+								&err) == DISTIL_OK);
 	check_epoch(other, 0, again);
 	CHECK(memcmp(first, again, sizeof(first)) != 0);
 	distil_sampler_free(other);
@@ -112,7 +114,8 @@ test_plain(void)
 	int64_t		b;
 	int			i;
 
-	CHECK(distil_sampler_create(&sampler, items, N, starts, BATCH, 0, 56, distil_alloc_system(), &err) == DISTIL_OK);
+	CHECK(distil_sampler_create(&sampler, items, N, starts, BATCH, 0, 56, distil_alloc_system(),
+								&err) == DISTIL_OK);
 	for (b = 0; b < sampler->batches; b++)
 	{
 		distil_sampler_batch(sampler, b, &batch, &n);
@@ -123,7 +126,8 @@ test_plain(void)
 	distil_sampler_free(sampler);
 
 	/* fewer sequences than a batch */
-	CHECK(distil_sampler_create(&sampler, items, 3, starts, BATCH, 128, 56, distil_alloc_system(), &err) == DISTIL_OK);
+	CHECK(distil_sampler_create(&sampler, items, 3, starts, BATCH, 128, 56, distil_alloc_system(),
+								&err) == DISTIL_OK);
 	CHECK(sampler->batches == 1);
 	distil_sampler_batch(sampler, 5, &batch, &n);
 	CHECK(n == 3);

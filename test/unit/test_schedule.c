@@ -59,7 +59,8 @@ test_clip(void)
 static void
 test_settings(void)
 {
-	DistilTrainOptions options = {.adam_beta1 = 0.9, .adam_beta2 = 0.98, .adam_epsilon = 1e-6, .weight_decay = 0.1};
+	DistilTrainOptions options = {.adam_beta1 = 0.9, .adam_beta2 = 0.98, 
+	.adam_epsilon = 1e-6, .weight_decay = 0.1};
 	DistilAdamW adamw;
 
 	distil_optimizer_settings(&adamw, &options, 5e-4, 0.5, 3);

@@ -101,29 +101,34 @@ test_hostile(const DistilModel *model, const DistilTrainOptions *options)
 	size_t		footer;
 	size_t		at;
 	int			v = distil_model_info(model)->vocabulary;
-	static const uint64_t values[] = {0, 1, UINT64_MAX, INT64_MAX, (uint64_t) 1 << 62, (uint64_t) 1 << 32, 300};
+	static const uint64_t values[] = {0, 1, UINT64_MAX, INT64_MAX,
+	(uint64_t) 1 << 62, (uint64_t) 1 << 32, 300};
 	size_t		k;
 
 	fixture_spool(&spool, &size, model, options, 40);
 	footer = size - sizeof(DistilSpoolFooter);
 	copy = aligned_alloc(64, (size + 63) / 64 * 64);
-	CHECK(distil_spool_view(&view, spool, size, options->method, v, options->max_tokens, NULL, &err) == DISTIL_OK);
+	CHECK(distil_spool_view(&view, spool, size, options->method, v, options->max_tokens, NULL,
+							&err) == DISTIL_OK);
 	CHECK(view.info.texts == 40 && view.info.sequences > 0 && view.info.tokens > 12 * view.info.sequences);
 	CHECK(view.longest <= options->max_tokens);
 	/* every truncation */
 	for (at = 0; at < size; at += at < 300 || at > size - 300 ? 1 : 37)
 	{
 		memcpy(copy, spool, at);
-		CHECK(distil_spool_view(&view, copy, at, options->method, v, options->max_tokens, NULL, &err) != DISTIL_OK);
+		CHECK(distil_spool_view(&view, copy, at, options->method, v, options->max_tokens, NULL,
+								&err) != DISTIL_OK);
 	}
 	/* every flipped byte is noticed, reserved ones of the footer excepted */
 	for (at = 0; at < size; at += 11)
 	{
-		if (at >= footer + offsetof(DistilSpoolFooter, reserved) && at < footer + offsetof(DistilSpoolFooter, magic))
+		if (at >= footer + offsetof(DistilSpoolFooter, reserved) && at < footer + offsetof(DistilSpoolFooter,
+																						   magic))
 			continue;
 		memcpy(copy, spool, size);
 		copy[at] ^= 0x40;
-		CHECK(distil_spool_view(&view, copy, size, options->method, v, options->max_tokens, NULL, &err) != DISTIL_OK);
+		CHECK(distil_spool_view(&view, copy, size, options->method, v, options->max_tokens, NULL,
+								&err) != DISTIL_OK);
 	}
 	/* numbers of the footer, the index and the ids, with the checksum made right */
 	for (k = 0; k < sizeof(values) / sizeof(values[0]); k++)
@@ -138,18 +143,24 @@ test_hostile(const DistilModel *model, const DistilTrainOptions *options)
 			memcpy(copy, spool, size);
 			patch(copy, size, at, values[k]);
 			if (now != values[k])
-				CHECK(distil_spool_view(&view, copy, size, options->method, v, options->max_tokens, NULL, &err) == DISTIL_ERR_CORRUPT);
+				CHECK(distil_spool_view(&view, copy, size, options->method, v, options->max_tokens, NULL,
+										&err) == DISTIL_ERR_CORRUPT);
 		}
 		memcpy(copy, spool, size);
 		patch(copy, size, real.starts_offset + 16, values[k]);
-		CHECK(distil_spool_view(&view, copy, size, options->method, v, options->max_tokens, NULL, &err) == DISTIL_ERR_CORRUPT);
+		CHECK(distil_spool_view(&view, copy, size, options->method, v, options->max_tokens, NULL,
+								&err) == DISTIL_ERR_CORRUPT);
 		memcpy(copy, spool, size);
-		patch(copy, size, sizeof(DistilSpoolHeader) + 64, values[k] == 0 || values[k] == 1 || values[k] == (uint64_t) 1 << 32 || values[k] == (uint64_t) 1 << 62 ? 277 : values[k]);
-		CHECK(distil_spool_view(&view, copy, size, options->method, v, options->max_tokens, NULL, &err) == DISTIL_ERR_CORRUPT);
+		patch(copy, size, sizeof(DistilSpoolHeader) + 64, values[k] == 0 || values[k] == 1 ||
+			  values[k] == (uint64_t) 1 << 32 || values[k] == (uint64_t) 1 << 62 ? 277 : values[k]);
+		CHECK(distil_spool_view(&view, copy, size, options->method, v, options->max_tokens, NULL,
+								&err) == DISTIL_ERR_CORRUPT);
 	}
 	/* another job's */
-	CHECK(distil_spool_view(&view, spool, size, options->method, v + 1, options->max_tokens, NULL, &err) == DISTIL_ERR_STATE);
-	CHECK(distil_spool_view(&view, spool, size, options->method, v, options->max_tokens - 1, NULL, &err) == DISTIL_ERR_STATE);
+	CHECK(distil_spool_view(&view, spool, size, options->method, v + 1, options->max_tokens, NULL,
+							&err) == DISTIL_ERR_STATE);
+	CHECK(distil_spool_view(&view, spool, size, options->method, v, options->max_tokens - 1, NULL,
+							&err) == DISTIL_ERR_STATE);
 	free(copy);
 	free(spool);
 }

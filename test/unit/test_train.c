@@ -20,7 +20,8 @@ typedef struct Job
 } Job;
 
 static const char triple_json[] =
-"{\"layers\": 1, \"batch_size\": 4, \"gradient_accumulation_steps\": 3, \"epochs\": 0.6, \"learning_rate\": 0.003,"
+"{\"layers\": 1, \"batch_size\": 4, \"gradient_accumulation_steps\": 3, \"epochs\": 0.6,"
+"\"learning_rate\": 0.003,"
 "\"eval_fraction\": 0.1, \"alpha_mse\": 0.01}";
 static const char embedding_json[] =
 "{\"layers\": 1, \"batch_size\": 16, \"epochs\": 2, \"learning_rate\": 0.003, \"eval_fraction\": 0.1}";
@@ -130,7 +131,8 @@ test_curve(const char *method, const char *json, double factor)
 			late += report.loss / 4;
 		if (job.options.method == DISTIL_METHOD_TRIPLE)
 		{
-			CHECK_NEAR(report.loss, 5 * report.loss_ce + 2 * report.loss_mlm + 0.01 * report.loss_mse + report.loss_cos,
+			CHECK_NEAR(report.loss,
+					   5 * report.loss_ce + 2 * report.loss_mlm + 0.01 * report.loss_mse + report.loss_cos,
 					   1e-6 * report.loss);
 			CHECK(isnan(report.loss_clm));
 		}
@@ -180,7 +182,8 @@ test_resume(const char *method, const char *json, int ndevices)
 	}
 	b = all_blocks(job.trainer, &n);
 	CHECK(memcmp(a, b, n * sizeof(float)) == 0);
-	CHECK(straight.loss == resumed.loss && straight.eval_loss == resumed.eval_loss && straight.tokens == resumed.tokens);
+	CHECK(straight.loss == resumed.loss && straight.eval_loss == resumed.eval_loss &&
+		  straight.tokens == resumed.tokens);
 	free(a);
 	free(b);
 	close_job(&job);
@@ -360,11 +363,13 @@ test_not_finite(void)
 	DistilTrainReport report;
 	float	   *a;
 	float	   *b;
+	const DistilParam *bias;
 	size_t		n;
 
 	open_job(&job, "embedding", embedding_json, 1);
 	MUST(distil_trainer_step(job.trainer, &report, &err));
-	job.trainer->weights[job.trainer->student.table.params[job.trainer->student.embedding_norm_bias].offset] = NAN;
+	bias = &job.trainer->student.table.params[job.trainer->student.embedding_norm_bias];
+	job.trainer->weights[bias->offset] = NAN;
 	a = all_blocks(job.trainer, &n);
 	MUST(distil_trainer_step(job.trainer, &report, &err));
 	b = all_blocks(job.trainer, &n);
@@ -462,7 +467,8 @@ test_student_folder(void)
 					 job.trainer->weights + job.trainer->student.table.params[i].offset,
 					 param->count * sizeof(float)) == 0);
 	}
-	MUST(distil_session_create(&session, student.model, job.devices[0], 0, distil_alloc_system(), NULL, &err));
+	MUST(distil_session_create(&session, student.model, job.devices[0], 0, distil_alloc_system(), NULL,
+							   &err));
 	MUST(distil_session_embed(session, out, &has, &view, 1, -1, &err));
 	for (i = 0; i < 24; i++)
 		norm += (double) out[i] * out[i];
@@ -540,9 +546,11 @@ test_creation_failures(void)
 int
 main(void)
 {
-	test_curve("triple", "{\"layers\": 1, \"batch_size\": 4, \"gradient_accumulation_steps\": 2, \"epochs\": 5,"
+	test_curve("triple",
+			   "{\"layers\": 1, \"batch_size\": 4, \"gradient_accumulation_steps\": 2, \"epochs\": 5,"
 			   "\"learning_rate\": 0.003, \"eval_fraction\": 0.1, \"alpha_mse\": 0.01}", 0.8);
-	test_curve("embedding", "{\"layers\": 1, \"batch_size\": 16, \"epochs\": 5, \"learning_rate\": 0.003, \"eval_fraction\": 0.1}", 0.7);
+	test_curve("embedding", "{\"layers\": 1, \"batch_size\": 16, \"epochs\": 5,"
+			   "\"learning_rate\": 0.003, \"eval_fraction\": 0.1}", 0.7);
 	test_resume("triple", triple_json, 1);
 	test_resume("triple", triple_json, 2);
 	test_resume("embedding", embedding_json, 1);

@@ -136,7 +136,8 @@ compare_gradients(const DistilTrainer *trainer, const char *kind)
 				difference = fmax(difference, fabs(theirs[i] - mine[i]));
 			}
 			/* The key's bias has no gradient but rounding: softmax does not see it. */
-			CHECK_MSG(difference <= 2e-5 * largest + 2e-6, "%s: differs by %g of %g", name, difference, largest);
+			CHECK_MSG(difference <= 2e-5 * largest + 2e-6, "%s: differs by %g of %g", name, difference,
+					  largest);
 			compared++;
 			free(theirs);
 		}
@@ -148,8 +149,10 @@ static void
 test_triple(const char *backend)
 {
 	static const char *const json[2] = {
-		"{\"layers\": [1, 0], \"alpha_ce\": 5, \"alpha_mlm\": 2, \"alpha_mse\": 0.5, \"alpha_cos\": 1, \"max_tokens\": 64, \"freeze_pos_embs\": false}",
-		"{\"layers\": [1, 0], \"alpha_ce\": 5, \"alpha_mlm\": 2, \"alpha_mse\": 0.5, \"alpha_cos\": 1, \"max_tokens\": 64, \"freeze_pos_embs\": false, \"restrict_ce_to_mask\": true}"
+		"{\"layers\": [1, 0], \"alpha_ce\": 5, \"alpha_mlm\": 2, \"alpha_mse\": 0.5,"
+		"\"alpha_cos\": 1, \"max_tokens\": 64, \"freeze_pos_embs\": false}",
+		"{\"layers\": [1, 0], \"alpha_ce\": 5, \"alpha_mlm\": 2, \"alpha_mse\": 0.5,"
+		"\"alpha_cos\": 1, \"max_tokens\": 64, \"freeze_pos_embs\": false, \"restrict_ce_to_mask\": true}"
 	};
 	static const double alpha[4] = {5, 2, 0.5, 1};
 	DistilDevice *device = fixture_device(backend);

@@ -10,7 +10,8 @@ static Fixture mlm;
 static Fixture sentence;
 
 static DistilStatus
-parse(DistilTrainOptions *options, const DistilModel *model, const char *method, const char *json, DistilError *err)
+parse(DistilTrainOptions *options, const DistilModel *model, const char *method, const char *json,
+	  DistilError *err)
 {
 	memset(err, 0, sizeof(*err));
 	return distil_train_options_parse(options, method, json, strlen(json), model, distil_alloc_system(), err);
@@ -35,7 +36,8 @@ test_defaults(void)
 
 	CHECK(parse(&o, sentence.model, NULL, "{}", &err) == DISTIL_OK);
 	CHECK(o.method == DISTIL_METHOD_EMBEDDING);
-	CHECK(o.batch_size == 64 && o.gradient_accumulation_steps == 1 && o.learning_rate == 5e-4 && o.epochs == 1);
+	CHECK(o.batch_size == 64 && o.gradient_accumulation_steps == 1 && o.learning_rate == 5e-4 &&
+		  o.epochs == 1);
 	CHECK(parse(&o, mlm.model, "embedding", "", &err) == DISTIL_OK);
 	CHECK(o.method == DISTIL_METHOD_EMBEDDING);
 }
@@ -74,9 +76,12 @@ test_values(void)
 	DistilTrainOptions o;
 	DistilError err;
 
-	CHECK(parse(&o, mlm.model, "triple", "{\"layers\": 2, \"batch_size\": 7, \"learning_rate\": 1, \"epochs\": 0.5,"
-				"\"restrict_ce_to_mask\": true, \"device\": \"cpu\", \"seed\": -3, \"max_steps\": 12, \"threads\": 2.0}", &err) == DISTIL_OK);
-	CHECK(o.nlayers == 2 && o.layers[0] == 0 && o.layers[1] == 1 && o.batch_size == 7 && o.learning_rate == 1);
+	CHECK(parse(&o, mlm.model, "triple",
+				"{\"layers\": 2, \"batch_size\": 7, \"learning_rate\": 1, \"epochs\": 0.5,"
+				"\"restrict_ce_to_mask\": true, \"device\": \"cpu\", \"seed\": -3,"
+				" \"max_steps\": 12, \"threads\": 2.0}", &err) == DISTIL_OK);
+	CHECK(o.nlayers == 2 && o.layers[0] == 0 && o.layers[1] == 1 && o.batch_size == 7 &&
+		  o.learning_rate == 1);
 	CHECK(o.epochs == 0.5 && o.restrict_ce_to_mask && o.seed == -3 && o.max_steps == 12 && o.threads == 2);
 	CHECK(strcmp(o.device, "cpu") == 0);
 	CHECK(parse(&o, mlm.model, "triple", "{\"layers\": [1, 0]}", &err) == DISTIL_OK);
@@ -105,7 +110,8 @@ test_errors(void)
 		{"triple", "{\"alpha_ce\": null}", DISTIL_ERR_ARGUMENT, "\"alpha_ce\" has the wrong type"},
 		{"triple", "{\"alpha_ce\": -1}", DISTIL_ERR_ARGUMENT, "\"alpha_ce\" is out of range"},
 		{"triple", "{\"alpha_ce\": -1}", DISTIL_ERR_ARGUMENT, "The value is -1, allowed is 0 to 1000000."},
-		{"triple", "{\"alpha_ce\": 0, \"alpha_mlm\": 0, \"alpha_cos\": 0}", DISTIL_ERR_ARGUMENT, "at least one"},
+		{"triple", "{\"alpha_ce\": 0, \"alpha_mlm\": 0, \"alpha_cos\": 0}",
+		DISTIL_ERR_ARGUMENT, "at least one"},
 		{"triple", "{\"batch_size\": 0}", DISTIL_ERR_ARGUMENT, "batch_size"},
 		{"triple", "{\"batch_size\": 1.5}", DISTIL_ERR_ARGUMENT, "It must be an integer."},
 		{"triple", "{\"batch_size\": 1e300}", DISTIL_ERR_ARGUMENT, "out of range"},
@@ -152,7 +158,8 @@ test_round_trip(void)
 {
 	static const char *const given[][2] = {
 		{"triple", "{}"},
-		{"triple", "{\"layers\": [1, 0], \"learning_rate\": 0.1, \"epochs\": 0.3333333333333333, \"seed\": 123456789012345,"
+		{"triple", "{\"layers\": [1, 0], \"learning_rate\": 0.1, \"epochs\": 0.3333333333333333,"
+		"\"seed\": 123456789012345,"
 		"\"temperature\": 3.7, \"device\": \"cuda\", \"max_steps\": 0, \"deterministic\": false}"},
 		{"embedding", "{\"eval_fraction\": 0.07, \"adam_epsilon\": 1e-10}"},
 	};

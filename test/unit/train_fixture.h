@@ -41,8 +41,15 @@ typedef struct Fixture
 } Fixture;
 
 #define MUST(call) \
-	do { DistilStatus must_ = (call); if (must_ != DISTIL_OK) { \
-		fprintf(stderr, "%s:%d: %s: status %d: %s (%s)\n", __FILE__, __LINE__, #call, must_, err.message, err.detail); exit(1); } } while (0)
+	do { \
+		DistilStatus must_ = (call); \
+		if (must_ != DISTIL_OK) \
+		{ \
+			fprintf(stderr, "%s:%d: %s: status %d: %s (%s)\n", __FILE__, __LINE__, #call, must_, \
+					err.message, err.detail); \
+			exit(1); \
+		} \
+	} while (0)
 
 /* A model over a folder in memory or on disk. */
 static inline void
@@ -158,7 +165,8 @@ fixture_options(const DistilModel *model, const char *method, const char *json)
 	DistilError err = {{0}, {0}, {0}};
 	DistilTrainOptions options;
 
-	MUST(distil_train_options_parse(&options, method, json, strlen(json), model, distil_alloc_system(), &err));
+	MUST(distil_train_options_parse(&options, method, json, strlen(json), model, distil_alloc_system(),
+									&err));
 	return options;
 }
 
