@@ -26,6 +26,11 @@ INCLUDES = -Ikernels -Isrc/engine
 PG_CPPFLAGS = $(INCLUDES)
 SHLIB_LINK = -licuuc -ljansson -lm -ldl -lpthread
 
+# Only SQL functions and entry points of the server are exported: on 15 the headers do not say so.
+EXPORTS = build/exports.map
+SHLIB_LINK += -Wl,--version-script=$(EXPORTS)
+SHLIB_PREREQS = $(EXPORTS)
+
 EXTRA_CLEAN = build $(OBJS)
 
 # No LLVM bitcode: the functions are heavy, inlining them into queries gains nothing.
@@ -39,6 +44,11 @@ else
 PGXS := $(shell $(PG_CONFIG) --pgxs)
 include $(PGXS)
 endif
+
+$(EXPORTS): $(PG_SOURCES:.c=.o)
+	@mkdir -p $(@D)
+	nm $^ | awk 'BEGIN { print "{ global: _PG_init; Pg_magic_func; distil_*_main; pg_finfo_*;" } \
+		$$3 ~ /^pg_finfo_/ { print substr($$3, 10) ";" } END { print "local: *; };" }' > $@
 
 # Engine and kernels: optimised, nothing exported, no fast-math anywhere.
 ENGINE_CFLAGS = -std=gnu11 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -fvisibility=hidden
