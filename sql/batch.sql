@@ -97,6 +97,18 @@ SELECT * FROM explain_keys('', 'SELECT distil_embed(body) FROM docs');
 SELECT * FROM explain_keys(', ANALYZE', 'SELECT distil_embed(body), distil_embed(body, ''batch-tiny'') FROM docs');
 SELECT * FROM explain_keys(', ANALYZE, TIMING OFF', 'SELECT distil_embed(body) FROM docs');
 
+-- The costs of the calls start no just-in-time compilation
+CREATE FUNCTION has_jit(query text) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+  plan jsonb;
+BEGIN
+  EXECUTE 'EXPLAIN (ANALYZE, FORMAT JSON) ' || query INTO plan;
+  RETURN plan -> 0 ? 'JIT';
+END $$;
+SET jit = on; SET jit_above_cost = 0;
+SELECT has_jit('SELECT id, distil_embed(body) FROM docs');
+RESET jit; RESET jit_above_cost;
+
 -- Each place, with and without
 SELECT * FROM compare('SELECT id, distil_embed(body) FROM docs');
 SELECT * FROM compare($$SELECT id, distil_embed(body), distil_embed(body), distil_embed(body, 'batch-tiny'),
@@ -303,6 +315,6 @@ SELECT distil_revoke('batch-tiny', 'regress_batch');
 DROP ROLE regress_batch;
 DROP VIEW docs_view;
 DROP FUNCTION docs_view_update(), embed_exclaimed(text), compare(text), rows_of(text, boolean), is_close(jsonb, jsonb);
-DROP FUNCTION batches_of(text), sort_of(text), plan_of(text), explain_keys(text, text);
+DROP FUNCTION has_jit(text), batches_of(text), sort_of(text), plan_of(text), explain_keys(text, text);
 DROP TABLE docs, parts, written, created, long, twice, twice_2, parallel;
 SELECT distil_drop_model('batch-tiny');
