@@ -1,0 +1,179 @@
+-- Training jobs: arguments, options, rights, the jobs' views and commands.
+-- Progress notices carry speeds, so they are off; job numbers are not printed.
+\getenv srcdir PG_ABS_SRCDIR
+\set sentence :srcdir '/test/golden/models/bert-sentence'
+\set mlm :srcdir '/test/golden/models/bert-mlm'
+SET client_min_messages = error;
+CREATE EXTENSION IF NOT EXISTS distil;
+SET client_min_messages = warning;
+SELECT distil_import('train-sentence', :'sentence');
+SELECT distil_import('train-mlm', :'mlm');
+CREATE TABLE train_docs (id int, body text);
+INSERT INTO train_docs
+	SELECT i, 'the quick brown fox reads ' || i || ' rows of the large table and the lazy dog stores data in columns ' || i * 7
+	FROM generate_series(1, 60) i;
+INSERT INTO train_docs VALUES (0, NULL);
+CREATE TABLE train_two (a text, b varchar, n int);
+CREATE TABLE train_none (n int);
+CREATE VIEW train_view AS SELECT body FROM train_docs;
+
+-- a student of a sentence model, and one by the triple loss
+CALL distil_train('train-sentence', 'train_docs', 'train-s1', options => '{"max_steps": 12, "batch_size": 8, "threads": 1}', wait => true);
+SELECT state, kind, teacher, student, corpus, column_name, method, step, steps, progress, texts, error, loss > 0 AS loss, tokens > 0 AS tokens,
+	loss_ce IS NULL AS no_ce, eta, options->>'max_steps' AS max_steps
+	FROM distil_jobs WHERE job = distil_last_job();
+SELECT layers, dimensions, teacher FROM distil_models WHERE name = 'train-s1';
+SELECT count(*), min(step), max(step), bool_and(loss > 0) AS loss FROM distil_job_log WHERE job = distil_last_job();
+SELECT cardinality(distil_embed('the cat', 'train-s1'));
+SELECT bool_and(ok) FROM distil_verify('train-s1');
+CALL distil_train('train-mlm', 'SELECT body FROM train_docs WHERE id > 10', method => 'triple',
+	options => '{"max_steps": 6, "batch_size": 4, "gradient_accumulation_steps": 2, "threads": 1}', wait => true);
+SELECT state, student, method, step, steps, progress, texts, loss_ce > 0 AS ce, loss_mlm > 0 AS mlm, loss_cos > 0 AS cos
+	FROM distil_jobs WHERE job = distil_last_job();
+SELECT count(*) FROM distil_fill_mask('the [MASK] sat on the mat', 'distiltrain-mlm');
+-- the same again gives the same weights to the bit, from a view and another name
+CALL distil_train('train-sentence', 'public.train_view', 'train-s2', options => '{"max_steps": 12, "batch_size": 8, "threads": 1}', wait => true);
+SELECT a.sha256 = b.sha256 AS same FROM distil_models a, distil_models b WHERE a.name = 'train-s1' AND b.name = 'train-s2';
+-- untrained
+CALL distil_train('train-sentence', 'train_docs', 'train-s0', options => '{"max_steps": 0, "threads": 1}', wait => true);
+SELECT state, step, progress FROM distil_jobs WHERE job = distil_last_job();
+SELECT count(*) FROM distil_models WHERE name = 'train-s0';
+
+-- a picture of the loss
+SELECT distil_loss_curve(distil_last_job() - 1) LIKE '<svg xmlns=%</svg>%' AS svg;
+SELECT xml_is_well_formed_document(distil_loss_curve(distil_last_job() - 1)) AS xml;
+
+-- arguments
+CALL distil_train(NULL, 'train_docs');
+CALL distil_train('train-sentence', NULL);
+\set VERBOSITY terse
+CALL distil_train('nobody', 'train_docs');
+\set VERBOSITY default
+CALL distil_train('train-sentence', 'train_docs', 'train-mlm');
+CALL distil_train('train-sentence', 'train_docs', 'a/b');
+CALL distil_train('train-sentence', 'train_docs', '');
+CALL distil_train('train-sentence', 'no_such_table');
+CALL distil_train('train-sentence', '');
+CALL distil_train('train-sentence', 'train_two', 'train-x');
+CALL distil_train('train-sentence', 'train_two', 'train-x', 'c');
+CALL distil_train('train-sentence', 'train_two', 'train-x', 'n');
+CALL distil_train('train-sentence', 'train_none', 'train-x');
+CALL distil_train('train-sentence', 'train_docs_nope.body', 'train-x');
+CALL distil_train('train-sentence', 'SELECT a, b FROM train_two', 'train-x');
+CALL distil_train('train-sentence', 'SELECT 1', 'train-x');
+CALL distil_train('train-sentence', 'SELECT body FROM train_docs; DROP TABLE train_docs', 'train-x');
+CALL distil_train('train-sentence', 'SELECT FROM WHERE', 'train-x');
+CALL distil_train('train-sentence', 'WITH x AS (DELETE FROM train_docs RETURNING body) SELECT body FROM x', 'train-x');
+CALL distil_train('train-sentence', 'SELECT body FROM train_docs FOR UPDATE', 'train-x');
+SELECT count(*) FROM train_docs;
+CREATE TEMPORARY TABLE train_temp (body text);
+CALL distil_train('train-sentence', 'train_temp', 'train-x');
+CALL distil_train('train-sentence', '/* a temporary one */ SELECT body FROM train_temp', 'train-x');
+CREATE SEQUENCE train_seq;
+CALL distil_train('train-sentence', 'train_seq', 'train-x');
+
+-- options
+CALL distil_train('train-sentence', 'train_docs', 'train-x', method => 'wrong');
+CALL distil_train('train-sentence', 'train_docs', 'train-x', method => 'minilm');
+CALL distil_train('train-sentence', 'train_docs', 'train-x', method => 'triple');
+CALL distil_train('train-sentence', 'train_docs', 'train-x', options => NULL);
+CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '[]');
+CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"epoch": 1}');
+CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"alpha_ce": 1}');
+CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"epochs": "many"}');
+CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"learning_rate": -1}');
+CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"layers": 99}');
+CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"layers": [0, 7]}');
+CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"device": "cuda"}');
+CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"device": "abacus"}');
+CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"dimensions": 8}');
+SELECT count(*) FROM distil_jobs WHERE student = 'train-x';
+
+-- an empty corpus is found by the worker
+CREATE TABLE train_empty (body text);
+\set VERBOSITY sqlstate
+CALL distil_train('train-sentence', 'train_empty', 'train-x', wait => true);
+\set VERBOSITY default
+SELECT state, error_code, error FROM distil.job WHERE job = distil_last_job();
+
+-- in a transaction block: no waiting, and nothing starts before the commit
+BEGIN;
+CALL distil_train('train-sentence', 'train_docs', 'train-x', wait => true);
+ROLLBACK;
+BEGIN;
+CALL distil_train('train-sentence', 'train_docs', 'train-b', options => '{"max_steps": 3, "threads": 1}');
+ROLLBACK;
+SELECT count(*) FROM distil_jobs WHERE student = 'train-b';
+BEGIN;
+CALL distil_train('train-sentence', 'train_docs', 'train-b', options => '{"max_steps": 3, "threads": 1}');
+SELECT state FROM distil_jobs WHERE student = 'train-b';
+SAVEPOINT s;
+\set VERBOSITY sqlstate
+CALL distil_train('train-sentence', 'train_docs', 'train-b');
+CALL distil_wait(distil_last_job());
+\set VERBOSITY default
+ROLLBACK;
+BEGIN;
+CALL distil_train('train-sentence', 'train_docs', 'train-b', options => '{"max_steps": 3, "threads": 1}');
+COMMIT;
+CALL distil_wait(distil_last_job());
+SELECT state, step FROM distil_jobs WHERE student = 'train-b';
+
+-- commands
+\set VERBOSITY sqlstate
+SELECT distil_cancel(distil_last_job());
+SELECT distil_pause(distil_last_job());
+SELECT distil_resume(distil_last_job());
+SELECT distil_cancel(987654321);
+CALL distil_wait(987654321);
+SELECT distil_cancel(NULL);
+SELECT distil_loss_curve(987654321);
+\set VERBOSITY default
+
+-- rights: the procedure, the corpus, the job
+CREATE ROLE train_user LOGIN;
+SET ROLE train_user;
+CALL distil_train('train-sentence', 'train_docs', 'train-u');
+RESET ROLE;
+GRANT EXECUTE ON PROCEDURE distil_train TO train_user;
+SET ROLE train_user;
+CALL distil_train('train-sentence', 'train_docs', 'train-u');
+RESET ROLE;
+SELECT distil_grant('train-sentence', 'train_user');
+SET ROLE train_user;
+CALL distil_train('train-sentence', 'train_docs', 'train-u');
+CALL distil_train('train-sentence', 'SELECT body FROM train_docs', 'train-u');
+SELECT count(*) FROM distil_jobs;
+SELECT count(*) FROM distil_job_log;
+SELECT count(*) FROM distil.job;
+\set VERBOSITY sqlstate
+SELECT distil_cancel(1);
+SELECT distil_loss_curve(1);
+\set VERBOSITY default
+RESET ROLE;
+-- row security: this role sees half of the rows
+ALTER TABLE train_docs ENABLE ROW LEVEL SECURITY;
+CREATE POLICY half ON train_docs TO train_user USING (id > 30);
+GRANT SELECT ON train_docs TO train_user;
+SET ROLE train_user;
+CALL distil_train('train-sentence', 'train_docs', 'train-u', options => '{"max_steps": 2, "threads": 1}', wait => true);
+SELECT state, owner, texts FROM distil_jobs;
+RESET ROLE;
+SELECT pg_get_userbyid(lomowner) AS owner FROM pg_largeobject_metadata m JOIN distil.model d ON d.weights = m.oid WHERE d.name = 'train-u';
+GRANT pg_monitor TO train_user;
+SET ROLE train_user;
+SELECT count(*) > 5 AS all_jobs FROM distil_jobs;
+RESET ROLE;
+
+-- token counts, special tokens included, those written in a text not recognised
+SELECT token, count FROM distil_token_counts('train-mlm', $$SELECT 'the cat [MASK]' UNION ALL SELECT 'the cat the mat'$$) ORDER BY count DESC, token LIMIT 6;
+
+-- nothing is left behind
+SELECT count(*) FROM pg_ls_dir('pgsql_tmp_distil') f WHERE f LIKE 'job%'
+	AND f IN (SELECT format('job_%s_%s', d.oid, j.job) FROM pg_database d, distil.job j WHERE d.datname = current_database() AND j.state = 'done');
+
+DROP TABLE train_docs, train_two, train_none, train_empty, train_temp CASCADE;
+DROP SEQUENCE train_seq;
+SELECT distil_drop_model(name, true) FROM distil_models WHERE name LIKE '%train-%' ORDER BY name;
+REVOKE EXECUTE ON PROCEDURE distil_train FROM train_user;
+DROP ROLE train_user;

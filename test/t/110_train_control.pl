@@ -1,0 +1,173 @@
+# Cancel, pause, resume, the queue, waiting and its end, no free worker slot, rights that go away.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep);
+use FindBin;
+use lib $FindBin::RealBin;
+use DistilTest;
+
+my $node = new_node('train_control');
+my $path = model_path('bert-sentence');
+$node->safe_psql('postgres', "SELECT distil_import('m', '$path')");
+$node->safe_psql('postgres',
+	"CREATE TABLE docs (body text);
+	 INSERT INTO docs SELECT 'the quick brown fox reads ' || i || ' rows of the large table and the lazy dog stores data in columns ' || i * 7
+		FROM generate_series(1, 500) i");
+my $long = '{"max_steps": 1000000, "batch_size": 32, "threads": 1, "checkpoint_seconds": 1}';
+my $short = '{"max_steps": 300, "batch_size": 32, "threads": 1, "checkpoint_seconds": 1}';
+
+sub train
+{
+	my ($student, $options) = @_;
+	$node->safe_psql('postgres', "CALL distil_train('m', 'docs', '$student', options => '$options')");
+	return $node->safe_psql('postgres', "SELECT max(job) FROM distil_jobs WHERE student = '$student'");
+}
+sub job { return $node->safe_psql('postgres', "SELECT $_[1] FROM distil_jobs WHERE job = $_[0]"); }
+sub wait_state
+{
+	my ($job, $state) = @_;
+	return wait_until(sub { job($job, 'state') eq $state }, "job $job to be $state", 120);
+}
+sub wait_step { my ($job) = @_; return wait_until(sub { job($job, 'step') > 0 }, "a step of job $job"); }
+sub folders { return $node->safe_psql('postgres', "SELECT count(*) FROM pg_ls_dir('pgsql_tmp_distil') f WHERE f LIKE 'job%'"); }
+
+# what a running job shows
+my $job = train('shown', $long);
+ok(wait_step($job), 'a job makes steps');
+like($node->safe_psql('postgres', "SELECT query FROM pg_stat_activity WHERE backend_type = 'distil job'"),
+	qr/^distil job $job: /, 'pg_stat_activity shows the job');
+wait_until(sub { $node->safe_psql('postgres', "SELECT query FROM pg_stat_activity WHERE backend_type = 'distil job'") =~ /step \d+\/1000000 loss / }, 'a step');
+like($node->safe_psql('postgres', "SELECT query FROM pg_stat_activity WHERE backend_type = 'distil job'"),
+	qr/step \d+\/1000000 loss /, 'with step and loss');
+is($node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'distil job' AND backend_xmin IS NULL"), '1', 'and holds no snapshot');
+is(job($job, "eta > now() AND progress = '[..........] 0 %' AND tokens_per_second > 0"), 't', 'the view has speed and end');
+
+# the next one waits for its turn, and starts when there is a place
+my $next = train('next', $short);
+usleep(1_000_000);
+is(job($next, 'state'), 'queued', 'a second job is queued');
+my ($code, $out, $err) = quiet_psql($node, "CALL distil_train('m', 'docs', 'shown')");
+like($err, qr/job $job is already making a model "shown"/, 'a name is promised once');
+
+# cancel
+$node->safe_psql('postgres', "SELECT distil_cancel($job)");
+ok(wait_state($job, 'canceled'), 'cancel');
+ok(wait_state($next, 'done'), 'the queued job runs then');
+is($node->safe_psql('postgres', "SELECT count(*) FROM distil_models WHERE name = 'shown'"), '0', 'a canceled job makes no model');
+is(folders(), '0', 'and leaves no folder');
+my $expected = $node->safe_psql('postgres', "SELECT sha256 FROM distil_models WHERE name = 'next'");
+
+# a cancel that is rolled back does nothing
+$job = train('rolled', $long);
+wait_step($job);
+$node->safe_psql('postgres', "BEGIN; SELECT distil_cancel($job); ROLLBACK");
+usleep(1_500_000);
+is(job($job, 'state'), 'running', 'a cancel that is rolled back is none');
+# a canceling transaction that stays open does not stop the training
+my $holder = $node->background_psql('postgres');
+$holder->query_safe("BEGIN; SELECT distil_pause($job);");
+my $step = job($job, 'step');
+usleep(2_500_000);
+is(job($job, 'state'), 'running', 'an open transaction does not hold up the job');
+$holder->query_safe('COMMIT;');
+ok(wait_state($job, 'paused'), 'it pauses at commit');
+$holder->quit;
+$node->safe_psql('postgres', "SELECT distil_cancel($job)");
+is(job($job, 'state'), 'canceled', 'a paused job is canceled at once');
+is(folders(), '0', 'with its folder');
+
+# pause and resume: the same weights
+$job = train('paused', $short);
+wait_step($job);
+$node->safe_psql('postgres', "SELECT distil_pause($job)");
+wait_until(sub { job($job, 'state') =~ /paused|done/ }, 'pause');
+is(job($job, 'state'), 'paused', 'pause');
+is(folders(), '1', 'a paused job keeps its folder');
+usleep(300_000);
+$node->safe_psql('postgres', "SELECT distil_resume($job)");
+ok(wait_state($job, 'done'), 'resume');
+is($node->safe_psql('postgres', "SELECT sha256 FROM distil_models WHERE name = 'paused'"), $expected, 'the same weights as without the pause');
+
+# waiting: progress, its end by timeout, by statement_timeout, by the failure of the job
+($code, $out, $err) = quiet_psql($node, "CALL distil_train('m', 'docs', 'waited', options => '$short', wait => true)");
+is($code, 0, 'wait => true');
+like($err, qr/NOTICE:  \[[#.]{10}\] +\d+ %  step \d+\/300  loss \d/, 'shows a bar');
+like($err, qr/is done: model "waited" is ready/, 'and the end');
+$job = train('timeout', $long);
+($code, $out, $err) = quiet_psql($node, "CALL distil_wait($job, '1 second')");
+is($code, 0, 'distil_wait with a timeout ends');
+like($err, qr/goes on, the time to wait is over/, 'and says so');
+($code, $out, $err) = quiet_psql($node, "SET statement_timeout = '700ms'; CALL distil_wait($job)", on_error_stop => 1);
+like($err, qr/only the wait is over: job $job goes on/, 'a wait that times out says that the job goes on');
+like($err, qr/statement timeout/, 'and ends with the error');
+is(job($job, 'state'), 'running', 'the job goes on');
+$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM distil_jobs WHERE job = $job");
+ok(wait_state($job, 'canceled'), 'pg_cancel_backend cancels');
+is(folders(), '1', 'and keeps the checkpoint');
+($code, $out, $err) = quiet_psql($node, "CALL distil_wait($job)");
+like($err, qr/ERROR:  job $job was canceled/, 'waiting for a canceled job is an error');
+$node->safe_psql('postgres', "SELECT distil_cancel($job)");
+is(folders(), '0', 'a second cancel gives up the checkpoint');
+
+# a failure in the worker
+$node->safe_psql('postgres', "CREATE VIEW broken AS SELECT (1 / (length(body) - length(body)))::text AS body FROM docs");
+($code, $out, $err) = quiet_psql($node, "CALL distil_train('m', 'broken', 'x', wait => true)");
+like($err, qr/ERROR:  job \d+ failed: division by zero/, 'an error in the corpus is the error of the wait');
+is($node->safe_psql('postgres', "SELECT state || ' ' || error_code FROM distil.job WHERE student = 'x'"), 'failed 22012', 'and of the row');
+
+# rights that were taken away before the worker reads
+$node->safe_psql('postgres', "CREATE ROLE u LOGIN; GRANT EXECUTE ON PROCEDURE distil_train TO u; GRANT SELECT ON docs TO u; SELECT distil_grant('m', 'u')");
+my $blocker = train('blocker', $long);
+wait_step($blocker);
+$node->safe_psql('postgres', "CALL distil_train('m', 'docs', 'late')", extra_params => ['-U', 'u']) if 0;
+$node->safe_psql('postgres', "SET ROLE u; CALL distil_train('m', 'docs', 'late')");
+$node->safe_psql('postgres', "REVOKE SELECT ON docs FROM u; SELECT distil_cancel($blocker)");
+my $late = $node->safe_psql('postgres', "SELECT job FROM distil_jobs WHERE student = 'late'");
+ok(wait_state($late, 'failed'), 'a right that was revoked fails the job');
+like(job($late, 'error'), qr/permission denied for table docs/, 'with its reason');
+# a role that was dropped or locked out: the worker does not come back for ever
+$node->safe_psql('postgres', "GRANT SELECT ON docs TO u");
+$blocker = train('blocker', $long);
+wait_step($blocker);
+$node->safe_psql('postgres', "SET ROLE u; CALL distil_train('m', 'docs', 'locked')");
+$node->safe_psql('postgres', "ALTER ROLE u NOLOGIN; SELECT distil_cancel($blocker)");
+wait_state($blocker, 'canceled');
+my $logged = -s $node->logfile;
+usleep(7_000_000);
+my $log = slurp_file($node->logfile, $logged);
+my @refused = $log =~ /is not permitted to log in/g;
+cmp_ok(scalar(@refused), '<=', 1, 'a refused login is not repeated');
+
+# the calling session as worker
+$node->safe_psql('postgres', 'SELECT distil_cancel(job) FROM distil_jobs WHERE state = \'queued\'');
+$node->stop;
+$node->append_conf('postgresql.conf', "max_worker_processes = 1\nmax_logical_replication_workers = 1\n");
+$node->start;
+($code, $out, $err) = quiet_psql($node, "CALL distil_train('m', 'docs', 'slotless', options => '$short')");
+my $slot = $node->safe_psql('postgres', "SELECT job FROM distil_jobs WHERE student = 'slotless'");
+SKIP:
+{
+	skip 'this server had a free worker slot', 4 if $err !~ /WARNING/;
+	is($code, 0, 'without a worker slot distil_train succeeds');
+	like($err, qr/WARNING:  no free worker slot: job $slot stays queued/, 'with a warning');
+	like($err, qr/max_worker_processes/, 'and a hint');
+	is(job($slot, 'state'), 'queued', 'the job is queued');
+}
+if (job($slot, 'state') eq 'queued')
+{
+	($code, $out, $err) = quiet_psql($node, "CALL distil_train('m', 'docs', 'slotless2', options => '$short', wait => true)", on_error_stop => 1);
+	isnt($code, 0, 'waiting without a slot is an error');
+	like($err, qr/no free worker slot: job \d+ stays queued/, 'that says why');
+}
+($code, $out, $err) = quiet_psql($node, "CALL distil_work()");
+is($code, 0, 'distil_work() does the queue\'s work');
+is(job($slot, 'state'), 'done', 'the job is done');
+is($node->safe_psql('postgres', "SELECT sha256 FROM distil_models WHERE name = 'slotless'"), $expected, 'with the same weights');
+($code, $out, $err) = quiet_psql($node, "BEGIN; CALL distil_work()", on_error_stop => 1);
+like($err, qr/cannot run inside a transaction block/, 'distil_work() needs its own transactions');
+is(folders(), '0', 'no folder is left');
+
+done_testing();
