@@ -103,7 +103,7 @@ head_scores(const Head *h, float *s, const float *a, size_t lda, const float *b,
 
 	if (bt != NULL)
 	{
-		Tile		t = {a, lda, 1, bt, ld, s, ld, h->a->head_dim, scale, false};
+		Tile		t = {a, lda, 1, bt, ld, s, ld, h->a->head_dim, scale, false, false};
 
 		tile_multiply(&t, rows, (keys + 15) / 16 * 16);
 	}
@@ -170,7 +170,7 @@ head_forward(CpuDevice *cpu, const Head *h, float *out, float *lse, const float 
 		int			rows = h->length - start < block ? h->length - start : block;
 		int			keys = h->a->causal ? start + rows : h->length;
 		float	   *to = out + (h->first + start) * h->width + h->column;
-		Tile		mix = {p, ld, 1, values.data, values.ld, to, h->width, keys, 1.0f, false};
+		Tile		mix = {p, ld, 1, values.data, values.ld, to, h->width, keys, 1.0f, false, false};
 
 		head_scores(h, p, q + start * h->ld, h->ld, k, kt, h->a->scale, rows, keys);
 		for (i = 0; i < rows; i++)
@@ -266,9 +266,9 @@ head_backward(CpuDevice *cpu, const Head *h, float *dq, const float *dout, const
 		const float *qb = queries.data + start * queries.ld;
 		const float *db = gradients.data + start * gradients.ld;
 		Tile		to_q = {dp, ld, 1, key_rows.data, key_rows.ld, dq + start * h->ld, h->ld,
-		keys, scale, false};
-		Tile		to_k = {dp, 1, ld, qb, queries.ld, dk, h->ld, rows, scale, true};
-		Tile		to_v = {p, 1, ld, db, gradients.ld, dv, h->ld, rows, 1.0f, true};
+		keys, scale, false, false};
+		Tile		to_k = {dp, 1, ld, qb, queries.ld, dk, h->ld, rows, scale, true, false};
+		Tile		to_v = {p, 1, ld, db, gradients.ld, dv, h->ld, rows, 1.0f, true, false};
 
 		head_scores(h, p, qb, queries.ld, k, kt, scale, rows, keys);
 		head_scores(h, dp, db, gradients.ld, v, vt, 1.0f, rows, keys);

@@ -1,6 +1,6 @@
 /*
  * tile_cpu.h
- *		Template: multiplication of small matrices in register tiles, for attention.
+ *		Template: multiplication of small matrices in register tiles.
  *
  * The heads' matrices are small (32 to 64 columns), where a general GEMM spends its
  * time on packing.  Here b is used where it lies: rows of b must be contiguous, a may
@@ -26,6 +26,7 @@ typedef struct Tile
 	int			k;
 	float		alpha;
 	bool		accumulate;
+	bool		stream;			/* a comes from far away and its rows are long: fetch the next ones early */
 } Tile;
 
 /*
@@ -54,6 +55,11 @@ tile_block(const Tile *t, int i, size_t j, int rows, int wide, size_t part)
 	{
 		vf			bv[TILE_WIDE];
 
+		if (t->stream && l % 16 == 0)
+		{
+			for (r = 0; r < rows; r++)
+				__builtin_prefetch(a + (rows + r) * t->row);
+		}
 #pragma GCC unroll 4
 		for (v = 0; v < wide; v++)
 			bv[v] = v == wide - 1 ? v_get(b + v * LANES, part) : v_load(b + v * LANES);
