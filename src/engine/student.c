@@ -16,6 +16,8 @@
 #include "student.h"
 #include "student_files.h"
 
+#define COPY_UNIT ((size_t) 1 << 20)	/* floats between polls */
+
 void
 distil_student_layers(int *layers, int n, int teacher_layers, DistilMethod method)
 {
@@ -138,12 +140,11 @@ teacher_param(const DistilParam *param, const DistilModel *teacher, const Distil
 
 DistilStatus
 distil_student_weights(float *weights, const DistilSpec *spec, const DistilModel *teacher,
-					   const DistilTrainOptions *options, DistilError *err)
+					   const DistilTrainOptions *options, const DistilPoll *poll, DistilError *err)
 {
 	int			i;
 	size_t		j;
 
-	memset(weights, 0, spec->table.total * sizeof(float));
 	for (i = 0; i < spec->table.n; i++)
 	{
 		const DistilParam *param = &spec->table.params[i];
@@ -152,7 +153,13 @@ distil_student_weights(float *weights, const DistilSpec *spec, const DistilModel
 		if (from == NULL || from->rows != param->rows || from->cols != param->cols)
 			return distil_fail(err, DISTIL_ERR_STATE, "the teacher has no parameter \"%s\" for its student",
 							   param->name);
-		memcpy(weights + param->offset, teacher->weights + from->offset, param->count * sizeof(float));
+		for (j = 0; j < param->count; j += COPY_UNIT)
+		{
+			size_t		count = param->count - j < COPY_UNIT ? param->count - j : COPY_UNIT;
+
+			DISTIL_POLL(poll, err);
+			memcpy(weights + param->offset + j, teacher->weights + from->offset + j, count * sizeof(float));
+		}
 	}
 	if (spec->type < 0 && teacher->spec.type >= 0)
 	{

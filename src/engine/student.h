@@ -25,7 +25,8 @@ extern DistilStatus distil_student_spec(DistilSpec *spec, const DistilModel *tea
 
 /* weights [spec->table.total] (host memory) from the teacher's. */
 extern DistilStatus distil_student_weights(float *weights, const DistilSpec *spec, const DistilModel *teacher,
-										   const DistilTrainOptions *options, DistilError *err);
+										   const DistilTrainOptions *options, const DistilPoll *poll,
+										   DistilError *err);
 
 /*
  * The student as a folder: config.json and weight files of its own over `weights` (host

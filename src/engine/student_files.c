@@ -123,8 +123,10 @@ distil_student_small_files(DistilFolder *folder, const DistilModel *teacher, con
 	files[folder->nfiles++] = (DistilFile) {
 		"config.json", {read_text, text, length}
 	};
+	/* The teacher's model card does not describe the student. */
 	for (i = 0; i < teacher->nfiles; i++)
-		if (strcmp(teacher->files[i].name, "config.json") != 0 &&
+		if (strcmp(teacher->files[i].name, "README.md") != 0 &&
+			strcmp(teacher->files[i].name, "config.json") != 0 &&
 			!has_suffix(teacher->files[i].name, ".safetensors") &&
 			!has_suffix(teacher->files[i].name, ".safetensors.index.json"))
 			files[folder->nfiles++] = teacher->files[i];

@@ -413,12 +413,20 @@ distil_trainer_student(DistilTrainer *trainer, const DistilFolder **folder, Dist
 {
 	DistilDevice *device = trainer->workers[0].device;
 	size_t		total = trainer->student.table.total;
+	size_t		at;
 
 	if (trainer->student_weights == NULL)
 		trainer->student_weights = distil_alloc_array(trainer->alloc, total, sizeof(float));
 	if (trainer->student_weights == NULL)
 		return distil_fail_memory(err, total * sizeof(float));
-	device->ops->copy_out(device, trainer->student_weights, trainer->weights, total * sizeof(float));
+	for (at = 0; at < total; at += DISTIL_COPY_FLOATS)
+	{
+		size_t		count = total - at < DISTIL_COPY_FLOATS ? total - at : DISTIL_COPY_FLOATS;
+
+		DISTIL_POLL(trainer->workers[0].poll, err);
+		device->ops->copy_out(device, trainer->student_weights + at, trainer->weights + at,
+							  count * sizeof(float));
+	}
 	if (trainer->student_folder == NULL)
 		DISTIL_FORWARD(distil_student_folder_create(&trainer->student_folder, &trainer->student,
 													trainer->teacher,

@@ -10,6 +10,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "alloc.h"
@@ -422,7 +423,13 @@ write_option(DistilBuffer *out, const DistilTrainOptions *options, const Option 
 	switch (option->kind)
 	{
 		case OPTION_REAL:
-			snprintf(text, sizeof(text), "%.17g", *(const double *) field);
+			/* the fewest digits that read back as the same number */
+			for (i = 6; i <= 17; i++)
+			{
+				snprintf(text, sizeof(text), "%.*g", i, *(const double *) field);
+				if (strtod(text, NULL) == *(const double *) field)
+					break;
+			}
 			break;
 		case OPTION_INT:
 			snprintf(text, sizeof(text), "%d", *(const int *) field);

@@ -176,6 +176,25 @@ masking_memory(DistilTrainer *trainer, DistilError *err)
 	return DISTIL_OK;
 }
 
+/* y = x, or 0 when x (host memory) is NULL, with polls. */
+static DistilStatus
+fill_block(float *y, const float *x, size_t n, DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	size_t		at;
+
+	for (at = 0; at < n; at += DISTIL_COPY_FLOATS)
+	{
+		size_t		count = n - at < DISTIL_COPY_FLOATS ? n - at : DISTIL_COPY_FLOATS;
+
+		DISTIL_POLL(poll, err);
+		if (x != NULL)
+			device->ops->copy_in(device, y + at, x + at, count * sizeof(float));
+		else
+			device->ops->zero(device, y + at, count);
+	}
+	return DISTIL_OK;
+}
+
 /* The student starts with its teacher's weights. */
 static DistilStatus
 first_weights(DistilTrainer *trainer, DistilDevice *device, const DistilPoll *poll, DistilError *err)
@@ -186,11 +205,11 @@ first_weights(DistilTrainer *trainer, DistilDevice *device, const DistilPoll *po
 
 	if (weights == NULL)
 		return distil_fail_memory(err, total * sizeof(float));
-	status = distil_student_weights(weights, &trainer->student, trainer->teacher, &trainer->options, err);
-	if (status == DISTIL_OK && poll != NULL && poll->stop != NULL && poll->stop(poll->ctx))
-		status = distil_fail_cancelled(err);
+	/* Padding between parameters is zero: the allocator's memory is. */
+	status = distil_student_weights(weights, &trainer->student, trainer->teacher, &trainer->options, poll,
+									err);
 	if (status == DISTIL_OK)
-		device->ops->copy_in(device, trainer->weights, weights, total * sizeof(float));
+		status = fill_block(trainer->weights, weights, total, device, poll, err);
 	distil_release(trainer->alloc, weights);
 	return status;
 }
@@ -216,8 +235,8 @@ distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices, cons
 	DISTIL_FORWARD(device_block((void **) &trainer->weights, device, total, sizeof(float), err));
 	DISTIL_FORWARD(device_block((void **) &trainer->moment1, device, total, sizeof(float), err));
 	DISTIL_FORWARD(device_block((void **) &trainer->moment2, device, total, sizeof(float), err));
-	device->ops->zero(device, trainer->moment1, total);
-	device->ops->zero(device, trainer->moment2, total);
+	DISTIL_FORWARD(fill_block(trainer->moment1, NULL, total, device, poll, err));
+	DISTIL_FORWARD(fill_block(trainer->moment2, NULL, total, device, poll, err));
 	DISTIL_FORWARD(first_weights(trainer, device, poll, err));
 	DISTIL_FORWARD(distil_optimizer_segments(&trainer->segments, &trainer->nsegments, &trainer->student.table,
 											 trainer->alloc, err));

@@ -23,6 +23,28 @@ seconds(void)
 	return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
 }
 
+/* Longest processor time of the calling thread between two polls, in seconds. */
+typedef struct PollGap
+{
+	double		last;
+	double		longest;
+} PollGap;
+
+static bool
+measure_poll(void *ctx)
+{
+	PollGap    *gap = ctx;
+	struct timespec now;
+	double		t;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	t = (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
+	if (gap->last > 0 && t - gap->last > gap->longest)
+		gap->longest = t - gap->last;
+	gap->last = t;
+	return false;
+}
+
 static int
 fail(const DistilError *err)
 {
@@ -128,10 +150,14 @@ train(DistilTrainer **trainer, const DistilModel *teacher, const DistilTrainOpti
 	  const void *spool, size_t size, DistilDevice **devices, int ndevices, int every, DistilError *err)
 {
 	const DistilAllocator *alloc = distil_alloc_system();
+	PollGap		gap = {0, 0};
+	DistilPoll	poll = {measure_poll, &gap};
 	double		begin = seconds();
 
 	DISTIL_FORWARD(distil_trainer_create(trainer, teacher, options, spool, size, devices, ndevices, alloc,
-										 NULL, err));
+										 &poll, err));
+	fprintf(stderr, "longest time between polls while made ready: %.1f ms\n", gap.longest * 1000);
+	gap.longest = 0;
 	fprintf(stderr, "ready in %.2f s\n", seconds() - begin);
 	begin = seconds();
 	while (!distil_trainer_done(*trainer))
@@ -155,11 +181,12 @@ train(DistilTrainer **trainer, const DistilModel *teacher, const DistilTrainOpti
 			distil_trainer_free(*trainer);
 			*trainer = NULL;
 			DISTIL_FORWARD(distil_trainer_create(trainer, teacher, options, spool, size, devices, ndevices,
-												 alloc, NULL, err));
+												 alloc, &poll, err));
 			DISTIL_FORWARD(distil_trainer_restore(*trainer, buffer.data, buffer.length, &r, err));
 			distil_buffer_free(&buffer);
 		}
 	}
+	fprintf(stderr, "longest time between polls in steps: %.1f ms\n", gap.longest * 1000);
 	return DISTIL_OK;
 }
 
