@@ -186,7 +186,8 @@ open_sections(DistilTokenizer *t, const DistilTokenizerBlob *blob)
 		return false;
 	t->strings = data;
 	t->strings_size = n;
-	if (!open_trie(blob, DISTIL_BLOB_MODEL_TRIE, &t->model) || !open_trie(blob, DISTIL_BLOB_RAW_TRIE, &t->raw) ||
+	if (!open_trie(blob, DISTIL_BLOB_MODEL_TRIE, &t->model) ||
+		!open_trie(blob, DISTIL_BLOB_RAW_TRIE, &t->raw) ||
 		!open_trie(blob, DISTIL_BLOB_NORM_TRIE, &t->norm))
 		return false;
 	if (!open_small(blob, DISTIL_BLOB_ADDED, sizeof(DistilBlobAdded), DISTIL_MAX_ADDED, &data, &small))
@@ -196,10 +197,12 @@ open_sections(DistilTokenizer *t, const DistilTokenizerBlob *blob)
 	for (uint32_t i = 0; i < t->nadded; i++)
 		if (t->added[i].id >= blob->vocabulary)
 			return false;
-	if (!open_small(blob, DISTIL_BLOB_NORMALIZER, sizeof(DistilBlobStep), DISTIL_MAX_STEPS, &data, &t->nnormalizer))
+	if (!open_small(blob, DISTIL_BLOB_NORMALIZER, sizeof(DistilBlobStep), DISTIL_MAX_STEPS, &data,
+					&t->nnormalizer))
 		return false;
 	t->normalizer = data;
-	if (!open_small(blob, DISTIL_BLOB_PRE_TOKENIZER, sizeof(DistilBlobStep), DISTIL_MAX_STEPS, &data, &t->npre))
+	if (!open_small(blob, DISTIL_BLOB_PRE_TOKENIZER, sizeof(DistilBlobStep), DISTIL_MAX_STEPS, &data,
+					&t->npre))
 		return false;
 	t->pre = data;
 	if (!open_small(blob, DISTIL_BLOB_SINGLE, sizeof(DistilBlobPiece), DISTIL_MAX_PIECES, &data, &t->nsingle))
@@ -322,7 +325,8 @@ distil_tokenizer_token(const DistilTokenizer *tokenizer, int32_t id, size_t *len
 	uint32_t	end;
 
 	*length = 0;
-	if (id < 0 || (uint32_t) id >= tokenizer->blob->vocabulary || (tokenizer->tokens[id] & DISTIL_TOKEN_HOLE) != 0)
+	if (id < 0 || (uint32_t) id >= tokenizer->blob->vocabulary ||
+		(tokenizer->tokens[id] & DISTIL_TOKEN_HOLE) != 0)
 		return NULL;
 	start = tokenizer->tokens[id] & DISTIL_TOKEN_OFFSET;
 	end = tokenizer->tokens[id + 1] & DISTIL_TOKEN_OFFSET;

@@ -339,5 +339,7 @@ classify_bert(uint32_t cp)
 	return (flags & DISTIL_CHAR_SPACE) != 0 ? 1 : (flags & DISTIL_CHAR_PUNCTUATION) != 0 ? 2 : 0;
 }
 
-const DistilNormalizerPart distil_normalizer_bert = {"BertNormalizer", DISTIL_NORMALIZER_BERT, parse_bert, run_bert};
-const DistilPreTokenizerPart distil_pre_bert = {"BertPreTokenizer", DISTIL_PRE_BERT, parse_pre, classify_bert};
+const DistilNormalizerPart distil_normalizer_bert = {"BertNormalizer", DISTIL_NORMALIZER_BERT, parse_bert,
+													 run_bert};
+const DistilPreTokenizerPart distil_pre_bert = {"BertPreTokenizer", DISTIL_PRE_BERT, parse_pre,
+												classify_bert};

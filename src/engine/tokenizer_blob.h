@@ -61,7 +61,7 @@ typedef struct DistilTrieUnit
 #define DISTIL_ADDED_RSTRIP			8
 #define DISTIL_ADDED_NORMALIZED		16
 
-/* The text lies in the strings behind those of the tokens; ids of normalised ones decode to normalised text. */
+/* The text lies in the strings behind those of the tokens; the id's own string is the normalised one. */
 typedef struct DistilBlobAdded
 {
 	uint32_t	id;

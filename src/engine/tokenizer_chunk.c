@@ -36,7 +36,10 @@ typedef struct Chunker
 	DistilEncoding encoding;
 } Chunker;
 
-/* Tokens of bytes [start, end), special ones not counted. */
+/*
+ * Tokens of bytes [start, end), special ones not counted; never more than one beyond
+ * the budget, so that a long run without blanks is not encoded to its end each time.
+ */
 static DistilStatus
 count_tokens(Chunker *c, size_t start, size_t end, bool offsets, int *tokens, DistilError *err)
 {
@@ -45,6 +48,8 @@ count_tokens(Chunker *c, size_t start, size_t end, bool offsets, int *tokens, Di
 
 	options.add_special = false;
 	options.offsets = offsets;
+	options.max_tokens = c->budget + 1;
+	options.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
 	DISTIL_FORWARD(distil_tokenizer_encode(c->tokenizer, &c->encoding, &part, NULL, &options, c->poll, err));
 	*tokens = c->encoding.n;
 	return DISTIL_OK;
@@ -109,7 +114,8 @@ split_unit(Chunker *c, Unit unit, DistilError *err)
 				break;
 			if (chars == 1)
 				return distil_fail(err, DISTIL_ERR_ARGUMENT,
-								   "max_tokens %d is too small: one character has %d tokens", c->max_tokens, head.tokens);
+								   "max_tokens %d is too small: one character has %d tokens",
+								   c->max_tokens, head.tokens);
 		}
 		head.piece = true;
 		DISTIL_FORWARD(push_unit(c, &head, err));
@@ -187,7 +193,7 @@ try_chunk(Chunker *c, const Unit *units, size_t from, size_t to, bool *fits, Dis
 	return DISTIL_OK;
 }
 
-/* First unit of the next chunk: whole words before `to` with at most `overlap` tokens, and room for one more unit. */
+/* First unit of the next chunk: words before `to` with at most `overlap` tokens, and room for one more. */
 static size_t
 overlap_start(const Chunker *c, const Unit *units, size_t from, size_t to, size_t n)
 {
@@ -228,7 +234,8 @@ make_chunks(Chunker *c, DistilError *err)
 			else if (from < covered)
 				from++;
 			else
-				return distil_fail(err, DISTIL_ERR_ARGUMENT, "max_tokens %d is too small for a word of the text", c->max_tokens);
+				return distil_fail(err, DISTIL_ERR_ARGUMENT,
+								   "max_tokens %d is too small for a word of the text", c->max_tokens);
 		}
 		covered = to;
 		from = overlap_start(c, units, from, to, n);
@@ -251,10 +258,12 @@ distil_tokenizer_chunk(const DistilTokenizer *tokenizer, DistilChunk **chunks, i
 	*chunks = NULL;
 	*nchunks = 0;
 	if (max_tokens < 0 || c.budget < 1)
-		return distil_fail(err, DISTIL_ERR_ARGUMENT, "max_tokens %d leaves no room beside the %d special tokens",
+		return distil_fail(err, DISTIL_ERR_ARGUMENT,
+						   "max_tokens %d leaves no room beside the %d special tokens",
 						   max_tokens, tokenizer->special.added_single);
 	if (overlap < 0 || overlap >= c.budget)
-		return distil_fail(err, DISTIL_ERR_ARGUMENT, "overlap %d is not between 0 and %d", overlap, c.budget - 1);
+		return distil_fail(err, DISTIL_ERR_ARGUMENT, "overlap %d is not between 0 and %d", overlap,
+						   c.budget - 1);
 	distil_buffer_init(&c.units, alloc);
 	distil_buffer_init(&c.chunks, alloc);
 	distil_encoding_init(&c.encoding, alloc);

@@ -18,6 +18,7 @@ typedef struct Compiler
 	DistilDraft *draft;
 	DistilBuffer blob;
 	uint32_t   *owners;			/* per id: index of the draft's token + 1, added ones after the model's */
+	size_t		nowners;
 	uint32_t	vocabulary;
 	DistilTrieKey *keys;
 	DistilTrie	model;			/* points into blob */
@@ -27,7 +28,8 @@ typedef struct Compiler
 static DistilStatus
 append(Compiler *c, const void *data, size_t length, DistilError *err)
 {
-	return distil_buffer_append(&c->blob, data, length) ? DISTIL_OK : distil_fail_memory(err, c->blob.length + length);
+	return distil_buffer_append(&c->blob, data, length) ? DISTIL_OK
+		: distil_fail_memory(err, c->blob.length + length);
 }
 
 static DistilStatus
@@ -101,7 +103,8 @@ compile_model(Compiler *c, DistilError *err)
 		const DistilDraftToken *token = &draft->tokens[i];
 
 		if (c->owners[token->id] != 0)
-			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "id %d belongs to more than one token, one is \"%s\"", token->id,
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+							   "id %d belongs to more than one token, one is \"%s\"", token->id,
 							   distil_printable(printable, sizeof(printable), token->text, token->length));
 		c->owners[token->id] = (uint32_t) i + 1;
 		bytes += token->length;
@@ -160,12 +163,13 @@ assign_added(Compiler *c, DistilError *err)
 		if (id < 0)
 		{
 			id = last >= (int64_t) draft->ntokens ? last + 1 : (int64_t) draft->ntokens;
-			if (id >= DISTIL_MAX_VOCABULARY || c->owners[id] != 0)
+			if (id >= DISTIL_MAX_VOCABULARY || (size_t) id >= c->nowners || c->owners[id] != 0)
 				return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token \"%s\" has no free id", printable);
 			c->owners[id] = (uint32_t) (draft->ntokens + i) + 1;
 		}
 		if (added->id >= 0 && added->id != id)
-			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token \"%s\" has id %lld, but its place in the vocabulary is %lld",
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+							   "added token \"%s\" has id %lld, but its place in the vocabulary is %lld",
 							   printable, (long long) added->id, (long long) id);
 		added->id = id;
 		last = id > last ? id : last;
@@ -206,7 +210,8 @@ normalize_text(DistilDraft *draft, DistilDraftAdded *added, DistilError *err)
 	added->shown = (const char *) out;
 	distil_release(draft->alloc, chars.items);
 	if (status == DISTIL_OK && added->nshown == 0)
-		status = distil_fail(err, DISTIL_ERR_UNSUPPORTED, "added token \"%s\" of which the normalizer leaves nothing is not supported",
+		status = distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+							 "added token \"%s\" of which the normalizer leaves nothing is not supported",
 							 distil_printable(printable, sizeof(printable), added->text, added->length));
 	return status;
 }
@@ -286,9 +291,15 @@ compile_strings(Compiler *c, DistilError *err)
 		if (owner == 0)
 			entries[id] |= DISTIL_TOKEN_HOLE;
 		else if (owner <= draft->ntokens)
-			text = draft->tokens[owner - 1].text, length = draft->tokens[owner - 1].length;
+		{
+			text = draft->tokens[owner - 1].text;
+			length = draft->tokens[owner - 1].length;
+		}
 		else
-			text = draft->added[owner - 1 - draft->ntokens].shown, length = draft->added[owner - 1 - draft->ntokens].nshown;
+		{
+			text = draft->added[owner - 1 - draft->ntokens].shown;
+			length = draft->added[owner - 1 - draft->ntokens].nshown;
+		}
 		if (length > 0)
 			DISTIL_FORWARD(append(c, text, length, err));
 		at += length;
@@ -300,7 +311,8 @@ compile_strings(Compiler *c, DistilError *err)
 	for (size_t i = 0; i < draft->nadded; i++)
 		if ((draft->added[i].flags & DISTIL_ADDED_SPECIAL) != 0)
 			entries[draft->added[i].id] |= DISTIL_TOKEN_SPECIAL;
-	return array_section(c, DISTIL_BLOB_TOKENS, entries, ((size_t) c->vocabulary + 1) * sizeof(*entries), err);
+	return array_section(c, DISTIL_BLOB_TOKENS, entries, ((size_t) c->vocabulary + 1) * sizeof(*entries),
+						 err);
 }
 
 static DistilStatus
@@ -309,7 +321,8 @@ check_pieces(const Compiler *c, const DistilBlobPiece *pieces, int n, DistilErro
 	for (int i = 0; i < n; i++)
 		if (pieces[i].what == DISTIL_PIECE_SPECIAL &&
 			((uint32_t) pieces[i].id >= c->vocabulary || c->owners[pieces[i].id] == 0))
-			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "post_processor uses id %d, which the vocabulary does not have", pieces[i].id);
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+							   "post_processor uses id %d, which the vocabulary does not have", pieces[i].id);
 	return DISTIL_OK;
 }
 
@@ -320,7 +333,8 @@ id_of(Compiler *c, const char *text)
 	int32_t		id = text != NULL ? lookup(model_trie(c), text, strlen(text)) : -1;
 
 	for (size_t i = 0; id < 0 && text != NULL && i < draft->nadded; i++)
-		if (draft->added[i].length == strlen(text) && memcmp(draft->added[i].text, text, draft->added[i].length) == 0)
+		if (draft->added[i].length == strlen(text) &&
+			memcmp(draft->added[i].text, text, draft->added[i].length) == 0)
 			id = (int32_t) draft->added[i].id;
 	return id;
 }
@@ -335,9 +349,12 @@ compile_special(Compiler *c, DistilError *err)
 
 	c->header.unk = draft->unk != NULL ? lookup(model_trie(c), draft->unk, strlen(draft->unk)) : -1;
 	if (c->header.unk < 0)
+	{
+		const char *unk = draft->unk != NULL ? draft->unk : "";
+
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "vocabulary has no unknown token \"%s\"",
-						   distil_printable(printable, sizeof(printable), draft->unk != NULL ? draft->unk : "",
-											draft->unk != NULL ? strlen(draft->unk) : 0));
+						   distil_printable(printable, sizeof(printable), unk, strlen(unk)));
+	}
 	c->header.special[0] = c->header.unk;
 	for (int i = 0; i < 6; i++)
 		c->header.special[1 + i] = id_of(c, draft->names[i] != NULL ? draft->names[i] : usual[i]);
@@ -383,12 +400,18 @@ distil_draft_write(DistilBuffer *out, DistilDraft *draft, bool parse_special, Di
 	Compiler	c = {.draft = draft, .header = draft->header};
 	DistilStatus status;
 	size_t		nkeys = (draft->ntokens > draft->nadded ? draft->ntokens : draft->nadded) + 1;
+	size_t		nowners = draft->ntokens;
 
+	/* largest id of the model, then one for each added token */
+	for (size_t i = 0; i < draft->ntokens; i++)
+		if ((size_t) draft->tokens[i].id >= nowners)
+			nowners = (size_t) draft->tokens[i].id + 1;
+	c.nowners = nowners + draft->nadded;
 	distil_buffer_init(&c.blob, draft->alloc);
-	c.owners = distil_alloc_array(draft->alloc, DISTIL_MAX_VOCABULARY, sizeof(*c.owners));
+	c.owners = distil_alloc_array(draft->alloc, c.nowners + 1, sizeof(*c.owners));
 	c.keys = distil_alloc_array(draft->alloc, nkeys, sizeof(*c.keys));
 	if (c.owners == NULL || c.keys == NULL)
-		status = distil_fail_memory(err, DISTIL_MAX_VOCABULARY * sizeof(*c.owners) + nkeys * sizeof(*c.keys));
+		status = distil_fail_memory(err, (c.nowners + 1) * sizeof(*c.owners) + nkeys * sizeof(*c.keys));
 	else
 		status = compile(&c, parse_special, err);
 	if (status == DISTIL_OK && !distil_buffer_append(out, c.blob.data, c.blob.length))
@@ -410,7 +433,8 @@ compile_folder(DistilBuffer *out, DistilDraft *draft, const DistilFolder *folder
 	if (distil_folder_find(folder, "tokenizer.json") == NULL)
 	{
 		if (distil_folder_find(folder, "vocab.txt") == NULL)
-			return distil_fail(err, DISTIL_ERR_NO_FILE, "model has neither \"tokenizer.json\" nor \"vocab.txt\"");
+			return distil_fail(err, DISTIL_ERR_NO_FILE,
+							   "model has neither \"tokenizer.json\" nor \"vocab.txt\"");
 		DISTIL_FORWARD(distil_draft_read_legacy(draft, folder, err));
 		return distil_draft_write(out, draft, parse_special, err);
 	}

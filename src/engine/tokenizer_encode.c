@@ -83,7 +83,8 @@ DistilStatus
 distil_words_token(DistilWords *words, int32_t id, uint32_t start, uint32_t end, DistilError *err)
 {
 	if ((uint32_t) id >= words->tokenizer->blob->vocabulary)
-		return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer holds id %d, beyond its vocabulary", id);
+		return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer holds id %d, beyond its vocabulary",
+						   id);
 	return put_token(words->out, id, words->type, start, end, words->word, false, err);
 }
 
@@ -113,7 +114,8 @@ static void
 remove_tokens(DistilEncoding *encoding, int from, int to)
 {
 	size_t		tail = (size_t) (encoding->n - to);
-	int32_t    *arrays[5] = {encoding->ids, encoding->types, encoding->starts, encoding->ends, encoding->words};
+	int32_t    *arrays[5] = {encoding->ids, encoding->types, encoding->starts, encoding->ends,
+							 encoding->words};
 
 	if (from >= to)
 		return;

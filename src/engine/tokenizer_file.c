@@ -18,7 +18,8 @@ DistilStatus
 distil_draft_step(DistilBlobStep *steps, int *n, uint32_t kind, uint32_t flags, DistilError *err)
 {
 	if (*n == DISTIL_MAX_STEPS)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "tokenizer has more than %d steps in a sequence", DISTIL_MAX_STEPS);
+		return distil_fail(err, DISTIL_ERR_LIMIT, "tokenizer has more than %d steps in a sequence",
+						   DISTIL_MAX_STEPS);
 	steps[*n].kind = kind;
 	steps[*n].flags = flags;
 	(*n)++;
@@ -61,7 +62,8 @@ component_type(const DistilJson *value, const char *what, const char **type, Dis
 	if (member == NULL)
 		return DISTIL_OK;
 	if (distil_json_type(member) != DISTIL_JSON_STRING)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "type of the %s of tokenizer.json is not a string", what);
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "type of the %s of tokenizer.json is not a string",
+						   what);
 	*type = distil_json_string(member, &length);
 	return DISTIL_OK;
 }
@@ -95,7 +97,8 @@ read_steps(DistilDraft *draft, const DistilJson *value, bool pre, DistilError *e
 	DISTIL_FORWARD(component_type(value, what, &type, err));
 	if (type != NULL && strcmp(type, "Sequence") == 0)
 	{
-		DISTIL_FORWARD(distil_draft_known(value, known[pre], pre ? "pre_tokenizer Sequence" : "normalizer Sequence", err));
+		DISTIL_FORWARD(distil_draft_known(value, known[pre], pre ? "pre_tokenizer Sequence"
+										  : "normalizer Sequence", err));
 		list = distil_json_member(value, known[pre][1]);
 		if (list == NULL || distil_json_type(list) != DISTIL_JSON_ARRAY)
 			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "%s Sequence of tokenizer.json has no list", what);
@@ -136,8 +139,10 @@ read_vocabulary(DistilDraft *draft, const DistilJson *vocab, DistilError *err)
 
 		if (distil_json_type(value) != DISTIL_JSON_INTEGER || distil_json_integer(value) < 0 ||
 			distil_json_integer(value) >= DISTIL_MAX_VOCABULARY)
-			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "token \"%s\" of tokenizer.json has no id from 0 to %d",
-							   distil_printable(printable, sizeof(printable), key, length), DISTIL_MAX_VOCABULARY - 1);
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+							   "token \"%s\" of tokenizer.json has no id from 0 to %d",
+							   distil_printable(printable, sizeof(printable), key, length),
+								DISTIL_MAX_VOCABULARY - 1);
 		if (length > DISTIL_MAX_TOKEN_BYTES)
 			return distil_fail(err, DISTIL_ERR_LIMIT, "token \"%s\" of %zu bytes is too long",
 							   distil_printable(printable, sizeof(printable), key, length), length);
@@ -159,7 +164,8 @@ read_added(DistilDraft *draft, const DistilJson *list, DistilError *err)
 		const char *name;
 		uint32_t	flag;
 	}			flags[] = {
-		{"single_word", DISTIL_ADDED_SINGLE_WORD}, {"lstrip", DISTIL_ADDED_LSTRIP}, {"rstrip", DISTIL_ADDED_RSTRIP},
+		{"single_word", DISTIL_ADDED_SINGLE_WORD}, {"lstrip", DISTIL_ADDED_LSTRIP},
+		{"rstrip", DISTIL_ADDED_RSTRIP},
 		{"normalized", DISTIL_ADDED_NORMALIZED}, {"special", DISTIL_ADDED_SPECIAL}
 	};
 	size_t		count;
@@ -170,7 +176,8 @@ read_added(DistilDraft *draft, const DistilJson *list, DistilError *err)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added_tokens of tokenizer.json is not a list");
 	count = distil_json_count(list);
 	if (count > DISTIL_MAX_ADDED)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "tokenizer.json has %zu added tokens, more than %d", count, DISTIL_MAX_ADDED);
+		return distil_fail(err, DISTIL_ERR_LIMIT, "tokenizer.json has %zu added tokens, more than %d", count,
+						   DISTIL_MAX_ADDED);
 	draft->added = distil_arena_alloc(draft->arena, count + 1, sizeof(*draft->added));
 	if (draft->added == NULL)
 		return distil_fail_memory(err, (count + 1) * sizeof(*draft->added));
@@ -185,13 +192,16 @@ read_added(DistilDraft *draft, const DistilJson *list, DistilError *err)
 		if (distil_json_type(item) == DISTIL_JSON_OBJECT)
 			content = distil_json_member(item, "content");
 		if (content == NULL || distil_json_type(content) != DISTIL_JSON_STRING)
-			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token %zu of tokenizer.json has no content", i);
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token %zu of tokenizer.json has no content",
+							   i);
 		DISTIL_FORWARD(distil_draft_known(item, known, "added token", err));
 		added->text = distil_json_string(content, &length);
 		if (length == 0 || length > DISTIL_MAX_TOKEN_BYTES)
-			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token %zu of tokenizer.json has %zu bytes", i, length);
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token %zu of tokenizer.json has %zu bytes",
+							   i, length);
 		added->length = (uint32_t) length;
-		DISTIL_FORWARD(distil_json_get_int(draft->doc, item, "id", -1, 0, DISTIL_MAX_VOCABULARY - 1, &id, err));
+		DISTIL_FORWARD(distil_json_get_int(draft->doc, item, "id", -1, 0, DISTIL_MAX_VOCABULARY - 1, &id,
+										   err));
 		if (id < 0)
 			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token %zu of tokenizer.json has no id", i);
 		added->id = id;
@@ -219,7 +229,8 @@ read_model(DistilDraft *draft, const DistilJson *model, DistilError *err)
 	if (type == NULL)
 		type = distil_json_member(model, "merges") != NULL ? "BPE"
 			: distil_json_member(model, "max_input_chars_per_word") != NULL ? "WordPiece"
-			: distil_json_type(distil_json_member(model, "vocab") != NULL ? distil_json_member(model, "vocab") : model)
+			: distil_json_type(distil_json_member(model, "vocab") != NULL ? distil_json_member(model, "vocab")
+							   : model)
 			== DISTIL_JSON_ARRAY ? "Unigram" : "WordLevel";
 	part = distil_model_part_find(type);
 	if (part == NULL)

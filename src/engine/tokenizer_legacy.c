@@ -32,7 +32,8 @@ token_name(DistilDraft *draft, const DistilJson *object, const char *key, const 
 	if (value == NULL || distil_json_type(value) == DISTIL_JSON_NULL)
 		return DISTIL_OK;
 	if (distil_json_type(value) != DISTIL_JSON_STRING)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "%s of the tokenizer's configuration is not a string", key);
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "%s of the tokenizer's configuration is not a string",
+						   key);
 	*name = distil_json_string(value, &length);
 	*name = distil_arena_string(draft->arena, *name, length);
 	return *name != NULL ? DISTIL_OK : distil_fail_memory(err, length);
@@ -49,7 +50,8 @@ read_names(DistilDraft *draft, const DistilJson *root, const char **unk, DistilE
 }
 
 static DistilStatus
-read_names_file(DistilDraft *draft, const DistilFolder *folder, const char *file, const char **unk, DistilError *err)
+read_names_file(DistilDraft *draft, const DistilFolder *folder, const char *file, const char **unk,
+				DistilError *err)
 {
 	DistilJsonDoc *doc;
 	DistilStatus status = DISTIL_OK;
@@ -100,7 +102,8 @@ read_lines(DistilDraft *draft, const char *text, size_t length, DistilError *err
 		if (end > start && text[end - 1] == '\r')
 			end--;
 		if (end - start > DISTIL_MAX_TOKEN_BYTES)
-			return distil_fail(err, DISTIL_ERR_LIMIT, "line %zu of file \"vocab.txt\" is too long", draft->ntokens + 1);
+			return distil_fail(err, DISTIL_ERR_LIMIT, "line %zu of file \"vocab.txt\" is too long",
+							   draft->ntokens + 1);
 		token->text = text + start;
 		token->length = (uint32_t) (end - start);
 		token->id = (int32_t) draft->ntokens++;
@@ -130,7 +133,8 @@ drop_replaced(DistilDraft *draft, DistilError *err)
 
 		/* the lowest value of equal keys wins, the last line must */
 		if (token->length > 0)
-			keys[n++] = (DistilTrieKey) {token->text, token->length, (uint32_t) (DISTIL_MAX_VOCABULARY - 1 - i)};
+			keys[n++] = (DistilTrieKey) {token->text, token->length,
+										 (uint32_t) (DISTIL_MAX_VOCABULARY - 1 - i)};
 		else
 			empty = (uint32_t) i;
 	}
@@ -176,7 +180,8 @@ check_class(const DistilJsonDoc *doc, const DistilJson *root, DistilError *err)
 				return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "do_basic_tokenize false is not supported");
 			return DISTIL_OK;
 		}
-	return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "tokenizer_class \"%s\" without tokenizer.json is not supported",
+	return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+					   "tokenizer_class \"%s\" without tokenizer.json is not supported",
 					   distil_printable(printable, sizeof(printable), name, strlen(name)));
 }
 
@@ -209,7 +214,8 @@ add_special(DistilDraft *draft, const char *name, uint32_t flags, int64_t id, Di
 		if (draft->added[i].length == length && memcmp(draft->added[i].text, name, length) == 0)
 			return DISTIL_OK;
 	if (length == 0 || length > DISTIL_MAX_TOKEN_BYTES || draft->nadded >= DISTIL_MAX_ADDED)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "special token of %zu bytes in the tokenizer's configuration", length);
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+						   "special token of %zu bytes in the tokenizer's configuration", length);
 	draft->added[draft->nadded].text = name;
 	draft->added[draft->nadded].length = (uint32_t) length;
 	draft->added[draft->nadded].flags = flags;
@@ -220,13 +226,16 @@ add_special(DistilDraft *draft, const char *name, uint32_t flags, int64_t id, Di
 static DistilStatus
 refuse_more_tokens(const DistilFolder *folder, const DistilJsonDoc *doc, DistilError *err)
 {
-	const DistilJson *decoder = doc != NULL ? distil_json_member(distil_json_root(doc), "added_tokens_decoder") : NULL;
+	const DistilJson *decoder = doc != NULL ? distil_json_member(distil_json_root(doc),
+																 "added_tokens_decoder") : NULL;
 
 	if (distil_folder_find(folder, "added_tokens.json") != NULL)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "file \"added_tokens.json\" without tokenizer.json is not supported");
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "file \"added_tokens.json\" without tokenizer.json is not supported");
 	if (decoder != NULL && distil_json_type(decoder) == DISTIL_JSON_OBJECT && distil_json_count(decoder) > 5)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "added_tokens_decoder with more than the five special tokens is not supported without tokenizer.json");
+						   "added_tokens_decoder with more than the five special tokens"
+						   " is not supported without tokenizer.json");
 	return DISTIL_OK;
 }
 
@@ -269,7 +278,8 @@ distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder, DistilE
 	memcpy(draft->header.decoder_prefix, "##", 2);
 	draft->header.decoder = DISTIL_DECODER_WORDPIECE;
 	draft->header.decoder_flags = 1;
-	DISTIL_FORWARD(distil_draft_step(draft->normalizer, &draft->nnormalizer, DISTIL_NORMALIZER_BERT, flags, err));
+	DISTIL_FORWARD(distil_draft_step(draft->normalizer, &draft->nnormalizer, DISTIL_NORMALIZER_BERT, flags,
+									 err));
 	DISTIL_FORWARD(distil_draft_step(draft->pre, &draft->npre, DISTIL_PRE_BERT, 0, err));
 
 	if (draft->unk == NULL)
@@ -287,7 +297,8 @@ distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder, DistilE
 	cls = distil_draft_id(draft, draft->names[0], strlen(draft->names[0]));
 	sep = distil_draft_id(draft, draft->names[1], strlen(draft->names[1]));
 	if (cls < 0 || sep < 0)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"vocab.txt\" has no token for cls_token or sep_token");
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+						   "file \"vocab.txt\" has no token for cls_token or sep_token");
 	distil_template_bert(draft, cls, sep);
 	return DISTIL_OK;
 }
@@ -307,7 +318,8 @@ distil_tokenizer_max_length(int64_t *max_length, const DistilFolder *folder,
 	if (distil_json_type(distil_json_root(doc)) != DISTIL_JSON_OBJECT)
 		status = distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"tokenizer_config.json\" is not an object");
 	else
-		status = distil_json_get_number(doc, distil_json_root(doc), "model_max_length", 0, 0, 1e300, &value, err);
+		status = distil_json_get_number(doc, distil_json_root(doc), "model_max_length", 0, 0, 1e300, &value,
+										err);
 	distil_json_free(doc);
 	/* "no limit" is written as 1e30 */
 	if (status == DISTIL_OK && value < 1e9)

@@ -109,17 +109,20 @@ typedef struct DistilDraft
 } DistilDraft;
 
 /* Append a step; too many are refused. */
-extern DistilStatus distil_draft_step(DistilBlobStep *steps, int *n, uint32_t kind, uint32_t flags, DistilError *err);
+extern DistilStatus distil_draft_step(DistilBlobStep *steps, int *n, uint32_t kind, uint32_t flags,
+									  DistilError *err);
 /* Members of `value` must be among `known` (NULL-terminated); another is refused by name. */
 extern DistilStatus distil_draft_known(const DistilJson *value, const char *const *known, const char *what,
 									   DistilError *err);
 /* tokenizer.json and legacy files into a draft. */
 extern DistilStatus distil_draft_read_json(DistilDraft *draft, DistilError *err);
-extern DistilStatus distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder, DistilError *err);
+extern DistilStatus distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder,
+											 DistilError *err);
 /* Names of special tokens from tokenizer_config.json and special_tokens_map.json. */
 extern DistilStatus distil_draft_read_names(DistilDraft *draft, const DistilFolder *folder, DistilError *err);
 /* Check the draft as a whole and append the blob. */
-extern DistilStatus distil_draft_write(DistilBuffer *out, DistilDraft *draft, bool parse_special, DistilError *err);
+extern DistilStatus distil_draft_write(DistilBuffer *out, DistilDraft *draft, bool parse_special,
+									   DistilError *err);
 
 /* ---------- view over a blob ---------- */
 
@@ -206,7 +209,8 @@ typedef struct DistilWords
 } DistilWords;
 
 /* Append a token to words->out. */
-extern DistilStatus distil_words_token(DistilWords *words, int32_t id, uint32_t start, uint32_t end, DistilError *err);
+extern DistilStatus distil_words_token(DistilWords *words, int32_t id, uint32_t start, uint32_t end,
+									   DistilError *err);
 /* Append a character to the word. */
 extern void distil_words_char(DistilWords *words, uint32_t cp, uint32_t source);
 /* End the word: its tokens are appended; nothing for an empty word. */
@@ -221,12 +225,14 @@ distil_words_full(const DistilWords *words)
 extern DistilStatus distil_words_sequence(DistilWords *words, const DistilText *text, DistilError *err);
 
 /* BertNormalizer and BertPreTokenizer in one pass; state is kept between calls until _finish. */
-extern DistilStatus distil_bert_run(DistilWords *words, uint32_t *source, const uint8_t *p, const uint8_t *end,
+extern DistilStatus distil_bert_run(DistilWords *words, uint32_t *source, const uint8_t *p,
+									const uint8_t *end,
 									DistilError *err);
 extern DistilStatus distil_bert_finish(DistilWords *words, DistilError *err);
 
 /* Any other pipeline: one segment of the text, with the added tokens of the normalised text. */
-extern DistilStatus distil_pipeline_run(DistilWords *words, uint32_t *source, const uint8_t *p, const uint8_t *end,
+extern DistilStatus distil_pipeline_run(DistilWords *words, uint32_t *source, const uint8_t *p,
+										const uint8_t *end,
 										DistilError *err);
 
 /* Growing array of characters, for normalizers that are not fused. */
@@ -244,7 +250,8 @@ extern DistilStatus distil_chars_normalize(DistilChars *chars, const DistilBlobS
 										   const DistilPoll *poll, DistilError *err);
 
 /* Canonical ordering, shared by the fused pass and the NFD normalizer. */
-extern DistilStatus distil_marks_add(DistilMarks *marks, uint32_t cp, uint32_t source, uint8_t combining, bool added,
+extern DistilStatus distil_marks_add(DistilMarks *marks, uint32_t cp, uint32_t source, uint8_t combining,
+									 bool added,
 									 const DistilAllocator *alloc, DistilError *err);
 /* Sort the run and give each mark the source that the reference's alignment gives it. */
 extern DistilStatus distil_marks_sort(DistilMarks *marks, const DistilAllocator *alloc, DistilError *err);
@@ -307,7 +314,8 @@ typedef struct DistilDecoderPart
 	uint32_t	kind;
 	DistilPartParse parse;
 	/* Append one token's text; first: it is the first one. */
-	DistilStatus (*token) (const DistilTokenizer *tokenizer, DistilBuffer *out, const char *text, size_t length,
+	DistilStatus (*token) (const DistilTokenizer *tokenizer, DistilBuffer *out, const char *text,
+						   size_t length,
 						   bool first, DistilError *err);
 } DistilDecoderPart;
 

@@ -63,7 +63,8 @@ nfd_chars(DistilChars *out, const DistilChars *chars, DistilMarks *marks, Distil
 
 			if (combining != 0)
 			{
-				DISTIL_FORWARD(distil_marks_add(marks, parts[k], c.source, combining, k > 0, out->alloc, err));
+				DISTIL_FORWARD(distil_marks_add(marks, parts[k], c.source, combining, k > 0, out->alloc,
+												err));
 				continue;
 			}
 			if (marks->n > 0)
@@ -138,7 +139,8 @@ run_strip(DistilChars *chars, uint32_t flags, const DistilPoll *poll, DistilErro
 	(void) poll;
 	(void) err;
 	if ((flags & STRIP_RIGHT) != 0)
-		while (chars->n > 0 && (distil_char_props(chars->items[chars->n - 1].cp).flags & DISTIL_CHAR_SPACE) != 0)
+		while (chars->n > 0 &&
+			   (distil_char_props(chars->items[chars->n - 1].cp).flags & DISTIL_CHAR_SPACE) != 0)
 			chars->n--;
 	if ((flags & STRIP_LEFT) != 0)
 		while (start < chars->n && (distil_char_props(chars->items[start].cp).flags & DISTIL_CHAR_SPACE) != 0)
@@ -158,7 +160,8 @@ distil_chars_normalize(DistilChars *chars, const DistilBlobStep *steps, int n,
 		const DistilNormalizerPart *part = distil_normalizer_kind(steps[i].kind);
 
 		if (part == NULL)
-			return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer has unknown normalizer %u", steps[i].kind);
+			return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer has unknown normalizer %u",
+							   steps[i].kind);
 		DISTIL_FORWARD(part->run(chars, steps[i].flags, poll, err));
 		DISTIL_POLL(poll, err);
 	}
@@ -252,13 +255,15 @@ find_added(DistilWords *words, Segment *segment, DistilError *err)
 	{
 		uint8_t		bytes[4];
 
-		if (!distil_buffer_append(&segment->text, bytes, (size_t) distil_utf8_encode(bytes, chars->items[i].cp)))
+		if (!distil_buffer_append(&segment->text, bytes, (size_t) distil_utf8_encode(bytes,
+																					 chars->items[i].cp)))
 			return distil_fail_memory(err, segment->text.length + 4);
 	}
 	text = (const uint8_t *) segment->text.data;
 	length = segment->text.length;
 	while (search < length && !distil_words_full(words) &&
-		   distil_match_find(words->tokenizer, true, words->parse_special, text, length, search, length, byte, &match))
+		   distil_match_find(words->tokenizer, true, words->parse_special, text, length, search, length, byte,
+							 &match))
 	{
 		size_t		start = done;
 		size_t		stop;
@@ -299,6 +304,8 @@ run_segment(DistilWords *words, Segment *segment, uint32_t *source, const uint8_
 			return distil_fail(err, DISTIL_ERR_ENCODING, "text is not valid UTF-8 at character %u", *source);
 		DISTIL_FORWARD(distil_chars_push(&segment->chars, cp, (*source)++, err));
 		p += n;
+		if (*source % POLL_CHARS == 0)
+			DISTIL_POLL(words->poll, err);
 	}
 	DISTIL_FORWARD(distil_chars_normalize(&segment->chars, tokenizer->normalizer, tokenizer->nnormalizer,
 										  words->poll, err));
@@ -306,7 +313,8 @@ run_segment(DistilWords *words, Segment *segment, uint32_t *source, const uint8_
 }
 
 DistilStatus
-distil_pipeline_run(DistilWords *words, uint32_t *source, const uint8_t *p, const uint8_t *end, DistilError *err)
+distil_pipeline_run(DistilWords *words, uint32_t *source, const uint8_t *p, const uint8_t *end,
+					DistilError *err)
 {
 	Segment		segment = {.chars = {.alloc = words->out->alloc}};
 	DistilStatus status;
@@ -392,7 +400,8 @@ parse_punctuation(DistilDraft *draft, const DistilJson *value, DistilError *err)
 	DISTIL_FORWARD(distil_draft_known(value, known, "pre_tokenizer Punctuation", err));
 	DISTIL_FORWARD(distil_json_get_string(draft->doc, value, "behavior", "Isolated", &behavior, err));
 	if (strcmp(behavior, "Isolated") != 0)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "behavior \"%s\" of pre_tokenizer Punctuation is not supported",
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "behavior \"%s\" of pre_tokenizer Punctuation is not supported",
 						   distil_printable(printable, sizeof(printable), behavior, strlen(behavior)));
 	return distil_draft_step(draft->pre, &draft->npre, DISTIL_PRE_PUNCTUATION, 0, err);
 }
@@ -404,11 +413,13 @@ const DistilNormalizerPart distil_normalizer_nfd = {"NFD", DISTIL_NORMALIZER_NFD
 const DistilNormalizerPart distil_normalizer_accents = {
 	"StripAccents", DISTIL_NORMALIZER_ACCENTS, parse_accents, run_accents
 };
-const DistilNormalizerPart distil_normalizer_strip = {"Strip", DISTIL_NORMALIZER_STRIP, parse_strip, run_strip};
+const DistilNormalizerPart distil_normalizer_strip = {"Strip", DISTIL_NORMALIZER_STRIP, parse_strip,
+													  run_strip};
 const DistilPreTokenizerPart distil_pre_whitespace = {
 	"Whitespace", DISTIL_PRE_WHITESPACE, parse_whitespace, classify_whitespace
 };
-const DistilPreTokenizerPart distil_pre_split = {"WhitespaceSplit", DISTIL_PRE_SPLIT, parse_split, classify_split};
+const DistilPreTokenizerPart distil_pre_split = {"WhitespaceSplit", DISTIL_PRE_SPLIT, parse_split,
+												 classify_split};
 const DistilPreTokenizerPart distil_pre_punctuation = {
 	"Punctuation", DISTIL_PRE_PUNCTUATION, parse_punctuation, classify_punctuation
 };

@@ -37,18 +37,22 @@ special_pieces(const DistilJson *table, const char *name, int32_t type,
 
 	if (table != NULL && distil_json_type(table) == DISTIL_JSON_OBJECT)
 		entry = distil_json_member(table, name);
-	ids = entry != NULL && distil_json_type(entry) == DISTIL_JSON_OBJECT ? distil_json_member(entry, "ids") : NULL;
+	ids = entry != NULL && distil_json_type(entry) == DISTIL_JSON_OBJECT ? distil_json_member(entry, "ids")
+		: NULL;
 	distil_printable(printable, sizeof(printable), name, strlen(name));
 	if (ids == NULL || distil_json_type(ids) != DISTIL_JSON_ARRAY)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "post_processor has no ids for special token \"%s\"", printable);
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "post_processor has no ids for special token \"%s\"",
+						   printable);
 	for (size_t i = 0; i < distil_json_count(ids); i++)
 	{
 		const DistilJson *item = distil_json_item(ids, i);
 
 		if (distil_json_type(item) != DISTIL_JSON_INTEGER || distil_json_integer(item) < 0 ||
 			distil_json_integer(item) >= DISTIL_MAX_VOCABULARY)
-			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "post_processor has a bad id for special token \"%s\"", printable);
-		DISTIL_FORWARD(add_piece(pieces, n, DISTIL_PIECE_SPECIAL, (int32_t) distil_json_integer(item), type, type, err));
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+							   "post_processor has a bad id for special token \"%s\"", printable);
+		DISTIL_FORWARD(add_piece(pieces, n, DISTIL_PIECE_SPECIAL, (int32_t) distil_json_integer(item), type,
+								 type, err));
 	}
 	return DISTIL_OK;
 }
@@ -71,13 +75,14 @@ template_item(DistilDraft *draft, const DistilJson *item, const DistilJson *tabl
 	inner = special != NULL ? special : sequence;
 	if (inner == NULL || distil_json_type(inner) != DISTIL_JSON_OBJECT)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
-						   "template of the post_processor has a piece that is neither SpecialToken nor Sequence");
+						   "template of the post_processor has a piece that is neither text nor special token");
 	DISTIL_FORWARD(distil_json_get_string(draft->doc, inner, "id", "", &id, err));
 	DISTIL_FORWARD(distil_json_get_int(draft->doc, inner, "type_id", 0, 0, INT32_MAX, &type, err));
 	if (special != NULL)
 		return special_pieces(table, id, (int32_t) type, pieces, n, err);
 	if (strcmp(id, "A") != 0 && strcmp(id, "B") != 0)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "template of the post_processor has a sequence that is neither A nor B");
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+						   "template of the post_processor has a sequence that is neither A nor B");
 	return add_piece(pieces, n, id[0] == 'A' ? DISTIL_PIECE_FIRST : DISTIL_PIECE_SECOND, -1,
 					 (int32_t) type, (int32_t) type, err);
 }
@@ -94,13 +99,15 @@ template_list(DistilDraft *draft, const DistilJson *value, const char *key, int 
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "post_processor TemplateProcessing without a list \"%s\" is not supported", key);
 	for (size_t i = 0; i < distil_json_count(list); i++)
-		DISTIL_FORWARD(template_item(draft, distil_json_item(list, i), distil_json_member(value, "special_tokens"),
+		DISTIL_FORWARD(template_item(draft, distil_json_item(list, i), distil_json_member(value,
+																						  "special_tokens"),
 									 pieces, n, err));
 	for (int i = 0; i < *n; i++)
 		counts[pieces[i].what]++;
 	if (counts[DISTIL_PIECE_FIRST] != 1 || counts[DISTIL_PIECE_SECOND] != nsequences - 1)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "post_processor TemplateProcessing whose \"%s\" does not hold each text once is not supported", key);
+						   "post_processor TemplateProcessing whose \"%s\" does not hold each text once"
+						   " is not supported", key);
 	return DISTIL_OK;
 }
 
@@ -117,7 +124,8 @@ parse_template(DistilDraft *draft, const DistilJson *value, DistilError *err)
 void
 distil_template_none(DistilDraft *draft)
 {
-	static const DistilBlobPiece pieces[2] = {{DISTIL_PIECE_FIRST, -1, 0, 0}, {DISTIL_PIECE_SECOND, -1, 1, 1}};
+	static const DistilBlobPiece pieces[2] = {{DISTIL_PIECE_FIRST, -1, 0, 0}, {DISTIL_PIECE_SECOND, -1, 1,
+																			   1}};
 
 	memcpy(draft->single, pieces, sizeof(pieces[0]));
 	draft->nsingle = 1;
@@ -147,9 +155,11 @@ token_pair(const DistilJson *value, const char *key, int32_t *id, DistilError *e
 	const DistilJson *number = pair != NULL && distil_json_type(pair) == DISTIL_JSON_ARRAY &&
 		distil_json_count(pair) == 2 ? distil_json_item(pair, 1) : NULL;
 
-	if (number == NULL || distil_json_type(number) != DISTIL_JSON_INTEGER || distil_json_integer(number) < 0 ||
+	if (number == NULL || distil_json_type(number) != DISTIL_JSON_INTEGER ||
+		distil_json_integer(number) < 0 ||
 		distil_json_integer(number) >= DISTIL_MAX_VOCABULARY)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "post_processor BertProcessing has no pair of token and id \"%s\"", key);
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+						   "post_processor BertProcessing has no pair of token and id \"%s\"", key);
 	*id = (int32_t) distil_json_integer(number);
 	return DISTIL_OK;
 }

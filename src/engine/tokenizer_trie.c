@@ -58,7 +58,8 @@ compare_keys(const DistilTrieKey *a, const DistilTrieKey *b)
 
 /* Bottom-up merge sort; the C library's qsort may allocate. */
 static DistilStatus
-sort_keys(DistilTrieKey *keys, size_t n, const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
+sort_keys(DistilTrieKey *keys, size_t n, const DistilAllocator *alloc, const DistilPoll *poll,
+		  DistilError *err)
 {
 	DistilTrieKey *other;
 	DistilTrieKey *from = keys;
@@ -82,7 +83,8 @@ sort_keys(DistilTrieKey *keys, size_t n, const DistilAllocator *alloc, const Dis
 			size_t		j = middle;
 
 			for (size_t k = start; k < end; k++)
-				to[k] = j >= end || (i < middle && compare_keys(&from[i], &from[j]) <= 0) ? from[i++] : from[j++];
+				to[k] = j >= end || (i < middle && compare_keys(&from[i], &from[j]) <= 0) ? from[i++]
+					: from[j++];
 		}
 		swap = from;
 		from = to;

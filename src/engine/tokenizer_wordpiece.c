@@ -19,7 +19,8 @@ static DistilStatus
 unknown_word(DistilWords *words, int first, DistilError *err)
 {
 	words->out->n = first;
-	return distil_words_token(words, words->tokenizer->blob->unk, words->first_source, words->last_source + 1, err);
+	return distil_words_token(words, words->tokenizer->blob->unk, words->first_source, words->last_source + 1,
+							  err);
 }
 
 static DistilStatus
@@ -73,15 +74,18 @@ parse_model(DistilDraft *draft, const DistilJson *value, DistilError *err)
 
 	DISTIL_FORWARD(distil_draft_known(value, known, "model WordPiece", err));
 	DISTIL_FORWARD(distil_json_get_string(draft->doc, value, "unk_token", "[UNK]", &draft->unk, err));
-	DISTIL_FORWARD(distil_json_get_string(draft->doc, value, "continuing_subword_prefix", "##", &prefix, err));
+	DISTIL_FORWARD(distil_json_get_string(draft->doc, value, "continuing_subword_prefix", "##", &prefix,
+										  err));
 	DISTIL_FORWARD(distil_json_get_int(draft->doc, value, "max_input_chars_per_word", 100, 0, INT32_MAX,
 									   &max_chars, err));
 	if (max_chars > DISTIL_MAX_WORD_CHARS)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "max_input_chars_per_word %lld of model WordPiece is not supported",
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "max_input_chars_per_word %lld of model WordPiece is not supported",
 						   (long long) max_chars);
 	if (prefix[0] == '\0' || strlen(prefix) > DISTIL_PREFIX_BYTES)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "continuing_subword_prefix of %zu bytes of model WordPiece is not supported", strlen(prefix));
+						   "continuing_subword_prefix of %zu bytes of model WordPiece is not supported",
+						   strlen(prefix));
 	draft->header.model = DISTIL_MODEL_WORDPIECE;
 	draft->header.max_chars = (uint32_t) max_chars;
 	draft->header.prefix_length = (uint32_t) strlen(prefix);
@@ -102,7 +106,8 @@ parse_decoder(DistilDraft *draft, const DistilJson *value, DistilError *err)
 	DISTIL_FORWARD(distil_json_get_string(draft->doc, value, "prefix", "##", &prefix, err));
 	DISTIL_FORWARD(distil_json_get_bool(draft->doc, value, "cleanup", true, &cleanup, err));
 	if (strlen(prefix) > DISTIL_PREFIX_BYTES)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "prefix of %zu bytes of decoder WordPiece is not supported",
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "prefix of %zu bytes of decoder WordPiece is not supported",
 						   strlen(prefix));
 	draft->header.decoder = DISTIL_DECODER_WORDPIECE;
 	draft->header.decoder_flags = cleanup ? CLEANUP : 0;
@@ -180,7 +185,8 @@ decode_plain(const DistilTokenizer *tokenizer, DistilBuffer *out,
 	return DISTIL_OK;
 }
 
-const DistilModelPart distil_model_wordpiece = {"WordPiece", DISTIL_MODEL_WORDPIECE, parse_model, encode_word};
+const DistilModelPart distil_model_wordpiece = {"WordPiece", DISTIL_MODEL_WORDPIECE, parse_model,
+												encode_word};
 const DistilDecoderPart distil_decoder_plain = {NULL, DISTIL_DECODER_NONE, NULL, decode_plain};
 const DistilDecoderPart distil_decoder_wordpiece = {
 	"WordPiece", DISTIL_DECODER_WORDPIECE, parse_decoder, decode_token

@@ -328,7 +328,8 @@ distil_words_sequence(DistilWords *words, const DistilText *text, DistilError *e
 	uint32_t	source = 0;		/* characters before `done` */
 
 	if (text->length >= INT32_MAX)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "text of %zu bytes is too long for a tokenizer", text->length);
+		return distil_fail(err, DISTIL_ERR_LIMIT, "text of %zu bytes is too long for a tokenizer",
+						   text->length);
 	while (done < text->length && !distil_words_full(words))
 	{
 		size_t		end = fused ? window_end(bytes, text->length, done) : text->length;

@@ -24,7 +24,8 @@ extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static const char *const files[] = {
 	FILE_TEXT("{\"type\":\"BertNormalizer\"}", "BertPreTokenizer"),
-	FILE_TEXT("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"Strip\"}]}", "Whitespace"),
+	FILE_TEXT("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"Strip\"}]}",
+			  "Whitespace"),
 	("{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
 	 "\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":1,\"##a\":2,\"##\\u1bab\":3}}}")
 };
@@ -40,11 +41,10 @@ read_text(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError *e
 }
 
 static DistilTokenizer *
-open_one(const char *text)
+open_one(DistilBuffer *blob, const char *text)
 {
 	DistilFile	file = {"tokenizer.json", {read_text, (void *) (uintptr_t) text, strlen(text)}};
 	DistilFolder folder = {&file, 1};
-	DistilBuffer *blob = malloc(sizeof(*blob));
 	DistilTokenizer *tokenizer;
 	DistilError err;
 
@@ -73,7 +73,8 @@ check_chunks(const DistilTokenizer *tokenizer, const DistilText *text, int max_t
 	DistilError err;
 	size_t		covered = 0;
 
-	if (distil_tokenizer_chunk(tokenizer, &chunks, &n, text, max_tokens, overlap, distil_alloc_system(), NULL, &err) != DISTIL_OK)
+	if (distil_tokenizer_chunk(tokenizer, &chunks, &n, text, max_tokens, overlap, distil_alloc_system(), NULL,
+							   &err) != DISTIL_OK)
 		return;
 	for (int i = 0; i <= n; i++)
 	{
@@ -82,7 +83,8 @@ check_chunks(const DistilTokenizer *tokenizer, const DistilText *text, int max_t
 		for (size_t k = covered; k < start;)
 		{
 			uint32_t	cp;
-			int			bytes = distil_utf8_decode(&cp, (const uint8_t *) text->data + k, (const uint8_t *) text->data + text->length);
+			int			bytes = distil_utf8_decode(&cp, (const uint8_t *) text->data + k,
+												   (const uint8_t *) text->data + text->length);
 
 			if (bytes == 0 || (distil_char_props(cp).flags & DISTIL_CHAR_SPACE) == 0)
 				abort();
@@ -99,6 +101,7 @@ int
 LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static DistilTokenizer *tokenizers[NFILES];
+	static DistilBuffer blobs[NFILES];
 	unsigned	how;
 	const DistilAllocator *alloc = distil_alloc_system();
 	const DistilTokenizer *tokenizer;
@@ -113,7 +116,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	for (size_t i = 0; i < NFILES; i++)
 		if (tokenizers[i] == NULL)
-			tokenizers[i] = open_one(files[i]);
+			tokenizers[i] = open_one(&blobs[i], files[i]);
 	how = data[0];
 	text.data = (const char *) data + 1;
 	text.length = size - 1;
@@ -124,7 +127,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	options.max_tokens = (how & 32) != 0 ? 7 : 0;
 	options.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
 	distil_encoding_init(&e, alloc);
-	if (distil_tokenizer_encode(tokenizer, &e, &text, (how & 64) != 0 ? &text : NULL, &options, NULL, &err) == DISTIL_OK)
+	if (distil_tokenizer_encode(tokenizer, &e, &text, (how & 64) != 0 ? &text : NULL, &options, NULL,
+								&err) == DISTIL_OK)
 	{
 		check_encoding(&e, &text, distil_tokenizer_vocabulary(tokenizer));
 		if (distil_tokenizer_decode(tokenizer, &decoded, &length, e.ids, e.n, true, alloc, &err) == DISTIL_OK)

@@ -35,7 +35,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	Part		first = {data, cut != NULL ? (size_t) (cut - data) + 1 : size};
 	Part		second = {cut != NULL ? cut + 5 : NULL, cut != NULL ? size - (size_t) (cut - data) - 5 : 0};
 	DistilFile	files[2] = {
-		{size > 0 && (data[0] == '{' || data[0] == '[') ? "tokenizer.json" : "vocab.txt", {read_part, &first, first.length}},
+		{size > 0 && (data[0] == '{' || data[0] == '[') ? "tokenizer.json" : "vocab.txt", {read_part, &first,
+																						   first.length}},
 		{"tokenizer_config.json", {read_part, &second, second.length}}
 	};
 	DistilFolder folder = {files, cut != NULL ? 2 : 1};

@@ -41,7 +41,8 @@ print_encoding(const DistilTokenizer *tokenizer, const DistilEncoding *e)
 	DistilError err;
 
 	for (int i = 0; i < e->n; i++)
-		printf("%s%d:%d:%d:%d:%d", i > 0 ? " " : "", e->ids[i], e->types[i], e->starts[i], e->ends[i], e->words[i]);
+		printf("%s%d:%d:%d:%d:%d", i > 0 ? " " : "", e->ids[i], e->types[i], e->starts[i], e->ends[i],
+			   e->words[i]);
 	putchar('\t');
 	if (distil_tokenizer_decode(tokenizer, &text, &length, e->ids, e->n, true, alloc, &err) != DISTIL_OK)
 		exit(2);
@@ -103,7 +104,8 @@ main(int argc, char **argv)
 			if (data[1] == NULL)
 				return 2;
 		}
-		status = distil_tokenizer_encode(tokenizer, &encoding, &texts[0], pair ? &texts[1] : NULL, &options, NULL, &err);
+		status = distil_tokenizer_encode(tokenizer, &encoding, &texts[0], pair ? &texts[1] : NULL, &options,
+										 NULL, &err);
 		if (status == DISTIL_OK)
 			print_encoding(tokenizer, &encoding);
 		else

@@ -188,10 +188,12 @@ show_encoding(char *out, size_t size, const DistilTokenizer *tokenizer, const Di
 	DistilError err;
 
 	for (int i = 0; i < e->n; i++)
-		at += (size_t) snprintf(out + at, size - at, "%s%d:%d:%d:%d:%d", i > 0 ? " " : "", e->ids[i], e->types[i],
+		at += (size_t) snprintf(out + at, size - at, "%s%d:%d:%d:%d:%d", i > 0 ? " " : "", e->ids[i],
+								e->types[i],
 								e->starts[i], e->ends[i], e->words[i]);
 	at += (size_t) snprintf(out + at, size - at, "\t");
-	CHECK(distil_tokenizer_decode(tokenizer, &text, &length, e->ids, e->n, true, &counting, &err) == DISTIL_OK);
+	CHECK(distil_tokenizer_decode(tokenizer, &text, &length, e->ids, e->n, true, &counting,
+								  &err) == DISTIL_OK);
 	for (size_t i = 0; i < length; i++)
 		at += (size_t) snprintf(out + at, size - at, "%02x", (unsigned char) text[i]);
 	count_release(NULL, text);
@@ -241,10 +243,12 @@ test_goldens(void)
 			options.add_special = mode != 'b';
 			options.max_tokens = max;
 			options.truncation = max > 0 ? DISTIL_TRUNCATE_LONGEST_FIRST : DISTIL_TRUNCATE_NONE;
-			status = distil_tokenizer_encode(tokenizer, &encoding, &text, has_pair ? &pair : NULL, &options, NULL, &err);
+			status = distil_tokenizer_encode(tokenizer, &encoding, &text, has_pair ? &pair : NULL, &options,
+											 NULL, &err);
 			CHECK_MSG(status == DISTIL_OK, "%s: %s", name, err.message);
 			show_encoding(got, sizeof(got), tokenizer, &encoding);
-			CHECK_MSG(strcmp(got, line + at + 1) == 0, "%s %c %d of %s\nwant %s\ngot  %s", name, mode, max, texts[0],
+			CHECK_MSG(strcmp(got, line + at + 1) == 0, "%s %c %d of %s\nwant %s\ngot  %s", name, mode, max,
+					  texts[0],
 					  line + at + 1, got);
 			results++;
 		}
@@ -266,13 +270,15 @@ test_facts(void)
 	const char *token = distil_tokenizer_token(t, 2, &length);
 	int			n = distil_tokenizer_vocabulary(t);
 
-	CHECK(special->pad == 0 && special->unk == 1 && special->cls == 2 && special->sep == 3 && special->mask == 4);
+	CHECK(special->pad == 0 && special->unk == 1 && special->cls == 2 && special->sep == 3 &&
+		  special->mask == 4);
 	CHECK(special->bos == -1 && special->eos == -1);
 	CHECK(special->added_single == 2 && special->added_pair == 3);
 	CHECK(length == 5 && memcmp(token, "[CLS]", 5) == 0);
 	CHECK(distil_tokenizer_token(t, -1, &length) == NULL);
 	CHECK(distil_tokenizer_token(t, n, &length) == NULL);
-	CHECK(distil_tokenizer_is_special(t, 3) && !distil_tokenizer_is_special(t, 6) && !distil_tokenizer_is_special(t, -5));
+	CHECK(distil_tokenizer_is_special(t, 3) && !distil_tokenizer_is_special(t, 6) &&
+		  !distil_tokenizer_is_special(t, -5));
 	CHECK(distil_tokenizer_id(t, "nosuchtoken", 11) == -1 && distil_tokenizer_id(t, "", 0) == -1);
 	for (int id = 0; id < n; id++)
 	{
@@ -313,7 +319,8 @@ stop_now(void *ctx)
 static void
 test_encode_errors(void)
 {
-	static const char *const bad[] = {"\xff", "a\xc3", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80", "x\x80y", "\xe2\x82", "\xf0\x9f\x98"};
+	static const char *const bad[] = {"\xff", "a\xc3", "\xc0\x80", "\xed\xa0\x80", "\xf4\x90\x80\x80",
+									  "x\x80y", "\xe2\x82", "\xf0\x9f\x98"};
 	static char long_text[300000];
 	const DistilTokenizer *t = find_variant("uncased");
 	DistilEncodeOptions options = distil_tokenizer_defaults(t);
@@ -331,14 +338,16 @@ test_encode_errors(void)
 		{
 			DistilText	text = {bad[i], strlen(bad[i])};
 
-			CHECK(distil_tokenizer_encode(variants[v].tokenizer, &e, &text, NULL, &options, NULL, &err) == DISTIL_ERR_ENCODING);
+			CHECK(distil_tokenizer_encode(variants[v].tokenizer, &e, &text, NULL, &options, NULL,
+										  &err) == DISTIL_ERR_ENCODING);
 		}
 	CHECK(distil_tokenizer_encode(t, &e, &empty, &empty, &options, NULL, &err) == DISTIL_OK && e.n == 3);
 	options.max_tokens = 1;
 	options.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
 	CHECK(distil_tokenizer_encode(t, &e, &a, NULL, &options, NULL, &err) == DISTIL_ERR_ARGUMENT);
 	options.max_tokens = 2;
-	CHECK(distil_tokenizer_encode(t, &e, &a, NULL, &options, NULL, &err) == DISTIL_OK && e.n == 2 && e.truncated);
+	CHECK(distil_tokenizer_encode(t, &e, &a, NULL, &options, NULL, &err) == DISTIL_OK && e.n == 2 &&
+		  e.truncated);
 	options.truncation = DISTIL_TRUNCATE_ONLY_SECOND;
 	CHECK(distil_tokenizer_encode(t, &e, &a, NULL, &options, NULL, &err) == DISTIL_OK && e.n == 2);
 	options.max_tokens = 5;
@@ -369,7 +378,8 @@ test_truncation(void)
 	static const char words[] = "unaffable [SEP] Größe \xcc\x81 dog, 中文. ";
 
 	for (size_t i = 0; i < sizeof(big); i++)
-		big[i] = i < sizeof(big) / (sizeof(words) - 1) * (sizeof(words) - 1) ? words[i % (sizeof(words) - 1)] : ' ';
+		big[i] = i < sizeof(big) / (sizeof(words) - 1) * (sizeof(words) - 1) ? words[i % (sizeof(words) - 1)]
+			: ' ';
 	distil_encoding_init(&full, &counting);
 	distil_encoding_init(&cut, &counting);
 	options.offsets = true;
@@ -384,7 +394,8 @@ test_truncation(void)
 		CHECK(distil_tokenizer_encode(t, &cut, &text, NULL, &options, NULL, &err) == DISTIL_OK);
 		same = cut.n == max && cut.truncated && cut.ids[max - 1] == 3;
 		for (int i = 0; i < max - 1 && same; i++)
-			same = cut.ids[i] == full.ids[i] && cut.starts[i] == full.starts[i] && cut.ends[i] == full.ends[i] &&
+			same = cut.ids[i] == full.ids[i] && cut.starts[i] == full.starts[i] && cut.ends[i] ==
+				full.ends[i] &&
 				cut.words[i] == full.words[i] && cut.types[i] == 0;
 		CHECK_MSG(same, "max_tokens %d", max);
 	}
@@ -430,7 +441,8 @@ check_chunks(const DistilTokenizer *t, const char *data, int max_tokens, int ove
 	int			n;
 	DistilError err = {{0}, {0}, {0}};
 	size_t		covered = 0;
-	DistilStatus status = distil_tokenizer_chunk(t, &chunks, &n, &text, max_tokens, overlap, &counting, NULL, &err);
+	DistilStatus status = distil_tokenizer_chunk(t, &chunks, &n, &text, max_tokens, overlap, &counting, NULL,
+												 &err);
 	int			bytes;
 
 	CHECK_MSG(status == DISTIL_OK, "%s", err.message);
@@ -440,7 +452,8 @@ check_chunks(const DistilTokenizer *t, const char *data, int max_tokens, int ove
 		int32_t		pos = 0;
 
 		CHECK(c->byte_start < c->byte_end && c->byte_end <= text.length);
-		CHECK_MSG(c->tokens <= max_tokens && c->tokens == token_count(t, data + c->byte_start, c->byte_end - c->byte_start),
+		CHECK_MSG(c->tokens <= max_tokens && c->tokens == token_count(t, data + c->byte_start,
+																	  c->byte_end - c->byte_start),
 				  "chunk %d: %d tokens", i, c->tokens);
 		for (size_t k = 0; k < c->byte_start; k++)
 			pos += ((uint8_t) data[k] & 0xC0) != 0x80;
@@ -453,9 +466,12 @@ check_chunks(const DistilTokenizer *t, const char *data, int max_tokens, int ove
 			CHECK(is_blank(data + k, data + text.length, &bytes));
 		CHECK(c->byte_end > covered);
 		if (i > 0 && c->byte_start < covered)
-			CHECK_MSG(token_count(t, data + c->byte_start, covered - c->byte_start) - 2 <= overlap, "overlap of chunk %d", i);
+			CHECK_MSG(token_count(t, data + c->byte_start, covered - c->byte_start) - 2 <= overlap,
+					  "overlap of chunk %d", i);
 		/* no cut inside a word that fits (ideographs are words) */
-		if (c->byte_end < text.length && (uint8_t) data[c->byte_end] < 0x80 && !is_blank(data + c->byte_end, data + text.length, &bytes) &&
+		if (c->byte_end < text.length && (uint8_t) data[c->byte_end] < 0x80 && !is_blank(data + c->byte_end,
+																						 data + text.length,
+																							&bytes) &&
 			(uint8_t) data[c->byte_end - 1] < 0x80)
 		{
 			size_t		start = c->byte_end;
@@ -465,7 +481,8 @@ check_chunks(const DistilTokenizer *t, const char *data, int max_tokens, int ove
 				start--;
 			while (end < text.length && !is_blank(data + end, data + text.length, &bytes))
 				end++;
-			CHECK_MSG(token_count(t, data + start, end - start) > max_tokens, "cut inside \"%.*s\"", (int) (end - start), data + start);
+			CHECK_MSG(token_count(t, data + start, end - start) > max_tokens, "cut inside \"%.*s\"",
+					  (int) (end - start), data + start);
 		}
 		covered = c->byte_end;
 	}
@@ -484,6 +501,7 @@ test_chunks(void)
 		"안녕하세요 세계 한국어 문장입니다.", "a\xe3\x80\x80" "b\xc2\xa0" "c d e f g h i j k l m n o p", "[SEP] a [SEP]b[SEP] \xc2\xad \xc2\xad dog",
 		"New York New York  New York foo a b b b  b b b", "e\xcc\x81\xcc\x81 \xcc\x81 dog"
 	};
+	static char run[200001];
 	DistilChunk *chunks;
 	int			n;
 	DistilText	text = {"한국어", 9};
@@ -494,9 +512,16 @@ test_chunks(void)
 			for (int max = 8; max < 24; max += 3)
 				for (int overlap = 0; overlap < 6; overlap += 2)
 					check_chunks(variants[v].tokenizer, texts[i], max, overlap);
-	CHECK(distil_tokenizer_chunk(variants[0].tokenizer, &chunks, &n, &text, 2, 0, &counting, NULL, &err) == DISTIL_ERR_ARGUMENT);
-	CHECK(distil_tokenizer_chunk(variants[0].tokenizer, &chunks, &n, &text, 9, 7, &counting, NULL, &err) == DISTIL_ERR_ARGUMENT);
-	CHECK(distil_tokenizer_chunk(variants[0].tokenizer, &chunks, &n, &text, 9, -1, &counting, NULL, &err) == DISTIL_ERR_ARGUMENT);
+	/* one word without blanks, far beyond a chunk */
+	for (size_t i = 0; i < sizeof(run) - 1; i++)
+		run[i] = "dog,cute.x-"[i % 11];
+	check_chunks(variants[0].tokenizer, run, 1000, 0);
+	CHECK(distil_tokenizer_chunk(variants[0].tokenizer, &chunks, &n, &text, 2, 0, &counting, NULL,
+								 &err) == DISTIL_ERR_ARGUMENT);
+	CHECK(distil_tokenizer_chunk(variants[0].tokenizer, &chunks, &n, &text, 9, 7, &counting, NULL,
+								 &err) == DISTIL_ERR_ARGUMENT);
+	CHECK(distil_tokenizer_chunk(variants[0].tokenizer, &chunks, &n, &text, 9, -1, &counting, NULL,
+								 &err) == DISTIL_ERR_ARGUMENT);
 }
 
 /* ---------- files ---------- */
@@ -538,35 +563,58 @@ test_files(void)
 		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"type\":\"BPE\"}," PRE "}", "\"BPE\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"merges\":[]}," PRE "}", "\"BPE\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"vocab\":[]}," PRE "}", "\"Unigram\""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"type\":\"WordPiece\",\"dropout\":1," VOCAB "}," PRE "}", "\"dropout\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"type\":\"WordPiece\",\"dropout\":1," VOCAB "}," PRE "}",
+		 "\"dropout\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"surprise\":1," PRE "," MODEL "}", "\"surprise\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"version\":\"2.0\"," PRE "," MODEL "}", "\"2.0\""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"normalizer\":{\"type\":\"NFKC\"}," PRE "," MODEL "}", "normalizer \"NFKC\""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"pre_tokenizer\":{\"type\":\"ByteLevel\"}," MODEL "}", "pre_tokenizer \"ByteLevel\""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"post_processor\":{\"type\":\"RobertaProcessing\"}," PRE "," MODEL "}", "\"RobertaProcessing\""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"decoder\":{\"type\":\"ByteLevel\"}," PRE "," MODEL "}", "decoder \"ByteLevel\""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"pre_tokenizer\":{\"type\":\"Punctuation\",\"behavior\":\"Removed\"}," MODEL "}", "\"Removed\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"normalizer\":{\"type\":\"NFKC\"}," PRE "," MODEL "}",
+		 "normalizer \"NFKC\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"pre_tokenizer\":{\"type\":\"ByteLevel\"}," MODEL "}",
+		 "pre_tokenizer \"ByteLevel\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"post_processor\":{\"type\":\"RobertaProcessing\"}," PRE "," MODEL "}",
+		 "\"RobertaProcessing\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"decoder\":{\"type\":\"ByteLevel\"}," PRE "," MODEL "}",
+		 "decoder \"ByteLevel\""},
+		{DISTIL_ERR_UNSUPPORTED,
+		 "{\"pre_tokenizer\":{\"type\":\"Punctuation\",\"behavior\":\"Removed\"}," MODEL "}", "\"Removed\""},
 		{DISTIL_ERR_TEXT_FILE, "{\"pre_tokenizer\":{\"typo\":1}," MODEL "}", "no type"},
 		{DISTIL_ERR_TEXT_FILE, "{\"pre_tokenizer\":7," MODEL "}", "not an object"},
-		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":1}}," PRE "}", "no unknown token"},
-		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}," PRE "}", "empty vocabulary"},
-		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":-1}}," PRE "}", "has no id"},
-		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":4000000}}," PRE "}", "has no id"},
-		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":\"b\"}}," PRE "}", "has no id"},
-		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":1,\"b\":1}}," PRE "}", "more than one token"},
-		{DISTIL_OK, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":7,\"\":2}}," PRE "}", ""},
-		{DISTIL_ERR_TEXT_FILE, "{\"added_tokens\":[{\"id\":5,\"content\":\"x\"}]," PRE "," MODEL "}", "has id 5"},
+		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"a\":1}}," PRE "}",
+		 "no unknown token"},
+		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{}}," PRE "}",
+		 "empty vocabulary"},
+		{DISTIL_ERR_TEXT_FILE,
+		 "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":-1}}," PRE "}", "has no id"},
+		{DISTIL_ERR_TEXT_FILE,
+		 "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":4000000}}," PRE "}", "has no id"},
+		{DISTIL_ERR_TEXT_FILE,
+		 "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":\"b\"}}," PRE "}", "has no id"},
+		{DISTIL_ERR_TEXT_FILE,
+		 "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":1,\"b\":1}}," PRE "}",
+			"more than one token"},
+		{DISTIL_OK, "{\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":7,\"\":2}}," PRE "}",
+		 ""},
+		{DISTIL_ERR_TEXT_FILE, "{\"added_tokens\":[{\"id\":5,\"content\":\"x\"}]," PRE "," MODEL "}",
+		 "has id 5"},
 		{DISTIL_OK, "{\"added_tokens\":[{\"id\":2,\"content\":\"x\"}]," PRE "," MODEL "}", ""},
-		{DISTIL_ERR_TEXT_FILE, "{\"added_tokens\":[{\"id\":2,\"content\":\"\"}]," PRE "," MODEL "}", "0 bytes"},
+		{DISTIL_ERR_TEXT_FILE, "{\"added_tokens\":[{\"id\":2,\"content\":\"\"}]," PRE "," MODEL "}",
+		 "0 bytes"},
 		{DISTIL_ERR_TEXT_FILE, "{\"added_tokens\":[{\"id\":2}]," PRE "," MODEL "}", "no content"},
 		{DISTIL_ERR_TEXT_FILE, "{\"added_tokens\":[5]," PRE "," MODEL "}", "no content"},
-		{DISTIL_ERR_TEXT_FILE, "{\"added_tokens\":[{\"id\":2,\"content\":\"x\",\"special\":3}]," PRE "," MODEL "}", "special"},
-		{DISTIL_ERR_UNSUPPORTED, "{\"added_tokens\":[{\"id\":2,\"content\":\"x\",\"odd\":3}]," PRE "," MODEL "}", "\"odd\""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"added_tokens\":[{\"id\":2,\"content\":\" \",\"normalized\":true}],\"normalizer\":"
+		{DISTIL_ERR_TEXT_FILE,
+		 "{\"added_tokens\":[{\"id\":2,\"content\":\"x\",\"special\":3}]," PRE "," MODEL "}", "special"},
+		{DISTIL_ERR_UNSUPPORTED,
+		 "{\"added_tokens\":[{\"id\":2,\"content\":\"x\",\"odd\":3}]," PRE "," MODEL "}", "\"odd\""},
+		{DISTIL_ERR_UNSUPPORTED,
+		 "{\"added_tokens\":[{\"id\":2,\"content\":\" \",\"normalized\":true}],\"normalizer\":"
 		"{\"type\":\"Strip\"}," PRE "," MODEL "}", "leaves nothing"},
-		{DISTIL_ERR_TEXT_FILE, "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"x\",9],\"cls\":[\"x\",1]}," PRE "," MODEL "}", "id 9"},
-		{DISTIL_ERR_TEXT_FILE, "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"x\"],\"cls\":[\"x\",1]}," PRE "," MODEL "}", "\"sep\""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[],\"pair\":[]}," PRE "," MODEL "}", "\"single\""},
+		{DISTIL_ERR_TEXT_FILE,
+		 "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"x\",9],\"cls\":[\"x\",1]}," PRE "," MODEL "}", "id 9"},
+		{DISTIL_ERR_TEXT_FILE,
+		 "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"x\"],\"cls\":[\"x\",1]}," PRE "," MODEL "}", "\"sep\""},
+		{DISTIL_ERR_UNSUPPORTED,
+		 "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[],\"pair\":[]}," PRE "," MODEL "}",
+			"\"single\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"max_input_chars_per_word\":5000," VOCAB "}," PRE "}", "5000"},
 	};
 	Memory		vocab = {"[PAD]\n[UNK]\n[CLS]\r\n[SEP]\n[MASK]\na\n\na\nb c\n", 0};
@@ -583,13 +631,15 @@ test_files(void)
 	check_file("other.json", "{}", DISTIL_ERR_NO_FILE, "tokenizer.json");
 	check_file("vocab.txt", "a\nb\n", DISTIL_ERR_TEXT_FILE, "cls_token");
 	check_file("vocab.txt", "[UNK]\n[CLS]\n[SEP]\n\xff\n", DISTIL_ERR_TEXT_FILE, "UTF-8");
-	CHECK(compile_files(&blob, &size, "vocab.txt", &vocab, "tokenizer_config.json", &config, &counting, &err) == DISTIL_ERR_UNSUPPORTED);
+	CHECK(compile_files(&blob, &size, "vocab.txt", &vocab, "tokenizer_config.json", &config, &counting,
+						&err) == DISTIL_ERR_UNSUPPORTED);
 	CHECK(strstr(err.message, "RobertaTokenizer") != NULL);
 
 	/* of equal lines the last one counts; empty lines and inner blanks are kept */
 	config.data = "{\"model_max_length\": 512}";
 	config.length = strlen(config.data);
-	CHECK(compile_files(&blob, &size, "vocab.txt", &vocab, "tokenizer_config.json", &config, &counting, &err) == DISTIL_OK);
+	CHECK(compile_files(&blob, &size, "vocab.txt", &vocab, "tokenizer_config.json", &config, &counting,
+						&err) == DISTIL_OK);
 	CHECK(distil_tokenizer_open(&t, blob, size, &counting, &err) == DISTIL_OK);
 	CHECK(distil_tokenizer_id(t, "a", 1) == 7 && distil_tokenizer_token(t, 5, &size) == NULL);
 	CHECK(distil_tokenizer_id(t, "b c", 3) == 8 && distil_tokenizer_id(t, "[CLS]", 5) == 2);
@@ -619,7 +669,8 @@ test_max_length(void)
 		DistilFile	file = {"tokenizer_config.json", {read_memory, &data, data.length}};
 		DistilFolder folder = {&file, 1};
 
-		CHECK_MSG(distil_tokenizer_max_length(&got, &folder, &counting, &err) == DISTIL_OK && got == cases[i].want,
+		CHECK_MSG(distil_tokenizer_max_length(&got, &folder, &counting, &err) == DISTIL_OK &&
+				  got == cases[i].want,
 				  "%s: %lld, %s", cases[i].json, (long long) got, err.message);
 	}
 	CHECK(distil_tokenizer_max_length(&got, &none, &counting, &err) == DISTIL_OK && got == 0);
@@ -665,7 +716,8 @@ test_no_memory(void)
 		distil_encoding_reset(&e);
 		distil_tokenizer_free(t);
 		free(blob);
-		CHECK_MSG(live_blocks == before, "%ld blocks left when allocation %ld fails", live_blocks - before, n);
+		CHECK_MSG(live_blocks == before, "%ld blocks left when allocation %ld fails", live_blocks - before,
+				  n);
 	}
 	fail_at = -1;
 	free(data);
@@ -709,7 +761,8 @@ test_damaged(void)
 				distil_encoding_init(&e, &counting);
 				options.offsets = true;
 				if (distil_tokenizer_encode(t, &e, &text, &text, &options, NULL, &err) == DISTIL_OK &&
-					distil_tokenizer_decode(t, &decoded, &length, e.ids, e.n, false, &counting, &err) == DISTIL_OK)
+					distil_tokenizer_decode(t, &decoded, &length, e.ids, e.n, false, &counting, &err) ==
+						DISTIL_OK)
 					count_release(NULL, decoded);
 				(void) distil_tokenizer_id(t, "New York", 8);
 				distil_encoding_reset(&e);
