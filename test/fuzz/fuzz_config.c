@@ -56,7 +56,8 @@ parse_folder(const DistilFolder *folder)
 
 		/* offsets of the table never overlap */
 		for (int i = 1; i < spec.table.n; i++)
-			if (spec.table.params[i].offset < spec.table.params[i - 1].offset + spec.table.params[i - 1].count)
+			if (spec.table.params[i].offset <
+				spec.table.params[i - 1].offset + spec.table.params[i - 1].count)
 				abort();
 		distil_buffer_init(&out, alloc);
 		(void) spec.config.arch->write_config(&spec.config, "Class", &out, &err);

@@ -337,9 +337,11 @@ test_pipeline_values(void)
 	test_folder_free(&folder);
 
 	CHECK(test_folder_load(&folder, MODELS "bert-sentence"));
-	test_folder_set_text(&folder, MODULES, "[{\"idx\":0,\"name\":\"0\",\"path\":\"\",\"type\":\"" OLD "Transformer\"},"
+	test_folder_set_text(&folder, MODULES,
+						 "[{\"idx\":0,\"name\":\"0\",\"path\":\"\",\"type\":\"" OLD "Transformer\"},"
 						 "{\"idx\":1,\"name\":\"1\",\"path\":\"1_Pooling\",\"type\":\"" OLD "Pooling\"}]");
-	test_folder_set_text(&folder, POOLING, "{\"word_embedding_dimension\":32,\"pooling_mode_max_tokens\":true,"
+	test_folder_set_text(&folder, POOLING,
+						 "{\"word_embedding_dimension\":32,\"pooling_mode_max_tokens\":true,"
 						 "\"pooling_mode_cls_token\":true,\"pooling_mode_mean_tokens\":false}");
 	test_folder_set_text(&folder, SENTENCE, "{\"max_seq_length\": 17, \"do_lower_case\": false}");
 	CHECK(distil_import_open(&import, &folder.folder, &options, distil_alloc_system(), NULL,

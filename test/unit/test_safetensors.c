@@ -93,7 +93,8 @@ test_accepted(void)
 static void
 test_refused(void)
 {
-#define T(dtype, shape, offsets) "{\"a\":{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
+#define T(dtype, shape, offsets) \
+	"{\"a\":{\"dtype\":" dtype ",\"shape\":" shape ",\"data_offsets\":" offsets "}}"
 	static const struct
 	{
 		const char *header;
@@ -243,8 +244,9 @@ test_names(void)
 static void
 test_written(void)
 {
-	DistilTensor x = {.name = "p/x\"\n",.dtype = DISTIL_DTYPE_F32,.rank = 2,.shape = {2,
-																					  3},.count = 6,.bytes = 24};
+	DistilTensor x = {
+		.name = "p/x\"\n",.dtype = DISTIL_DTYPE_F32,.rank = 2,.shape = {2, 3},.count = 6,.bytes = 24
+	};
 	DistilTensor y = {.name = "p/y",.dtype = DISTIL_DTYPE_U8,.rank = 1,.shape = {5},.count = 5,.bytes = 5};
 	const DistilTensor *order[] = {&x, &y};
 	DistilBuffer buffer;
