@@ -407,6 +407,40 @@ test_truncation(void)
 	distil_encoding_reset(&cut);
 }
 
+/* Three and four tokens, three special ones: what the reference keeps, or its error (-1). */
+static void
+test_truncation_of_one(void)
+{
+	static const int kept[2][11] = {
+		{0, 0, 0, 0, -1, -1, -1, -1, 1, 2, 3},
+		{0, 0, 0, 0, -1, -1, -1, 1, 2, 3, 4}
+	};
+	const DistilTokenizer *t = find_variant("uncased");
+	DistilEncodeOptions options = distil_tokenizer_defaults(t);
+	DistilEncoding e;
+	DistilError err;
+	DistilText	a = {". . .", 5};
+	DistilText	b = {", , , ,", 7};
+
+	distil_encoding_init(&e, &counting);
+	for (int second = 0; second < 2; second++)
+		for (int max = 3; max < 11; max++)
+		{
+			int			want = kept[second][max];
+			DistilStatus status;
+
+			options.max_tokens = max;
+			options.truncation = second ? DISTIL_TRUNCATE_ONLY_SECOND : DISTIL_TRUNCATE_ONLY_FIRST;
+			status = distil_tokenizer_encode(t, &e, &a, &b, &options, NULL, &err);
+			if (want < 0)
+				CHECK(status == DISTIL_ERR_ARGUMENT);
+			else
+				CHECK_MSG(status == DISTIL_OK && e.n == 3 + (max == 3 ? 0 : want + (second ? 3 : 4)),
+						  "%d %d: %d tokens", second, max, e.n);
+		}
+	distil_encoding_reset(&e);
+}
+
 /* ---------- chunks ---------- */
 
 static bool
@@ -811,6 +845,7 @@ main(void)
 	test_decode();
 	test_encode_errors();
 	test_truncation();
+	test_truncation_of_one();
 	test_chunks();
 	test_files();
 	test_max_length();
