@@ -45,10 +45,12 @@ distil_pass_gradient(const DistilPass *pass, int param)
 }
 
 static DistilStatus
-check_batch(const DistilSpec *spec, const DistilBatch *batch, const DistilActivations *activations, DistilError *err)
+check_batch(const DistilSpec *spec, const DistilBatch *batch, const DistilActivations *activations,
+			DistilError *err)
 {
 	if (batch->ntokens < 1 || batch->nseq < 1 || batch->ntokens > activations->max_tokens)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "a batch of %d tokens does not fit activations of %d tokens",
+		return distil_fail(err, DISTIL_ERR_LIMIT,
+						   "a batch of %d tokens does not fit activations of %d tokens",
 						   batch->ntokens, activations->max_tokens);
 	if (spec->type >= 0 && batch->types == NULL)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "the model needs segment ids");

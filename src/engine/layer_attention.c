@@ -26,7 +26,8 @@ run_attention(const DistilPass *pass, const AttentionJob *job, const int32_t *of
 			  const DistilAttention *attention)
 {
 	if (job->dcontext == NULL)
-		pass->device->ops->attention_forward(pass->device, job->context, job->lse, job->qkv, offsets, attention);
+		pass->device->ops->attention_forward(pass->device, job->context, job->lse, job->qkv, offsets,
+											 attention);
 	else
 		pass->device->ops->attention_backward(pass->device, job->dqkv, job->dcontext, job->qkv, job->context,
 											  job->lse, offsets, attention);
@@ -45,7 +46,8 @@ attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *
 	attention.heads = config->heads;
 	attention.head_dim = config->head_dim;
 	attention.scale = (float) (1.0 / sqrt((double) config->head_dim));
-	attention.dropout = distil_pass_dropout(pass, config->attention_dropout, index, DISTIL_DROP_PROBABILITIES);
+	attention.dropout = distil_pass_dropout(pass, config->attention_dropout, index,
+											DISTIL_DROP_PROBABILITIES);
 	while (first < pass->batch->nseq)
 	{
 		double		work = 0;
@@ -126,7 +128,8 @@ distil_attention_layer_forward(const DistilPass *pass, int index, float *x, Dist
 }
 
 DistilStatus
-distil_attention_layer_backward(const DistilPass *pass, int index, float *dx, const float *x, DistilError *err)
+distil_attention_layer_backward(const DistilPass *pass, int index, float *dx, const float *x,
+								DistilError *err)
 {
 	const DistilSpec *spec = pass->spec;
 	const DistilLayerParams *params = &spec->layer[index];
@@ -148,7 +151,8 @@ distil_attention_layer_backward(const DistilPass *pass, int index, float *dx, co
 	if (dropout.p > 0)
 	{
 		dout = a->db;
-		DISTIL_FORWARD(distil_dropout_rows(dout, dx, dropout, 0, (size_t) t * c, pass->device, pass->poll, err));
+		DISTIL_FORWARD(distil_dropout_rows(dout, dx, dropout, 0, (size_t) t * c, pass->device, pass->poll,
+										   err));
 	}
 	/* da is free now: gradient of the context */
 	DISTIL_FORWARD(distil_linear_backward(a->da, (size_t) c, false,

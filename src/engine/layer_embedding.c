@@ -23,7 +23,8 @@ distil_embedding_layer_forward(const DistilPass *pass, DistilError *err)
 	DistilActivations *a = pass->activations;
 	const float *gamma = distil_weight(spec, pass->weights, spec->embedding_norm_weight);
 	const float *beta = distil_weight(spec, pass->weights, spec->embedding_norm_bias);
-	DistilDropout dropout = distil_pass_dropout(pass, spec->config.hidden_dropout, -1, DISTIL_DROP_EMBEDDINGS);
+	DistilDropout dropout = distil_pass_dropout(pass, spec->config.hidden_dropout, -1,
+												DISTIL_DROP_EMBEDDINGS);
 	int			t = batch->ntokens;
 	int			c = spec->config.width;
 	int			step = unit_tokens(c);
@@ -33,7 +34,8 @@ distil_embedding_layer_forward(const DistilPass *pass, DistilError *err)
 	{
 		DISTIL_POLL(pass->poll, err);
 		pass->device->ops->embedding_forward(pass->device, a->hidden + (size_t) i * c, batch->ids + i,
-											 batch->positions + i, batch->types != NULL ? batch->types + i : NULL,
+											 batch->positions + i,
+											 batch->types != NULL ? batch->types + i : NULL,
 											 distil_weight(spec, pass->weights, spec->word),
 											 distil_weight(spec, pass->weights, spec->position),
 											 distil_weight(spec, pass->weights, spec->type),
@@ -54,7 +56,8 @@ distil_embedding_layer_backward(const DistilPass *pass, float *dhidden, DistilEr
 	const DistilSpec *spec = pass->spec;
 	const DistilBatch *batch = pass->batch;
 	DistilActivations *a = pass->activations;
-	DistilDropout dropout = distil_pass_dropout(pass, spec->config.hidden_dropout, -1, DISTIL_DROP_EMBEDDINGS);
+	DistilDropout dropout = distil_pass_dropout(pass, spec->config.hidden_dropout, -1,
+												DISTIL_DROP_EMBEDDINGS);
 	float	   *dword = distil_pass_gradient(pass, spec->word);
 	float	   *dposition = distil_pass_gradient(pass, spec->position);
 	float	   *dtype = distil_pass_gradient(pass, spec->type);

@@ -36,10 +36,12 @@ distil_mlp_layer_forward(const DistilPass *pass, int index, float *x, DistilErro
 		float	   *up = saved != NULL ? saved->up + i * f : a->scratch;
 		float	   *down = saved != NULL ? saved->output + i * c : a->scratch + (size_t) a->mlp_rows * f;
 
-		DISTIL_FORWARD(distil_linear_forward(up, f, in, c, distil_weight(spec, pass->weights, params->up_weight),
+		DISTIL_FORWARD(distil_linear_forward(up, f, in, c, distil_weight(spec, pass->weights,
+																		 params->up_weight),
 											 distil_weight(spec, pass->weights, params->up_bias),
 											 saved != NULL ? DISTIL_ACT_NONE : config->activation,
-											 rows, config->mlp, config->width, pass->device, pass->poll, err));
+											 rows, config->mlp, config->width, pass->device, pass->poll,
+											 err));
 		if (saved != NULL)
 			DISTIL_FORWARD(distil_activation_rows(config->activation, a->scratch, up, rows * f,
 												  pass->device, pass->poll, err));
@@ -57,7 +59,8 @@ distil_mlp_layer_forward(const DistilPass *pass, int index, float *x, DistilErro
 										saved != NULL ? saved->rstd2 + i : NULL,
 										down, in, distil_weight(spec, pass->weights, params->norm2_weight),
 										distil_weight(spec, pass->weights, params->norm2_bias),
-										config->norm_eps, rows, config->width, pass->device, pass->poll, err));
+										config->norm_eps, rows, config->width, pass->device, pass->poll,
+										err));
 	}
 	return DISTIL_OK;
 }

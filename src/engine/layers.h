@@ -77,7 +77,8 @@ typedef enum DistilDropoutPlace
 } DistilDropoutPlace;
 
 /* Dropout of one place; layer -1 for the embeddings.  p = 0 without a seed. */
-extern DistilDropout distil_pass_dropout(const DistilPass *pass, float p, int layer, DistilDropoutPlace place);
+extern DistilDropout distil_pass_dropout(const DistilPass *pass, float p, int layer,
+										 DistilDropoutPlace place);
 /* Gradient of a parameter, or NULL when it is absent or frozen. */
 extern float *distil_pass_gradient(const DistilPass *pass, int param);
 
@@ -90,28 +91,34 @@ extern DistilStatus distil_embedding_layer_backward(const DistilPass *pass, floa
  * x = norm(x + dropout(attention(x))).  With saved activations the result is
  * layer[index].middle, otherwise x is overwritten.
  */
-extern DistilStatus distil_attention_layer_forward(const DistilPass *pass, int index, float *x, DistilError *err);
+extern DistilStatus distil_attention_layer_forward(const DistilPass *pass, int index, float *x,
+												   DistilError *err);
 /* in: da = gradient of `middle`; out: dx [T, C], the gradient of the layer's input x.  da is destroyed. */
-extern DistilStatus distil_attention_layer_backward(const DistilPass *pass, int index, float *dx, const float *x,
+extern DistilStatus distil_attention_layer_backward(const DistilPass *pass, int index, float *dx,
+													const float *x,
 													DistilError *err);
 
 /* x = norm(x + dropout(down(act(up(x))))); saved: from layer[index].middle to layer[index].output. */
 extern DistilStatus distil_mlp_layer_forward(const DistilPass *pass, int index, float *x, DistilError *err);
 /* in: dy [T, C], the gradient of `output`; out: da = gradient of `middle` */
-extern DistilStatus distil_mlp_layer_backward(const DistilPass *pass, int index, const float *dy, DistilError *err);
+extern DistilStatus distil_mlp_layer_backward(const DistilPass *pass, int index, const float *dy,
+											  DistilError *err);
 
 /* Element-wise operations over many rows, cut into units with a poll before each. */
-extern DistilStatus distil_dropout_rows(float *y, const float *x, DistilDropout dropout, size_t first, size_t n,
+extern DistilStatus distil_dropout_rows(float *y, const float *x, DistilDropout dropout, size_t first,
+										size_t n,
 										DistilDevice *device, const DistilPoll *poll, DistilError *err);
 extern DistilStatus distil_activation_rows(DistilActivation act, float *y, const float *x, size_t n,
 										   DistilDevice *device, const DistilPoll *poll, DistilError *err);
-extern DistilStatus distil_activation_backward_rows(DistilActivation act, float *dx, const float *dy, const float *x,
+extern DistilStatus distil_activation_backward_rows(DistilActivation act, float *dx, const float *dy,
+													const float *x,
 													size_t n, DistilDevice *device, const DistilPoll *poll,
 													DistilError *err);
 /* As the operations of kernels.h, including which arguments may be the same or NULL. */
 extern DistilStatus distil_norm_rows(float *y, float *sum, float *mean, float *rstd, const float *x,
 									 const float *residual, const float *gamma, const float *beta, float eps,
-									 int rows, int c, DistilDevice *device, const DistilPoll *poll, DistilError *err);
+									 int rows, int c, DistilDevice *device, const DistilPoll *poll,
+									 DistilError *err);
 extern DistilStatus distil_norm_backward_rows(float *dx, float *dgamma, float *dbeta, const float *dy,
 											  const float *sum, const float *mean, const float *rstd,
 											  const float *gamma, int rows, int c,

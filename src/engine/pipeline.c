@@ -117,10 +117,10 @@ static int
 unit_sequences(const PipelinePass *pass, int first)
 {
 	const int32_t *host = pass->batch->host_offsets;
+	int32_t		most = (int32_t) (DISTIL_UNIT_ELEMENTS / (size_t) pass->spec->config.width);
 	int			count = 1;
 
-	while (first + count < pass->batch->nseq &&
-		   (size_t) (host[first + count + 1] - host[first]) * (size_t) pass->spec->config.width <= DISTIL_UNIT_ELEMENTS)
+	while (first + count < pass->batch->nseq && host[first + count + 1] - host[first] <= most)
 		count++;
 	return count;
 }
@@ -137,7 +137,8 @@ pool_without_prompt(const PipelinePass *pass, DistilPooling pooling, float *y, i
 	if (pooling == DISTIL_POOL_WEIGHTED_MEAN)
 	{
 		/* weights s+1 .. s+n: a mixture of the plain mean (s n) and the mean weighted 1 .. n */
-		double		n = pass->batch->host_offsets[b + 1] - pass->batch->host_offsets[b] - pass->batch->pool_skip;
+		const int32_t *host = pass->batch->host_offsets;
+		double		n = host[b + 1] - host[b] - pass->batch->pool_skip;
 		double		plain = pass->batch->pool_skip * n;
 		double		weighted = n * (n + 1) / 2;
 		float	   *part = pass->stage[1];	/* not in use before the dense layers */
@@ -244,7 +245,8 @@ distil_pipeline_forward(const DistilSpec *spec, const float *weights, float *out
 			saved += nseq * ((size_t) dense->in + (size_t) dense->out);
 		}
 		if (dense->activation != DISTIL_ACT_NONE)
-			DISTIL_FORWARD(distil_activation_rows(dense->activation, y, y, nseq * dense->out, device, poll, err));
+			DISTIL_FORWARD(distil_activation_rows(dense->activation, y, y, nseq * dense->out, device, poll,
+												  err));
 		x = y;
 	}
 	if (!pipeline->normalize)
@@ -253,7 +255,8 @@ distil_pipeline_forward(const DistilSpec *spec, const float *weights, float *out
 		return DISTIL_OK;
 	}
 	DISTIL_POLL(poll, err);
-	device->ops->normalize_forward(device, out, saved != NULL ? saved + nseq * width : NULL, x, batch->nseq, width);
+	device->ops->normalize_forward(device, out, saved != NULL ? saved + nseq * width : NULL, x, batch->nseq,
+								   width);
 	if (saved != NULL)
 		copy_floats(device, saved, out, nseq * width);
 	return DISTIL_OK;
@@ -273,7 +276,7 @@ pool_backward(const PipelinePass *pass, DistilPooling pooling, float *dx, const 
 
 	if (skip && pooling == DISTIL_POOL_WEIGHTED_MEAN)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "training with pooling \"weightedmean\" that leaves the prompt out is not implemented");
+						   "training with pooling \"weightedmean\" without the prompt is not supported");
 	if (skip)
 		ops->zero(pass->device, dx, (size_t) batch->ntokens * c);
 	for (i = 0; i < batch->nseq; i += count)
@@ -288,7 +291,8 @@ pool_backward(const PipelinePass *pass, DistilPooling pooling, float *dx, const 
 
 /* dhidden [T, C] from the gradient d [nseq, npoolings * C] of the pooled vectors. */
 static DistilStatus
-pool_all_backward(const PipelinePass *pass, float *dhidden, const float *d, const int32_t *argmax, DistilError *err)
+pool_all_backward(const PipelinePass *pass, float *dhidden, const float *d, const int32_t *argmax,
+				  DistilError *err)
 {
 	const DistilPipeline *pipeline = &pass->spec->pipeline;
 	const DistilBatch *batch = pass->batch;
@@ -296,7 +300,7 @@ pool_all_backward(const PipelinePass *pass, float *dhidden, const float *d, cons
 	int			i;
 
 	if (pipeline->npoolings > 1 && batch->pool_gradient == NULL)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "training with several poolings is not implemented");
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "training with several poolings is not supported");
 	for (i = 0; i < pipeline->npoolings; i++)
 	{
 		const float *dy = d;

@@ -104,7 +104,8 @@ create_buffers(DistilSession *session, DistilError *err)
 	session->window_tokens = DISTIL_SESSION_WINDOW * session->batch_tokens;
 	session->window_capacity = session->window_tokens / 4;
 	session->staging = distil_alloc_array(session->alloc, staging_count(session), sizeof(int32_t));
-	session->window_ids = distil_alloc_array(session->alloc, (size_t) session->window_tokens, sizeof(int32_t));
+	session->window_ids = distil_alloc_array(session->alloc, (size_t) session->window_tokens,
+											 sizeof(int32_t));
 	session->window = distil_alloc_array(session->alloc, (size_t) session->window_capacity,
 										 sizeof(DistilWindowText));
 	session->host_pooled = distil_alloc_array(session->alloc, pooled, sizeof(float));
@@ -130,7 +131,8 @@ create_buffers(DistilSession *session, DistilError *err)
  */
 DistilStatus
 distil_session_create(DistilSession **session, const DistilModel *model, DistilDevice *device,
-					  size_t memory_limit, const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
+					  size_t memory_limit, const DistilAllocator *alloc, const DistilPoll *poll,
+					  DistilError *err)
 {
 	DistilSession *s = distil_alloc_array(alloc, 1, sizeof(*s));
 	DistilStatus status;
@@ -277,8 +279,10 @@ distil_session_hidden(DistilSession *session, const float **states, int *tokens,
 			return distil_fail_memory(err, (size_t) n * c * sizeof(float));
 		session->host_hidden_rows = n;
 	}
-	DISTIL_FORWARD(distil_session_single(session, session->encoding.ids, session->encoding.types, n, &hidden, err));
-	session->device->ops->copy_out(session->device, session->host_hidden, hidden, sizeof(float) * (size_t) n * c);
+	DISTIL_FORWARD(distil_session_single(session, session->encoding.ids, session->encoding.types, n,
+										 &hidden, err));
+	session->device->ops->copy_out(session->device, session->host_hidden, hidden,
+								   sizeof(float) * (size_t) n * c);
 	*states = session->host_hidden;
 	return DISTIL_OK;
 }

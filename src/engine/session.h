@@ -92,13 +92,15 @@ extern double distil_session_clock(void);
  * Tokens of a text (and pair) into session->encoding, special tokens added, cut to the
  * model's limit; prompt: index or -1.  Counts the text in stats.
  */
-extern DistilStatus distil_session_encode(DistilSession *session, const DistilText *text, const DistilText *pair,
+extern DistilStatus distil_session_encode(DistilSession *session, const DistilText *text,
+										  const DistilText *pair,
 										  int prompt, DistilError *err);
 /* Ids and types (NULL: none) are inside the model's tables. */
 extern DistilStatus distil_session_check_ids(const DistilSession *session, const int32_t *ids,
 											 const int32_t *types, int n, DistilError *err);
 /* How many tokens at the beginning of a text with this prompt are not pooled. */
-extern DistilStatus distil_session_prompt_skip(DistilSession *session, int prompt, int *skip, DistilError *err);
+extern DistilStatus distil_session_prompt_skip(DistilSession *session, int prompt, int *skip,
+											   DistilError *err);
 /* Does the pipeline ask for lower case where the tokenizer does not do it? */
 extern DistilStatus distil_session_check_lower(DistilSession *session, DistilError *err);
 
@@ -108,7 +110,8 @@ extern void distil_session_stage(DistilSession *session, DistilBatch *batch, int
 extern DistilStatus distil_session_forward(DistilSession *session, DistilBatch *batch, int nseq, int ntokens,
 										   const float **hidden, DistilError *err);
 /* One pass over ids [n] and types [n] as a single sequence. */
-extern DistilStatus distil_session_single(DistilSession *session, const int32_t *ids, const int32_t *types, int n,
+extern DistilStatus distil_session_single(DistilSession *session, const int32_t *ids, const int32_t *types,
+										  int n,
 										  const float **hidden, DistilError *err);
 
 #endif							/* DISTIL_SESSION_H */

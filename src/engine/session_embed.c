@@ -25,7 +25,8 @@ compare_window(const void *a, const void *b)
 
 /* One pass over `count` texts of the window. */
 static DistilStatus
-run_pass(DistilSession *session, float *out, const DistilWindowText *texts, int count, int skip, DistilError *err)
+run_pass(DistilSession *session, float *out, const DistilWindowText *texts, int count, int skip,
+		 DistilError *err)
 {
 	size_t		d = (size_t) session->model->spec.info.dimensions;
 	DistilBatch batch;
@@ -37,7 +38,8 @@ run_pass(DistilSession *session, float *out, const DistilWindowText *texts, int 
 	session->offsets[0] = 0;
 	for (i = 0; i < count; i++)
 	{
-		memcpy(session->ids + t, session->window_ids + texts[i].start, sizeof(int32_t) * (size_t) texts[i].length);
+		memcpy(session->ids + t, session->window_ids + texts[i].start,
+			   sizeof(int32_t) * (size_t) texts[i].length);
 		for (j = 0; j < texts[i].length; j++)
 			session->positions[t + j] = j;
 		session->ranges[2 * i] = t + skip;
@@ -47,7 +49,8 @@ run_pass(DistilSession *session, float *out, const DistilWindowText *texts, int 
 	}
 	DISTIL_FORWARD(distil_session_forward(session, &batch, count, t, &hidden, err));
 	batch.pool_skip = skip;
-	DISTIL_FORWARD(distil_pipeline_forward(&session->model->spec, session->weights, session->pooled, hidden, &batch,
+	DISTIL_FORWARD(distil_pipeline_forward(&session->model->spec, session->weights, session->pooled, hidden,
+										   &batch,
 										   NULL, session->pipeline, session->device, &session->poll, err));
 	session->device->ops->copy_out(session->device, session->host_pooled, session->pooled,
 								   sizeof(float) * d * (size_t) count);
@@ -83,7 +86,8 @@ flush_window(DistilSession *session, float *out, int skip, DistilError *err)
 
 /* Tokenise a text into the window, making room first. */
 static DistilStatus
-add_text(DistilSession *session, float *out, bool *has, const DistilText *text, int index, int prompt, int skip,
+add_text(DistilSession *session, float *out, bool *has, const DistilText *text, int index, int prompt,
+		 int skip,
 		 DistilError *err)
 {
 	DistilWindowText *item;
@@ -95,7 +99,8 @@ add_text(DistilSession *session, float *out, bool *has, const DistilText *text, 
 	*has = n > skip;
 	if (!*has)
 		return DISTIL_OK;
-	if (session->window_used + n > session->window_tokens || session->window_count == session->window_capacity)
+	if (session->window_used + n > session->window_tokens ||
+		session->window_count == session->window_capacity)
 		DISTIL_FORWARD(flush_window(session, out, skip, err));
 	item = &session->window[session->window_count++];
 	item->index = index;

@@ -20,7 +20,7 @@ require_lm(const DistilSession *session, DistilError *err)
 		return DISTIL_OK;
 	distil_fail(err, DISTIL_ERR_STATE, "the model has no masked-language-model head");
 	return distil_fail_detail(err, DISTIL_ERR_STATE,
-							  "Its weights have no head \"lm\", so it cannot fill masks or give logits of tokens.");
+							  "It can neither fill masks nor give logits of tokens.");
 }
 
 /* Make the head's buffers at the first use. */
@@ -68,7 +68,8 @@ compute_logits(DistilSession *session, const float *hidden, int first, int n, Di
 	session->device->ops->gather_rows(session->device, lm->x, hidden, lm->gather, n, spec->config.width);
 	DISTIL_FORWARD(distil_lm_transform(spec, session->weights, lm->h, lm->x, n, NULL, lm->scratch,
 									   session->device, &session->poll, err));
-	return distil_lm_decode(spec, session->weights, lm->logits, lm->h, n, session->device, &session->poll, err);
+	return distil_lm_decode(spec, session->weights, lm->logits, lm->h, n, session->device, &session->poll,
+							err);
 }
 
 /* One row of lm.logits to the host. */
@@ -102,7 +103,8 @@ distil_session_lm_logits(DistilSession *session, const DistilText *text, const D
 	*tokens = n;
 	if (n == 0)
 		return DISTIL_OK;
-	DISTIL_FORWARD(distil_session_single(session, session->encoding.ids, session->encoding.types, n, &hidden, err));
+	DISTIL_FORWARD(distil_session_single(session, session->encoding.ids, session->encoding.types, n,
+										 &hidden, err));
 	for (i = 0; i < n; i += session->lm.rows)
 	{
 		int			count = n - i < session->lm.rows ? n - i : session->lm.rows;
@@ -138,7 +140,8 @@ fail_masks(int found, const char *token, size_t length, DistilError *err)
 	distil_fail(err, DISTIL_ERR_ARGUMENT, "the text must hold exactly one mask token \"%s\"",
 				distil_printable(shown, sizeof(shown), token, length));
 	if (found == 0)
-		return distil_fail_detail(err, DISTIL_ERR_ARGUMENT, "It holds none within the model's limit of tokens.");
+		return distil_fail_detail(err, DISTIL_ERR_ARGUMENT,
+								  "It holds none within the model's limit of tokens.");
 	return distil_fail_detail(err, DISTIL_ERR_ARGUMENT, "It holds %d.", found);
 }
 
@@ -212,7 +215,8 @@ encode_round_mask(DistilSession *session, const DistilText *text, int32_t mask, 
 	DISTIL_FORWARD(template_front(session, &front, err));
 	nback = distil_tokenizer_special(tokenizer)->added_single - front;
 	if (nback < 0 || nback > 64 || nback > encoding->n)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "the tokenizer's template is not supported in fill-mask");
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "the tokenizer's template is not supported in fill-mask");
 	memcpy(back, encoding->ids + encoding->n - nback, sizeof(int32_t) * (size_t) nback);
 	session->window_used = 0;
 	window_append(session, encoding->ids, front);
@@ -352,7 +356,8 @@ append_decoded(DistilSession *session, DistilBuffer *strings, const int32_t *ids
 
 /* The array and its strings in one allocation, from the candidates in order. */
 static DistilStatus
-build_fills(DistilSession *session, DistilFill **fills, const Candidate *best, int k, int at, DistilBuffer *strings,
+build_fills(DistilSession *session, DistilFill **fills, const Candidate *best, int k, int at,
+			DistilBuffer *strings,
 			DistilError *err)
 {
 	int			v = session->model->spec.config.vocabulary;
@@ -369,7 +374,8 @@ build_fills(DistilSession *session, DistilFill **fills, const Candidate *best, i
 		DISTIL_POLL(&session->poll, err);
 		session->window_ids[at] = best[i].id;
 		DISTIL_FORWARD(append_decoded(session, strings, &best[i].id, 1, false, true, err));
-		DISTIL_FORWARD(append_decoded(session, strings, session->window_ids, session->window_used, true, false, err));
+		DISTIL_FORWARD(append_decoded(session, strings, session->window_ids, session->window_used, true,
+									  false, err));
 	}
 	out = distil_alloc_array(session->alloc, sizeof(DistilFill) * (size_t) k + strings->length, 1);
 	if (out == NULL)

@@ -190,7 +190,8 @@ encode(DistilSession *session, const DistilText *text, const DistilText *pair, i
 		joined.data = session->text.data != NULL ? session->text.data : "";
 		joined.length = session->text.length;
 	}
-	return distil_tokenizer_encode(tokenizer, &session->encoding, &joined, pair, &options, &session->poll, err);
+	return distil_tokenizer_encode(tokenizer, &session->encoding, &joined, pair, &options, &session->poll,
+								   err);
 }
 
 /* The tokenizer's file may know more than the tables of the weights hold. */
@@ -245,7 +246,8 @@ distil_session_prompt_skip(DistilSession *session, int prompt, int *skip, Distil
 	{
 		DISTIL_FORWARD(encode(session, &none, NULL, prompt, err));
 		session->pool_skip = encoding->n;
-		if (encoding->n > 0 && distil_tokenizer_is_special(session->model->tokenizer, encoding->ids[encoding->n - 1]))
+		if (encoding->n > 0 && distil_tokenizer_is_special(session->model->tokenizer,
+														   encoding->ids[encoding->n - 1]))
 			session->pool_skip--;
 		session->prompt = prompt;
 	}

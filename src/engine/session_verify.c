@@ -46,7 +46,8 @@ verify_weights(DistilSession *session, DistilVerifyFn report, void *ctx, DistilE
 		}
 	session->device->ops->release(session->device, device_bad);
 	if (first >= 0)
-		snprintf(detail, sizeof(detail), "%lld values are not finite, the first in \"%.128s\"", (long long) total,
+		snprintf(detail, sizeof(detail), "%lld values are not finite, the first in \"%.128s\"",
+				 (long long) total,
 				 table->params[first].name);
 	else
 		snprintf(detail, sizeof(detail), "%lld parameters in %d tensors, all finite",
@@ -118,7 +119,8 @@ verify_forward(DistilSession *session, DistilVerifyFn report, void *ctx, DistilE
 		snprintf(detail, sizeof(detail), "%zu dimensions, largest %.6g, alone and in a batch within %.1g", d,
 				 largest, differ);
 		/* float32 sums in another order: a few units of the last place of the largest value */
-		report(ctx, "forward", has[0] && isfinite(largest) && largest > 0 && differ <= 1e-5 * fmax(1.0, largest),
+		report(ctx, "forward", has[0] && isfinite(largest) && largest > 0 && differ <= 1e-5 * fmax(1.0,
+																								   largest),
 			   detail);
 	}
 	distil_release(session->alloc, out);

@@ -114,14 +114,16 @@ main(int argc, char **argv)
 
 	if (argc < 2 || !load_model(&loaded, argv[1], true))
 		return 1;
-	device = distil_device_open(argc > 3 ? argv[3] : "cpu", argc > 4 ? argv[4] : NULL, message, sizeof(message));
+	device = distil_device_open(argc > 3 ? argv[3] : "cpu", argc > 4 ? argv[4] : NULL, message,
+								sizeof(message));
 	if (device == NULL)
 	{
 		fprintf(stderr, "%s\n", message);
 		return 1;
 	}
 	n = read_lines(&texts);
-	if (distil_session_create(&session, loaded.model, device, 0, distil_alloc_system(), NULL, &err) != DISTIL_OK ||
+	if (distil_session_create(&session, loaded.model, device, 0, distil_alloc_system(), NULL,
+							  &err) != DISTIL_OK ||
 		run(session, &loaded, mode, texts, n, &err) != DISTIL_OK)
 	{
 		fprintf(stderr, "%s: %s\n", err.message, err.detail);
@@ -132,7 +134,8 @@ main(int argc, char **argv)
 		const DistilSessionStats *stats = distil_session_stats(session);
 		double		seconds = stats->tokenizer_seconds + stats->model_seconds;
 
-		fprintf(stderr, "%lld texts, %lld tokens, %lld passes, %lld truncated: %.3f s tokenizer, %.3f s model, "
+		fprintf(stderr,
+				"%lld texts, %lld tokens, %lld passes, %lld truncated: %.3f s tokenizer, %.3f s model, "
 				"%.0f texts/s, %.0f tokens/s\n", (long long) stats->texts, (long long) stats->tokens,
 				(long long) stats->batches, (long long) stats->truncated, stats->tokenizer_seconds,
 				stats->model_seconds, (double) stats->texts / seconds, (double) stats->tokens / seconds);

@@ -37,56 +37,63 @@ load_read(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError *e
 	return DISTIL_OK;
 }
 
+/* From a folder given as files; *loaded must be freed in any case. */
 static inline DistilStatus
-load_container(DistilBuffer *container, const char *path, const DistilImportOptions *options,
-			   const DistilAllocator *alloc, DistilError *err)
-{
-	DistilSink	sink = {load_sink, container};
-	DistilFolder *folder;
-	DistilImport *import;
-	DistilStatus status = distil_folder_open_disk(&folder, path, alloc, err);
-
-	if (status != DISTIL_OK)
-		return status;
-	status = distil_import_open(&import, folder, options, alloc, NULL, err);
-	if (status == DISTIL_OK)
-	{
-		status = distil_import_write(import, &sink, err);
-		distil_import_free(import);
-	}
-	distil_folder_close_disk(folder, alloc);
-	return status;
-}
-
-/* false, with a line on stderr, when the folder does not load. */
-static inline bool
-load_model(LoadedModel *loaded, const char *path, bool parse_special)
+load_folder(LoadedModel *loaded, const DistilFolder *folder, const DistilImportOptions *options,
+			DistilError *err)
 {
 	const DistilAllocator *alloc = distil_alloc_system();
-	DistilImportOptions options = {parse_special};
 	DistilReader reader = {load_read, &loaded->container, 0};
+	DistilSink	to_container = {load_sink, &loaded->container};
 	DistilBuffer image;
-	DistilSink	sink = {load_sink, &image};
+	DistilSink	to_image = {load_sink, &image};
 	uint8_t		sha256[32] = {1, 2, 3};
-	DistilError err;
+	DistilImport *import;
 	DistilStatus status;
 
 	memset(loaded, 0, sizeof(*loaded));
 	distil_buffer_init(&loaded->container, alloc);
 	distil_buffer_init(&image, alloc);
-	status = load_container(&loaded->container, path, &options, alloc, &err);
+	status = distil_import_open(&import, folder, options, alloc, NULL, err);
+	if (status == DISTIL_OK)
+	{
+		status = distil_import_write(import, &to_container, err);
+		distil_import_free(import);
+	}
 	reader.size = loaded->container.length;
 	if (status == DISTIL_OK)
-		status = distil_image_write(&reader, sha256, &sink, alloc, NULL, &err);
+		status = distil_image_write(&reader, sha256, &to_image, alloc, NULL, err);
 	if (status == DISTIL_OK)
 	{
 		loaded->image = aligned_alloc(64, (image.length + 63) / 64 * 64);
 		memcpy(loaded->image, image.data, image.length);
-		status = distil_model_open(&loaded->model, loaded->image, image.length, sha256, alloc, &err);
+		status = distil_model_open(&loaded->model, loaded->image, image.length, sha256, alloc, err);
+	}
+	distil_buffer_free(&image);
+	return status;
+}
+
+/* false, with a line on stderr, when the folder does not load; nothing is left then. */
+static inline bool
+load_model(LoadedModel *loaded, const char *path, bool parse_special)
+{
+	DistilImportOptions options = {parse_special};
+	DistilFolder *folder;
+	DistilError err = {"", "", ""};
+	DistilStatus status = distil_folder_open_disk(&folder, path, distil_alloc_system(), &err);
+
+	if (status == DISTIL_OK)
+	{
+		status = load_folder(loaded, folder, &options, &err);
+		distil_folder_close_disk(folder, distil_alloc_system());
+		if (status != DISTIL_OK)
+		{
+			distil_buffer_free(&loaded->container);
+			free(loaded->image);
+		}
 	}
 	if (status != DISTIL_OK)
 		fprintf(stderr, "%s: %s: %s\n", path, err.message, err.detail);
-	distil_buffer_free(&image);
 	return status == DISTIL_OK;
 }
 

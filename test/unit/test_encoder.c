@@ -57,7 +57,8 @@ floats(DistilDevice *device, size_t n)
 }
 
 static void
-problem_create(Problem *p, Synthetic *model, SyntheticBatch *batch, DistilDevice *device, TestPart part, uint64_t seed)
+problem_create(Problem *p, Synthetic *model, SyntheticBatch *batch, DistilDevice *device, TestPart part,
+			   uint64_t seed)
 {
 	DistilSpec *spec = &model->spec;
 	int			t = batch->batch.ntokens;
@@ -73,9 +74,11 @@ problem_create(Problem *p, Synthetic *model, SyntheticBatch *batch, DistilDevice
 	p->device = device;
 	p->part = part;
 	p->seed = seed;
-	CHECK(distil_activations_create(&p->activations, spec, t, true, device, distil_alloc_system(), &err) == DISTIL_OK);
+	CHECK(distil_activations_create(&p->activations, spec, t, true, device, distil_alloc_system(),
+									&err) == DISTIL_OK);
 	p->rows = part == PART_PIPELINE ? batch->batch.nseq : t;
-	p->width = part == PART_PIPELINE ? spec->info.dimensions : part == PART_LM ? spec->config.vocabulary : (int) c;
+	p->width = part == PART_PIPELINE ? spec->info.dimensions
+		: part == PART_LM ? spec->config.vocabulary : (int) c;
 	n = (size_t) p->rows * (size_t) p->width;
 	p->r = floats(device, n);
 	for (i = 0; i < n; i++)
@@ -433,11 +436,14 @@ test_ragged(DistilDevice *device, const char *name)
 	model.spec.config.mlp = 130;
 	synthetic_create(&model, true, 0.3f, 5);
 	synthetic_batch(&batch, &model.spec, lengths, LENGTHS, 6);
-	CHECK(distil_activations_create(&saved, &model.spec, 18, true, device, distil_alloc_system(), &err) == DISTIL_OK);
-	CHECK(distil_activations_create(&small, &model.spec, 18, false, device, distil_alloc_system(), &err) == DISTIL_OK);
+	CHECK(distil_activations_create(&saved, &model.spec, 18, true, device, distil_alloc_system(),
+									&err) == DISTIL_OK);
+	CHECK(distil_activations_create(&small, &model.spec, 18, false, device, distil_alloc_system(),
+									&err) == DISTIL_OK);
 	CHECK(distil_encoder_forward(&model.spec, model.weights, &batch.batch, saved, 0, &all, device, NULL, &err)
 		  == DISTIL_OK);
-	CHECK(distil_encoder_forward(&model.spec, model.weights, &batch.batch, small, 0, &hidden, device, NULL, &err)
+	CHECK(distil_encoder_forward(&model.spec, model.weights, &batch.batch, small, 0, &hidden, device, NULL,
+								 &err)
 		  == DISTIL_OK);
 	for (i = 0; i < 18 * 48; i++)
 		worst = fmax(worst, fabs((double) all[i] - hidden[i]));
@@ -504,7 +510,8 @@ test_backend(DistilDevice *reference, DistilDevice *other, const char *name)
 			CHECK(problem_forward(&problem, &err) == DISTIL_OK);
 			CHECK(problem_backward(&problem, &err) == DISTIL_OK);
 			outputs[d] = malloc(sizeof(float) * (size_t) problem.rows * (size_t) problem.width);
-			memcpy(outputs[d], problem.output, sizeof(float) * (size_t) problem.rows * (size_t) problem.width);
+			memcpy(outputs[d], problem.output,
+				   sizeof(float) * (size_t) problem.rows * (size_t) problem.width);
 			gradients[d] = malloc(sizeof(float) * model.spec.table.total);
 			memcpy(gradients[d], model.gradients, sizeof(float) * model.spec.table.total);
 			if (d == 1)
@@ -517,9 +524,10 @@ test_backend(DistilDevice *reference, DistilDevice *other, const char *name)
 			worst_gradient = fmax(worst_gradient, fabs((double) gradients[0][i] - gradients[1][i]));
 			size = fmax(size, fabs((double) gradients[0][i]));
 		}
-		/* float sums of up to 300 terms: 300 * 2^-24 of values of size 1, and the same relative in gradients */
+		/* float sums of up to 300 terms of size 1: 300 * 2^-24, and the same relative in gradients */
 		CHECK_MSG(worst <= 2e-5, "%s, part %d: outputs differ by %g", name, part, worst);
-		CHECK_MSG(worst_gradient <= 2e-5 * (1 + size), "%s, part %d: gradients differ by %g of %g", name, part,
+		CHECK_MSG(worst_gradient <= 2e-5 * (1 + size), "%s, part %d: gradients differ by %g of %g", name,
+				  part,
 				  worst_gradient, size);
 		for (d = 0; d < 2; d++)
 		{
@@ -579,7 +587,8 @@ test_cancel(DistilDevice *device)
 		status = problem_forward(&problem, &err);
 		if (status == DISTIL_OK)
 			status = problem_backward(&problem, &err);
-		CHECK_MSG(status == DISTIL_ERR_CANCELLED && countdown.calls == k, "stop at %d: status %d after %d polls",
+		CHECK_MSG(status == DISTIL_ERR_CANCELLED && countdown.calls == k,
+				  "stop at %d: status %d after %d polls",
 				  k, status, countdown.calls);
 	}
 	countdown.stop_at = 0;
@@ -641,7 +650,8 @@ count_unit(int m, int n, int k)
 
 /* Stand-ins that count how often each output is written. */
 static void
-fake_forward(DistilDevice *dev, float *y, size_t ldy, const float *x, size_t ldx, const float *w, const float *b,
+fake_forward(DistilDevice *dev, float *y, size_t ldy, const float *x, size_t ldx, const float *w,
+			 const float *b,
 			 DistilActivation act, int m, int n, int k)
 {
 	int			i;
@@ -701,7 +711,8 @@ check_units(int m, int n, int k)
 	ops.linear_backward_weight = fake_backward_weight;
 	largest_unit = 0;
 	units = 0;
-	CHECK(distil_linear_forward(y, (size_t) n, x, (size_t) k, w, b, DISTIL_ACT_NONE, m, n, k, &device, &poll, &err)
+	CHECK(distil_linear_forward(y, (size_t) n, x, (size_t) k, w, b, DISTIL_ACT_NONE, m, n, k, &device,
+								&poll, &err)
 		  == DISTIL_OK);
 	for (i = 0; i < (size_t) m * n; i++)
 		wrong += y[i] != 1;
@@ -715,9 +726,11 @@ check_units(int m, int n, int k)
 		wrong += w[i * (size_t) k] != (float) m || b[i] != (float) m;
 	CHECK_MSG(wrong == 0, "%d x %d x %d: %zu gradients not summed once", m, n, k, wrong);
 	/* rounding a block to a multiple of 16 may add a little to a unit */
-	CHECK_MSG(largest_unit <= 1.3 * DISTIL_UNIT_FLOPS, "%d x %d x %d: a unit of %g flops", m, n, k, largest_unit);
+	CHECK_MSG(largest_unit <= 1.3 * DISTIL_UNIT_FLOPS, "%d x %d x %d: a unit of %g flops", m, n, k,
+			  largest_unit);
 	CHECK_MSG(countdown.calls >= units, "%d units, %d polls", units, countdown.calls);
-	CHECK_MSG(units <= 3 + 3 * 2 * 6.0 * m * n * k / DISTIL_UNIT_FLOPS / 3, "%d x %d x %d: %d units", m, n, k, units);
+	CHECK_MSG(units <= 3 + 3 * 2 * 6.0 * m * n * k / DISTIL_UNIT_FLOPS / 3, "%d x %d x %d: %d units", m, n,
+			  k, units);
 	free(y);
 	free(w);
 	free(x);
