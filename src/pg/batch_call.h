@@ -28,7 +28,7 @@ typedef struct DistilBatchFunction
 {
 	const char *prosrc;			/* C symbol of the SQL function */
 	void		(*run) (DistilBatchArgs *args);
-	int			model_arg;		/* argument that names the model or the head; not given or NULL: the default model */
+	int			model_arg;		/* names the model or head; not given or NULL: the default model */
 	bool		is_head;		/* model_arg names a head */
 } DistilBatchFunction;
 

@@ -22,7 +22,7 @@
 #include "compat.h"
 #include "guc.h"
 
-/* The last error caught inside a callback of the engine, in TopMemoryContext, and whether it is still to be thrown. */
+/* The last error caught inside a callback of the engine (in TopMemoryContext); is it still to be thrown? */
 static ErrorData *saved_error = NULL;
 static bool saved_pending = false;
 
@@ -260,7 +260,7 @@ distil_bridge_array(const float *values, int n)
 	array->elemtype = FLOAT4OID;
 	ARR_DIMS(array)[0] = n;
 	ARR_LBOUND(array)[0] = 1;
-	memcpy(ARR_DATA_PTR(array), values, (Size) n * sizeof(float4));
+	memcpy(distil_bridge_array_data(array), values, (Size) n * sizeof(float4));
 	return PointerGetDatum(array);
 }
 

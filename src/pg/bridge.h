@@ -6,6 +6,7 @@
 #define DISTIL_BRIDGE_H
 
 #include "postgres.h"
+#include "utils/array.h"
 #include "distil_engine.h"
 
 /* Allocator over a memory context: failure is NULL, never an ereport. Lives in that context. */
@@ -18,7 +19,10 @@ extern DistilAllocator *distil_bridge_allocator(MemoryContext context);
  */
 extern const DistilPoll *distil_bridge_poll(void);
 
-/* ereport(ERROR) with the SQLSTATE of the contract unless status is DISTIL_OK.  Texts converted to the server encoding. */
+/*
+ * ereport(ERROR) with the SQLSTATE of the contract unless status is DISTIL_OK.  Texts are
+ * converted to the server encoding.
+ */
 extern void distil_bridge_check(DistilStatus status, const DistilError *err);
 /*
  * For callbacks of the engine that call the server: in PG_CATCH() keep the error here and
@@ -37,6 +41,13 @@ extern DistilText distil_bridge_text(Datum text_datum);
 extern Datum distil_bridge_datum(const char *utf8, size_t length);
 /* real[] Datum of n floats, no NULLs, in the current context. */
 extern Datum distil_bridge_array(const float *values, int n);
+
+/* Data of an array; ARR_DATA_PTR mixes signed and unsigned, which strict warnings refuse. */
+static inline void *
+distil_bridge_array_data(ArrayType *array)
+{
+	return (char *) array + (ARR_HASNULL(array) ? (Size) array->dataoffset : (Size) ARR_OVERHEAD_NONULLS(ARR_NDIM(array)));
+}
 
 /* This backend's device (opened lazily, never in the postmaster); errors 58000. */
 extern DistilDevice *distil_bridge_device(void);

@@ -543,7 +543,8 @@ check_name_final(const DistilModelRow *row)
 	memcpy(VARDATA(sha256), row->sha256, 32);
 	values[0] = CStringGetTextDatum(row->name);
 	values[1] = PointerGetDatum(sha256);
-	if (distil_store_execute("SELECT FROM distil.model WHERE name OPERATOR(pg_catalog.=) $1", 1, types, values, NULL) > 0)
+	if (distil_store_execute("SELECT FROM distil.model WHERE name OPERATOR(pg_catalog.=) $1",
+							 1, types, values, NULL) > 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("model \"%s\" already exists", row->name),

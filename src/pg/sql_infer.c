@@ -282,7 +282,7 @@ distil_run_hidden_states(DistilBatchArgs *args)
 		before = distil_run_truncations(open);
 		distil_run_check(distil_session_hidden(open->session, &states, &tokens, &input, &err), &err, open);
 		array = make_matrix(tokens, open->info->width);
-		memcpy(ARR_DATA_PTR(array), states, (Size) tokens * open->info->width * sizeof(float4));
+		memcpy(distil_bridge_array_data(array), states, (Size) tokens * open->info->width * sizeof(float4));
 		distil_run_truncated(open, before);
 		args->results[i] = PointerGetDatum(array);
 	}
@@ -400,7 +400,7 @@ distil_run_logits(DistilBatchArgs *args)
 		array = make_matrix(tokens, rows.columns);
 		if (rows.values != NULL)
 		{
-			memcpy(ARR_DATA_PTR(array), rows.values, (Size) tokens * rows.columns * sizeof(float4));
+			memcpy(distil_bridge_array_data(array), rows.values, (Size) tokens * rows.columns * sizeof(float4));
 			pfree(rows.values);
 		}
 		distil_run_truncated(open, before);

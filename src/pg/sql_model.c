@@ -357,10 +357,10 @@ distil_set_default(PG_FUNCTION_ARGS)
 				 errdetail("Only the owner of the database may do so."),
 				 errhint("Set distil.default_model for a session or a role instead.")));
 	values[0] = CStringGetTextDatum(name);
-	distil_store_execute("UPDATE distil.model SET is_default = false WHERE is_default AND name OPERATOR(pg_catalog.<>) $1",
-						 1, types, values, NULL);
-	distil_store_execute("UPDATE distil.model SET is_default = true WHERE NOT is_default AND name OPERATOR(pg_catalog.=) $1",
-						 1, types, values, NULL);
+	distil_store_execute("UPDATE distil.model SET is_default = false "
+						 "WHERE is_default AND name OPERATOR(pg_catalog.<>) $1", 1, types, values, NULL);
+	distil_store_execute("UPDATE distil.model SET is_default = true "
+						 "WHERE NOT is_default AND name OPERATOR(pg_catalog.=) $1", 1, types, values, NULL);
 	PG_RETURN_VOID();
 }
 

@@ -73,7 +73,7 @@ int_array(const int32_t *values, int n)
 	array->elemtype = INT4OID;
 	ARR_DIMS(array)[0] = n;
 	ARR_LBOUND(array)[0] = 1;
-	memcpy(ARR_DATA_PTR(array), values, (Size) n * sizeof(int32));
+	memcpy(distil_bridge_array_data(array), values, (Size) n * sizeof(int32));
 	return PointerGetDatum(array);
 }
 
@@ -212,7 +212,7 @@ decode_ids(const DistilTokenizer *tokenizer, Datum ids, bool skip_special)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"ids\" must not hold nulls")));
-	distil_bridge_check(distil_tokenizer_decode(tokenizer, &decoded, &length, (const int32_t *) ARR_DATA_PTR(array),
+	distil_bridge_check(distil_tokenizer_decode(tokenizer, &decoded, &length, (const int32_t *) distil_bridge_array_data(array),
 												n, skip_special, alloc, &err), &err);
 	return distil_bridge_datum(decoded, length);
 }

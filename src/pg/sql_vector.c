@@ -15,7 +15,7 @@
 #include "utils/numeric.h"
 
 #include "compat.h"
-#include "distil_engine.h"
+#include "bridge.h"
 
 PG_FUNCTION_INFO_V1(distil_cosine);
 PG_FUNCTION_INFO_V1(distil_dot);
@@ -73,11 +73,11 @@ get_doubles(ArrayType *array, int n)
 	switch (ARR_ELEMTYPE(array))
 	{
 		case FLOAT8OID:
-			memcpy(values, ARR_DATA_PTR(array), n * sizeof(double));
+			memcpy(values, distil_bridge_array_data(array), n * sizeof(double));
 			break;
 		case INT4OID:
 			for (i = 0; i < n; i++)
-				values[i] = ((const int32 *) ARR_DATA_PTR(array))[i];
+				values[i] = ((const int32 *) distil_bridge_array_data(array))[i];
 			break;
 		case NUMERICOID:
 			deconstruct_array(array, NUMERICOID, -1, false, TYPALIGN_INT, &items, NULL, &n);
@@ -114,7 +114,7 @@ distil_cosine(PG_FUNCTION_ARGS)
 	double		cosine;
 
 	if (pair.is_float4)
-		cosine = distil_vector_cosine((const float *) ARR_DATA_PTR(pair.a), (const float *) ARR_DATA_PTR(pair.b),
+		cosine = distil_vector_cosine((const float *) distil_bridge_array_data(pair.a), (const float *) distil_bridge_array_data(pair.b),
 									  pair.n);
 	else
 	{
@@ -139,7 +139,7 @@ distil_dot(PG_FUNCTION_ARGS)
 	double		bb;
 
 	if (pair.is_float4)
-		PG_RETURN_FLOAT8(distil_vector_dot((const float *) ARR_DATA_PTR(pair.a), (const float *) ARR_DATA_PTR(pair.b),
+		PG_RETURN_FLOAT8(distil_vector_dot((const float *) distil_bridge_array_data(pair.a), (const float *) distil_bridge_array_data(pair.b),
 										   pair.n));
 	get_products(&pair, &ab, &aa, &bb);
 	PG_RETURN_FLOAT8(ab);
@@ -155,7 +155,7 @@ distil_l2(PG_FUNCTION_ARGS)
 	int			i;
 
 	if (pair.is_float4)
-		PG_RETURN_FLOAT8(distil_vector_l2((const float *) ARR_DATA_PTR(pair.a), (const float *) ARR_DATA_PTR(pair.b),
+		PG_RETURN_FLOAT8(distil_vector_l2((const float *) distil_bridge_array_data(pair.a), (const float *) distil_bridge_array_data(pair.b),
 										  pair.n));
 	a = get_doubles(pair.a, pair.n);
 	b = get_doubles(pair.b, pair.n);
