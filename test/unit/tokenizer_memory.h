@@ -1,0 +1,86 @@
+/*
+ * tokenizer_memory.h
+ *		For the tokenizer's tests: an allocator that counts and can fail, files in memory.
+ */
+#ifndef DISTIL_TOKENIZER_MEMORY_H
+#define DISTIL_TOKENIZER_MEMORY_H
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "tokenizer.h"
+
+/* ---------- an allocator that counts and can fail ---------- */
+
+static long live_blocks;
+static long allocations;
+static long fail_at = -1;
+
+static void *
+count_alloc(void *ctx, size_t bytes)
+{
+	void	   *memory;
+
+	(void) ctx;
+	if (allocations++ == fail_at)
+		return NULL;
+	memory = malloc(bytes > 0 ? bytes : 1);
+	live_blocks += memory != NULL;
+	return memory;
+}
+
+static void
+count_release(void *ctx, void *memory)
+{
+	(void) ctx;
+	live_blocks -= memory != NULL;
+	free(memory);
+}
+
+static const DistilAllocator counting = {count_alloc, count_release, NULL};
+
+/* ---------- folders in memory ---------- */
+
+typedef struct Memory
+{
+	const char *data;
+	size_t		length;
+} Memory;
+
+static DistilStatus
+read_memory(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError *err)
+{
+	const Memory *memory = ctx;
+
+	(void) err;
+	memcpy(buffer, memory->data + offset, bytes);
+	return DISTIL_OK;
+}
+
+/* Compile one or two files; the blob is allocated with malloc (alignment of 16). */
+static DistilStatus
+compile_files(char **blob, size_t *size, const char *name1, Memory *data1, const char *name2, Memory *data2,
+			  const DistilAllocator *alloc, DistilError *err)
+{
+	DistilFile	files[2] = {
+		{name1, {read_memory, data1, data1->length}},
+		{name2, {read_memory, data2, data2 != NULL ? data2->length : 0}}
+	};
+	DistilFolder folder = {files, name2 != NULL ? 2 : 1};
+	DistilBuffer out;
+	DistilStatus status;
+
+	distil_buffer_init(&out, alloc);
+	status = distil_tokenizer_compile(&out, &folder, true, alloc, NULL, err);
+	*blob = NULL;
+	*size = out.length;
+	if (status == DISTIL_OK)
+	{
+		*blob = malloc(out.length);
+		memcpy(*blob, out.data, out.length);
+	}
+	distil_buffer_free(&out);
+	return status;
+}
+
+#endif							/* DISTIL_TOKENIZER_MEMORY_H */
