@@ -16,8 +16,6 @@
 #include "student.h"
 #include "student_files.h"
 
-#define COPY_UNIT ((size_t) 1 << 20)	/* floats between polls */
-
 void
 distil_student_layers(int *layers, int n, int teacher_layers, DistilMethod method)
 {
@@ -138,37 +136,54 @@ teacher_param(const DistilParam *param, const DistilModel *teacher, const Distil
 	return NULL;
 }
 
+/*
+ * One parameter, through the scratch.  row [cols] is added to each of its rows; NULL: nothing.
+ */
+static DistilStatus
+copy_param(float *to, const float *from, const DistilParam *param, const float *row, float *scratch, size_t n,
+		   DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	size_t		at;
+	size_t		i;
+
+	for (at = 0; at < param->count; at += n)
+	{
+		size_t		count = param->count - at < n ? param->count - at : n;
+
+		DISTIL_POLL(poll, err);
+		memcpy(scratch, from + at, count * sizeof(float));
+		for (i = 0; row != NULL && i < count; i++)
+			scratch[i] += row[(at + i) % (size_t) param->cols];
+		device->ops->copy_in(device, to + at, scratch, count * sizeof(float));
+	}
+	return DISTIL_OK;
+}
+
 DistilStatus
 distil_student_weights(float *weights, const DistilSpec *spec, const DistilModel *teacher,
-					   const DistilTrainOptions *options, const DistilPoll *poll, DistilError *err)
+					   const DistilTrainOptions *options, float *scratch, size_t n,
+					   DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
+	size_t		end = 0;
 	int			i;
-	size_t		j;
 
 	for (i = 0; i < spec->table.n; i++)
 	{
 		const DistilParam *param = &spec->table.params[i];
 		const DistilParam *from = teacher_param(param, teacher, options);
+		const float *row = NULL;
 
 		if (from == NULL || from->rows != param->rows || from->cols != param->cols)
 			return distil_fail(err, DISTIL_ERR_STATE, "the teacher has no parameter \"%s\" for its student",
 							   param->name);
-		for (j = 0; j < param->count; j += COPY_UNIT)
-		{
-			size_t		count = param->count - j < COPY_UNIT ? param->count - j : COPY_UNIT;
-
-			DISTIL_POLL(poll, err);
-			memcpy(weights + param->offset + j, teacher->weights + from->offset + j, count * sizeof(float));
-		}
+		/* Segment row 0 goes into the positions, not into the word table: the decoder shares that one. */
+		if (i == spec->position && spec->type < 0)
+			row = distil_weight(&teacher->spec, teacher->weights, teacher->spec.type);
+		device->ops->zero(device, weights + end, param->offset - end);	/* padding */
+		DISTIL_FORWARD(copy_param(weights + param->offset, teacher->weights + from->offset, param, row,
+								  scratch, n, device, poll, err));
+		end = param->offset + param->count;
 	}
-	if (spec->type < 0 && teacher->spec.type >= 0)
-	{
-		const DistilParam *position = &spec->table.params[spec->position];
-		const float *type = distil_weight(&teacher->spec, teacher->weights, teacher->spec.type);
-
-		/* Not into the word table: the decoder shares that one. */
-		for (j = 0; j < position->count; j++)
-			weights[position->offset + j] += type[j % (size_t) position->cols];
-	}
+	device->ops->zero(device, weights + end, spec->table.total - end);
 	return DISTIL_OK;
 }

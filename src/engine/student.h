@@ -23,10 +23,13 @@ extern DistilStatus distil_student_spec(DistilSpec *spec, const DistilModel *tea
 										const DistilTrainOptions *options, DistilArena *arena,
 										DistilError *err);
 
-/* weights [spec->table.total] (host memory) from the teacher's. */
+/*
+ * weights [spec->table.total] (memory of the device, all of it overwritten) from the
+ * teacher's.  scratch [n] is host memory to copy through.
+ */
 extern DistilStatus distil_student_weights(float *weights, const DistilSpec *spec, const DistilModel *teacher,
-										   const DistilTrainOptions *options, const DistilPoll *poll,
-										   DistilError *err);
+										   const DistilTrainOptions *options, float *scratch, size_t n,
+										   DistilDevice *device, const DistilPoll *poll, DistilError *err);
 
 /*
  * The student as a folder: config.json and weight files of its own over `weights` (host

@@ -176,9 +176,8 @@ masking_memory(DistilTrainer *trainer, DistilError *err)
 	return DISTIL_OK;
 }
 
-/* y = x, or 0 when x (host memory) is NULL, with polls. */
 static DistilStatus
-fill_block(float *y, const float *x, size_t n, DistilDevice *device, const DistilPoll *poll, DistilError *err)
+zero_block(float *y, size_t n, DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
 	size_t		at;
 
@@ -187,31 +186,9 @@ fill_block(float *y, const float *x, size_t n, DistilDevice *device, const Disti
 		size_t		count = n - at < DISTIL_COPY_FLOATS ? n - at : DISTIL_COPY_FLOATS;
 
 		DISTIL_POLL(poll, err);
-		if (x != NULL)
-			device->ops->copy_in(device, y + at, x + at, count * sizeof(float));
-		else
-			device->ops->zero(device, y + at, count);
+		device->ops->zero(device, y + at, count);
 	}
 	return DISTIL_OK;
-}
-
-/* The student starts with its teacher's weights. */
-static DistilStatus
-first_weights(DistilTrainer *trainer, DistilDevice *device, const DistilPoll *poll, DistilError *err)
-{
-	size_t		total = trainer->student.table.total;
-	float	   *weights = distil_alloc_array(trainer->alloc, total, sizeof(float));
-	DistilStatus status;
-
-	if (weights == NULL)
-		return distil_fail_memory(err, total * sizeof(float));
-	/* Padding between parameters is zero: the allocator's memory is. */
-	status = distil_student_weights(weights, &trainer->student, trainer->teacher, &trainer->options, poll,
-									err);
-	if (status == DISTIL_OK)
-		status = fill_block(trainer->weights, weights, total, device, poll, err);
-	distil_release(trainer->alloc, weights);
-	return status;
 }
 
 DistilStatus
@@ -235,9 +212,11 @@ distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices, cons
 	DISTIL_FORWARD(device_block((void **) &trainer->weights, device, total, sizeof(float), err));
 	DISTIL_FORWARD(device_block((void **) &trainer->moment1, device, total, sizeof(float), err));
 	DISTIL_FORWARD(device_block((void **) &trainer->moment2, device, total, sizeof(float), err));
-	DISTIL_FORWARD(fill_block(trainer->moment1, NULL, total, device, poll, err));
-	DISTIL_FORWARD(fill_block(trainer->moment2, NULL, total, device, poll, err));
-	DISTIL_FORWARD(first_weights(trainer, device, poll, err));
+	DISTIL_FORWARD(zero_block(trainer->moment1, total, device, poll, err));
+	DISTIL_FORWARD(zero_block(trainer->moment2, total, device, poll, err));
+	DISTIL_FORWARD(distil_student_weights(trainer->weights, &trainer->student, trainer->teacher,
+										  &trainer->options, trainer->host_block, DISTIL_COPY_FLOATS,
+										  device, poll, err));
 	DISTIL_FORWARD(distil_optimizer_segments(&trainer->segments, &trainer->nsegments, &trainer->student.table,
 											 trainer->alloc, err));
 	trainer->segment_sums = distil_alloc_array(trainer->alloc, (size_t) trainer->nsegments + 1,

@@ -326,6 +326,63 @@ test_seed(void)
 	close_job(&job);
 }
 
+/*
+ * Two updates against the formula of AdamW with clipping: of the first, whose rate is 0,
+ * the moments; of the second the weights, from the moments it left.
+ */
+static void
+test_update(void)
+{
+	Job			job;
+	DistilError err = {{0}, {0}, {0}};
+	DistilTrainReport report;
+	const DistilParamTable *table;
+	float	   *before;
+	size_t		total;
+	size_t		i;
+	double		squares = 0;
+	double		worst = 0;
+	int			p;
+
+	open_job(&job, "embedding", "{\"layers\": 1, \"batch_size\": 16, \"learning_rate\": 0.01,"
+			 "\"weight_decay\": 0.1, \"max_grad_norm\": 0.05, \"max_steps\": 9}", 2);
+	table = &job.trainer->student.table;
+	total = table->total;
+	before = malloc(total * sizeof(float));
+	MUST(distil_trainer_step(job.trainer, &report, &err));
+	CHECK(report.gradient_norm > 0.05);
+	for (i = 0; i < total; i++)
+	{
+		squares += (double) job.trainer->moment1[i] * job.trainer->moment1[i];
+		/* m = 0.1 g, v = 0.001 g^2 */
+		worst = fmax(worst,
+					 fabs(job.trainer->moment2[i] - 0.1 * job.trainer->moment1[i] * job.trainer->moment1[i]));
+	}
+	CHECK_NEAR(sqrt(squares) / 0.1, 0.05, 1e-6);	/* clipped to max_grad_norm */
+	CHECK(worst < 1e-9);
+	memcpy(before, job.trainer->weights, total * sizeof(float));
+	MUST(distil_trainer_step(job.trainer, &report, &err));
+	CHECK(report.learning_rate == 0.01);
+	for (p = 0, worst = 0; p < table->n; p++)
+	{
+		const DistilParam *param = &table->params[p];
+		double		decay = param->vector ? 0 : 0.1;	/* biases and norms do not decay */
+
+		for (i = param->offset; i < param->offset + param->count; i++)
+		{
+			double		m = job.trainer->moment1[i] / (1 - 0.9 * 0.9);
+			double		v = job.trainer->moment2[i] / (1 - 0.999 * 0.999);
+			double		expected = before[i] * (1 - 0.01 * decay) - 0.01 * m / (sqrt(v) + 1e-8);
+
+			worst = fmax(worst, fabs(expected - job.trainer->weights[i]));
+		}
+	}
+	/* float32: 1 - 0.999^2 rounds at 3e-5 of a step of 0.01, weights of size 1 at 1e-7 */
+	CHECK_MSG(worst < 1e-6, "weights differ by %g", worst);
+	free(before);
+	close_job(&job);
+}
+
 /* Frozen positions stay as they were; everything else moves. */
 static void
 test_frozen(void)
@@ -560,6 +617,7 @@ main(void)
 	test_threads("triple", triple_json);
 	test_threads("embedding", embedding_json);
 	test_seed();
+	test_update();
 	test_frozen();
 	test_not_finite();
 	test_hostile_checkpoint();
