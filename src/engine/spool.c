@@ -106,7 +106,7 @@ refuse_lower_case(DistilSpool *spool, DistilError *err)
 		}
 		else if (spool->encoding.n < n || memcmp(ids, spool->encoding.ids, (size_t) n * sizeof(int32_t)) != 0)
 			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-							   "training a model with \"do_lower_case\" and a cased tokenizer is not supported");
+							   "training with \"do_lower_case\" and a cased tokenizer is not supported");
 	}
 	return DISTIL_OK;
 }
