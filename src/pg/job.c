@@ -483,3 +483,44 @@ distil_job_next(Oid owner, Oid *job_owner)
 	SPI_finish();
 	return job;
 }
+
+List *
+distil_job_queue(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Statement	st = {0};
+	List	   *jobs = NIL;
+	uint64		n;
+	uint64		i;
+
+	SPI_connect();
+	n = execute(&st, "SELECT job, owner FROM distil.job WHERE state OPERATOR(pg_catalog.=) 'queued' ORDER BY job");
+	for (i = 0; i < n; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		DistilQueuedJob *queued = palloc(sizeof(DistilQueuedJob));
+		bool		isnull;
+
+		queued->job = column_int64(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1);
+		queued->owner = DatumGetObjectId(column_datum(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 2, &isnull));
+		jobs = lappend(jobs, queued);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return jobs;
+}
+
+void
+distil_job_requeue_interrupted(void)
+{
+	Statement	st = {0};
+
+	add_datum(&st, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
+	execute_alone(&st, "UPDATE distil.job j SET state = 'queued' WHERE j.state OPERATOR(pg_catalog.=) 'running'"
+				  " AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l"
+				  " WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted"
+				  " AND l.database OPERATOR(pg_catalog.=) $1 AND l.objsubid OPERATOR(pg_catalog.=) 17481"
+				  " AND l.classid::pg_catalog.int8 OPERATOR(pg_catalog.=) (j.job OPERATOR(pg_catalog.>>) 32)"
+				  " AND l.objid::pg_catalog.int8 OPERATOR(pg_catalog.=)"
+				  " (j.job OPERATOR(pg_catalog.&) 4294967295))");
+}

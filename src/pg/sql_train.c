@@ -261,15 +261,14 @@ distil_wait(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Next queued job of the current user, 0 = none. */
+/* Oldest queued job of a role (InvalidOid: of any), 0 = none. */
 static int64
-my_next_job(void)
+next_job(Oid role, Oid *owner)
 {
-	Oid			owner;
 	int64		job;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
-	job = distil_job_next(GetUserId(), &owner);
+	job = distil_job_next(role, owner);
 	PopActiveSnapshot();
 	return job;
 }
@@ -277,13 +276,14 @@ my_next_job(void)
 Datum
 distil_work(PG_FUNCTION_ARGS)
 {
+	Oid			owner;
 	int64		job;
 	int			jobs = 0;
 
 	forbid_in_transaction(fcinfo, "distil_work", NULL);
 	PreventCommandIfReadOnly("CALL distil_work");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	while ((job = my_next_job()) != 0)
+	while ((job = next_job(GetUserId(), &owner)) != 0)
 	{
 		DistilRunOutcome outcome = distil_worker_run(job, true);
 
@@ -308,6 +308,10 @@ distil_work(PG_FUNCTION_ARGS)
 	}
 	if (jobs == 0 && job == 0)
 		ereport(NOTICE, (errmsg("no job of role \"%s\" is queued", GetUserNameFromId(GetUserId(), true))));
+
+	/* This session had a place; whoever came in vain meanwhile gets it. */
+	if (jobs > 0 && (job = next_job(InvalidOid, &owner)) != 0)
+		(void) distil_job_launch(job, owner);
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -46,6 +46,18 @@ path_of(const DistilRun *run, const char *file)
 	return psprintf("%s/%s", run->folder, file);
 }
 
+/* As distil_bridge_poll(), but a worker whose postmaster has died stops too: a new one waits for it. */
+static bool
+run_stop(void *ctx)
+{
+	const DistilPoll *poll = distil_bridge_poll();
+
+	(void) ctx;
+	return !PostmasterIsAlive() || poll->stop(poll->ctx);
+}
+
+static const DistilPoll run_poll = {run_stop, NULL};
+
 /* What pg_stat_activity and the process title show. */
 static void
 show_activity(const DistilRun *run, const char *what)
@@ -165,7 +177,7 @@ write_spool(DistilRun *run, DistilFileSink *file)
 	(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 
 	distil_bridge_check(distil_spool_create(&writer.spool, run->teacher, &run->options, &file->sink, run->alloc,
-											distil_bridge_poll(), &run->err), &run->err);
+											&run_poll, &run->err), &run->err);
 	PG_TRY();
 	{
 		SPI_connect();
@@ -176,6 +188,10 @@ write_spool(DistilRun *run, DistilFileSink *file)
 		check_corpus(distil_spool_info(writer.spool));
 		distil_bridge_check(distil_file_sink_finish(file, path_of(run, "spool"), &run->err), &run->err);
 		distil_job_set_spool(run->job, distil_spool_info(writer.spool));
+		if (!distil_job_locks_keep(run->job, run->slot))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the corpus query gave away the locks of its job")));
 	}
 	PG_FINALLY();
 	{
@@ -265,7 +281,7 @@ create_trainer(DistilRun *run)
 	distil_trainer_free(run->trainer);
 	run->trainer = NULL;
 	return distil_trainer_create(&run->trainer, run->teacher, &run->options, run->spool, run->spool_size,
-								 run->devices, run->ndevices, run->alloc, distil_bridge_poll(), &run->err);
+								 run->devices, run->ndevices, run->alloc, &run_poll, &run->err);
 }
 
 /* A trainer at the newest valid checkpoint, or at the beginning. */
@@ -388,6 +404,8 @@ show_step(DistilRun *run)
 static DistilRunStop
 stop_reason(void)
 {
+	if (!PostmasterIsAlive())
+		proc_exit(1);
 	if (ProcDiePending)
 		return DISTIL_STOP_TERMINATE;
 	if (QueryCancelPending)
@@ -401,8 +419,6 @@ stop_reason(void)
 static void
 serve_signals(DistilRun *run)
 {
-	if (!PostmasterIsAlive())
-		proc_exit(1);
 	if (run->in_session)
 		return;
 	if (ConfigReloadPending)
