@@ -167,7 +167,7 @@ extern char *distil_job_folder(int64 job);
 extern void distil_job_folder_create(int64 job);
 /* Removes it with all files; a missing one is fine; never an error. */
 extern void distil_job_folder_remove(int64 job);
-/* Remove folders of dropped databases and of jobs that are no more; their paths (char *), for distil_check. */
+/* Remove folders of dropped databases and of jobs that are no more; returns their paths (char *). */
 extern List *distil_job_folders_sweep(void);
 
 #endif							/* DISTIL_JOB_H */

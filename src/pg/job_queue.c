@@ -117,7 +117,8 @@ distil_job_slot_unlock(int slot)
 bool
 distil_job_locks_keep(int64 job, int slot)
 {
-	return lock_keep((uint32) (job >> 32), (uint32) job, JOB_LOCK_CLASS) && lock_keep(0, slot, SLOT_LOCK_CLASS);
+	return lock_keep((uint32) (job >> 32), (uint32) job, JOB_LOCK_CLASS) &&
+		lock_keep(0, slot, SLOT_LOCK_CLASS);
 }
 
 /* Sum or value of the lock table's rows of one class, by fixed SQL. */

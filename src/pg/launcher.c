@@ -33,7 +33,8 @@ distil_launcher_init(void)
 	List	   *names;
 	ListCell   *cell;
 
-	if (!process_shared_preload_libraries_in_progress || distil_databases == NULL || distil_databases[0] == '\0')
+	if (!process_shared_preload_libraries_in_progress ||
+		distil_databases == NULL || distil_databases[0] == '\0')
 		return;
 	if (!SplitIdentifierString(pstrdup(distil_databases), ',', &names))
 	{

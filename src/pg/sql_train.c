@@ -100,7 +100,7 @@ check_login(void)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\" may not log in, so no worker can run as it",
 						GetUserNameFromId(GetUserId(), true)),
-				 errhint("Call distil_train as a role with LOGIN; from PostgreSQL 17 on this is not needed.")));
+				 errhint("Call distil_train as a role with LOGIN.")));
 }
 
 /* ---------- distil_train ---------- */
@@ -121,14 +121,15 @@ check_student(const char *student)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("the name \"%s\" belonged to a model that was dropped", student),
-				 errhint("Choose another name with student => '...': indexes and stored results may still rely"
-						 " on the old content.")));
+				 errhint("Choose another name with student => '...': indexes and stored results may"
+						 " still rely on the old content.")));
 	job = distil_job_for_student(student, 0);
 	if (job != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("job " INT64_FORMAT " is already making a model \"%s\"", job, student),
-				 errhint("Choose another name with student => '...', or distil_cancel(" INT64_FORMAT ").", job)));
+				 errhint("Choose another name with student => '...', or distil_cancel(" INT64_FORMAT ").",
+						 job)));
 }
 
 static int
@@ -394,7 +395,8 @@ distil_resume(PG_FUNCTION_ARGS)
 	if (strcmp(row.state, "done") == 0)
 		refuse_state(&row, row.state, "A student is never trained further; start a new job.");
 	if (strcmp(row.state, "running") == 0 && distil_job_holder(row.job) != 0)
-		refuse_state(&row, row.state, row.request != NULL ? "It is about to stop; try again in a moment." : NULL);
+		refuse_state(&row, row.state,
+					 row.request != NULL ? "It is about to stop; try again in a moment." : NULL);
 	other = distil_job_for_student(row.student, row.job);
 	if (other != 0)
 		ereport(ERROR,

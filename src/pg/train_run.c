@@ -174,10 +174,11 @@ write_spool(DistilRun *run, DistilFileSink *file)
 	/* Names mean what they meant to the caller; policies are applied, never refused. */
 	(void) set_config_option("search_path", run->row.search_path, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 
-	distil_bridge_check(distil_spool_create(&writer.spool, run->teacher, &run->options, &file->sink, run->alloc,
-											&run_poll, &run->err), &run->err);
+	distil_bridge_check(distil_spool_create(&writer.spool, run->teacher, &run->options, &file->sink,
+											run->alloc, &run_poll, &run->err), &run->err);
 	PG_TRY();
 	{
 		SPI_connect();
@@ -240,7 +241,9 @@ save_checkpoint(DistilRun *run)
 		{
 			/* No checkpoint yet is fine; any other failure costs only the older copy. */
 			if (rename(current, path_of(run, "checkpoint.old")) != 0 && errno != ENOENT)
-				ereport(LOG, (errcode_for_file_access(), errmsg("could not rename file \"%s\": %m", current)));
+				ereport(LOG,
+						(errcode_for_file_access(),
+						 errmsg("could not rename file \"%s\": %m", current)));
 			status = distil_file_sink_finish(file, current, &run->err);
 		}
 		else
@@ -452,7 +455,8 @@ begin_measuring(DistilRun *run)
 static void
 checkpoint_if_due(DistilRun *run)
 {
-	if (!TimestampDifferenceExceeds(run->last_checkpoint, run->figures.at, run->options.checkpoint_seconds * 1000))
+	if (!TimestampDifferenceExceeds(run->last_checkpoint, run->figures.at,
+									run->options.checkpoint_seconds * 1000))
 		return;
 	distil_run_checkpoint(run);
 	HOLD_INTERRUPTS();
@@ -471,7 +475,8 @@ distil_run_train(DistilRun *run)
 	if (run->spool == NULL)
 	{
 		run->status = DISTIL_ERR_IO;
-		snprintf(run->err.message, sizeof(run->err.message), "could not map the job's spool: %s", strerror(errno));
+		snprintf(run->err.message, sizeof(run->err.message), "could not map the job's spool: %s",
+				 strerror(errno));
 		return DISTIL_STOP_ERROR;
 	}
 	run->status = open_trainer(run);
@@ -522,8 +527,8 @@ distil_run_finish(DistilRun *run)
 	distil_job_set_progress(run->job, &run->figures, &request);
 	distil_bridge_check(distil_trainer_student(run->trainer, &folder, &run->err), &run->err);
 	options.parse_special = distil_tokenizer_defaults(distil_model_tokenizer(run->teacher)).parse_special;
-	distil_bridge_check(distil_import_open(&import, folder, &options, run->alloc, distil_bridge_poll(), &run->err),
-						&run->err);
+	distil_bridge_check(distil_import_open(&import, folder, &options, run->alloc, distil_bridge_poll(),
+										   &run->err), &run->err);
 	PG_TRY();
 	{
 		distil_store_import(run->row.student, import, run->row.teacher);

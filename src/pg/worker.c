@@ -126,7 +126,10 @@ end_failed(DistilRun *run, ErrorData *error)
 	return DISTIL_RUN_FAILED;
 }
 
-/* Somebody wants this run to stop: what exactly is in the row; SIGINT without a word is a cancel that keeps the files. */
+/*
+ * Somebody wants this run to stop; what exactly is in the row.  SIGINT without a word is
+ * a cancel that keeps the checkpoint.
+ */
 static DistilRunOutcome
 end_requested(DistilRun *run)
 {
@@ -249,7 +252,8 @@ DistilRunOutcome
 distil_worker_run(int64 job, bool in_session)
 {
 	MemoryContext old = CurrentMemoryContext;
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "distil training job", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "distil training job",
+												  ALLOCSET_DEFAULT_SIZES);
 	DistilRun  *run = MemoryContextAllocZero(context, sizeof(DistilRun));
 	volatile DistilRunOutcome outcome = DISTIL_RUN_NOTHING;
 
