@@ -46,6 +46,9 @@ path_of(const DistilRun *run, const char *file)
 	return psprintf("%s/%s", run->folder, file);
 }
 
+/* A checkpoint on the way out must not be stopped by what asks this process to leave. */
+static bool checkpointing = false;
+
 /* As distil_bridge_poll(), but a worker whose postmaster has died stops too: a new one waits for it. */
 static bool
 run_stop(void *ctx)
@@ -53,7 +56,9 @@ run_stop(void *ctx)
 	const DistilPoll *poll = distil_bridge_poll();
 
 	(void) ctx;
-	return !PostmasterIsAlive() || poll->stop(poll->ctx);
+	if (!PostmasterIsAlive())
+		return true;
+	return !checkpointing && poll->stop(poll->ctx);
 }
 
 static const DistilPoll run_poll = {run_stop, NULL};
@@ -261,7 +266,9 @@ distil_run_checkpoint(DistilRun *run)
 
 	if (run->trainer == NULL)
 		return;
+	checkpointing = true;
 	status = save_checkpoint(run);
+	checkpointing = false;
 	if (status != DISTIL_OK)
 		ereport(LOG,
 				(errmsg("distil job " INT64_FORMAT ": no checkpoint could be written", run->job),
