@@ -109,11 +109,10 @@ open_devices(DistilRun *run)
 void
 distil_run_prepare(DistilRun *run)
 {
-	const void *image;
-	size_t		size;
 	char	   *options;
 
-	run->teacher = distil_cache_map(run->row.teacher, &image, &size);
+	run->open = distil_cache_open(run->row.teacher);
+	run->teacher = run->open->model;
 	options = pg_server_to_any(run->row.options, strlen(run->row.options), PG_UTF8);
 	distil_bridge_check(distil_train_options_parse(&run->options, run->row.method, options, strlen(options),
 												   run->teacher, run->alloc, &run->err), &run->err);
@@ -561,4 +560,7 @@ distil_run_close(DistilRun *run)
 	}
 	distil_file_unmap(run->spool, run->spool_size);
 	run->spool = NULL;
+	distil_cache_close(run->open);
+	run->open = NULL;
+	run->teacher = NULL;
 }
