@@ -155,7 +155,7 @@ typedef enum DistilJobAction
 extern void distil_job_at_commit(DistilJobAction action, int64 job, Oid owner, int pid);
 /* Start a worker now; false = no free worker slot. */
 extern bool distil_job_launch(int64 job, Oid owner);
-/* While true a launch at commit without a free slot says nothing (the caller will). */
+/* If true a launch at the next commit without a free slot says nothing (the caller will). */
 extern bool distil_job_quiet_launch;
 /* Whether the last launch at commit found a slot. */
 extern bool distil_job_launched;
