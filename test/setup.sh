@@ -57,7 +57,7 @@ need_server() {
       changed=yes
     fi
   fi
-  need_packages gcc make libc6-dev libicu-dev libjansson-dev libopenblas0-pthread util-linux \
+  need_packages gcc make libc6-dev libjansson-dev libopenblas0-pthread util-linux \
     "postgresql-$pg" "postgresql-client-$pg" "postgresql-server-dev-$pg"
   [ -z "$changed" ] || as_root mv $conf.distil-saved $conf
   pg_bin=/usr/lib/postgresql/$pg/bin
