@@ -115,6 +115,11 @@ BEGIN;
 CALL distil_train('train-sentence', 'train_docs', 'train-b', options => '{"max_steps": 3, "threads": 1}');
 SELECT state FROM distil_jobs WHERE student = 'train-b';
 SAVEPOINT s;
+-- the name is promised to the job
+\set VERBOSITY sqlstate
+SELECT distil_import('train-b', :'sentence');
+\set VERBOSITY default
+ROLLBACK TO s;
 \set VERBOSITY sqlstate
 CALL distil_train('train-sentence', 'train_docs', 'train-b');
 CALL distil_wait(distil_last_job());

@@ -26,6 +26,7 @@
 
 #include "bridge.h"
 #include "compat.h"
+#include "job.h"
 #include "model_cache.h"
 #include "model_folder.h"
 #include "model_store.h"
@@ -80,10 +81,18 @@ static char *
 import_name(FunctionCallInfo fcinfo)
 {
 	char	   *name = distil_args_string(fcinfo, 0, "name");
+	int64		job;
 
 	distil_store_check_name(name);
 	PreventCommandIfReadOnly("distil_import()");
 	distil_store_check_free(name);
+	/* Otherwise hours of training would end with a name that is taken. */
+	job = distil_job_for_student(name, 0);
+	if (job != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("job " INT64_FORMAT " is making a model \"%s\"", job, name),
+				 errhint("Choose another name.")));
 	return name;
 }
 

@@ -396,6 +396,7 @@ distil_resume(PG_FUNCTION_ARGS)
 	if (strcmp(row.state, "running") == 0 && distil_job_holder(row.job) != 0)
 		refuse_state(&row, row.state,
 					 row.request != NULL ? "It is about to stop; try again in a moment." : NULL);
+	distil_store_check_free(row.student);
 	other = distil_job_for_student(row.student, row.job);
 	if (other != 0)
 		ereport(ERROR,
