@@ -178,6 +178,10 @@ SELECT distil_import('from-folder', :'exported');
 SELECT a.sha256 = b.sha256 AS same FROM distil_models a, distil_models b WHERE a.name = 'sentence' AND b.name = 'from-folder';
 SELECT set_config('test.path', :'exported', false) <> '' AS set;
 DO $$ BEGIN PERFORM distil_export('sentence', current_setting('test.path')); EXCEPTION WHEN duplicate_file THEN RAISE NOTICE 'file exists'; END $$;
+-- and an export that fails half-way takes its files back
+\! cd "$PG_ABS_SRCDIR/results/exported" && find . -type f ! -name tokenizer.json -delete; find . -type f
+DO $$ BEGIN PERFORM distil_export('sentence', current_setting('test.path')); EXCEPTION WHEN duplicate_file THEN RAISE NOTICE 'file exists'; END $$;
+\! cd "$PG_ABS_SRCDIR/results/exported" && find . -type f
 \! rm -rf "$PG_ABS_SRCDIR/results/exported"
 
 -- weights that were touched are not used

@@ -115,8 +115,9 @@ make_parents(const char *path, const char *name)
 	}
 }
 
+/* The name of the new file is appended to *created. */
 static void
-write_file(const char *path, const DistilFile *file)
+write_file(const char *path, const DistilFile *file, List **created)
 {
 	char	   *full = psprintf("%s/%s", path, file->name);
 	char	   *buffer = palloc(EXPORT_CHUNK);
@@ -130,6 +131,7 @@ write_file(const char *path, const DistilFile *file)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not create file \"%s\": %m", full)));
+	*created = lappend(*created, full);
 	for (offset = 0; offset < file->reader.size;)
 	{
 		size_t		bytes = read_piece(file, offset, buffer);
@@ -144,13 +146,15 @@ write_file(const char *path, const DistilFile *file)
 	pfree(buffer);
 }
 
-/* distil_export(name, path): an existing file is never overwritten. */
+/* distil_export(name, path): an existing file is never overwritten; an error leaves no new file. */
 Datum
 distil_export(PG_FUNCTION_ARGS)
 {
 	char	   *name = distil_args_string(fcinfo, 0, "name");
 	char	   *path = distil_args_string(fcinfo, 1, "path");
 	Export		export;
+	List	  **created = palloc0(sizeof(List *));
+	ListCell   *cell;
 	int			i;
 
 	if (!has_privs_of_role(GetUserId(), ROLE_PG_WRITE_SERVER_FILES))
@@ -168,8 +172,18 @@ distil_export(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode_for_file_access(),
 				 errmsg("could not create directory \"%s\": %m", path)));
-	for (i = 0; i < export.folder->nfiles; i++)
-		write_file(path, &export.folder->files[i]);
+	PG_TRY();
+	{
+		for (i = 0; i < export.folder->nfiles; i++)
+			write_file(path, &export.folder->files[i], created);
+	}
+	PG_CATCH();
+	{
+		foreach(cell, *created)
+			unlink(lfirst(cell));
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	close_export(&export);
 	PG_RETURN_VOID();
 }
