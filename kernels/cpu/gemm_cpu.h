@@ -25,7 +25,6 @@
 #endif
 #define GEMM_WIDE	(GEMM_PANELS * DISTIL_PANEL)
 #define GEMM_SPLIT	(DISTIL_PANEL / CPU_LANES)	/* vectors across a panel */
-#define GEMM_STEPS	4			/* steps of k between requests for the next panels */
 
 /* A group of up to GEMM_PANELS panels against all rows of a. */
 typedef struct GemmGroup
@@ -47,7 +46,8 @@ typedef struct GemmGroup
 	DistilActivation act;
 	const char *next;			/* what is multiplied after this group, fetched while it is: */
 	const char *next_end;		/* addresses only, they may lie behind the weights */
-	int			fetch;			/* cache lines per GEMM_STEPS */
+	int			every;			/* steps of k between two requests; the fewer requests, the faster */
+	int			fetch;			/* cache lines per request */
 } GemmGroup;
 
 /* How many lanes of vector v are inside the group's columns. */
@@ -117,11 +117,13 @@ gemm_tile(GemmGroup *g, const float *a, float *c, int rows, int panels)
 	}
 	while (left > 0)
 	{
-		int			steps = left < GEMM_STEPS ? left : GEMM_STEPS;
+		int			steps = left < g->every ? left : g->every;
 
 		for (s = 0; s < g->fetch && g->next < g->next_end; s++, g->next += 64)
 			__builtin_prefetch(g->next, 0, 2);
 		left -= steps;
+		/* more steps at once need more addresses than there are registers for them */
+#pragma GCC unroll 1
 		for (s = 0; s < steps; s++)
 		{
 			vf			bv[GEMM_PANELS * GEMM_SPLIT];
@@ -235,7 +237,8 @@ linear_forward_packed(DistilDevice *dev, float *y, size_t ldy, const float *x, s
 	(void) dev;
 	if (m < 1)
 		return;
-	g.fetch = (GEMM_STEPS * GEMM_PANELS + tiles - 1) / tiles;
+	g.every = tiles < 4 ? 8 : 32;
+	g.fetch = (g.every * GEMM_PANELS + tiles - 1) / tiles;
 	for (j = 0; j < n; j += GEMM_WIDE)
 	{
 		size_t		bytes = sizeof(float) * GEMM_WIDE * (size_t) k;
@@ -368,7 +371,7 @@ static void
 gemm_block(CpuDevice *cpu, const Gemm *g, int i, int m, int l, int k)
 {
 	bool		last = l + k == g->k;
-	GemmGroup	group = {.ldc = g->ldc,.m = m,.k = k};
+	GemmGroup	group = {.ldc = g->ldc,.m = m,.k = k,.every = k};
 	int			j;
 
 	if (g->ta)
