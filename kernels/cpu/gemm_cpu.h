@@ -231,7 +231,8 @@ linear_forward_packed(DistilDevice *dev, float *y, size_t ldy, const float *x, s
 					  const float *w, const float *b, DistilActivation act, int m, int n, int k)
 {
 	int			tiles = (m + GEMM_ROWS - 1) / GEMM_ROWS;
-	GemmGroup	g = {.a = x,.row = ldx,.step = 1,.tile = ldx,.ldc = ldy,.m = m,.k = k,.even = true,.act = act};
+	GemmGroup	g = {.a = x,.row = ldx,.step = 1,.tile = ldx,.ldc = ldy,.m = m,.k = k,.even = true,
+	.act = act};
 	int			j;
 
 	(void) dev;
@@ -269,7 +270,7 @@ typedef struct Gemm
 	int			n;
 	int			k;
 	bool		accumulate;
-	bool		chain;			/* one chain of additions; else blocks of k are summed apart, which is nearer the truth */
+	bool		chain;			/* one chain of additions; else blocks of k are summed apart: nearer the truth */
 	const float *bias;			/* [n] or NULL */
 	DistilActivation act;
 } Gemm;
@@ -414,6 +415,7 @@ gemm(CpuDevice *cpu, const Gemm *g)
 	{
 		for (i = 0; i < g->m && !g->accumulate; i++)
 			memset(g->c + i * g->ldc, 0, g->n * sizeof(float));
+		finish_rows(g->c, g->ldc, g->bias, g->act, g->m, g->n);
 		return;
 	}
 	for (l = 0; l < g->k; l += CPU_PACK_STEPS)

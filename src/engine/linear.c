@@ -104,7 +104,8 @@ distil_param_forward(float *y, size_t ldy, const float *x, size_t ldx, const Dis
 					 DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
 	const DistilParam *param = &spec->table.params[weight];
-	bool		packed = (param->flags & DISTIL_PARAM_PACKED) != 0 && device->ops->linear_forward_packed != NULL;
+	bool		packed = (param->flags & DISTIL_PARAM_PACKED) != 0 &&
+		device->ops->linear_forward_packed != NULL;
 
 	return forward(y, ldy, x, ldx, weights + param->offset, packed, distil_weight(spec, weights, bias), act,
 				   m, param->rows, param->cols, device, poll, err);

@@ -204,7 +204,8 @@ distil_weight(const DistilSpec *spec, const float *weights, int param)
 /* Mark the parameters that an image of layout DISTIL_LAYOUT_F32P16 has packed. */
 extern void distil_spec_pack(DistilSpec *spec);
 /* Values first .. first + count of a parameter, row by row, wherever they lie; host memory. */
-extern void distil_param_read(float *to, const float *weights, const DistilParam *param, size_t first, size_t count);
+extern void distil_param_read(float *to, const float *weights, const DistilParam *param, size_t first,
+							  size_t count);
 
 /* ---------- forward and backward on ragged batches ---------- */
 
@@ -289,8 +290,8 @@ extern DistilStatus distil_linear_forward(float *y, size_t ldy, const float *x, 
  * y[m, rows] = act(x[m, cols] w^T + b) by parameter numbers, bias -1: none.  The one way to use
  * a weight that may be packed; a device without linear_forward_packed has all of them plain.
  */
-extern DistilStatus distil_param_forward(float *y, size_t ldy, const float *x, size_t ldx, const DistilSpec *spec,
-										 const float *weights, int weight, int bias, DistilActivation act, int m,
+extern DistilStatus distil_param_forward(float *y, size_t ldy, const float *x, size_t ldx,
+										 const DistilSpec *spec, const float *weights, int weight, int bias, DistilActivation act, int m,
 										 DistilDevice *device, const DistilPoll *poll, DistilError *err);
 /* dx may be NULL (not wanted); dw/db may be NULL (frozen) */
 extern DistilStatus distil_linear_backward(float *dx, size_t lddx, bool accumulate, float *dw, float *db,

@@ -178,7 +178,8 @@ bench_linear(int m, int n, int k)
 	int			i;
 
 	for (i = 0; i < n; i += DISTIL_PANEL)
-		distil_pack_panel(packed + (size_t) i * k, w + (size_t) i * k, k, n - i < DISTIL_PANEL ? n - i : DISTIL_PANEL, k);
+		distil_pack_panel(packed + (size_t) i * k, w + (size_t) i * k, k,
+						  n - i < DISTIL_PANEL ? n - i : DISTIL_PANEL, k);
 	MEASURE(plain, dev->ops->linear_forward_packed(dev, y, n, x, k, packed, b, DISTIL_ACT_NONE, m, n, k));
 	MEASURE(gelu, dev->ops->linear_forward_packed(dev, y, n, x, k, packed, b, DISTIL_ACT_GELU, m, n, k));
 	MEASURE(full, dev->ops->linear_forward(dev, y, n, x, k, w, NULL, DISTIL_ACT_NONE, m, n, k));
