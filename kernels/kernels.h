@@ -150,6 +150,10 @@ struct DistilKernels
 	void		(*linear_forward) (DistilDevice *dev, float *y, size_t ldy,
 								   const float *x, size_t ldx, const float *w, const float *b,
 								   DistilActivation act, int m, int n, int k);
+	/* The same from a packed weight (distil_pack_panel).  NULL: the backend reads plain weights only. */
+	void		(*linear_forward_packed) (DistilDevice *dev, float *y, size_t ldy,
+										  const float *x, size_t ldx, const float *w, const float *b,
+										  DistilActivation act, int m, int n, int k);
 	void		(*linear_backward_input) (DistilDevice *dev, float *dx, size_t lddx,
 										  const float *dy, size_t lddy, const float *w,
 										  bool accumulate, int m, int n, int k);
@@ -248,6 +252,29 @@ struct DistilKernels
 };
 
 /*
+ * A packed weight: panels of DISTIL_PANEL rows of w [n, k], each panel [k][DISTIL_PANEL], so
+ * that a multiplication reads it front to back.  The last panel is filled up with zeros.
+ * One form serves every instruction set; a panel's rows start at index (row / 16) * 16 * k.
+ */
+#define DISTIL_PANEL 16
+
+static inline size_t
+distil_packed_floats(int n, int k)
+{
+	return ((size_t) n + DISTIL_PANEL - 1) / DISTIL_PANEL * DISTIL_PANEL * (size_t) k;
+}
+
+/* Where w[row][column] lies in a packed weight of k columns. */
+static inline size_t
+distil_packed_index(size_t row, size_t column, size_t k)
+{
+	return (row / DISTIL_PANEL * k + column) * DISTIL_PANEL + row % DISTIL_PANEL;
+}
+
+/* One panel: to [k][DISTIL_PANEL] from `rows` <= DISTIL_PANEL rows of k values, ld apart.  Host memory. */
+extern void distil_pack_panel(float *to, const float *from, size_t ld, int rows, int k);
+
+/*
  * What the CPU at hand has, in the order of preference; `isa` names as in the
  * setting distil.isa.  distil_cpu_isa() returns the best this build supports here.
  */
@@ -255,12 +282,15 @@ extern const char *distil_cpu_isa(void);
 extern bool distil_cpu_has(const char *isa);
 /* Human-readable CPU name, e.g. "Intel(R) Xeon(R) Processor"; static storage. */
 extern const char *distil_cpu_name(void);
-/* "OpenBLAS 0.3.21 SkylakeX (libopenblas.so.0)", or "" when it has not been opened; static storage. */
+/*
+ * "OpenBLAS 0.3.21 SkylakeX (libopenblas.so.0)", or "" when it has not been opened (which is
+ * so where the cpu backend multiplies by itself: on x86-64 with AVX2); static storage.
+ */
 extern const char *distil_blas_version(void);
 
 /*
  * Open a device: backend "reference" or "cpu"; isa NULL or "auto" = best.  The first
- * "cpu" device of a process opens OpenBLAS (all signals blocked, one thread, core
+ * "cpu" device without AVX2 opens OpenBLAS (all signals blocked, one thread, core
  * type by CPUID); must not be called in a process that will fork servers.
  * NULL on failure, with a message in `message`.
  */

@@ -80,7 +80,7 @@ SELECT cardinality(distil_embed('hello', 'sentence'));
 SELECT distil.cache_builds();
 
 -- a copy that is not what it should be is built again
-COPY (SELECT 1) TO PROGRAM 'cd pgsql_tmp_distil && for f in *.f32; do echo broken >$f.new && mv $f.new $f; done';
+COPY (SELECT 1) TO PROGRAM 'cd pgsql_tmp_distil && for f in *.f32*; do echo broken >$f.new && mv $f.new $f; done';
 \c
 \set VERBOSITY terse
 SELECT cardinality(distil_embed('hello', 'sentence'));

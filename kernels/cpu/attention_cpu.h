@@ -5,7 +5,7 @@
  * The scores of a block of queries against all keys go to the device's scratch
  * memory; a block has as many queries as fit there, so memory is bounded and the
  * operation cannot fail.  Keys (and, backward, values) are transposed once per head when
- * they fit, so that scores come from register tiles; else OpenBLAS multiplies.
+ * they fit, so that scores come from register tiles; else as any other product.
  * Backward recomputes probabilities from lse and uses
  * sum_j p_j dp_j = dout . out, which holds with dropout too
  * (Dao et al. 2022, "FlashAttention", appendix B).
@@ -94,9 +94,18 @@ gather_head(const Head *h, float *to, const float *from, size_t ld)
 	return (Rows) {to, dim};
 }
 
+static void
+scale_row(float *s, float scale, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+		s[i] *= scale;
+}
+
 /* s[rows, keys] = scale * a[rows, D] b[keys, D]^T; bt: b transposed, or NULL */
 static void
-head_scores(const Head *h, float *s, const float *a, size_t lda, const float *b, const float *bt,
+head_scores(CpuDevice *cpu, const Head *h, float *s, const float *a, size_t lda, const float *b, const float *bt,
 			float scale, int rows, int keys)
 {
 	size_t		ld = padded_keys(h->length);
@@ -108,7 +117,14 @@ head_scores(const Head *h, float *s, const float *a, size_t lda, const float *b,
 		tile_multiply(&t, rows, (keys + 15) / 16 * 16);
 	}
 	else
-		distil_blas_gemm(false, true, rows, keys, h->a->head_dim, scale, a, lda, b, h->ld, 0.0f, s, ld);
+	{
+		int			i;
+
+		gemm(cpu, &(Gemm) {.a = a,.lda = lda,.b = b,.ldb = h->ld,.tb = true,.c = s,.ldc = ld,
+			 .m = rows,.n = keys,.k = h->a->head_dim});
+		for (i = 0; i < rows; i++)
+			scale_row(s + i * ld, scale, keys);
+	}
 }
 
 /* p[n] *= dropout factors of query `row` */
@@ -172,7 +188,7 @@ head_forward(CpuDevice *cpu, const Head *h, float *out, float *lse, const float 
 		float	   *to = out + (h->first + start) * h->width + h->column;
 		Tile		mix = {p, ld, 1, values.data, values.ld, to, h->width, keys, 1.0f, false, false};
 
-		head_scores(h, p, q + start * h->ld, h->ld, k, kt, h->a->scale, rows, keys);
+		head_scores(cpu, h, p, q + start * h->ld, h->ld, k, kt, h->a->scale, rows, keys);
 		for (i = 0; i < rows; i++)
 		{
 			size_t		row = h->first + start + i;
@@ -270,8 +286,8 @@ head_backward(CpuDevice *cpu, const Head *h, float *dq, const float *dout, const
 		Tile		to_k = {dp, 1, ld, qb, queries.ld, dk, h->ld, rows, scale, true, false};
 		Tile		to_v = {p, 1, ld, db, gradients.ld, dv, h->ld, rows, 1.0f, true, false};
 
-		head_scores(h, p, qb, queries.ld, k, kt, scale, rows, keys);
-		head_scores(h, dp, db, gradients.ld, v, vt, 1.0f, rows, keys);
+		head_scores(cpu, h, p, qb, queries.ld, k, kt, scale, rows, keys);
+		head_scores(cpu, h, dp, db, gradients.ld, v, vt, 1.0f, rows, keys);
 		for (i = 0; i < rows; i++)
 		{
 			size_t		row = h->first + start + i;

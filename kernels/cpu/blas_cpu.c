@@ -1,6 +1,6 @@
 /*
  * blas_cpu.c
- *		The only file that knows OpenBLAS: opened at the first "cpu" device, never linked.
+ *		The only file that knows OpenBLAS: opened at the first device that needs it, never linked.
  *
  * The library starts no thread (OPENBLAS_NUM_THREADS=1) and sees no signal: whatever
  * it creates while it is opened or first used inherits a fully blocked mask, so that
@@ -70,13 +70,9 @@ restore_variable(SavedVariable *saved)
 
 /* dlopen with the environment that decides threads and kernels. */
 static void *
-open_library(CpuBlasCore core, char *message, size_t message_size)
+open_library(char *message, size_t message_size)
 {
-	static const char *const core_names[] = {
-		[CPU_BLAS_ANY] = NULL,
-		[CPU_BLAS_AVX2] = "Haswell",
-		[CPU_BLAS_AVX512] = "SkylakeX",
-	};
+	const char *core = distil_cpu_has("avx512") ? "SkylakeX" : distil_cpu_has("avx2") ? "Haswell" : NULL;
 	SavedVariable threads,
 				type;
 	void	   *library = NULL;
@@ -86,7 +82,7 @@ open_library(CpuBlasCore core, char *message, size_t message_size)
 		snprintf(message, message_size, "out of memory opening %s", BLAS_LIBRARY);
 		return NULL;
 	}
-	if (!replace_variable(&type, "OPENBLAS_CORETYPE", core_names[core]))
+	if (!replace_variable(&type, "OPENBLAS_CORETYPE", core))
 		snprintf(message, message_size, "out of memory opening %s", BLAS_LIBRARY);
 	else
 	{
@@ -127,9 +123,9 @@ warm_up(BlasSgemm sgemm)
 }
 
 static bool
-open_blocked(CpuBlasCore core, char *message, size_t message_size)
+open_blocked(char *message, size_t message_size)
 {
-	void	   *library = open_library(core, message, message_size);
+	void	   *library = open_library(message, message_size);
 	BlasSgemm	sgemm;
 	BlasSetThreads set_threads;
 
@@ -152,7 +148,7 @@ open_blocked(CpuBlasCore core, char *message, size_t message_size)
 }
 
 bool
-distil_blas_open(CpuBlasCore core, char *message, size_t message_size)
+distil_blas_open(char *message, size_t message_size)
 {
 	sigset_t	all,
 				old;
@@ -164,7 +160,7 @@ distil_blas_open(CpuBlasCore core, char *message, size_t message_size)
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pthread_mutex_lock(&blas_lock);
 	if (blas_sgemm == NULL)
-		opened = open_blocked(core, message, message_size);
+		opened = open_blocked(message, message_size);
 	pthread_mutex_unlock(&blas_lock);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return opened;

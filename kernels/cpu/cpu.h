@@ -18,11 +18,19 @@
 #define CPU_AREA_FLOATS	(DISTIL_KERNEL_MAX_KEYS + 64)
 #define CPU_AREAS		7
 
+/* Copies of matrices in panels: steps of k by columns of a group, steps by rows; see gemm_cpu.h. */
+#define CPU_PACK_STEPS	 768
+#define CPU_PACK_COLUMNS 48
+#define CPU_PACK_ROWS	 240	/* a multiple of every set's tiles */
+#define CPU_BLAS_ROWS	 128
+
 typedef struct CpuDevice
 {
 	DistilDevice base;
 	float	   *scratch;
 	float	   *area[CPU_AREAS];	/* of scratch, see attention_cpu.h */
+	float	   *pack_b;			/* of scratch: [CPU_PACK_STEPS * CPU_PACK_COLUMNS] */
+	float	   *pack_a;			/* of scratch: [CPU_PACK_STEPS * CPU_PACK_ROWS] */
 } CpuDevice;
 
 /* Operation tables by instruction set; the AVX ones exist on x86-64 only. */
@@ -34,19 +42,11 @@ extern void distil_cpu_close(DistilDevice *dev);
 
 /* ---------- blas_cpu.c ---------- */
 
-/* Which OpenBLAS kernels fit: set before the library is opened. */
-typedef enum CpuBlasCore
-{
-	CPU_BLAS_ANY,				/* let OpenBLAS look */
-	CPU_BLAS_AVX2,
-	CPU_BLAS_AVX512
-} CpuBlasCore;
-
 /*
  * Open OpenBLAS once per process; later calls return at once.  Thread safe.
  * false with a message on failure; the next call tries again.
  */
-extern bool distil_blas_open(CpuBlasCore core, char *message, size_t message_size);
+extern bool distil_blas_open(char *message, size_t message_size);
 
 /*
  * c[m, n] = alpha op(a) op(b) + beta c, row-major; a is [m, k] ([k, m] when ta), b is

@@ -9,6 +9,7 @@
 #include "vector_cpu.h"
 #include "activation_cpu.h"
 #include "tile_cpu.h"
+#include "gemm_cpu.h"
 #include "linear_cpu.h"
 #include "norm_cpu.h"
 #include "embedding_cpu.h"
@@ -28,6 +29,7 @@ const DistilKernels CPU_TABLE = {
 	.sum_squares = sum_squares,
 	.count_nonfinite = count_nonfinite,
 	.linear_forward = linear_forward,
+	.linear_forward_packed = linear_forward_packed,
 	.linear_backward_input = linear_backward_input,
 	.linear_backward_weight = linear_backward_weight,
 	.activation_forward = activation_forward,

@@ -32,6 +32,7 @@ static const DistilKernels reference = {
 	.sum_squares = distil_ref_sum_squares,
 	.count_nonfinite = distil_ref_count_nonfinite,
 	.linear_forward = distil_ref_linear_forward,
+	.linear_forward_packed = distil_ref_linear_forward_packed,
 	.linear_backward_input = distil_ref_linear_backward_input,
 	.linear_backward_weight = distil_ref_linear_backward_weight,
 	.activation_forward = distil_ref_activation_forward,

@@ -28,6 +28,29 @@ distil_ref_linear_forward(DistilDevice *dev, float *y, size_t ldy,
 }
 
 void
+distil_ref_linear_forward_packed(DistilDevice *dev, float *y, size_t ldy,
+								 const float *x, size_t ldx, const float *w, const float *b,
+								 DistilActivation act, int m, int n, int k)
+{
+	int			i,
+				j,
+				l;
+
+	(void) dev;
+	for (i = 0; i < m; i++)
+	{
+		for (j = 0; j < n; j++)
+		{
+			double		sum = b != NULL ? b[j] : 0.0;
+
+			for (l = 0; l < k; l++)
+				sum += (double) x[i * ldx + l] * w[distil_packed_index(j, l, k)];
+			y[i * ldy + j] = (float) distil_ref_activate(act, sum);
+		}
+	}
+}
+
+void
 distil_ref_linear_backward_input(DistilDevice *dev, float *dx, size_t lddx,
 								 const float *dy, size_t lddy, const float *w,
 								 bool accumulate, int m, int n, int k)

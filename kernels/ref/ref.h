@@ -33,6 +33,9 @@ extern void distil_ref_adamw(DistilDevice *dev, float *w, float *m, float *v, co
 extern void distil_ref_linear_forward(DistilDevice *dev, float *y, size_t ldy,
 									  const float *x, size_t ldx, const float *w, const float *b,
 									  DistilActivation act, int m, int n, int k);
+extern void distil_ref_linear_forward_packed(DistilDevice *dev, float *y, size_t ldy,
+											 const float *x, size_t ldx, const float *w, const float *b,
+											 DistilActivation act, int m, int n, int k);
 extern void distil_ref_linear_backward_input(DistilDevice *dev, float *dx, size_t lddx,
 											 const float *dy, size_t lddy, const float *w,
 											 bool accumulate, int m, int n, int k);

@@ -203,8 +203,12 @@ extern void distil_bundle_free(DistilBundle *bundle);
 
 /* ---------- image: container -> mapped copy ---------- */
 
-/* Identifies the packing of an image; part of the cache file's name. */
+/* Identifies the packing of an image; part of the cache file's name.  Every backend reads both. */
 #define DISTIL_LAYOUT_F32 "f32"
+#define DISTIL_LAYOUT_F32P16 "f32p16"	/* weights of linear layers in panels of 16 rows */
+
+/* The layout that is best for this CPU, which distil_image_write uses; static storage. */
+extern const char *distil_image_layout(void);
 
 extern DistilStatus distil_image_write(const DistilReader *container, const uint8_t sha256[32],
 									   const DistilSink *sink, const DistilAllocator *alloc,

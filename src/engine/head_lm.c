@@ -38,10 +38,8 @@ distil_lm_transform(const DistilSpec *spec, const float *weights, float *h, cons
 	float	   *dense = saved != NULL ? saved : scratch;
 	float	   *sum = saved != NULL ? saved + nc : NULL;
 
-	DISTIL_FORWARD(distil_linear_forward(dense, (size_t) c, x, (size_t) c,
-										 distil_weight(spec, weights, lm->dense_weight),
-										 distil_weight(spec, weights, lm->dense_bias),
-										 DISTIL_ACT_NONE, n, c, c, device, poll, err));
+	DISTIL_FORWARD(distil_param_forward(dense, (size_t) c, x, (size_t) c, spec, weights, lm->dense_weight,
+										lm->dense_bias, DISTIL_ACT_NONE, n, device, poll, err));
 	DISTIL_FORWARD(distil_activation_rows(spec->config.activation, scratch, dense, nc, device, poll, err));
 	return distil_norm_rows(h, sum, sum != NULL ? sum + nc : NULL, sum != NULL ? sum + nc + n : NULL,
 							scratch, NULL, distil_weight(spec, weights, lm->norm_weight),
@@ -79,11 +77,9 @@ DistilStatus
 distil_lm_decode(const DistilSpec *spec, const float *weights, float *logits, const float *h, int n,
 				 DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
-	return distil_linear_forward(logits, (size_t) spec->config.vocabulary, h, (size_t) spec->config.width,
-								 distil_weight(spec, weights, spec->lm.decoder_weight),
-								 distil_weight(spec, weights, spec->lm.decoder_bias),
-								 DISTIL_ACT_NONE, n, spec->config.vocabulary, spec->config.width,
-								 device, poll, err);
+	return distil_param_forward(logits, (size_t) spec->config.vocabulary, h, (size_t) spec->config.width,
+								spec, weights, spec->lm.decoder_weight, spec->lm.decoder_bias,
+								DISTIL_ACT_NONE, n, device, poll, err);
 }
 
 /* dh [n, C] overwritten, from dlogits [n, V] and the h of forward. */

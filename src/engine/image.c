@@ -32,6 +32,8 @@ typedef struct ImageWriter
 	char	   *piece;			/* PIECE bytes, used of them filled */
 	size_t		used;
 	char	   *halves;			/* 2 * HALVES bytes */
+	float	   *rows;			/* of the largest panel */
+	float	   *panel;			/* they, packed; behind them in the same memory */
 	uint64_t	written;		/* put so far, staged bytes included */
 	uint64_t	hash;
 } ImageWriter;
@@ -39,6 +41,7 @@ typedef struct ImageWriter
 /* What one distil_image_write works with. */
 typedef struct ImageSource
 {
+	const char *layout;
 	DistilContainer *container;
 	DistilArena *arena;
 	DistilSpec	spec;
@@ -156,6 +159,47 @@ writer_initial(ImageWriter *writer, const DistilParam *param)
 	return DISTIL_OK;
 }
 
+/* `count` values of stacked sources, from value `first` on, as float32. */
+static DistilStatus
+read_values(ImageWriter *writer, float *to, const DistilTensor *const *sources, int nsources,
+			uint64_t first, size_t count)
+{
+	for (int k = 0; k < nsources && count > 0; first -= sources[k]->count, k++)
+		while (count > 0 && first < sources[k]->count)
+		{
+			uint64_t	left = sources[k]->count - first;
+			size_t		n = count < HALVES ? count : HALVES;
+
+			n = n < left ? n : (size_t) left;
+			if (sources[k]->dtype == DISTIL_DTYPE_F32)
+				DISTIL_FORWARD(distil_tensor_read(sources[k], first * 4, to, n * 4, writer->err));
+			else
+			{
+				DISTIL_FORWARD(distil_tensor_read(sources[k], first * 2, writer->halves, n * 2, writer->err));
+				distil_convert_to_float(to, writer->halves, sources[k]->dtype, n);
+			}
+			to += n;
+			first += n;
+			count -= n;
+		}
+	return DISTIL_OK;
+}
+
+/* A linear layer's weight in panels. */
+static DistilStatus
+writer_panels(ImageWriter *writer, const DistilParam *param, const DistilTensor *const *sources)
+{
+	size_t		panel = (size_t) DISTIL_PANEL * (size_t) param->cols;
+
+	for (size_t at = 0; at < param->count; at += panel)
+	{
+		DISTIL_FORWARD(read_values(writer, writer->rows, sources, param->nsources, at, panel));
+		distil_pack_panel(writer->panel, writer->rows, (size_t) param->cols, DISTIL_PANEL, param->cols);
+		DISTIL_FORWARD(writer_put(writer, writer->panel, panel * sizeof(float)));
+	}
+	return DISTIL_OK;
+}
+
 static DistilStatus
 write_weights(ImageWriter *writer, const ImageSource *source)
 {
@@ -170,6 +214,8 @@ write_weights(ImageWriter *writer, const ImageSource *source)
 		DISTIL_FORWARD(writer_pad(writer, base + param->offset * sizeof(float)));
 		if (param->nsources == 0 || sources[0] == NULL)
 			DISTIL_FORWARD(writer_initial(writer, param));
+		else if ((param->flags & DISTIL_PARAM_PACKED) != 0)
+			DISTIL_FORWARD(writer_panels(writer, param, sources));
 		else
 			for (int k = 0; k < param->nsources; k++)
 				DISTIL_FORWARD(writer_tensor(writer, sources[k]));
@@ -231,7 +277,7 @@ make_header(ImageSource *source, const uint8_t sha256[32])
 	memcpy(header->magic, DISTIL_IMAGE_MAGIC, sizeof(header->magic));
 	header->version = DISTIL_IMAGE_VERSION;
 	header->byte_order = DISTIL_IMAGE_BYTE_ORDER;
-	memcpy(header->layout, DISTIL_LAYOUT_F32, sizeof(DISTIL_LAYOUT_F32));
+	memcpy(header->layout, source->layout, strlen(source->layout));
 	memcpy(header->sha256, sha256, sizeof(header->sha256));
 	header->files_offset = sizeof(*header);
 	header->files_size = source->files.length;
@@ -265,6 +311,8 @@ open_source(ImageSource *source, const DistilReader *reader, const DistilPoll *p
 	DISTIL_FORWARD(distil_spec_facts(&source->facts, folder, source->container->set, source->alloc, err));
 	DISTIL_FORWARD(distil_spec_build(&source->spec, folder, &source->facts, source->arena, source->alloc,
 									 err));
+	if (strcmp(source->layout, DISTIL_LAYOUT_F32P16) == 0)
+		distil_spec_pack(&source->spec);
 	DISTIL_FORWARD(distil_checkpoint_bind(&source->bound, &source->spec, source->container->set,
 										  source->arena, err));
 	DISTIL_POLL(poll, err);
@@ -293,13 +341,34 @@ write_source(ImageSource *source, ImageWriter *writer)
 	return writer_flush(writer);
 }
 
+/* Floats of the largest panel, 0 when nothing is packed. */
+static size_t
+largest_panel(const DistilParamTable *table)
+{
+	size_t		largest = 0;
+
+	for (int i = 0; i < table->n; i++)
+		if ((table->params[i].flags & DISTIL_PARAM_PACKED) != 0 && (size_t) table->params[i].cols > largest)
+			largest = (size_t) table->params[i].cols;
+	return largest * DISTIL_PANEL;
+}
+
 DistilStatus
 distil_image_write(const DistilReader *container, const uint8_t sha256[32], const DistilSink *sink,
 				   const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
 {
-	ImageSource source = {.alloc = alloc};
+	return distil_image_write_layout(distil_image_layout(), container, sha256, sink, alloc, poll, err);
+}
+
+DistilStatus
+distil_image_write_layout(const char *layout, const DistilReader *container, const uint8_t sha256[32],
+						  const DistilSink *sink, const DistilAllocator *alloc, const DistilPoll *poll,
+						  DistilError *err)
+{
+	ImageSource source = {.layout = layout,.alloc = alloc};
 	ImageWriter writer = {.sink = sink,.poll = poll,.err = err,.hash = DISTIL_IMAGE_HASH_START};
 	DistilStatus status;
+	size_t		panel;
 
 	distil_buffer_init(&source.files, alloc);
 	distil_buffer_init(&source.tokenizer, alloc);
@@ -308,7 +377,10 @@ distil_image_write(const DistilReader *container, const uint8_t sha256[32], cons
 	{
 		writer.piece = distil_alloc_array(alloc, PIECE, 1);
 		writer.halves = distil_alloc_array(alloc, HALVES, 2);
-		if (writer.piece == NULL || writer.halves == NULL)
+		panel = largest_panel(&source.spec.table);
+		writer.rows = distil_alloc_array(alloc, panel + 1, 2 * sizeof(float));
+		writer.panel = writer.rows != NULL ? writer.rows + panel : NULL;
+		if (writer.piece == NULL || writer.halves == NULL || writer.rows == NULL)
 			status = distil_fail_memory(err, PIECE);
 	}
 	if (status == DISTIL_OK)
@@ -318,6 +390,7 @@ distil_image_write(const DistilReader *container, const uint8_t sha256[32], cons
 	}
 	distil_release(alloc, writer.piece);
 	distil_release(alloc, writer.halves);
+	distil_release(alloc, writer.rows);
 	distil_buffer_free(&source.files);
 	distil_buffer_free(&source.tokenizer);
 	distil_container_free(source.container);
@@ -355,7 +428,8 @@ distil_image_check(const void *image, size_t size, const uint8_t sha256[32], Dis
 	memcpy(&header, image, sizeof(header));
 	if (memcmp(header.magic, DISTIL_IMAGE_MAGIC, sizeof(header.magic)) != 0 ||
 		header.version != DISTIL_IMAGE_VERSION || header.byte_order != DISTIL_IMAGE_BYTE_ORDER ||
-		memcmp(header.layout, DISTIL_LAYOUT_F32, sizeof(DISTIL_LAYOUT_F32)) != 0)
+		(memcmp(header.layout, DISTIL_LAYOUT_F32, sizeof(DISTIL_LAYOUT_F32)) != 0 &&
+		 memcmp(header.layout, DISTIL_LAYOUT_F32P16, sizeof(DISTIL_LAYOUT_F32P16)) != 0))
 		return fail_image(err, "Its header has another format.");
 	if (header.checksum != distil_image_hash(DISTIL_IMAGE_HASH_START, &header,
 											 offsetof(DistilImageHeader, checksum)))

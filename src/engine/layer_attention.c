@@ -109,15 +109,13 @@ distil_attention_layer_forward(const DistilPass *pass, int index, float *x, Dist
 	job.context = context;
 	job.lse = saved != NULL ? saved->lse : NULL;
 	job.qkv = qkv;
-	DISTIL_FORWARD(distil_linear_forward(qkv, 3 * (size_t) c, x, (size_t) c,
-										 distil_weight(spec, pass->weights, params->qkv_weight),
-										 distil_weight(spec, pass->weights, params->qkv_bias),
-										 DISTIL_ACT_NONE, t, 3 * c, c, pass->device, pass->poll, err));
+	DISTIL_FORWARD(distil_param_forward(qkv, 3 * (size_t) c, x, (size_t) c, spec, pass->weights,
+										params->qkv_weight, params->qkv_bias, DISTIL_ACT_NONE, t,
+										pass->device, pass->poll, err));
 	DISTIL_FORWARD(attend(pass, index, &job, err));
-	DISTIL_FORWARD(distil_linear_forward(out, (size_t) c, context, (size_t) c,
-										 distil_weight(spec, pass->weights, params->out_weight),
-										 distil_weight(spec, pass->weights, params->out_bias),
-										 DISTIL_ACT_NONE, t, c, c, pass->device, pass->poll, err));
+	DISTIL_FORWARD(distil_param_forward(out, (size_t) c, context, (size_t) c, spec, pass->weights,
+										params->out_weight, params->out_bias, DISTIL_ACT_NONE, t,
+										pass->device, pass->poll, err));
 	if (dropout.p > 0)
 		DISTIL_FORWARD(distil_dropout_rows(out, out, dropout, 0, tc, pass->device, pass->poll, err));
 	return distil_norm_rows(saved != NULL ? out : x, saved != NULL ? saved->sum1 : NULL,

@@ -36,20 +36,16 @@ distil_mlp_layer_forward(const DistilPass *pass, int index, float *x, DistilErro
 		float	   *up = saved != NULL ? saved->up + i * f : a->scratch;
 		float	   *down = saved != NULL ? saved->output + i * c : a->scratch + (size_t) a->mlp_rows * f;
 
-		DISTIL_FORWARD(distil_linear_forward(up, f, in, c, distil_weight(spec, pass->weights,
-																		 params->up_weight),
-											 distil_weight(spec, pass->weights, params->up_bias),
-											 saved != NULL ? DISTIL_ACT_NONE : config->activation,
-											 rows, config->mlp, config->width, pass->device, pass->poll,
-											 err));
+		DISTIL_FORWARD(distil_param_forward(up, f, in, c, spec, pass->weights, params->up_weight,
+											params->up_bias,
+											saved != NULL ? DISTIL_ACT_NONE : config->activation,
+											rows, pass->device, pass->poll, err));
 		if (saved != NULL)
 			DISTIL_FORWARD(distil_activation_rows(config->activation, a->scratch, up, rows * f,
 												  pass->device, pass->poll, err));
-		DISTIL_FORWARD(distil_linear_forward(down, c, a->scratch, f,
-											 distil_weight(spec, pass->weights, params->down_weight),
-											 distil_weight(spec, pass->weights, params->down_bias),
-											 DISTIL_ACT_NONE, rows, config->width, config->mlp,
-											 pass->device, pass->poll, err));
+		DISTIL_FORWARD(distil_param_forward(down, c, a->scratch, f, spec, pass->weights,
+											params->down_weight, params->down_bias, DISTIL_ACT_NONE, rows,
+											pass->device, pass->poll, err));
 		if (dropout.p > 0)
 			DISTIL_FORWARD(distil_dropout_rows(down, down, dropout, i * c, rows * c,
 											   pass->device, pass->poll, err));

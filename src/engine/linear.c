@@ -12,7 +12,7 @@
 
 #include "layers.h"
 
-#define BLOCK_MULTIPLE 16		/* keeps blocks aligned for the kernels */
+#define BLOCK_MULTIPLE 48		/* keeps blocks aligned for the kernels; a multiple of DISTIL_PANEL */
 /* Weights one unit reads: with few rows memory sets the time, not the flops (32 MB, about 5 ms). */
 #define UNIT_WEIGHTS ((double) (8 << 20))
 
@@ -65,11 +65,11 @@ min_int(int a, int b)
 	return a < b ? a : b;
 }
 
-/* y[m, n] = act(x[m, k] w^T + b); b may be NULL */
-DistilStatus
-distil_linear_forward(float *y, size_t ldy, const float *x, size_t ldx, const float *w, const float *b,
-					  DistilActivation act, int m, int n, int k,
-					  DistilDevice *device, const DistilPoll *poll, DistilError *err)
+/* w plain or packed; a block's columns start at a panel either way. */
+static DistilStatus
+forward(float *y, size_t ldy, const float *x, size_t ldx, const float *w, bool packed, const float *b,
+		DistilActivation act, int m, int n, int k,
+		DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
 	int			mb;
 	int			nb;
@@ -81,11 +81,34 @@ distil_linear_forward(float *y, size_t ldy, const float *x, size_t ldx, const fl
 		for (j = 0; j < n; j += nb)
 		{
 			DISTIL_POLL(poll, err);
-			device->ops->linear_forward(device, y + (size_t) i * ldy + j, ldy, x + (size_t) i * ldx, ldx,
-										w + (size_t) j * k, b != NULL ? b + j : NULL, act,
-										min_int(mb, m - i), min_int(nb, n - j), k);
+			(packed ? device->ops->linear_forward_packed : device->ops->linear_forward)
+				(device, y + (size_t) i * ldy + j, ldy, x + (size_t) i * ldx, ldx,
+				 w + (size_t) j * k, b != NULL ? b + j : NULL, act,
+				 min_int(mb, m - i), min_int(nb, n - j), k);
 		}
 	return DISTIL_OK;
+}
+
+/* y[m, n] = act(x[m, k] w^T + b), w plain; b may be NULL */
+DistilStatus
+distil_linear_forward(float *y, size_t ldy, const float *x, size_t ldx, const float *w, const float *b,
+					  DistilActivation act, int m, int n, int k,
+					  DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	return forward(y, ldy, x, ldx, w, false, b, act, m, n, k, device, poll, err);
+}
+
+DistilStatus
+distil_param_forward(float *y, size_t ldy, const float *x, size_t ldx, const DistilSpec *spec,
+					 const float *weights, int weight, int bias, DistilActivation act, int m,
+					 DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	const DistilParam *param = &spec->table.params[weight];
+	bool		packed = (param->flags & DISTIL_PARAM_PACKED) != 0 &&
+		device->ops->linear_forward_packed != NULL;
+
+	return forward(y, ldy, x, ldx, weights + param->offset, packed, distil_weight(spec, weights, bias), act,
+				   m, param->rows, param->cols, device, poll, err);
 }
 
 /* dx[m, k] = dy[m, n] w, cut into rows, and along n when that is the long side */

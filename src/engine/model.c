@@ -98,6 +98,8 @@ open_model(DistilModel *model, const uint8_t sha256[32], DistilError *err)
 	if (model->spec.table.total != header.weights_count)
 		return distil_fail(err, DISTIL_ERR_CORRUPT,
 						   "the prepared copy of the model does not fit its configuration");
+	if (strcmp(header.layout, DISTIL_LAYOUT_F32P16) == 0)
+		distil_spec_pack(&model->spec);
 	model->weights = (const float *) (const void *) ((const char *) model->image + header.weights_offset);
 	DISTIL_FORWARD(distil_tokenizer_open(&model->tokenizer,
 										 (const char *) model->image + header.tokenizer_offset,

@@ -50,7 +50,8 @@ typedef enum DistilParamFlags
 	DISTIL_PARAM_FROZEN = 2,	/* never trained (frozen positions) */
 	DISTIL_PARAM_NORMAL = 4,	/* init N(0, initializer_range) */
 	DISTIL_PARAM_ONES = 8,		/* init 1 (norm weight); otherwise 0 */
-	DISTIL_PARAM_OPTIONAL = 16	/* may be missing in a checkpoint: takes its init */
+	DISTIL_PARAM_OPTIONAL = 16, /* may be missing in a checkpoint: takes its init */
+	DISTIL_PARAM_PACKED = 32	/* lies packed in this image, see packed.c; never in a student */
 } DistilParamFlags;
 
 #define DISTIL_PARAM_MAX_SOURCES 3
@@ -200,6 +201,12 @@ distil_weight(const DistilSpec *spec, const float *weights, int param)
 	return param < 0 ? NULL : weights + spec->table.params[param].offset;
 }
 
+/* Mark the parameters that an image of layout DISTIL_LAYOUT_F32P16 has packed. */
+extern void distil_spec_pack(DistilSpec *spec);
+/* Values first .. first + count of a parameter, row by row, wherever they lie; host memory. */
+extern void distil_param_read(float *to, const float *weights, const DistilParam *param, size_t first,
+							  size_t count);
+
 /* ---------- forward and backward on ragged batches ---------- */
 
 /* All arrays are device memory of the device in use; offsets [nseq + 1] also on the host. */
@@ -279,6 +286,13 @@ extern DistilStatus distil_pipeline_backward(const DistilSpec *spec, const float
 extern DistilStatus distil_linear_forward(float *y, size_t ldy, const float *x, size_t ldx, const float *w, const float *b,
 										  DistilActivation act, int m, int n, int k,
 										  DistilDevice *device, const DistilPoll *poll, DistilError *err);
+/*
+ * y[m, rows] = act(x[m, cols] w^T + b) by parameter numbers, bias -1: none.  The one way to use
+ * a weight that may be packed; a device without linear_forward_packed has all of them plain.
+ */
+extern DistilStatus distil_param_forward(float *y, size_t ldy, const float *x, size_t ldx,
+										 const DistilSpec *spec, const float *weights, int weight, int bias, DistilActivation act, int m,
+										 DistilDevice *device, const DistilPoll *poll, DistilError *err);
 /* dx may be NULL (not wanted); dw/db may be NULL (frozen) */
 extern DistilStatus distil_linear_backward(float *dx, size_t lddx, bool accumulate, float *dw, float *db,
 										   const float *dy, size_t lddy, const float *x, size_t ldx, const float *w,

@@ -234,10 +234,9 @@ distil_pipeline_forward(const DistilSpec *spec, const float *weights, float *out
 		const DistilDenseModule *dense = &pipeline->dense[i];
 		float	   *y = pass.stage[(i + 1) % 2];
 
-		DISTIL_FORWARD(distil_linear_forward(y, (size_t) dense->out, x, (size_t) dense->in,
-											 distil_weight(spec, weights, dense->weight),
-											 distil_weight(spec, weights, dense->bias), DISTIL_ACT_NONE,
-											 batch->nseq, dense->out, dense->in, device, poll, err));
+		DISTIL_FORWARD(distil_param_forward(y, (size_t) dense->out, x, (size_t) dense->in, spec, weights,
+											dense->weight, dense->bias, DISTIL_ACT_NONE, batch->nseq,
+											device, poll, err));
 		if (saved != NULL)
 		{
 			copy_floats(device, saved, x, nseq * dense->in);

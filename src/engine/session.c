@@ -26,6 +26,33 @@ device_shares_memory(const DistilDevice *device)
 	return strcmp(device->ops->name, "cpu") == 0 || strcmp(device->ops->name, "reference") == 0;
 }
 
+/* Packed parameters once more, as rows, for a device that reads no others. */
+static DistilStatus
+upload_unpacked(DistilSession *session, DistilError *err)
+{
+	const DistilParamTable *table = &session->model->spec.table;
+	float		values[4096];
+	size_t		count;
+
+	for (int i = 0; i < table->n; i++)
+	{
+		const DistilParam *param = &table->params[i];
+
+		if ((param->flags & DISTIL_PARAM_PACKED) == 0)
+			continue;
+		for (size_t at = 0; at < param->count; at += count)
+		{
+			count = param->count - at < 4096 ? param->count - at : 4096;
+			if (at % ((size_t) 1 << 20) == 0)
+				DISTIL_POLL(&session->poll, err);
+			distil_param_read(values, session->model->weights, param, at, count);
+			session->device->ops->copy_in(session->device, session->uploaded + param->offset + at, values,
+										  count * sizeof(float));
+		}
+	}
+	return DISTIL_OK;
+}
+
 /* Copy the weights to the device in parts, with polls. */
 static DistilStatus
 upload_weights(DistilSession *session, DistilError *err)
@@ -48,6 +75,8 @@ upload_weights(DistilSession *session, DistilError *err)
 		session->device->ops->copy_in(session->device, session->uploaded + i, session->model->weights + i,
 									  count * sizeof(float));
 	}
+	if (session->device->ops->linear_forward_packed == NULL)
+		DISTIL_FORWARD(upload_unpacked(session, err));
 	session->weights = session->uploaded;
 	return DISTIL_OK;
 }

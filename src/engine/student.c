@@ -137,11 +137,11 @@ teacher_param(const DistilParam *param, const DistilModel *teacher, const Distil
 }
 
 /*
- * One parameter, through the scratch.  row [cols] is added to each of its rows; NULL: nothing.
+ * One parameter of the teacher, through the scratch.  row [cols] is added to each of its rows; NULL: nothing.
  */
 static DistilStatus
-copy_param(float *to, const float *from, const DistilParam *param, const float *row, float *scratch, size_t n,
-		   DistilDevice *device, const DistilPoll *poll, DistilError *err)
+copy_param(float *to, const float *weights, const DistilParam *param, const float *row, float *scratch,
+		   size_t n, DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
 	size_t		at;
 	size_t		i;
@@ -151,7 +151,7 @@ copy_param(float *to, const float *from, const DistilParam *param, const float *
 		size_t		count = param->count - at < n ? param->count - at : n;
 
 		DISTIL_POLL(poll, err);
-		memcpy(scratch, from + at, count * sizeof(float));
+		distil_param_read(scratch, weights, param, at, count);
 		for (i = 0; row != NULL && i < count; i++)
 			scratch[i] += row[(at + i) % (size_t) param->cols];
 		device->ops->copy_in(device, to + at, scratch, count * sizeof(float));
@@ -180,7 +180,7 @@ distil_student_weights(float *weights, const DistilSpec *spec, const DistilModel
 		if (i == spec->position && spec->type < 0)
 			row = distil_weight(&teacher->spec, teacher->weights, teacher->spec.type);
 		device->ops->zero(device, weights + end, param->offset - end);	/* padding */
-		DISTIL_FORWARD(copy_param(weights + param->offset, teacher->weights + from->offset, param, row,
+		DISTIL_FORWARD(copy_param(weights + param->offset, teacher->weights, from, row,
 								  scratch, n, device, poll, err));
 		end = param->offset + param->count;
 	}

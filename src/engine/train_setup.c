@@ -242,12 +242,12 @@ DistilStatus
 distil_trainer_prints(DistilTrainer *trainer, const DistilPoll *poll, DistilError *err)
 {
 	const DistilModel *teacher = trainer->teacher;
-	const char *weights = (const char *) teacher->weights;
-	size_t		bytes = teacher->spec.table.total * sizeof(float);
-	size_t		unit = (size_t) 1 << 22;
 	DistilFingerprint print;
 	char	   *json;
-	size_t		done;
+	float		values[2048];
+	size_t		done = 0;
+	size_t		part;
+	int			i;
 
 	DISTIL_FORWARD(distil_train_options_write(&json, &trainer->options, trainer->alloc, err));
 	distil_fingerprint_init(&print);
@@ -257,10 +257,20 @@ distil_trainer_prints(DistilTrainer *trainer, const DistilPoll *poll, DistilErro
 	distil_release(trainer->alloc, json);
 	distil_fingerprint_init(&print);
 	distil_fingerprint_update(&print, teacher->config_text, strlen(teacher->config_text));
-	for (done = 0; done < bytes; done += unit)
+	/* the values in their order, not as they lie in this machine's image */
+	for (i = 0; i < teacher->spec.table.n; i++)
 	{
+		const DistilParam *param = &teacher->spec.table.params[i];
+
 		DISTIL_POLL(poll, err);
-		distil_fingerprint_update(&print, weights + done, bytes - done < unit ? bytes - done : unit);
+		for (done = 0; done < param->count; done += part)
+		{
+			part = param->count - done < 2048 ? param->count - done : 2048;
+			if (done % ((size_t) 1 << 20) == 0)
+				DISTIL_POLL(poll, err);
+			distil_param_read(values, teacher->weights, param, done, part);
+			distil_fingerprint_update(&print, values, part * sizeof(float));
+		}
 	}
 	distil_fingerprint_value(&print, trainer->teacher_print);
 	return DISTIL_OK;

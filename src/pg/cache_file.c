@@ -66,7 +66,7 @@ file_path(char path[MAXPGPATH], const uint8 sha256[32])
 
 	for (i = 0; i < 32; i++)
 		snprintf(hex + 2 * i, 3, "%02x", sha256[i]);
-	snprintf(path, MAXPGPATH, "%s/%s.%s", DISTIL_CACHE_DIR, hex, DISTIL_LAYOUT_F32);
+	snprintf(path, MAXPGPATH, "%s/%s.%s", DISTIL_CACHE_DIR, hex, distil_image_layout());
 }
 
 /* ---------- mapping ---------- */

@@ -63,6 +63,7 @@ bench(DistilDevice *device, const Shape *shape, int nseq, int tokens)
 	model.spec.config.activation = DISTIL_ACT_GELU;
 	model.spec.pipeline.npoolings = 1;
 	synthetic_create(&model, false, 0.05f, 1);
+	synthetic_pack(&model);
 	for (i = 0; i < nseq; i++)
 		lengths[i] = tokens;
 	synthetic_batch(&batch, &model.spec, lengths, nseq, 2);
@@ -98,7 +99,7 @@ main(int argc, char **argv)
 		{"distilbert", 6, 768, 12, 3072},
 		{"bert-base", 12, 768, 12, 3072}
 	};
-	static const int tokens[] = {16, 128, 512};
+	static const int tokens[] = {6, 16, 128, 512};
 	char		message[256] = "";
 	DistilDevice *device = distil_device_open("cpu", argc > 1 ? argv[1] : NULL, message, sizeof(message));
 	const char *limit = getenv("BENCH_SHAPES");

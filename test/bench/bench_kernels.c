@@ -1,7 +1,8 @@
 /*
  * bench_kernels.c
  *		Speed of the kernels on one thread: the linear layers of MiniLM-L6 and BERT-base,
- *		the operations between them, and the CPU's measured float32 peak beside it.
+ *		the operations between them, the CPU's measured float32 peak, and OpenBLAS beside it
+ *		(through the cpu backend without vectors, which has no multiplication of its own).
  *
  *	usage: bench_kernels [ISA]       (avx512, avx2, reference; default the best)
  *
@@ -121,6 +122,7 @@ peak(const char *isa)
 /* ---------- operations ---------- */
 
 static DistilDevice *dev;
+static DistilDevice *blas;	/* a device that multiplies with OpenBLAS */
 
 static float *
 floats(size_t n)
@@ -142,10 +144,10 @@ floats(size_t n)
 	return x;
 }
 
-/* Minimum time of one execution of `statement`, over at least 0.2 s. */
+/* Minimum time of one execution of `statement`, over at least 0.1 s. */
 #define MEASURE(best, statement) \
 	do { \
-		double measure_end_ = now() + 0.2; \
+		double measure_end_ = now() + 0.1; \
 		(best) = 1e9; \
 		do \
 		{ \
@@ -164,17 +166,32 @@ bench_linear(int m, int n, int k)
 	float	   *b = floats(n);
 	float	   *y = floats((size_t) m * n);
 	double		flops = 2.0 * m * n * k * 1e-9;
+	float	   *packed = floats(distil_packed_floats(n, k));
 	double		plain,
 				gelu,
+				full,
 				input,
-				weight;
+				weight,
+				blas_plain,
+				blas_input,
+				blas_weight;
+	int			i;
 
-	MEASURE(plain, dev->ops->linear_forward(dev, y, n, x, k, w, b, DISTIL_ACT_NONE, m, n, k));
-	MEASURE(gelu, dev->ops->linear_forward(dev, y, n, x, k, w, b, DISTIL_ACT_GELU, m, n, k));
+	for (i = 0; i < n; i += DISTIL_PANEL)
+		distil_pack_panel(packed + (size_t) i * k, w + (size_t) i * k, k,
+						  n - i < DISTIL_PANEL ? n - i : DISTIL_PANEL, k);
+	MEASURE(plain, dev->ops->linear_forward_packed(dev, y, n, x, k, packed, b, DISTIL_ACT_NONE, m, n, k));
+	MEASURE(gelu, dev->ops->linear_forward_packed(dev, y, n, x, k, packed, b, DISTIL_ACT_GELU, m, n, k));
+	MEASURE(full, dev->ops->linear_forward(dev, y, n, x, k, w, NULL, DISTIL_ACT_NONE, m, n, k));
+	MEASURE(blas_plain, blas->ops->linear_forward(blas, y, n, x, k, w, NULL, DISTIL_ACT_NONE, m, n, k));
 	MEASURE(input, dev->ops->linear_backward_input(dev, x, k, y, n, w, false, m, n, k));
-	MEASURE(weight, dev->ops->linear_backward_weight(dev, w, b, y, n, x, k, m, n, k));
-	printf("%4d x %4d x %4d %10.1f %10.1f %10.1f %10.1f\n", m, n, k,
-		   flops / plain, flops / gelu, flops / input, flops / weight);
+	MEASURE(blas_input, blas->ops->linear_backward_input(blas, x, k, y, n, w, false, m, n, k));
+	MEASURE(weight, dev->ops->linear_backward_weight(dev, w, NULL, y, n, x, k, m, n, k));
+	MEASURE(blas_weight, blas->ops->linear_backward_weight(blas, w, NULL, y, n, x, k, m, n, k));
+	printf("%4d x %5d x %4d %8.1f %8.1f %8.1f %8.1f %8.1f %8.1f %8.1f %8.1f\n", m, n, k,
+		   flops / plain, flops / gelu, flops / full, flops / blas_plain, flops / input, flops / blas_input,
+		   flops / weight, flops / blas_weight);
+	dev->ops->release(dev, packed);
 	dev->ops->release(dev, x);
 	dev->ops->release(dev, w);
 	dev->ops->release(dev, b);
@@ -211,8 +228,8 @@ int
 main(int argc, char **argv)
 {
 	static const int shapes[][3] = {
-		{16, 1536, 384}, {128, 1152, 384}, {128, 1536, 384}, {128, 384, 1536},
-		{16, 3072, 768}, {128, 768, 768}, {128, 3072, 768}, {512, 3072, 768},
+		{1, 1536, 384}, {6, 1536, 384}, {16, 1536, 384}, {128, 1152, 384}, {128, 1536, 384}, {128, 384, 1536},
+		{16, 3072, 768}, {128, 768, 768}, {128, 3072, 768}, {512, 3072, 768}, {1024, 1536, 384},
 	};
 	const char *isa = argc > 1 ? argv[1] : distil_cpu_isa();
 	char		message[400];
@@ -224,9 +241,15 @@ main(int argc, char **argv)
 		fprintf(stderr, "%s\n", message);
 		return 1;
 	}
+	blas = distil_device_open("cpu", "reference", message, sizeof(message));
+	if (blas == NULL)
+	{
+		fprintf(stderr, "%s\n", message);
+		return 1;
+	}
 	printf("%s, %s, %s\n", distil_cpu_name(), isa, distil_blas_version());
 	printf("float32 peak, one thread: %.0f GF/s\n\n", peak(isa));
-	printf("   m x    n x    k    forward      +gelu     dinput    dweight   GF/s\n");
+	printf("   m x     n x    k   packed    +gelu    plain  (BLAS)   dinput  (BLAS)  dweight  (BLAS)   GF/s\n");
 	for (i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 		bench_linear(shapes[i][0], shapes[i][1], shapes[i][2]);
 	printf("\n rows heads   dim  attention   backward  layernorm   us\n");
@@ -235,5 +258,6 @@ main(int argc, char **argv)
 	bench_between(512, 12, 32);
 	bench_between(128, 12, 64);
 	dev->ops->close(dev);
+	blas->ops->close(blas);
 	return 0;
 }

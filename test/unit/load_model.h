@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "folder.h"
+#include "image.h"
 #include "model.h"
 #include "status.h"
 
@@ -19,6 +20,9 @@ typedef struct LoadedModel
 	DistilBuffer container;
 	void	   *image;			/* 64-byte aligned copy */
 } LoadedModel;
+
+/* Layout of the images made; NULL: this CPU's. */
+static const char *load_layout;
 
 static inline DistilStatus
 load_sink(void *ctx, const void *data, size_t bytes, DistilError *err)
@@ -62,7 +66,8 @@ load_folder(LoadedModel *loaded, const DistilFolder *folder, const DistilImportO
 	}
 	reader.size = loaded->container.length;
 	if (status == DISTIL_OK)
-		status = distil_image_write(&reader, sha256, &to_image, alloc, NULL, err);
+		status = distil_image_write_layout(load_layout != NULL ? load_layout : distil_image_layout(), &reader,
+										   sha256, &to_image, alloc, NULL, err);
 	if (status == DISTIL_OK)
 	{
 		loaded->image = aligned_alloc(64, (image.length + 63) / 64 * 64);

@@ -134,6 +134,29 @@ synthetic_create(Synthetic *s, bool with_lm, float scale, uint64_t seed)
 				((s->params[i].flags & DISTIL_PARAM_ONES) != 0 ? 1.0f : 0.0f);
 }
 
+/* Bring the weights into the packed layout. */
+static inline void
+synthetic_pack(Synthetic *s)
+{
+	int			i;
+
+	distil_spec_pack(&s->spec);
+	for (i = 0; i < s->spec.table.n; i++)
+	{
+		DistilParam *param = &s->params[i];
+		size_t		bytes = param->count * sizeof(float);
+		float	   *plain = malloc(bytes);
+		int			row;
+
+		memcpy(plain, s->weights + param->offset, bytes);
+		for (row = 0; row < param->rows && (param->flags & DISTIL_PARAM_PACKED) != 0; row += DISTIL_PANEL)
+			distil_pack_panel(s->weights + param->offset + (size_t) row * param->cols,
+							  plain + (size_t) row * param->cols, (size_t) param->cols, DISTIL_PANEL,
+							  param->cols);
+		free(plain);
+	}
+}
+
 static inline void
 synthetic_free(Synthetic *s)
 {

@@ -474,6 +474,70 @@ test_ragged(DistilDevice *device, const char *name)
 	synthetic_free(&model);
 }
 
+/*
+ * MiniLM's shapes: a sequence's hidden states are the same bits alone and in any batch, with
+ * packed and with plain weights.
+ */
+static void
+test_alone(DistilDevice *device, const char *name)
+{
+	static const int many[] = {1, 7, 130, 16, 33, 2, 64, 8};
+	enum {SEQUENCES = 8, TOKENS = 261, WIDTH = 384};
+	size_t		bytes = sizeof(float) * TOKENS * WIDTH;
+	float	   *all = malloc(bytes);
+	Synthetic	model;
+	SyntheticBatch batch;
+	DistilActivations *activations;
+	const float *hidden;
+	DistilError err;
+	int			packed;
+	int			b;
+
+	small_config(&model, true);
+	model.spec.config.width = WIDTH;
+	model.spec.config.heads = 12;
+	model.spec.config.mlp = 1536;
+	model.spec.config.layers = 2;
+	model.spec.config.positions = 130;
+	synthetic_create(&model, false, 0.05f, 7);
+	synthetic_batch(&batch, &model.spec, many, SEQUENCES, 8);
+	CHECK(distil_activations_create(&activations, &model.spec, TOKENS, false, device, distil_alloc_system(),
+									&err) == DISTIL_OK);
+	CHECK(distil_encoder_forward(&model.spec, model.weights, &batch.batch, activations, 0, &hidden, device,
+								 NULL, &err) == DISTIL_OK);
+	memcpy(all, hidden, bytes);
+	for (packed = 0; packed < 2; packed++)
+	{
+		if (packed)
+			synthetic_pack(&model);
+		for (b = 0; b < SEQUENCES; b++)
+		{
+			DistilBatch one = batch.batch;
+			int32_t		offsets[2] = {0, many[b]};
+			int			start = batch.offsets[b];
+
+			one.nseq = 1;
+			one.ntokens = many[b];
+			one.ids += start;
+			one.positions += start;
+			one.types += start;
+			one.offsets = offsets;
+			one.host_offsets = offsets;
+			CHECK(distil_encoder_forward(&model.spec, model.weights, &one, activations, 0, &hidden, device,
+										 NULL, &err) == DISTIL_OK);
+			CHECK_MSG(memcmp(hidden, all + start * WIDTH, sizeof(float) * (size_t) many[b] * WIDTH) == 0,
+					  "%s, %s: sequence %d alone differs", name, packed ? "packed" : "plain", b);
+		}
+		CHECK(distil_encoder_forward(&model.spec, model.weights, &batch.batch, activations, 0, &hidden, device,
+									 NULL, &err) == DISTIL_OK);
+		CHECK_MSG(memcmp(all, hidden, bytes) == 0, "%s: packed weights give other bits", name);
+	}
+	free(all);
+	distil_activations_free(activations);
+	synthetic_batch_free(&batch);
+	synthetic_free(&model);
+}
+
 /* Another backend gives the reference's outputs and gradients. */
 static void
 test_backend(DistilDevice *reference, DistilDevice *other, const char *name)
@@ -774,6 +838,7 @@ main(void)
 			if (device != NULL)
 			{
 				test_ragged(device, isas[i]);
+				test_alone(device, isas[i]);
 				test_backend(reference, device, isas[i]);
 				device->ops->close(device);
 			}

@@ -528,6 +528,7 @@ check_weights(const DistilModel *model, const DistilFolder *folder)
 	DistilError err;
 	const DistilTensor *const *bound;
 	float	   *values = malloc(1 << 20);
+	float	   *stored = malloc(1 << 20);
 	char	   *raw = malloc(1 << 20);
 
 	CHECK(distil_checkpoint_open(&set, folder, distil_alloc_system(), &err) == DISTIL_OK);
@@ -544,14 +545,15 @@ check_weights(const DistilModel *model, const DistilFolder *folder)
 
 			CHECK(distil_tensor_read(tensor, 0, raw, (size_t) tensor->bytes, &err) == DISTIL_OK);
 			distil_convert_to_float(values, raw, tensor->dtype, (size_t) tensor->count);
-			CHECK_MSG(memcmp(distil_weight(&model->spec, model->weights, i) + at, values,
-							 (size_t) tensor->count * sizeof(float)) == 0, "%s", param->name);
+			distil_param_read(stored, model->weights, param, at, (size_t) tensor->count);
+			CHECK_MSG(memcmp(stored, values, (size_t) tensor->count * sizeof(float)) == 0, "%s", param->name);
 			at += (size_t) tensor->count;
 		}
 		CHECK(at == param->count);
 	}
 	distil_tensor_set_free(set);
 	free(values);
+	free(stored);
 	free(raw);
 }
 

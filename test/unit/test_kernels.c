@@ -249,8 +249,113 @@ test_linear(DistilDevice *dev)
 		test_linear_shape(dev, shapes[i][0], shapes[i][1], shapes[i][2], 0);
 		test_linear_shape(dev, shapes[i][0], shapes[i][1], shapes[i][2], 5);
 	}
+	/* more rows, columns and steps than one block of copies */
+	test_linear_shape(dev, 530, 250, 37, 0);
+	test_linear_shape(dev, 40, 70, 2060, 0);
+	test_linear_shape(dev, 40, 2060, 70, 0);
 	/* wide enough that rows are cut into blocks */
 	test_linear_shape(dev, 150, 2100, 3, 0);
+}
+
+static float *
+pack(const float *w, int n, int k)
+{
+	size_t		size = distil_packed_floats(n, k);
+	float	   *packed = unset_floats(size);
+	int			i;
+	int			l;
+
+	for (i = 0; i < n; i += DISTIL_PANEL)
+		distil_pack_panel(packed + (size_t) i * k, w + (size_t) i * k, k,
+						  n - i < DISTIL_PANEL ? n - i : DISTIL_PANEL, k);
+	CHECK(packed[size] == GUARD);
+	for (i = 0; i < n; i++)
+		for (l = 0; l < k; l++)
+			if (packed[distil_packed_index(i, l, k)] != w[(size_t) i * k + l])
+				CHECK_MSG(false, "w[%d][%d] is not where it should be\n", i, l);
+	for (i = n; i % DISTIL_PANEL != 0; i++)
+		CHECK(packed[distil_packed_index(i, 0, k)] == 0.0f);
+	return packed;
+}
+
+/* Packed weights against the reference with plain ones; the results' gaps stay as they were. */
+static void
+test_packed_shape(DistilDevice *dev, int m, int n, int k, int pad)
+{
+	size_t		ldx = k + pad,
+				ldy = n + pad;
+	size_t		ny = m * ldy;
+	float	   *x = random_floats(m * ldx, 1.0);
+	float	   *w = random_floats((size_t) n * k, 1.0);
+	float	   *b = random_floats(n, 1.0);
+	float	   *y = random_floats(ny, 1.0);
+	float	   *want = copy_floats(y, ny);
+	float	   *packed = pack(w, n, k);
+	int			act;
+
+	for (act = DISTIL_ACT_NONE; act <= DISTIL_ACT_SIGMOID; act += 1)
+	{
+		const float *bias = (act + m) % 3 == 0 ? NULL : b;
+
+		dev->ops->linear_forward_packed(dev, y, ldy, x, ldx, packed, bias, act, m, n, k);
+		ref->ops->linear_forward(ref, want, ldy, x, ldx, w, bias, act, m, n, k);
+		same("packed linear", y, want, ny, 2e-6 * sqrt(k) + 1e-6);
+	}
+	drop(x), drop(w), drop(b), drop(y), drop(want), drop(packed);
+}
+
+/*
+ * A row's result is the same bits whatever rows are computed with it and wherever it lies.
+ * With own multiplication (all sets but the plain one) plain weights give the same bits too.
+ */
+static void
+test_row_alone(DistilDevice *dev, int rows, int n, int k)
+{
+	bool		own = strcmp(dev->ops->name, "reference") == 0 || strstr(under_test, "avx") != NULL;
+	float	   *x = random_floats((size_t) rows * k, 1.0);
+	float	   *w = random_floats((size_t) n * k, 0.3);
+	float	   *b = random_floats(n, 1.0);
+	float	   *all = unset_floats((size_t) rows * n);
+	float	   *part = unset_floats((size_t) rows * n);
+	float	   *packed = pack(w, n, k);
+	int			first;
+	int			m;
+
+	dev->ops->linear_forward_packed(dev, all, n, x, k, packed, b, DISTIL_ACT_GELU, rows, n, k);
+	for (first = 0; first < rows; first += 1 + first / 3)
+		for (m = 1; first + m <= rows; m += 1 + m / 4)
+		{
+			const float *from = x + (size_t) first * k;
+			size_t		bytes = sizeof(float) * m * n;
+
+			dev->ops->linear_forward_packed(dev, part, n, from, k, packed, b, DISTIL_ACT_GELU, m, n, k);
+			CHECK_MSG(memcmp(part, all + (size_t) first * n, bytes) == 0,
+					  "%s packed: rows %d .. %d alone differ\n", under_test, first, first + m);
+			dev->ops->linear_forward(dev, part, n, from, k, w, b, DISTIL_ACT_GELU, m, n, k);
+			CHECK_MSG(!own || memcmp(part, all + (size_t) first * n, bytes) == 0,
+					  "%s plain: rows %d .. %d differ\n", under_test, first, first + m);
+		}
+	drop(x), drop(w), drop(b), drop(all), drop(part), drop(packed);
+}
+
+static void
+test_packed(DistilDevice *dev)
+{
+	static const int shapes[][3] = {
+		{1, 1, 1}, {3, 17, 31}, {17, 33, 129}, {33, 129, 17}, {12, 48, 5}, {9, 95, 33}, {7, 400, 65}
+	};
+	size_t		i;
+
+	for (i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+	{
+		test_packed_shape(dev, shapes[i][0], shapes[i][1], shapes[i][2], 0);
+		test_packed_shape(dev, shapes[i][0], shapes[i][1], shapes[i][2], 5);
+	}
+	test_row_alone(dev, 70, 112, 96);
+	test_row_alone(dev, 41, 77, 67);
+	/* longer than one block of copied steps: the parts of a sum meet in memory */
+	if (strcmp(dev->ops->name, "reference") != 0)
+		test_row_alone(dev, 35, 50, 2100);
 }
 
 /* ---------- norms ---------- */
@@ -424,6 +529,7 @@ test_device(DistilDevice *dev)
 	test_adamw(dev);
 	test_activation(dev);
 	test_linear(dev);
+	test_packed(dev);
 	test_layernorm(dev);
 	test_normalize(dev);
 	test_tables(dev);
