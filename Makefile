@@ -87,10 +87,10 @@ $(UNIT_DIR)/test_%: test/unit/test_%.c $(UNIT_DIR)/libengine.a $(wildcard test/u
 	$(UNIT_CC) $(UNIT_CFLAGS) -Itest/unit -o $@ $< $(UNIT_DIR)/libengine.a $(UNIT_LIBS)
 $(UNIT_DIR)/tools/%: test/tools/%.c $(UNIT_DIR)/libengine.a
 	@mkdir -p $(@D)
-	$(UNIT_CC) $(UNIT_CFLAGS) -o $@ $< $(UNIT_DIR)/libengine.a $(UNIT_LIBS)
+	$(UNIT_CC) $(UNIT_CFLAGS) -Itest/unit -o $@ $< $(UNIT_DIR)/libengine.a $(UNIT_LIBS)
 $(UNIT_DIR)/bench/%: test/bench/%.c $(UNIT_DIR)/libengine.a
 	@mkdir -p $(@D)
-	$(UNIT_CC) $(UNIT_CFLAGS) -o $@ $< $(UNIT_DIR)/libengine.a $(UNIT_LIBS)
+	$(UNIT_CC) $(UNIT_CFLAGS) -Itest/unit -o $@ $< $(UNIT_DIR)/libengine.a $(UNIT_LIBS)
 tools: $(patsubst test/tools/%.c,$(UNIT_DIR)/tools/%,$(wildcard test/tools/*.c))
 bench-engine: $(patsubst test/bench/%.c,$(UNIT_DIR)/bench/%,$(wildcard test/bench/bench_*.c))
 
