@@ -87,6 +87,9 @@ CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"layer
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"device": "cuda"}');
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"device": "abacus"}');
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"dimensions": 8}');
+SET distil.max_threads = 2;
+CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"threads": 3}');
+RESET distil.max_threads;
 SELECT count(*) FROM distil_jobs WHERE student = 'train-x';
 
 -- an empty corpus is found by the worker

@@ -144,7 +144,7 @@ cores(void)
 static int
 choose_threads(int option)
 {
-	int			limit = distil_max_threads > 0 ? distil_max_threads : DISTIL_MAX_THREADS;
+	int			limit = distil_max_threads > 0 ? distil_max_threads : cores();
 
 	if (option > limit)
 		ereport(ERROR,
