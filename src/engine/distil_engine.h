@@ -152,7 +152,9 @@ typedef struct DistilModelInfo
 	int			vocabulary;
 	const char *dtype;			/* of the stored weights: "float32", "float16", "bfloat16" */
 	bool		sentence_model; /* has modules.json */
-	bool		has_lm_head;
+	bool		has_lm_head;	/* masked or causal */
+	bool		causal;			/* its language model writes on: it generates and fills no masks */
+	const char *missing_head;	/* class of config.json whose head has no weights in the folder; NULL: none */
 	int			nheads;
 	const DistilHeadInfo *heads;
 	int			nprompts;

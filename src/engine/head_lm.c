@@ -1,7 +1,8 @@
 /*
  * head_lm.c
- *		The masked-LM head: h = norm(act(dense(x))), logits = decoder(h), and backward.
+ *		The language-model head: h = norm(act(dense(x))), logits = decoder(h), and backward.
  *
+ * A causal model's has no dense layer and no norm: h is x.
  * Works on gathered rows: only the tokens that matter pay for the vocabulary.
  * The decoder's weight is the word table when the two are tied, so its gradient adds
  * to the embeddings'.  saved [2nC + 2n floats]: the dense layer's output before the
@@ -38,6 +39,11 @@ distil_lm_transform(const DistilSpec *spec, const float *weights, float *h, cons
 	float	   *dense = saved != NULL ? saved : scratch;
 	float	   *sum = saved != NULL ? saved + nc : NULL;
 
+	if (lm->dense_weight < 0)
+	{
+		device->ops->zero(device, h, nc);
+		return distil_add_rows(h, x, nc, device, poll, err);
+	}
 	DISTIL_FORWARD(distil_linear_forward(dense, (size_t) c, x, (size_t) c,
 										 distil_weight(spec, weights, lm->dense_weight),
 										 distil_weight(spec, weights, lm->dense_bias),
@@ -61,6 +67,11 @@ distil_lm_transform_backward(const DistilSpec *spec, const float *weights, float
 	size_t		nc = (size_t) n * c;
 	const float *sum = saved + nc;
 
+	if (lm->dense_weight < 0)
+	{
+		device->ops->zero(device, dx, nc);
+		return distil_add_rows(dx, dh, nc, device, poll, err);
+	}
 	DISTIL_FORWARD(distil_norm_backward_rows(scratch, gradient_of(spec, gradients, lm->norm_weight),
 											 gradient_of(spec, gradients, lm->norm_bias), dh, sum,
 											 sum + nc, sum + nc + n,

@@ -28,6 +28,7 @@ typedef struct WeightFile
 	DistilBuffer header;
 	int			n;
 	const float **data;			/* [n] */
+	const DistilParam **turned; /* [n] the parameter when the file's tensor is its transpose, else NULL */
 	uint64_t   *starts;			/* [n + 1] in the file */
 } WeightFile;
 
@@ -49,6 +50,28 @@ read_text(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError *e
 		return distil_fail(err, DISTIL_ERR_IO, "read beyond the end of a student's file");
 	memcpy(buffer, file->data + offset, bytes);
 	return DISTIL_OK;
+}
+
+/* Bytes [skip, skip + take) of the transpose [cols, rows] of w [rows, cols]. */
+static void
+read_turned(char *out, const float *w, const DistilParam *param, uint64_t skip, size_t take)
+{
+	size_t		rows = (size_t) param->rows;
+	size_t		cols = (size_t) param->cols;
+	uint64_t	at = skip;
+
+	while (at < skip + take)
+	{
+		uint64_t	element = at / sizeof(float);
+		size_t		within = (size_t) (at % sizeof(float));
+		size_t		left = (size_t) (skip + take - at);
+		size_t		n = sizeof(float) - within < left ? sizeof(float) - within : left;
+		const float *value = w + (size_t) (element % rows) * cols + (size_t) (element / rows);
+
+		memcpy(out, (const char *) value + within, n);
+		out += n;
+		at += n;
+	}
 }
 
 static DistilStatus
@@ -87,7 +110,10 @@ read_weights(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError
 		uint64_t	left = file->starts[low + 1] - offset;
 		size_t		take = left < bytes ? (size_t) left : bytes;
 
-		memcpy(out, (const char *) file->data[low] + skip, take);
+		if (file->turned[low] != NULL)
+			read_turned(out, file->data[low], file->turned[low], skip, take);
+		else
+			memcpy(out, (const char *) file->data[low] + skip, take);
 		out += take;
 		offset += take;
 		bytes -= take;
@@ -138,18 +164,26 @@ static DistilStatus
 fill_tensor(DistilTensor *tensor, const DistilSpec *spec, const DistilParam *param, int source,
 			size_t directory, DistilArena *arena, DistilError *err)
 {
-	const char *prefix = spec->has_lm && directory == 0 && strncmp(param->name, "lm.", 3) != 0
+	const char *name = param->sources[source] + directory;
+	bool		backbone = strncmp(param->name, "lm.", 3) != 0 &&
+		(strncmp(param->name, "head.", 5) != 0 || strncmp(name, "pooler.", 7) == 0);
+	const char *prefix = (spec->has_lm || spec->head.head != NULL) && directory == 0 && backbone
 		? spec->config.arch->prefix : "";
 	int			rows = param->rows / param->nsources;
 
 	memset(tensor, 0, sizeof(*tensor));
-	tensor->name = distil_arena_printf(arena, "%s%s", prefix, param->sources[source] + directory);
+	tensor->name = distil_arena_printf(arena, "%s%s", prefix, name);
 	if (tensor->name == NULL)
 		return distil_fail_memory(err, DISTIL_MAX_NAME);
 	tensor->dtype = DISTIL_DTYPE_F32;
 	tensor->rank = param->vector ? 1 : 2;
 	tensor->shape[0] = rows;
 	tensor->shape[1] = param->cols;
+	if ((param->flags & DISTIL_PARAM_TRANSPOSED) != 0)
+	{
+		tensor->shape[0] = param->cols;
+		tensor->shape[1] = rows;
+	}
 	tensor->count = (uint64_t) rows * (uint64_t) param->cols;
 	tensor->bytes = tensor->count * sizeof(float);
 	return DISTIL_OK;
@@ -176,8 +210,9 @@ fill_weight_file(DistilStudentFolder *made, WeightFile *file, const DistilSpec *
 	int			s;
 
 	file->data = distil_arena_alloc(made->arena, most, sizeof(float *));
+	file->turned = distil_arena_alloc(made->arena, most, sizeof(DistilParam *));
 	file->starts = distil_arena_alloc(made->arena, most + 1, sizeof(uint64_t));
-	if (tensors == NULL || order == NULL || file->data == NULL || file->starts == NULL)
+	if (tensors == NULL || order == NULL || file->data == NULL || file->turned == NULL || file->starts == NULL)
 		return distil_fail_memory(err, most * sizeof(DistilTensor));
 	for (i = 0; i < spec->table.n; i++)
 	{
@@ -190,6 +225,7 @@ fill_weight_file(DistilStudentFolder *made, WeightFile *file, const DistilSpec *
 				continue;
 			DISTIL_FORWARD(fill_tensor(&tensors[file->n], spec, param, s, directory, made->arena, err));
 			order[file->n] = &tensors[file->n];
+			file->turned[file->n] = (param->flags & DISTIL_PARAM_TRANSPOSED) != 0 ? param : NULL;
 			file->data[file->n] = weights + param->offset +
 				(size_t) s * (param->count / (size_t) param->nsources);
 			file->n++;
