@@ -510,7 +510,10 @@ put_normalizers(DistilDraft *draft, const Model *model, bool quotes, bool strip,
 	return model->ncharsmap > 0 ? distil_draft_charsmap(draft, model->charsmap, model->ncharsmap, err) : DISTIL_OK;
 }
 
-/* Control pieces are special tokens; those of the user are found in texts, too. */
+/*
+ * Control pieces are special tokens; those of the user are found in texts, too.  What
+ * the file says of a token counts more than its name in the configuration.
+ */
 static DistilStatus
 add_pieces(DistilDraft *draft, const Model *model, DistilError *err)
 {
@@ -525,6 +528,10 @@ add_pieces(DistilDraft *draft, const Model *model, DistilError *err)
 		if (text == NULL)
 			return distil_fail_memory(err, piece->length);
 		DISTIL_FORWARD(distil_draft_special(draft, text, piece->type == 3 ? DISTIL_ADDED_SPECIAL : 0, -1, err));
+		for (size_t k = 0; k < draft->nadded && piece->type == 3; k++)
+			if (draft->added[k].length == piece->length &&
+				memcmp(draft->added[k].text, piece->text, piece->length) == 0)
+				draft->added[k].flags = DISTIL_ADDED_SPECIAL;
 	}
 	return DISTIL_OK;
 }
