@@ -149,14 +149,27 @@ SELECT * FROM compare('SELECT ctid, tableoid::regclass, docs, distil_embed(body)
 SELECT * FROM compare('SELECT id, distil_embed(body) FROM docs WHERE id < 10 FOR UPDATE');
 SELECT * FROM compare('SELECT id, distil_embed(CASE WHEN id % 2 = 0 THEN body END) FROM docs');
 
--- Left row by row: guarded calls, set-returning lists, constants, aggregates' arguments
+-- Arguments of aggregates
+SELECT * FROM plan_of('SELECT count(distil_embed(body)), max(distil_token_count(upper(body))) FROM docs');
+SELECT * FROM compare($$SELECT count(distil_embed(body)), max(distil_token_count(upper(body))), avg(distil_similarity(body, 'doc 5')),
+  sum(distil_token_count(body)) FILTER (WHERE id > 5), count(DISTINCT distil_token_count(body)) FROM docs$$);
+SELECT * FROM plan_of('SELECT id % 3, sum(distil_token_count(distil_decode(distil_token_ids(body)))) FROM docs GROUP BY 1');
+SELECT * FROM compare($$SELECT id % 3 AS k, sum(distil_token_count(distil_decode(distil_token_ids(body)))), array_agg(distil_token_count(body) ORDER BY id DESC),
+  max(distil_token_count(body || id)) FROM docs GROUP BY ROLLUP (1) HAVING max(distil_token_count(body)) > 3 ORDER BY 1$$);
+-- also above a Sort, which passes the arguments on; not those that a filter guards
+SELECT * FROM plan_of('SELECT sum(distil_token_count(body)) FILTER (WHERE id > 5) FROM docs');
+SET enable_hashagg = off;
+SELECT * FROM plan_of('SELECT id % 3, max(distil_token_count(body || id)) FROM docs GROUP BY 1');
+SELECT * FROM plan_of('SELECT id % 3, max(distil_token_count(body)) FROM docs GROUP BY 1');
+RESET enable_hashagg;
+
+-- Left row by row: guarded calls, set-returning lists, constants
 SELECT * FROM plan_of('SELECT CASE WHEN id > 5 THEN distil_embed(body) END FROM docs');
 SELECT * FROM plan_of('SELECT coalesce(distil_token_count(body), 0), id > 5 AND distil_token_count(body) > 3, nullif(distil_token_count(body), 3) FROM docs');
 SELECT * FROM compare('SELECT coalesce(distil_token_count(body), 0), id > 5 AND distil_token_count(body) > 3, distil_embed(body) FROM docs');
 SELECT * FROM plan_of('SELECT generate_series(1, 2), distil_token_count(body) FROM docs');
 SELECT * FROM plan_of($$SELECT id, distil_embed('constant') FROM docs$$);
 SELECT * FROM compare($$SELECT id, distil_embed('constant'), distil_embed(body) FROM docs$$);
-SELECT * FROM plan_of('SELECT count(distil_embed(body)) FROM docs');
 SELECT * FROM plan_of('SELECT id FROM docs WHERE distil_token_count(body) > 3');
 -- Volatile expressions are not read ahead under a LIMIT
 SELECT * FROM plan_of('SELECT id, random(), distil_embed(body) FROM docs LIMIT 3');
@@ -271,6 +284,8 @@ SELECT * FROM plan_of('SELECT id, distil_embed(body) FROM docs');
 CREATE TABLE parallel AS SELECT id, distil_embed(body) AS e FROM docs;
 SELECT count(*), count(p.e), count(*) FILTER (WHERE NOT is_close(to_jsonb(p.e), to_jsonb(d.e))) AS differ FROM docs d JOIN parallel p USING (id);
 SELECT substring(batches_of('SELECT id, distil_embed(body) FROM docs') from '/\d+') AS rows;
+SELECT * FROM plan_of('SELECT sum(distil_token_count(body)) FROM docs');
+SELECT sum(distil_token_count(body)) = (SELECT sum(n) FROM (SELECT distil_token_count(body) AS n FROM docs OFFSET 0) s) AS same FROM docs;
 SET max_parallel_workers_per_gather = 0;
 
 -- Rights are those of the caller, row security comes first

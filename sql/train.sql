@@ -118,6 +118,23 @@ CALL distil_train('train-sentence', 'train_docs', 'train-b', options => '{"max_s
 COMMIT;
 CALL distil_wait(distil_last_job());
 SELECT state, step FROM distil_jobs WHERE student = 'train-b';
+BEGIN;
+CALL distil_train('train-sentence', 'train_docs', 'train-p', options => '{"max_steps": 3, "threads": 1}');
+SELECT distil_last_job() AS outer \gset
+SAVEPOINT s;
+CALL distil_train('train-sentence', 'train_docs', 'train-q', options => '{"max_steps": 3, "threads": 1}');
+ROLLBACK TO s;
+COMMIT;
+CALL distil_wait(:outer);
+SELECT student, state FROM distil_jobs WHERE job >= :outer;
+BEGIN;
+CALL distil_train('train-sentence', 'train_docs', 'train-q');
+PREPARE TRANSACTION 'train';
+
+-- a corpus query that gives away all advisory locks of its session
+CREATE FUNCTION train_unlock(t text) RETURNS text LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_unlock_all(); RETURN t; END';
+CALL distil_train('train-sentence', 'SELECT train_unlock(body) AS body FROM train_docs', 'train-l', options => '{"max_steps": 3, "threads": 1}', wait => true);
+SELECT state FROM distil_jobs WHERE job = distil_last_job();
 
 -- commands
 \set VERBOSITY sqlstate
@@ -174,6 +191,7 @@ SELECT count(*) FROM pg_ls_dir('pgsql_tmp_distil') f WHERE f LIKE 'job%'
 
 DROP TABLE train_docs, train_two, train_none, train_empty, train_temp CASCADE;
 DROP SEQUENCE train_seq;
+DROP FUNCTION train_unlock;
 SELECT distil_drop_model(name, true) FROM distil_models WHERE name LIKE '%train-%' ORDER BY name;
 REVOKE EXECUTE ON PROCEDURE distil_train FROM train_user;
 DROP ROLE train_user;

@@ -13,6 +13,8 @@
 #include "layers.h"
 
 #define BLOCK_MULTIPLE 16		/* keeps blocks aligned for the kernels */
+/* Weights one unit reads: with few rows memory sets the time, not the flops (32 MB, about 5 ms). */
+#define UNIT_WEIGHTS ((double) (8 << 20))
 
 /* Size of a block: `total` cut into equal parts of at most `limit`. */
 static int
@@ -53,6 +55,8 @@ choose_blocks(int *row_block, int *col_block, int rows, int cols, int inner)
 		*row_block = even_block(rows, side);
 		*col_block = even_block(cols, area / *row_block);
 	}
+	if ((double) *col_block * inner > UNIT_WEIGHTS)
+		*col_block = even_block(cols, UNIT_WEIGHTS / inner);
 }
 
 static int
@@ -113,7 +117,7 @@ backward_weight(float *dw, float *db, const float *dy, size_t lddy, const float 
 				int m, int n, int k, DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
 	double		area = DISTIL_UNIT_FLOPS / (2.0 * k);
-	int			nb = even_block(n, fmax(area / m, 128.0));
+	int			nb = even_block(n, fmin(fmax(area / m, 128.0), fmax(UNIT_WEIGHTS / 2 / k, 128.0)));
 	int			mb = even_block(m, area / nb);
 	int			i;
 	int			j;

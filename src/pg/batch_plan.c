@@ -162,6 +162,47 @@ wrap(Plan *plan, Place place, Rewrite *rewrite)
 	return &node->scan.plan;
 }
 
+/* Whether further columns can be computed in a plan without more rows or calls of volatile functions. */
+static bool
+can_extend(Plan *plan)
+{
+	if (contain_volatile_functions((Node *) plan->targetlist))
+		return false;
+	return IsA(plan, Sort) ? can_extend(outerPlan(plan)) : can_wrap(plan);
+}
+
+/*
+ * A node below an Agg whose aggregates have calls in their arguments.  The arguments of these
+ * may be new expressions of the child, with calls again.
+ */
+static void
+wrap_aggregate_input(Agg *agg, Place place, Rewrite *rewrite)
+{
+	Plan	   *child = outerPlan(agg);
+	CustomScan *node;
+
+	if (!distil_batch_has_aggregate_call(agg))
+		return;
+	if (place.partial && (contain_volatile_functions((Node *) agg->plan.targetlist) ||
+						  contain_volatile_functions((Node *) child->targetlist)))
+		return;
+	if (rewrite->look_only)
+	{
+		rewrite->found = true;
+		return;
+	}
+	node = distil_batch_split_aggregate(agg, rewrite->next_node_id, can_extend(child));
+	if (node == NULL)
+		return;
+	rewrite->found = true;
+	rewrite->next_node_id++;
+	node->custom_private = list_make1_int(place.rows_wanted);
+	node->scan.plan.parallel_aware = place.in_worker;
+	if (IsA(child, Sort))
+		outerPlan(child) = wrap(outerPlan(child), place, rewrite);
+	node->scan.plan.lefttree = wrap(child, place, rewrite);
+}
+
 /* Rows that a Limit with constants takes from its child, 0 if that is not known. */
 static int
 limit_rows(const Limit *limit)
@@ -272,6 +313,8 @@ rewrite_plan(Plan *plan, Place place, Rewrite *rewrite)
 		foreach(cell, *children)
 			lfirst(cell) = rewrite_plan(lfirst(cell), left, rewrite);
 	}
+	if (IsA(plan, Agg))
+		wrap_aggregate_input((Agg *) plan, left, rewrite);
 	return wrap(plan, place, rewrite);
 }
 

@@ -37,6 +37,16 @@ extern bool distil_batch_has_call(List *targetlist);
  */
 extern CustomScan *distil_batch_split(Plan *plan, int plan_node_id);
 
+/* The same for calls in arguments of the aggregates of agg. */
+extern bool distil_batch_has_aggregate_call(Agg *agg);
+
+/*
+ * Put a node below agg, above its child, that computes these calls.  Left row by row are calls
+ * whose arguments the child does not have and, unless can_extend, cannot project; NULL, and
+ * nothing changed, when that is all of them.
+ */
+extern CustomScan *distil_batch_split_aggregate(Agg *agg, int plan_node_id, bool can_extend);
+
 extern const CustomScanMethods distil_batch_methods;
 
 /* Planner and executor hooks; called by distil_batch_node_init(). */

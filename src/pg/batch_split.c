@@ -8,6 +8,9 @@
  *		becomes in the child (title || body), id; the calls read child columns as
  *		OUTER_VAR; the new target list reads children and calls as INDEX_VAR.
  *
+ * Calls in the arguments of an aggregate are cut off likewise, but upward of the child: the
+ * new node lies between the child and the Agg and adds a column per call.
+ *
  * A call is taken only from where the executor would evaluate it for each row.  In CASE,
  * COALESCE, AND, OR and everything else that is not in passes_through() it stays a part of an
  * expression of the child, evaluated there row by row and only when needed.  All that
@@ -17,6 +20,7 @@
 
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 
 #include "batch_plan.h"
@@ -25,6 +29,8 @@ typedef struct Split
 {
 	List	   *child;			/* of TargetEntry: new target list of the child */
 	List	   *calls;			/* of FuncExpr, arguments OUTER_VAR or constant */
+	bool		is_aggregate;	/* below an Agg: child begins with the columns that are there */
+	bool		can_extend;		/* columns may be added to these */
 } Split;
 
 /* Number of a call while the number of child columns is not known yet. */
@@ -160,6 +166,9 @@ child_column(Split *split, Node *node)
 static Node *
 leaf(Split *split, Node *node, int varno)
 {
+	/* Expressions of an Agg read columns of its child: they stay, and so do the numbers. */
+	if (split->is_aggregate && (varno == INDEX_VAR || (IsA(node, Var) && ((Var *) node)->varno == OUTER_VAR)))
+		return copyObject(node);
 	if (node == NULL || IsA(node, Const) ||
 		(IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN))
 		return copyObject(node);
@@ -195,6 +204,24 @@ call_column(Split *split, FuncExpr *call, const DistilBatchCallee *callee)
 	return make_column(CALL_VARNO, list_length(split->calls), (Node *) call);
 }
 
+/* Whether the child has the arguments of a call, or can compute them. */
+static bool
+has_arguments(const Split *split, const FuncExpr *call)
+{
+	ListCell   *cell;
+
+	if (!split->is_aggregate)
+		return true;
+	foreach(cell, call->args)
+	{
+		Node	   *arg = lfirst(cell);
+
+		if (!IsA(arg, Var) && !IsA(arg, Const) && (!split->can_extend || contain_subplans(arg)))
+			return false;
+	}
+	return true;
+}
+
 /* The expression to evaluate above the batch. */
 static Node *
 upper_mutator(Node *node, void *context)
@@ -205,7 +232,8 @@ upper_mutator(Node *node, void *context)
 	if (node == NULL)
 		return NULL;
 	if (is_call(node, &callee))
-		return (Node *) call_column(split, (FuncExpr *) node, &callee);
+		return has_arguments(split, (FuncExpr *) node) ?
+			(Node *) call_column(split, (FuncExpr *) node, &callee) : copyObject(node);
 	if (IsA(node, List))
 		return expression_tree_mutator(node, upper_mutator, context);
 	if (!has_call(node))
@@ -232,18 +260,22 @@ upper_mutator(Node *node, void *context)
 	return expression_tree_mutator(node, upper_mutator, context);
 }
 
-/* Calls follow the child columns: now that these are counted, number them. */
+/* Calls follow other columns: when these are counted, number them. */
+typedef struct CallNumbers
+{
+	int			varno;
+	int			before;			/* columns before the first call */
+} CallNumbers;
+
 static Node *
 number_calls_mutator(Node *node, void *context)
 {
+	const CallNumbers *numbers = (const CallNumbers *) context;
+
 	if (node == NULL)
 		return NULL;
 	if (IsA(node, Var) && ((Var *) node)->varno == CALL_VARNO)
-	{
-		Var		   *var = (Var *) node;
-
-		return (Node *) make_column(INDEX_VAR, *(int *) context + var->varattno, node);
-	}
+		return (Node *) make_column(numbers->varno, numbers->before + ((Var *) node)->varattno, node);
 	return expression_tree_mutator(node, number_calls_mutator, context);
 }
 
@@ -266,31 +298,12 @@ scan_targetlist(const Split *split)
 	return list;
 }
 
-CustomScan *
-distil_batch_split(Plan *plan, int plan_node_id)
+/* The node above plan.  Rows, width, costs and parallel safety are plan's. */
+static CustomScan *
+make_node(Plan *plan, const Split *split, List *targetlist, int plan_node_id)
 {
-	Split		split = {NIL, NIL};
 	CustomScan *node = makeNode(CustomScan);
-	List	   *targetlist = NIL;
-	ListCell   *cell;
-	int			nchild;
 
-	foreach(cell, plan->targetlist)
-	{
-		TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
-
-		entry->expr = (Expr *) upper_mutator((Node *) entry->expr, &split);
-		targetlist = lappend(targetlist, entry);
-	}
-	nchild = list_length(split.child);
-	foreach(cell, targetlist)
-	{
-		TargetEntry *entry = lfirst_node(TargetEntry, cell);
-
-		entry->expr = (Expr *) number_calls_mutator((Node *) entry->expr, &nchild);
-	}
-
-	/* Rows, width, costs and parallel safety are the child's. */
 	node->scan.plan = *plan;
 	NodeSetTag(node, T_CustomScan);
 	node->scan.plan.plan_node_id = plan_node_id;
@@ -305,9 +318,169 @@ distil_batch_split(Plan *plan, int plan_node_id)
 	node->scan.plan.allParam = bms_copy(plan->allParam);
 	node->scan.scanrelid = 0;
 	node->flags = CUSTOMPATH_SUPPORT_PROJECTION;
-	node->custom_scan_tlist = scan_targetlist(&split);
+	node->custom_scan_tlist = scan_targetlist(split);
 	node->methods = &distil_batch_methods;
+	return node;
+}
 
+CustomScan *
+distil_batch_split(Plan *plan, int plan_node_id)
+{
+	Split		split = {0};
+	CallNumbers numbers = {INDEX_VAR, 0};
+	CustomScan *node;
+	List	   *targetlist = NIL;
+	ListCell   *cell;
+
+	foreach(cell, plan->targetlist)
+	{
+		TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+
+		entry->expr = (Expr *) upper_mutator((Node *) entry->expr, &split);
+		targetlist = lappend(targetlist, entry);
+	}
+	numbers.before = list_length(split.child);
+	targetlist = (List *) number_calls_mutator((Node *) targetlist, &numbers);
+	node = make_node(plan, &split, targetlist, plan_node_id);
 	plan->targetlist = split.child;
+	return node;
+}
+
+/* ---------- arguments of aggregates ---------- */
+
+/* An aggregate that evaluates its arguments for each row of the Agg's child. */
+static bool
+takes_all_rows(const Aggref *aggref)
+{
+	return aggref->aggfilter == NULL && !DO_AGGSPLIT_COMBINE(aggref->aggsplit);
+}
+
+static bool
+aggregate_call_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Aggref))
+		return takes_all_rows((Aggref *) node) && distil_batch_has_call(((Aggref *) node)->args);
+	return expression_tree_walker(node, aggregate_call_walker, context);
+}
+
+bool
+distil_batch_has_aggregate_call(Agg *agg)
+{
+	return aggregate_call_walker((Node *) agg->plan.targetlist, NULL) ||
+		aggregate_call_walker((Node *) agg->plan.qual, NULL);
+}
+
+static Node *
+aggregate_mutator(Node *node, void *context)
+{
+	Aggref	   *aggref;
+	List	   *args = NIL;
+	ListCell   *cell;
+
+	if (node == NULL)
+		return NULL;
+	if (!IsA(node, Aggref))
+		return expression_tree_mutator(node, aggregate_mutator, context);
+	aggref = copyObject((Aggref *) node);
+	if (!takes_all_rows(aggref))
+		return (Node *) aggref;
+	foreach(cell, aggref->args)
+	{
+		TargetEntry *entry = lfirst_node(TargetEntry, cell);
+
+		entry->expr = (Expr *) upper_mutator((Node *) entry->expr, context);
+		args = lappend(args, entry);
+	}
+	aggref->args = args;
+	return (Node *) aggref;
+}
+
+/* An expression over the output of a plan, as one over the plan's input. */
+static Node *
+below_mutator(Node *node, void *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var) && ((Var *) node)->varno == OUTER_VAR)
+	{
+		TargetEntry *entry = list_nth_node(TargetEntry, (List *) context, ((Var *) node)->varattno - 1);
+
+		return (Node *) copyObject(entry->expr);
+	}
+	return expression_tree_mutator(node, below_mutator, context);
+}
+
+/* Add a column to a plan: an expression over its output.  A Sort passes on what its child computes. */
+static void
+extend(Plan *plan, Node *expr)
+{
+	int			number = list_length(plan->targetlist) + 1;
+
+	expr = below_mutator(expr, plan->targetlist);
+	if (IsA(plan, Sort))
+	{
+		extend(outerPlan(plan), expr);
+		expr = (Node *) make_column(OUTER_VAR, list_length(outerPlan(plan)->targetlist), expr);
+	}
+	plan->targetlist = lappend(list_copy(plan->targetlist), makeTargetEntry((Expr *) expr, number, NULL, false));
+}
+
+/* Output of the node below an Agg: the child's columns as they were, then the calls. */
+static List *
+aggregate_input(List *child, const Split *split)
+{
+	List	   *targetlist = NIL;
+	ListCell   *cell;
+	int			nchild = list_length(split->child);
+
+	foreach(cell, child)
+	{
+		TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+
+		entry->expr = (Expr *) make_column(INDEX_VAR, foreach_current_index(cell) + 1, (Node *) entry->expr);
+		targetlist = lappend(targetlist, entry);
+	}
+	foreach(cell, split->calls)
+	{
+		Var		   *column = make_column(INDEX_VAR, ++nchild, lfirst(cell));
+
+		targetlist = lappend(targetlist, makeTargetEntry((Expr *) column, list_length(targetlist) + 1, NULL, false));
+	}
+	return targetlist;
+}
+
+CustomScan *
+distil_batch_split_aggregate(Agg *agg, int plan_node_id, bool can_extend)
+{
+	Plan	   *child = outerPlan(agg);
+	List	   *output = child->targetlist;
+	Split		split = {.is_aggregate = true};
+	CallNumbers numbers = {OUTER_VAR, list_length(output)};
+	CustomScan *node;
+	List	   *targetlist;
+	List	   *qual;
+	ListCell   *cell;
+
+	split.can_extend = can_extend;
+	foreach(cell, output)
+	{
+		TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+
+		entry->expr = (Expr *) make_column(OUTER_VAR, foreach_current_index(cell) + 1, (Node *) entry->expr);
+		split.child = lappend(split.child, entry);
+	}
+	targetlist = (List *) aggregate_mutator((Node *) agg->plan.targetlist, &split);
+	qual = (List *) aggregate_mutator((Node *) agg->plan.qual, &split);
+	if (split.calls == NIL)
+		return NULL;
+
+	agg->plan.targetlist = (List *) number_calls_mutator((Node *) targetlist, &numbers);
+	agg->plan.qual = (List *) number_calls_mutator((Node *) qual, &numbers);
+	node = make_node(child, &split, aggregate_input(output, &split), plan_node_id);
+	for_each_from(cell, split.child, list_length(output))
+		extend(child, (Node *) lfirst_node(TargetEntry, cell)->expr);
+	outerPlan(agg) = &node->scan.plan;
 	return node;
 }

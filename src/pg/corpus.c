@@ -261,7 +261,8 @@ distil_corpus_open(DistilCorpus *corpus, const char *text, const char *column_na
 int64
 distil_corpus_read(const DistilCorpus *corpus, DistilCorpusFn fn, void *ctx)
 {
-	MemoryContext rows = AllocSetContextCreate(CurrentMemoryContext, "distil corpus rows", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext rows = AllocSetContextCreate(CurrentMemoryContext, "distil corpus rows",
+											   ALLOCSET_DEFAULT_SIZES);
 	Portal		portal = SPI_cursor_open(NULL, corpus->plan, NULL, NULL, true);
 	int64		texts = 0;
 
@@ -276,7 +277,8 @@ distil_corpus_read(const DistilCorpus *corpus, DistilCorpusFn fn, void *ctx)
 		{
 			MemoryContext old = MemoryContextSwitchTo(rows);
 			bool		isnull;
-			Datum		value = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, corpus->attno, &isnull);
+			Datum		value = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc,
+											  corpus->attno, &isnull);
 
 			if (!isnull)
 			{

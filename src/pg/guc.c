@@ -26,6 +26,7 @@ int			distil_max_jobs = 1;
 int			distil_threads = 0;
 int			distil_max_threads = 0;
 int			distil_isa = DISTIL_ISA_AUTO;
+char	   *distil_databases = NULL;
 
 static const struct config_enum_entry precision_values[] = {
 	{"auto", DISTIL_PRECISION_AUTO, false},
@@ -129,6 +130,11 @@ define_limits(void)
 							"Upper bound of the threads of a training job; 0: all cores.",
 							NULL, &distil_max_threads, 0, 0, DISTIL_MAX_THREADS,
 							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("distil.databases",
+							   "Databases whose training jobs go on by themselves after a start of the server.",
+							   "A comma-separated list, read at the start; needs shared_preload_libraries = 'distil'.",
+							   &distil_databases, "",
+							   PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
 }
 
 void

@@ -60,6 +60,7 @@ extern int	distil_max_jobs;		/* training jobs running at a time per database */
 extern int	distil_threads;			/* of a training job; 0 = all cores */
 extern int	distil_max_threads;		/* upper bound of distil_threads and of the job option; 0 = all cores */
 extern int	distil_isa;				/* DistilIsaSetting */
+extern char *distil_databases;		/* where the launcher resumes training jobs after a start of the server */
 
 /* Name of a value of distil.isa, e.g. "avx2". */
 extern const char *distil_guc_isa_name(int isa);

@@ -294,7 +294,8 @@ distil_job_start(int64 job, DistilJob *row)
 	SPI_connect();
 	add_int64(&st, job);
 	add_datum(&st, OIDOID, ObjectIdGetDatum(GetUserId()), false);
-	found = execute(&st, "UPDATE distil.job SET state = 'running', attempts = attempts OPERATOR(pg_catalog.+) 1,"
+	found = execute(&st, "UPDATE distil.job SET state = 'running',"
+					" attempts = attempts OPERATOR(pg_catalog.+) 1,"
 					" started_at = COALESCE(started_at, pg_catalog.clock_timestamp()),"
 					" updated_at = pg_catalog.clock_timestamp()"
 					" WHERE job OPERATOR(pg_catalog.=) $1 AND owner OPERATOR(pg_catalog.=) $2"
@@ -321,7 +322,8 @@ distil_job_set_spool(int64 job, const DistilSpoolInfo *info)
 	add_datum(&st, INT8OID, none ? (Datum) 0 : Int64GetDatum(info->sequences), none);
 	add_datum(&st, INT8OID, none ? (Datum) 0 : Int64GetDatum(info->tokens), none);
 	add_datum(&st, BYTEAOID, PointerGetDatum(fingerprint), none);
-	execute_alone(&st, "UPDATE distil.job SET texts = $2, sequences = $3, corpus_tokens = $4, fingerprint = $5,"
+	execute_alone(&st, "UPDATE distil.job SET texts = $2, sequences = $3, corpus_tokens = $4,"
+				  " fingerprint = $5,"
 				  " attempts = CASE WHEN $5 IS NULL THEN attempts ELSE 1 END"
 				  " WHERE job OPERATOR(pg_catalog.=) $1");
 }
@@ -389,7 +391,8 @@ distil_job_log_add(int64 job, const DistilJobFigures *figures)
 
 	add_int64(&st, job);
 	add_figures(&st, figures);
-	execute_alone(&st, "INSERT INTO distil.job_log (job, step, epoch, loss, loss_ce, loss_mlm, loss_clm, loss_mse,"
+	execute_alone(&st, "INSERT INTO distil.job_log (job, step, epoch, loss, loss_ce, loss_mlm, loss_clm,"
+				  " loss_mse,"
 				  " loss_cos, eval_loss, learning_rate, gradient_norm, tokens, tokens_per_second, logged_at)"
 				  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
 				  " ON CONFLICT DO NOTHING");
@@ -432,7 +435,8 @@ distil_job_requeue(int64 job)
 	Statement	st = {0};
 
 	add_int64(&st, job);
-	execute_alone(&st, "UPDATE distil.job SET state = 'queued', request = NULL, attempts = 0, finished_at = NULL,"
+	execute_alone(&st, "UPDATE distil.job SET state = 'queued', request = NULL, attempts = 0,"
+				  " finished_at = NULL,"
 				  " error = NULL, error_code = NULL, error_hint = NULL WHERE job OPERATOR(pg_catalog.=) $1");
 }
 
@@ -482,4 +486,48 @@ distil_job_next(Oid owner, Oid *job_owner)
 	}
 	SPI_finish();
 	return job;
+}
+
+List *
+distil_job_queue(void)
+{
+	MemoryContext context = CurrentMemoryContext;
+	Statement	st = {0};
+	List	   *jobs = NIL;
+	uint64		n;
+	uint64		i;
+
+	SPI_connect();
+	n = execute(&st, "SELECT job, owner FROM distil.job"
+				" WHERE state OPERATOR(pg_catalog.=) 'queued' ORDER BY job");
+	for (i = 0; i < n; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		DistilQueuedJob *queued = palloc(sizeof(DistilQueuedJob));
+		HeapTuple	tuple = SPI_tuptable->vals[i];
+		bool		isnull;
+
+		queued->job = column_int64(tuple, SPI_tuptable->tupdesc, 1);
+		queued->owner = DatumGetObjectId(column_datum(tuple, SPI_tuptable->tupdesc, 2, &isnull));
+		jobs = lappend(jobs, queued);
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	return jobs;
+}
+
+void
+distil_job_requeue_interrupted(void)
+{
+	Statement	st = {0};
+
+	add_datum(&st, OIDOID, ObjectIdGetDatum(MyDatabaseId), false);
+	execute_alone(&st, "UPDATE distil.job j SET state = 'queued'"
+				  " WHERE j.state OPERATOR(pg_catalog.=) 'running'"
+				  " AND NOT EXISTS (SELECT FROM pg_catalog.pg_locks l"
+				  " WHERE l.locktype OPERATOR(pg_catalog.=) 'advisory' AND l.granted"
+				  " AND l.database OPERATOR(pg_catalog.=) $1 AND l.objsubid OPERATOR(pg_catalog.=) 17481"
+				  " AND l.classid::pg_catalog.int8 OPERATOR(pg_catalog.=) (j.job OPERATOR(pg_catalog.>>) 32)"
+				  " AND l.objid::pg_catalog.int8 OPERATOR(pg_catalog.=)"
+				  " (j.job OPERATOR(pg_catalog.&) 4294967295))");
 }

@@ -15,6 +15,7 @@
 #define DISTIL_JOB_H
 
 #include "postgres.h"
+#include "nodes/pg_list.h"
 #include "utils/timestamp.h"
 #include "distil_engine.h"
 
@@ -117,6 +118,17 @@ extern int64 distil_job_for_student(const char *student, int64 except);
 /* Oldest queued job (of that owner, unless InvalidOid); 0 = none. */
 extern int64 distil_job_next(Oid owner, Oid *job_owner);
 
+typedef struct DistilQueuedJob
+{
+	int64		job;
+	Oid			owner;
+} DistilQueuedJob;
+
+/* All queued jobs, oldest first, as DistilQueuedJob in the current context. */
+extern List *distil_job_queue(void);
+/* After a start of the server: jobs whose process is gone -> queued; their starts stay counted. */
+extern void distil_job_requeue_interrupted(void);
+
 /* ---------- locks (all of the session, never waiting) ---------- */
 
 extern bool distil_job_lock(int64 job);
@@ -124,6 +136,8 @@ extern void distil_job_unlock(int64 job);
 /* One of distil.max_jobs places to run; returns its number or -1. */
 extern int	distil_job_slot_lock(void);
 extern void distil_job_slot_unlock(int slot);
+/* After code of a user ran, which may have called pg_advisory_unlock_all(): false = the locks are lost. */
+extern bool distil_job_locks_keep(int64 job, int slot);
 /* Process that holds the job's lock, 0 = none; SPI-free callers only inside a transaction. */
 extern int	distil_job_holder(int64 job);
 /* Number of places taken now. */
@@ -153,5 +167,7 @@ extern char *distil_job_folder(int64 job);
 extern void distil_job_folder_create(int64 job);
 /* Removes it with all files; a missing one is fine; never an error. */
 extern void distil_job_folder_remove(int64 job);
+/* Remove folders of dropped databases and of jobs that are no more; returns their paths (char *). */
+extern List *distil_job_folders_sweep(void);
 
 #endif							/* DISTIL_JOB_H */

@@ -9,7 +9,8 @@
  *
  * Nothing is missed without a supervisor: a worker frees its place first and looks for
  * queued jobs afterwards; a worker that finds no place leaves its job queued.  Whoever
- * came too early for the place was queued before it was freed, so it is found.
+ * came too early for the place was queued before it was freed, so it is found.  Who had a
+ * place, be it for a moment and in vain, must look.
  */
 #include "postgres.h"
 
@@ -24,6 +25,7 @@
 #include "storage/fd.h"
 #include "storage/lock.h"
 #include "utils/memutils.h"
+#include "utils/syscache.h"
 
 #include "compat.h"
 #include "guc.h"
@@ -40,6 +42,7 @@ typedef struct CommitAction
 	int64		job;
 	Oid			owner;
 	int			pid;
+	int			level;			/* of the (sub)transaction that asks for it */
 } CommitAction;
 
 bool		distil_job_quiet_launch = false;
@@ -66,6 +69,20 @@ lock_release(uint32 high, uint32 low, uint16 class)
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, high, low, class);
 	LockRelease(&tag, ExclusiveLock, true);
+}
+
+/* Take it again if the session has lost it; false = somebody else has it now. */
+static bool
+lock_keep(uint32 high, uint32 low, uint16 class)
+{
+	LOCKTAG		tag;
+	LockAcquireResult result;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, high, low, class);
+	result = LockAcquire(&tag, ExclusiveLock, true, true);
+	if (result == LOCKACQUIRE_ALREADY_HELD)
+		LockRelease(&tag, ExclusiveLock, true);
+	return result != LOCKACQUIRE_NOT_AVAIL;
 }
 
 bool
@@ -95,6 +112,13 @@ void
 distil_job_slot_unlock(int slot)
 {
 	lock_release(0, slot, SLOT_LOCK_CLASS);
+}
+
+bool
+distil_job_locks_keep(int64 job, int slot)
+{
+	return lock_keep((uint32) (job >> 32), (uint32) job, JOB_LOCK_CLASS) &&
+		lock_keep(0, slot, SLOT_LOCK_CLASS);
 }
 
 /* Sum or value of the lock table's rows of one class, by fixed SQL. */
@@ -218,6 +242,31 @@ transaction_callback(XactEvent event, void *arg)
 	}
 }
 
+/* What a subtransaction asked for belongs to its parent, or to nobody. */
+static void
+subtransaction_callback(SubXactEvent event, SubTransactionId mine, SubTransactionId parent, void *arg)
+{
+	int			level = GetCurrentTransactionNestLevel();
+	ListCell   *cell;
+
+	(void) mine;
+	(void) parent;
+	(void) arg;
+	if (event != SUBXACT_EVENT_COMMIT_SUB && event != SUBXACT_EVENT_ABORT_SUB)
+		return;
+	foreach(cell, commit_actions)
+	{
+		CommitAction *action = lfirst(cell);
+
+		if (action->level < level)
+			continue;
+		if (event == SUBXACT_EVENT_COMMIT_SUB)
+			action->level = level - 1;
+		else
+			commit_actions = foreach_delete_current(commit_actions, cell);
+	}
+}
+
 void
 distil_job_at_commit(DistilJobAction action, int64 job, Oid owner, int pid)
 {
@@ -228,6 +277,7 @@ distil_job_at_commit(DistilJobAction action, int64 job, Oid owner, int pid)
 	if (!registered)
 	{
 		RegisterXactCallback(transaction_callback, NULL);
+		RegisterSubXactCallback(subtransaction_callback, NULL);
 		registered = true;
 	}
 	old = MemoryContextSwitchTo(TopTransactionContext);
@@ -236,6 +286,7 @@ distil_job_at_commit(DistilJobAction action, int64 job, Oid owner, int pid)
 	entry->job = job;
 	entry->owner = owner;
 	entry->pid = pid;
+	entry->level = GetCurrentTransactionNestLevel();
 	commit_actions = lappend(commit_actions, entry);
 	MemoryContextSwitchTo(old);
 }
@@ -270,4 +321,44 @@ distil_job_folder_remove(int64 job)
 	if (lstat(folder, &info) == 0 && S_ISDIR(info.st_mode))
 		rmtree(folder, true);
 	pfree(folder);
+}
+
+/* Whether a folder called job_<database>_<job> still has its job. */
+static bool
+folder_wanted(Oid database, int64 job)
+{
+	DistilJob	row;
+
+	if (database != MyDatabaseId)
+		return SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum(database));
+	if (distil_job_holder(job) != 0)
+		return true;
+	return distil_job_read(job, &row) && strcmp(row.state, "done") != 0;
+}
+
+List *
+distil_job_folders_sweep(void)
+{
+	List	   *removed = NIL;
+	DIR		   *dir = AllocateDir(DISTIL_CACHE_DIR);
+	struct dirent *entry;
+
+	if (dir == NULL)
+		return NIL;
+	while ((entry = ReadDirExtended(dir, DISTIL_CACHE_DIR, LOG)) != NULL)
+	{
+		unsigned int database;
+		int64		job;
+		int			length = 0;
+		char	   *path;
+
+		if (sscanf(entry->d_name, "job_%u_" INT64_FORMAT "%n", &database, &job, &length) != 2 ||
+			entry->d_name[length] != '\0' || folder_wanted(database, job))
+			continue;
+		path = psprintf("%s/%s", DISTIL_CACHE_DIR, entry->d_name);
+		if (rmtree(path, true))
+			removed = lappend(removed, path);
+	}
+	FreeDir(dir);
+	return removed;
 }

@@ -69,7 +69,8 @@ as_clock(int64 seconds)
 	if (seconds < 0)
 		seconds = 0;
 	if (seconds >= 3600)
-		return psprintf(INT64_FORMAT ":%02d:%02d", seconds / 3600, (int) (seconds / 60 % 60), (int) (seconds % 60));
+		return psprintf(INT64_FORMAT ":%02d:%02d", seconds / 3600, (int) (seconds / 60 % 60),
+						(int) (seconds % 60));
 	return psprintf("%d:%02d", (int) (seconds / 60), (int) (seconds % 60));
 }
 
@@ -140,8 +141,8 @@ watch_queued(Waiter *waiter, const DistilJob *row, int taken)
 	ereport(ERROR,
 			(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
 			 errmsg("no free worker slot: job " INT64_FORMAT " stays queued", row->job),
-			 errhint("It starts with distil_resume(" INT64_FORMAT "), or in a session with CALL distil_work()."
-					 "  Consider increasing max_worker_processes.", row->job)));
+			 errhint("It starts with distil_resume(" INT64_FORMAT "), or in a session with"
+					 " CALL distil_work().  Consider increasing max_worker_processes.", row->job)));
 }
 
 static void
@@ -153,7 +154,8 @@ watch_running(Waiter *waiter, const DistilJob *row, int holder)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYSTEM_ERROR),
 				 errmsg("job " INT64_FORMAT " was interrupted: its worker has ended", row->job),
-				 errhint("SELECT distil_resume(" INT64_FORMAT ") goes on from the last checkpoint.", row->job)));
+				 errhint("SELECT distil_resume(" INT64_FORMAT ") goes on from the last checkpoint.",
+						 row->job)));
 	show_progress(waiter, row);
 }
 
@@ -204,7 +206,8 @@ wait_loop(Waiter *waiter, int64 timeout_ms)
 		MemoryContextReset(context);
 		if (rests || over)
 			break;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, POLL_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, POLL_MS,
+						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		CHECK_FOR_INTERRUPTS();
 	}
@@ -231,8 +234,8 @@ distil_job_wait(int64 job, int64 timeout_ms)
 		if (geterrcode() == ERRCODE_QUERY_CANCELED)
 			ereport(NOTICE,
 					(errmsg("only the wait is over: job " INT64_FORMAT " goes on in the background", job),
-					 errhint("SELECT distil_cancel(" INT64_FORMAT ") ends the job, CALL distil_wait(" INT64_FORMAT
-							 ") waits again.", job, job)));
+					 errhint("SELECT distil_cancel(" INT64_FORMAT ") ends the job,"
+							 " CALL distil_wait(" INT64_FORMAT ") waits again.", job, job)));
 		PG_RE_THROW();
 	}
 	PG_END_TRY();
@@ -261,7 +264,8 @@ distil_job_report_end(int64 job, int elevel)
 								 row.error_code[3], row.error_code[4]);
 		ereport(elevel == ERROR ? ERROR : WARNING,
 				(errcode(code),
-				 errmsg("job " INT64_FORMAT " failed: %s", job, row.error != NULL ? row.error : "unknown error"),
+				 errmsg("job " INT64_FORMAT " failed: %s", job,
+						row.error != NULL ? row.error : "unknown error"),
 				 row.error_hint != NULL ? errhint("%s", row.error_hint) : 0));
 	}
 	else if (strcmp(row.state, "canceled") == 0)

@@ -66,7 +66,8 @@ read_curve(Curve *curve, int64 job)
 
 	SPI_connect();
 	distil_job_sql("SELECT step::pg_catalog.float8, loss, eval_loss FROM distil.job_log"
-				   " WHERE job OPERATOR(pg_catalog.=) $1 ORDER BY distil.job_log.step", 1, &type, &value, NULL);
+				   " WHERE job OPERATOR(pg_catalog.=) $1 ORDER BY distil.job_log.step",
+				   1, &type, &value, NULL);
 	curve->n = (int) SPI_processed;
 	curve->steps = MemoryContextAlloc(context, (curve->n + 1) * sizeof(double));
 	curve->losses = MemoryContextAlloc(context, (curve->n + 1) * sizeof(double));
@@ -152,7 +153,8 @@ distil_loss_curve(PG_FUNCTION_ARGS)
 	read_curve(&curve, row.job);
 
 	initStringInfo(&svg);
-	appendStringInfo(&svg, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" width=\"%d\" height=\"%d\""
+	appendStringInfo(&svg, "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\""
+					 " width=\"%d\" height=\"%d\""
 					 " font-family=\"sans-serif\" font-size=\"12\">\n"
 					 "<title>loss of job " INT64_FORMAT "</title>\n"
 					 "<rect width=\"%d\" height=\"%d\" fill=\"white\"/>\n",

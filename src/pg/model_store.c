@@ -164,6 +164,23 @@ distil_store_unknown(const char *name)
 			 : errhint("There is no model yet: import one with distil_import(name, path).")));
 }
 
+/* Is the large object there for the current snapshot?  (LargeObjectExists asks for now.) */
+static bool
+object_visible(Oid object)
+{
+	Relation	relation = table_open(LargeObjectMetadataRelationId, AccessShareLock);
+	SysScanDesc scan;
+	ScanKeyData key;
+	bool		found;
+
+	ScanKeyInit(&key, Anum_pg_largeobject_metadata_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object));
+	scan = systable_beginscan(relation, LargeObjectMetadataOidIndexId, true, GetActiveSnapshot(), 1, &key);
+	found = HeapTupleIsValid(systable_getnext(scan));
+	systable_endscan(scan);
+	table_close(relation, AccessShareLock);
+	return found;
+}
+
 bool
 distil_store_find(DistilModelRow *row, const char *name)
 {
@@ -187,7 +204,7 @@ distil_store_lookup(DistilModelRow *row, const char *name)
 							 "distil_set_default(model).")));
 		distil_store_unknown(name);
 	}
-	if (!LargeObjectExists(row->weights))
+	if (!object_visible(row->weights))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("model \"%s\" has lost its weights", row->name),

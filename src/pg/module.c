@@ -11,6 +11,7 @@
 
 #include "batch_call.h"
 #include "guc.h"
+#include "launcher.h"
 
 PG_MODULE_MAGIC;
 
@@ -21,4 +22,5 @@ _PG_init(void)
 {
 	distil_guc_init();
 	distil_batch_node_init();
+	distil_launcher_init();
 }

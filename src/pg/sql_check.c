@@ -9,14 +9,13 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "miscadmin.h"
-#include "storage/fd.h"
 #include "utils/builtins.h"
 #include "utils/memutils.h"
-#include "utils/syscache.h"
 #include "utils/tuplestore.h"
 
 #include "bridge.h"
 #include "compat.h"
+#include "job.h"
 #include "model_cache.h"
 #include "model_store.h"
 #include "sql_args.h"
@@ -185,28 +184,15 @@ put_problem(ReturnSetInfo *rsinfo, const char *object, const char *problem, cons
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
-/* Folders of training jobs (job_<database>_<job>, see job_queue.c) whose database is gone. */
+/* Folders of training jobs that are no more; they are removed on the spot. */
 static void
-check_job_folders(ReturnSetInfo *rsinfo)
+check_folders(ReturnSetInfo *rsinfo)
 {
-	DIR		   *dir = AllocateDir(DISTIL_CACHE_DIR);
-	struct dirent *entry;
-	unsigned int database;
-	long long	job;
-	char	   *path;
+	ListCell   *cell;
 
-	if (dir == NULL)
-		return;
-	while ((entry = ReadDirExtended(dir, DISTIL_CACHE_DIR, LOG)) != NULL)
-	{
-		if (sscanf(entry->d_name, "job_%u_%lld", &database, &job) != 2 ||
-			SearchSysCacheExists1(DATABASEOID, ObjectIdGetDatum((Oid) database)))
-			continue;
-		path = psprintf("%s/%s", DISTIL_CACHE_DIR, entry->d_name);
-		put_problem(rsinfo, psprintf("folder %s", path), "files of a training job of a dropped database",
-					rmtree(path, true) ? "done: removed" : "remove the folder from the data directory");
-	}
-	FreeDir(dir);
+	foreach(cell, distil_job_folders_sweep())
+		put_problem(rsinfo, psprintf("folder %s", (char *) lfirst(cell)), "files of a training job that is no more",
+					"done: they were removed");
 }
 
 /* distil_check() */
@@ -226,7 +212,8 @@ distil_check(PG_FUNCTION_ARGS)
 						psprintf("large objects of models that would outlive DROP EXTENSION: %d", links),
 						"done: their links were recorded again");
 	}
-	check_job_folders(rsinfo);
+	if (!RecoveryInProgress())
+		check_folders(rsinfo);
 	distil_cache_trim();
 	return (Datum) 0;
 }

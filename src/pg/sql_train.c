@@ -100,7 +100,7 @@ check_login(void)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("role \"%s\" may not log in, so no worker can run as it",
 						GetUserNameFromId(GetUserId(), true)),
-				 errhint("Call distil_train as a role with LOGIN; from PostgreSQL 17 on this is not needed.")));
+				 errhint("Call distil_train as a role with LOGIN.")));
 }
 
 /* ---------- distil_train ---------- */
@@ -121,14 +121,15 @@ check_student(const char *student)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("the name \"%s\" belonged to a model that was dropped", student),
-				 errhint("Choose another name with student => '...': indexes and stored results may still rely"
-						 " on the old content.")));
+				 errhint("Choose another name with student => '...': indexes and stored results may"
+						 " still rely on the old content.")));
 	job = distil_job_for_student(student, 0);
 	if (job != 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("job " INT64_FORMAT " is already making a model \"%s\"", job, student),
-				 errhint("Choose another name with student => '...', or distil_cancel(" INT64_FORMAT ").", job)));
+				 errhint("Choose another name with student => '...', or distil_cancel(" INT64_FORMAT ").",
+						 job)));
 }
 
 static int
@@ -261,15 +262,14 @@ distil_wait(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
-/* Next queued job of the current user, 0 = none. */
+/* Oldest queued job of a role (InvalidOid: of any), 0 = none. */
 static int64
-my_next_job(void)
+next_job(Oid role, Oid *owner)
 {
-	Oid			owner;
 	int64		job;
 
 	PushActiveSnapshot(GetTransactionSnapshot());
-	job = distil_job_next(GetUserId(), &owner);
+	job = distil_job_next(role, owner);
 	PopActiveSnapshot();
 	return job;
 }
@@ -277,13 +277,14 @@ my_next_job(void)
 Datum
 distil_work(PG_FUNCTION_ARGS)
 {
+	Oid			owner;
 	int64		job;
 	int			jobs = 0;
 
 	forbid_in_transaction(fcinfo, "distil_work", NULL);
 	PreventCommandIfReadOnly("CALL distil_work");
 	SPI_connect_ext(SPI_OPT_NONATOMIC);
-	while ((job = my_next_job()) != 0)
+	while ((job = next_job(GetUserId(), &owner)) != 0)
 	{
 		DistilRunOutcome outcome = distil_worker_run(job, true);
 
@@ -308,6 +309,10 @@ distil_work(PG_FUNCTION_ARGS)
 	}
 	if (jobs == 0 && job == 0)
 		ereport(NOTICE, (errmsg("no job of role \"%s\" is queued", GetUserNameFromId(GetUserId(), true))));
+
+	/* This session had a place; whoever came in vain meanwhile gets it. */
+	if (jobs > 0 && (job = next_job(InvalidOid, &owner)) != 0)
+		(void) distil_job_launch(job, owner);
 	SPI_finish();
 	PG_RETURN_VOID();
 }
@@ -390,7 +395,8 @@ distil_resume(PG_FUNCTION_ARGS)
 	if (strcmp(row.state, "done") == 0)
 		refuse_state(&row, row.state, "A student is never trained further; start a new job.");
 	if (strcmp(row.state, "running") == 0 && distil_job_holder(row.job) != 0)
-		refuse_state(&row, row.state, row.request != NULL ? "It is about to stop; try again in a moment." : NULL);
+		refuse_state(&row, row.state,
+					 row.request != NULL ? "It is about to stop; try again in a moment." : NULL);
 	other = distil_job_for_student(row.student, row.job);
 	if (other != 0)
 		ereport(ERROR,

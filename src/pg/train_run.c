@@ -46,6 +46,18 @@ path_of(const DistilRun *run, const char *file)
 	return psprintf("%s/%s", run->folder, file);
 }
 
+/* As distil_bridge_poll(), but a worker whose postmaster has died stops too: a new one waits for it. */
+static bool
+run_stop(void *ctx)
+{
+	const DistilPoll *poll = distil_bridge_poll();
+
+	(void) ctx;
+	return !PostmasterIsAlive() || poll->stop(poll->ctx);
+}
+
+static const DistilPoll run_poll = {run_stop, NULL};
+
 /* What pg_stat_activity and the process title show. */
 static void
 show_activity(const DistilRun *run, const char *what)
@@ -162,10 +174,11 @@ write_spool(DistilRun *run, DistilFileSink *file)
 	/* Names mean what they meant to the caller; policies are applied, never refused. */
 	(void) set_config_option("search_path", run->row.search_path, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
-	(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION,
+							 GUC_ACTION_SAVE, true, 0, false);
 
-	distil_bridge_check(distil_spool_create(&writer.spool, run->teacher, &run->options, &file->sink, run->alloc,
-											distil_bridge_poll(), &run->err), &run->err);
+	distil_bridge_check(distil_spool_create(&writer.spool, run->teacher, &run->options, &file->sink,
+											run->alloc, &run_poll, &run->err), &run->err);
 	PG_TRY();
 	{
 		SPI_connect();
@@ -176,6 +189,10 @@ write_spool(DistilRun *run, DistilFileSink *file)
 		check_corpus(distil_spool_info(writer.spool));
 		distil_bridge_check(distil_file_sink_finish(file, path_of(run, "spool"), &run->err), &run->err);
 		distil_job_set_spool(run->job, distil_spool_info(writer.spool));
+		if (!distil_job_locks_keep(run->job, run->slot))
+			ereport(ERROR,
+					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
+					 errmsg("the corpus query gave away the locks of its job")));
 	}
 	PG_FINALLY();
 	{
@@ -224,7 +241,9 @@ save_checkpoint(DistilRun *run)
 		{
 			/* No checkpoint yet is fine; any other failure costs only the older copy. */
 			if (rename(current, path_of(run, "checkpoint.old")) != 0 && errno != ENOENT)
-				ereport(LOG, (errcode_for_file_access(), errmsg("could not rename file \"%s\": %m", current)));
+				ereport(LOG,
+						(errcode_for_file_access(),
+						 errmsg("could not rename file \"%s\": %m", current)));
 			status = distil_file_sink_finish(file, current, &run->err);
 		}
 		else
@@ -265,7 +284,7 @@ create_trainer(DistilRun *run)
 	distil_trainer_free(run->trainer);
 	run->trainer = NULL;
 	return distil_trainer_create(&run->trainer, run->teacher, &run->options, run->spool, run->spool_size,
-								 run->devices, run->ndevices, run->alloc, distil_bridge_poll(), &run->err);
+								 run->devices, run->ndevices, run->alloc, &run_poll, &run->err);
 }
 
 /* A trainer at the newest valid checkpoint, or at the beginning. */
@@ -388,6 +407,8 @@ show_step(DistilRun *run)
 static DistilRunStop
 stop_reason(void)
 {
+	if (!PostmasterIsAlive())
+		proc_exit(1);
 	if (ProcDiePending)
 		return DISTIL_STOP_TERMINATE;
 	if (QueryCancelPending)
@@ -401,8 +422,6 @@ stop_reason(void)
 static void
 serve_signals(DistilRun *run)
 {
-	if (!PostmasterIsAlive())
-		proc_exit(1);
 	if (run->in_session)
 		return;
 	if (ConfigReloadPending)
@@ -436,7 +455,8 @@ begin_measuring(DistilRun *run)
 static void
 checkpoint_if_due(DistilRun *run)
 {
-	if (!TimestampDifferenceExceeds(run->last_checkpoint, run->figures.at, run->options.checkpoint_seconds * 1000))
+	if (!TimestampDifferenceExceeds(run->last_checkpoint, run->figures.at,
+									run->options.checkpoint_seconds * 1000))
 		return;
 	distil_run_checkpoint(run);
 	HOLD_INTERRUPTS();
@@ -455,7 +475,8 @@ distil_run_train(DistilRun *run)
 	if (run->spool == NULL)
 	{
 		run->status = DISTIL_ERR_IO;
-		snprintf(run->err.message, sizeof(run->err.message), "could not map the job's spool: %s", strerror(errno));
+		snprintf(run->err.message, sizeof(run->err.message), "could not map the job's spool: %s",
+				 strerror(errno));
 		return DISTIL_STOP_ERROR;
 	}
 	run->status = open_trainer(run);
@@ -506,8 +527,8 @@ distil_run_finish(DistilRun *run)
 	distil_job_set_progress(run->job, &run->figures, &request);
 	distil_bridge_check(distil_trainer_student(run->trainer, &folder, &run->err), &run->err);
 	options.parse_special = distil_tokenizer_defaults(distil_model_tokenizer(run->teacher)).parse_special;
-	distil_bridge_check(distil_import_open(&import, folder, &options, run->alloc, distil_bridge_poll(), &run->err),
-						&run->err);
+	distil_bridge_check(distil_import_open(&import, folder, &options, run->alloc, distil_bridge_poll(),
+										   &run->err), &run->err);
 	PG_TRY();
 	{
 		distil_store_import(run->row.student, import, run->row.teacher);

@@ -28,6 +28,8 @@ typedef struct DistilRun
 {
 	int64		job;
 	bool		in_session;
+	int			slot;			/* place among distil.max_jobs, -1 = none */
+	bool		locked;			/* the job's lock is held */
 	MemoryContext context;		/* everything of this run */
 	DistilAllocator *alloc;
 	DistilJob	row;

@@ -126,7 +126,10 @@ end_failed(DistilRun *run, ErrorData *error)
 	return DISTIL_RUN_FAILED;
 }
 
-/* Somebody wants this run to stop: what exactly is in the row; SIGINT without a word is a cancel that keeps the files. */
+/*
+ * Somebody wants this run to stop; what exactly is in the row.  SIGINT without a word is
+ * a cancel that keeps the checkpoint.
+ */
 static DistilRunOutcome
 end_requested(DistilRun *run)
 {
@@ -196,7 +199,7 @@ run_locked(DistilRun *run)
 	ErrorData	worn = {0};
 
 	if (!start_job(run))
-		return DISTIL_RUN_NOTHING;
+		return DISTIL_RUN_GONE;
 	if (run->row.request != NULL)
 		return end_requested(run);
 	if (run->row.attempts > DISTIL_JOB_ATTEMPTS)
@@ -249,13 +252,13 @@ DistilRunOutcome
 distil_worker_run(int64 job, bool in_session)
 {
 	MemoryContext old = CurrentMemoryContext;
-	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "distil training job", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(TopMemoryContext, "distil training job",
+												  ALLOCSET_DEFAULT_SIZES);
 	DistilRun  *run = MemoryContextAllocZero(context, sizeof(DistilRun));
 	volatile DistilRunOutcome outcome = DISTIL_RUN_NOTHING;
-	volatile int slot = -1;
-	volatile bool locked = false;
 
 	run->job = job;
+	run->slot = -1;
 	run->in_session = in_session;
 	run->context = context;
 	run->alloc = distil_bridge_allocator(context);
@@ -264,21 +267,21 @@ distil_worker_run(int64 job, bool in_session)
 	{
 		if (!in_session)
 			StartTransactionCommand();
-		locked = distil_job_lock(job);
-		if (locked)
-			slot = distil_job_slot_lock();
+		run->locked = distil_job_lock(job);
+		if (run->locked)
+			run->slot = distil_job_slot_lock();
 		if (!in_session)
 			CommitTransactionCommand();
 		MemoryContextSwitchTo(context);
-		if (slot >= 0)
+		if (run->slot >= 0)
 			outcome = run_locked(run);
 	}
 	PG_FINALLY();
 	{
 		distil_run_close(run);
-		if (slot >= 0)
-			distil_job_slot_unlock(slot);
-		if (locked)
+		if (run->slot >= 0)
+			distil_job_slot_unlock(run->slot);
+		if (run->locked)
 			distil_job_unlock(job);
 	}
 	PG_END_TRY();

@@ -20,7 +20,8 @@ extern PGDLLEXPORT void distil_worker_main(Datum arg);
 
 typedef enum DistilRunOutcome
 {
-	DISTIL_RUN_NOTHING,			/* taken by another process, no free place, or not to be run any more */
+	DISTIL_RUN_NOTHING,			/* taken by another process, or no free place */
+	DISTIL_RUN_GONE,			/* not to be run any more */
 	DISTIL_RUN_DONE,
 	DISTIL_RUN_FAILED,
 	DISTIL_RUN_CANCELED,

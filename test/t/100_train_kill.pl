@@ -107,6 +107,30 @@ $node->safe_psql('postgres', "SELECT distil_resume($job)");
 ok(wait_done($job), 'the resumed job ends');
 is(sha('fast'), $expected, 'the same weights after a fast stop');
 
+# the whole server is killed; preloaded, it goes on by itself
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'distil'\ndistil.databases = 'postgres, nowhere'\n");
+$node->restart;
+$job = train('preloaded');
+wait_until(sub { my $s = job($job, 'step'); $s ne '' && $s > 20 }, 'some steps');
+my $next = train('next');
+my ($postmaster) = slurp_file($node->data_dir . '/postmaster.pid') =~ /^(\d+)/;
+my $worker = job($job, 'pid');
+$node->kill9;
+ok(wait_until(sub { !kill(0, $postmaster) && !kill(0, $worker) }, 'the processes to be gone'), 'the worker leaves with the server');
+usleep(500_000);
+$node->start;
+ok(wait_until(sub { job($job, 'state') =~ /running|done/ }, 'the job to go on', 30), 'a preloaded server resumes by itself');
+ok(wait_done($job), 'the resumed job ends');
+is(sha('preloaded'), $expected, 'the same weights after the kill of the server');
+ok(wait_done($next), 'and the queued one follows');
+
+# folders without a job are found and removed
+mkdir $node->data_dir . "/pgsql_tmp_distil/job_1_1" or die;
+append_to_file($node->data_dir . "/pgsql_tmp_distil/job_1_1/spool", 'x');
+is($node->safe_psql('postgres', 'SELECT object FROM distil_check()'), '', 'the folder of another database that exists is left alone');
+rename $node->data_dir . "/pgsql_tmp_distil/job_1_1", $node->data_dir . "/pgsql_tmp_distil/job_4294967290_1";
+is($node->safe_psql('postgres', 'SELECT object FROM distil_check()'), 'folder pgsql_tmp_distil/job_4294967290_1', 'distil_check() finds the folder of a dropped database');
+
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_ls_dir('pgsql_tmp_distil') f WHERE f LIKE 'job%'"), '0', 'no folder is left');
 is($node->safe_psql('postgres', "SELECT count(*) FROM pg_largeobject_metadata"),
 	$node->safe_psql('postgres', "SELECT count(*) FROM distil_models"), 'no orphan large object');
