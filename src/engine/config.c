@@ -357,6 +357,45 @@ read_class(const char **name, const DistilJsonDoc *doc, DistilError *err)
 	return DISTIL_OK;
 }
 
+/* The activation sentence-transformers puts on a cross-encoder's score; sigmoid without one. */
+static DistilStatus
+read_rank_activation(DistilActivation *out, const DistilJsonDoc *doc, DistilError *err)
+{
+	static const struct
+	{
+		const char *name;
+		DistilActivation activation;
+	}			known[] = {
+		{"Sigmoid", DISTIL_ACT_SIGMOID}, {"Identity", DISTIL_ACT_NONE}, {"Tanh", DISTIL_ACT_TANH},
+		{"ReLU", DISTIL_ACT_RELU}, {"GELU", DISTIL_ACT_GELU}, {"SiLU", DISTIL_ACT_SILU}
+	};
+	const DistilJson *root = distil_json_root(doc);
+	const DistilJson *object = distil_json_member(root, "sentence_transformers");
+	const char *name = NULL;
+	const char *last;
+	char		shown[80];
+
+	*out = DISTIL_ACT_SIGMOID;
+	if (object != NULL && distil_json_type(object) == DISTIL_JSON_OBJECT)
+		DISTIL_FORWARD(distil_json_get_string(doc, object, "activation_fn", NULL, &name, err));
+	if (name == NULL)
+		DISTIL_FORWARD(distil_json_get_string(doc, root, "sbert_ce_default_activation_function", NULL, &name,
+											  err));
+	if (name == NULL)
+		return DISTIL_OK;
+	last = strrchr(name, '.');
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strncmp(name, "torch.nn.", 9) == 0 && last != NULL && strcmp(last + 1, known[i].name) == 0)
+		{
+			*out = known[i].activation;
+			return DISTIL_OK;
+		}
+	distil_fail(err, DISTIL_ERR_UNSUPPORTED, "activation \"%s\" is not supported",
+				distil_printable(shown, sizeof(shown), name, strlen(name)));
+	return distil_fail_detail(err, DISTIL_ERR_UNSUPPORTED,
+							  "File \"config.json\" names it for the scores of a cross-encoder.");
+}
+
 /* model_type and its architecture; *type borrowed from doc */
 static DistilStatus
 read_arch(const DistilArch **arch, const char **type, const DistilJsonDoc *doc, DistilError *err)
@@ -399,6 +438,7 @@ read_config(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, 
 	config->pad_id = (int) pad;
 	DISTIL_FORWARD(read_end_ids(config, doc, err));
 	DISTIL_FORWARD(read_problem(&config->problem, doc, err));
+	DISTIL_FORWARD(read_rank_activation(&config->rank_activation, doc, err));
 	DISTIL_FORWARD(read_labels(config, doc, arena, err));
 	return config->arch->parse(config, doc, arena, err);
 }

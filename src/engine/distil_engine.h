@@ -373,6 +373,97 @@ typedef struct DistilFill
 extern DistilStatus distil_session_fill_mask(DistilSession *session, DistilFill **fills, int *nfills,
 											 const DistilText *text, int top_k, DistilError *err);
 
+/* ---------- sessions: task heads ---------- */
+
+/*
+ * What these return as arrays is one allocation of the session's allocator that the
+ * caller releases; labels are borrowed from the model.  A model without the head asked
+ * for is DISTIL_ERR_STATE.  Longer texts are cut to the model's limit and counted.
+ */
+
+/*
+ * Raw scores of the model's task head: *logits [*rows, *n] borrowed until the next call;
+ * one row for a text (and pair, may be NULL), or one for each token.
+ */
+extern DistilStatus distil_session_head_logits(DistilSession *session, const float **logits, int *rows, int *n,
+											   const DistilText *text, const DistilText *pair,
+											   DistilError *err);
+
+typedef struct DistilScore
+{
+	const char *label;
+	float		score;
+} DistilScore;
+/* Best first: softmax, sigmoids of a multi-label head, or the one value of a regression (*regression true). */
+extern DistilStatus distil_session_classify(DistilSession *session, DistilScore **scores, int *nscores,
+											bool *regression, const DistilText *text, DistilError *err);
+/* As sentence-transformers' CrossEncoder.predict. */
+extern DistilStatus distil_session_rerank(DistilSession *session, float *score, const DistilText *query,
+										  const DistilText *document, DistilError *err);
+/* scores [n]: softmax over the choices, in their order. */
+extern DistilStatus distil_session_choose(DistilSession *session, float *scores, const DistilText *prompt,
+										  const DistilText *choices, int n, DistilError *err);
+
+typedef enum DistilAggregation	/* of the token-classification pipeline */
+{
+	DISTIL_AGGREGATE_NONE,
+	DISTIL_AGGREGATE_SIMPLE,
+	DISTIL_AGGREGATE_FIRST,
+	DISTIL_AGGREGATE_AVERAGE,
+	DISTIL_AGGREGATE_MAX
+} DistilAggregation;
+
+/* "none", "simple", ...; anything else is an error that lists them. */
+extern DistilStatus distil_aggregation_parse(DistilAggregation *aggregation, const char *name, DistilError *err);
+
+typedef struct DistilSpan
+{
+	const char *label;			/* of entities: with B- or I- when they are not grouped; NULL for answers */
+	float		score;
+	int32_t		start_pos, end_pos; /* code points of the text, end exclusive */
+	size_t		byte_start, byte_end;
+} DistilSpan;
+/* In the order of the text, "O" left out. */
+extern DistilStatus distil_session_entities(DistilSession *session, DistilSpan **spans, int *nspans,
+											const DistilText *text, DistilAggregation aggregation,
+											DistilError *err);
+/* Spans of the context, best first, at most top_k; long contexts by overlapping windows. */
+extern DistilStatus distil_session_answer(DistilSession *session, DistilSpan **spans, int *nspans,
+										  const DistilText *question, const DistilText *context, int top_k,
+										  DistilError *err);
+
+typedef struct DistilGenerateOptions
+{
+	int			max_tokens;		/* new ones, at least 1 */
+	double		temperature;	/* 0: the likeliest token each time */
+	int			top_k;			/* 0: all */
+	double		top_p;			/* 1: all */
+	int64_t		seed;
+} DistilGenerateOptions;
+/*
+ * Tokens that a causal model writes after prompt [nprompt]: *ids [*n] is allocated.  Ends at an end
+ * token (left out) or when the context is full; of a prompt that fills it the beginning is left out.
+ */
+extern DistilStatus distil_session_generate_ids(DistilSession *session, int32_t **ids, int *n,
+												const int32_t *prompt, int nprompt,
+												const DistilGenerateOptions *options, DistilError *err);
+/* The same for texts; *text is terminated and allocated. */
+extern DistilStatus distil_session_generate(DistilSession *session, char **text, size_t *length,
+											const DistilText *prompt, const DistilGenerateOptions *options,
+											DistilError *err);
+/* exp of the mean cross-entropy of the text's tokens from the second on; *has false under two tokens. */
+extern DistilStatus distil_session_perplexity(DistilSession *session, double *perplexity, bool *has,
+											  const DistilText *text, DistilError *err);
+
+/*
+ * The training loss of one labelled example, a JSON object, by the model's head:
+ * {"text", "label"}; {"text", "target"[, "masked_only"]}; {"text"} for causal models;
+ * {"words", "tags"}; {"question", "context", "start", "end"} or {..., "answer"};
+ * {"prompt", "choices", "label"}.
+ */
+extern DistilStatus distil_session_loss(DistilSession *session, double *loss, const char *json, size_t length,
+										DistilError *err);
+
 /* Weights all finite, tokenizer round trip, reference outputs if the folder carried them: one call per item. */
 typedef void (*DistilVerifyFn) (void *ctx, const char *item, bool ok, const char *detail);
 extern DistilStatus distil_session_verify(DistilSession *session, DistilVerifyFn report, void *ctx, DistilError *err);

@@ -56,6 +56,7 @@ typedef struct DistilConfig
 	int			pad_id;			/* -1: none */
 	int			end_ids[DISTIL_MAX_END_IDS];	/* generation stops at these */
 	int			nend;
+	DistilActivation rank_activation;	/* of a cross-encoder's score */
 	DistilProblem problem;		/* problem_type; what it means when absent is up to the head */
 	int			nlabels;
 	const char *const *labels;	/* id2label */

@@ -192,12 +192,14 @@ distil_session_free(DistilSession *session)
 	ops->release(session->device, session->device_staging);
 	ops->release(session->device, session->pipeline);
 	ops->release(session->device, session->lm.memory);
+	ops->release(session->device, session->head.memory);
 	distil_release(session->alloc, session->staging);
 	distil_release(session->alloc, session->window_ids);
 	distil_release(session->alloc, session->window);
 	distil_release(session->alloc, session->host_pooled);
 	distil_release(session->alloc, session->host_hidden);
 	distil_release(session->alloc, session->lm.host);
+	distil_release(session->alloc, session->head.host);
 	distil_encoding_reset(&session->encoding);
 	distil_buffer_free(&session->text);
 	distil_release(session->alloc, session);
