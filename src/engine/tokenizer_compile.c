@@ -409,11 +409,24 @@ compile_special(Compiler *c, DistilError *err)
 	return DISTIL_OK;
 }
 
+/* ByteLevel makes bytes, which only BPE takes. */
+static DistilStatus
+check_steps(const DistilDraft *draft, DistilError *err)
+{
+	for (int i = 0; i < draft->npre; i++)
+		if (draft->pre[i].kind == DISTIL_PRE_BYTES &&
+			(draft->header.model != DISTIL_MODEL_BPE || i + 1 < draft->npre))
+			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+							   "pre_tokenizer \"ByteLevel\" is not supported except as the last one of model BPE");
+	return DISTIL_OK;
+}
+
 static DistilStatus
 compile(Compiler *c, bool parse_special, DistilError *err)
 {
 	DistilDraft *draft = c->draft;
 
+	DISTIL_FORWARD(check_steps(draft, err));
 	DISTIL_FORWARD(append(c, &c->header, sizeof(c->header), err));
 	DISTIL_FORWARD(compile_model(c, err));
 	DISTIL_FORWARD(compile_part(c, err));
