@@ -377,13 +377,15 @@ static DistilStatus
 decode_finish(const DistilTokenizer *tokenizer, DistilBuffer *out, DistilError *err)
 {
 	DistilBuffer clean;
-	const uint8_t *p = (const uint8_t *) out->data;
-	const uint8_t *end = p + out->length;
+	const uint8_t *p;
+	const uint8_t *end;
 	bool		ok = true;
 
 	(void) tokenizer;
 	if (out->length == 0 || distil_utf8_valid(out->data, out->length))
 		return DISTIL_OK;
+	p = (const uint8_t *) out->data;
+	end = p + out->length;
 	distil_buffer_init(&clean, out->alloc);
 	while (p < end && ok)
 	{
