@@ -10,6 +10,9 @@
 #include "layers.h"
 #include "status.h"
 
+/* Positions begin behind 1 whatever pad_token_id is: so transformers has it in its code. */
+#define PADDING 1
+
 extern const DistilArch distil_arch_mpnet;
 
 static DistilStatus
@@ -26,7 +29,7 @@ mpnet_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, 
 						   config->relative_buckets);
 	config->types = 0;
 	DISTIL_FORWARD(distil_config_encoder(config, doc, err));
-	return distil_config_padding(config, err);
+	return distil_config_padding(config, PADDING, err);
 }
 
 static DistilStatus

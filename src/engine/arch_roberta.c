@@ -26,7 +26,7 @@ parse(DistilConfig *config, const DistilJsonDoc *doc, int vocabulary, DistilErro
 									   err));
 	config->types = (int) types;
 	DISTIL_FORWARD(distil_config_encoder(config, doc, err));
-	return distil_config_padding(config, err);
+	return distil_config_padding(config, config->pad_id, err);
 }
 
 static DistilStatus

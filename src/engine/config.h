@@ -59,8 +59,8 @@ extern DistilStatus distil_config_check(DistilConfig *config, const char *width_
 
 /* The fields of config.json that BERT, RoBERTa and MPNet name alike; all but vocabulary, types and padding. */
 extern DistilStatus distil_config_encoder(DistilConfig *config, const DistilJsonDoc *doc, DistilError *err);
-/* Positions counted from behind the padding id, as RoBERTa's; what the config says is checked. */
-extern DistilStatus distil_config_padding(DistilConfig *config, DistilError *err);
+/* Positions are counted from behind `padding`, as RoBERTa's; there must be room for one. */
+extern DistilStatus distil_config_padding(DistilConfig *config, int padding, DistilError *err);
 /* DistilArch.write_config of the same. */
 extern DistilStatus distil_config_write_encoder(const DistilConfig *config, const char *class_name,
 												DistilBuffer *out, DistilError *err);

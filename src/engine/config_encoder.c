@@ -53,19 +53,19 @@ distil_config_encoder(DistilConfig *config, const DistilJsonDoc *doc, DistilErro
 }
 
 DistilStatus
-distil_config_padding(DistilConfig *config, DistilError *err)
+distil_config_padding(DistilConfig *config, int padding, DistilError *err)
 {
-	if (config->pad_id < 0)
+	if (padding < 0)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "models of this type without \"pad_token_id\" are not supported");
-	if (config->pad_id + 2 > config->positions)
+	if (padding + 2 > config->positions)
 	{
 		distil_fail(err, DISTIL_ERR_TEXT_FILE,
 					"\"max_position_embeddings\" of file \"config.json\" leaves no room for a token");
-		return distil_fail_detail(err, DISTIL_ERR_TEXT_FILE, "It is %d, and \"pad_token_id\" is %d.",
-								  config->positions, config->pad_id);
+		return distil_fail_detail(err, DISTIL_ERR_TEXT_FILE, "It is %d; positions begin behind padding id %d.",
+								  config->positions, padding);
 	}
-	config->position_offset = config->pad_id + 1;
+	config->position_offset = padding + 1;
 	return DISTIL_OK;
 }
 

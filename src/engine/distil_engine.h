@@ -203,6 +203,19 @@ extern DistilStatus distil_bundle_open(DistilBundle **bundle, const DistilReader
 extern const DistilFolder *distil_bundle_folder(const DistilBundle *bundle);
 extern void distil_bundle_free(DistilBundle *bundle);
 
+/*
+ * A new model: config.json's text, random weights by its initializer range, and the
+ * tokenizer of another model (borrowed until free).  The folder in memory is to be
+ * imported like any other, which checks it completely.  The same seed gives the same bytes.
+ */
+typedef struct DistilModel DistilModel;
+typedef struct DistilCreated DistilCreated;
+extern DistilStatus distil_create(DistilCreated **created, const char *config, size_t length,
+								  const DistilModel *tokenizer_of, int64_t seed,
+								  const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
+extern const DistilFolder *distil_created_folder(const DistilCreated *created);
+extern void distil_created_free(DistilCreated *created);	/* takes NULL */
+
 /* ---------- image: container -> mapped copy ---------- */
 
 /* Identifies the packing of an image; part of the cache file's name. */
@@ -213,8 +226,6 @@ extern DistilStatus distil_image_write(const DistilReader *container, const uint
 									   const DistilPoll *poll, DistilError *err);
 /* Full check of an image's content hash (distil_verify); distil_model_open checks only header and bounds. */
 extern DistilStatus distil_image_verify(const void *image, size_t size, const DistilPoll *poll, DistilError *err);
-
-typedef struct DistilModel DistilModel;
 
 /*
  * A model over an image of `size` bytes (64-byte aligned, borrowed until free).

@@ -270,32 +270,23 @@ make_weight_files(DistilStudentFolder *made, const DistilSpec *spec, const float
 	return DISTIL_OK;
 }
 
+/* The small files, then the weight files. */
 static DistilStatus
-make_folder(DistilStudentFolder *made, const DistilSpec *spec, const DistilModel *teacher,
-			const float *weights,
+make_folder(DistilStudentFolder *made, const DistilSpec *spec, const DistilFolder *small, const float *weights,
 			DistilError *err)
 {
-	DistilFolder small;
-	DistilBuffer config;
 	DistilFile *files;
-	DistilStatus status;
 	int			i;
 
-	distil_buffer_init(&config, made->alloc);
-	status = spec->config.arch->write_config(&spec->config, spec->config.class_name, &config, err);
-	if (status == DISTIL_OK)
-		status = distil_student_small_files(&small, teacher, config.data, config.length, made->arena, err);
-	distil_buffer_free(&config);
-	DISTIL_FORWARD(status);
 	DISTIL_FORWARD(make_weight_files(made, spec, weights, err));
-	files = distil_arena_alloc(made->arena, (size_t) (small.nfiles + made->nweights), sizeof(DistilFile));
+	files = distil_arena_alloc(made->arena, (size_t) (small->nfiles + made->nweights), sizeof(DistilFile));
 	if (files == NULL)
 		return distil_fail_memory(err, sizeof(DistilFile));
-	memcpy(files, small.files, (size_t) small.nfiles * sizeof(DistilFile));
+	memcpy(files, small->files, (size_t) small->nfiles * sizeof(DistilFile));
 	for (i = 0; i < made->nweights; i++)
 	{
 		WeightFile *file = &made->weights[i];
-		DistilFile *out = &files[small.nfiles + i];
+		DistilFile *out = &files[small->nfiles + i];
 
 		out->name = distil_arena_printf(made->arena, "%s%s", file->directory, WEIGHTS_FILE);
 		if (out->name == NULL)
@@ -305,13 +296,32 @@ make_folder(DistilStudentFolder *made, const DistilSpec *spec, const DistilModel
 		out->reader.size = file->starts[file->n];
 	}
 	made->folder.files = files;
-	made->folder.nfiles = small.nfiles + made->nweights;
+	made->folder.nfiles = small->nfiles + made->nweights;
 	return DISTIL_OK;
 }
 
-DistilStatus
-distil_student_folder_create(DistilStudentFolder **folder, const DistilSpec *spec, const DistilModel *teacher,
-							 const float *weights, const DistilAllocator *alloc, DistilError *err)
+/* The student's own config.json and the teacher's small files. */
+static DistilStatus
+make_student(DistilStudentFolder *made, const DistilSpec *spec, const DistilModel *teacher, const float *weights,
+			 DistilError *err)
+{
+	DistilFolder small;
+	DistilBuffer config;
+	DistilStatus status;
+
+	distil_buffer_init(&config, made->alloc);
+	status = spec->config.arch->write_config(&spec->config, spec->config.class_name, &config, err);
+	if (status == DISTIL_OK)
+		status = distil_student_small_files(&small, teacher, config.data, config.length, made->arena, err);
+	distil_buffer_free(&config);
+	DISTIL_FORWARD(status);
+	return make_folder(made, spec, &small, weights, err);
+}
+
+/* small: files to put beside the weights, NULL: those of a student of the teacher */
+static DistilStatus
+create_folder(DistilStudentFolder **folder, const DistilSpec *spec, const DistilFolder *small,
+			  const DistilModel *teacher, const float *weights, const DistilAllocator *alloc, DistilError *err)
 {
 	DistilStudentFolder *made = distil_alloc_array(alloc, 1, sizeof(DistilStudentFolder));
 	DistilStatus status;
@@ -321,8 +331,11 @@ distil_student_folder_create(DistilStudentFolder **folder, const DistilSpec *spe
 		return distil_fail_memory(err, sizeof(DistilStudentFolder));
 	made->alloc = alloc;
 	made->arena = distil_arena_create(alloc);
-	status = made->arena != NULL ? make_folder(made, spec, teacher, weights, err)
-		: distil_fail_memory(err, sizeof(DistilStudentFolder));
+	if (made->arena == NULL)
+		status = distil_fail_memory(err, sizeof(DistilStudentFolder));
+	else
+		status = small != NULL ? make_folder(made, spec, small, weights, err)
+			: make_student(made, spec, teacher, weights, err);
 	if (status != DISTIL_OK)
 	{
 		distil_student_folder_free(made);
@@ -330,6 +343,20 @@ distil_student_folder_create(DistilStudentFolder **folder, const DistilSpec *spe
 	}
 	*folder = made;
 	return DISTIL_OK;
+}
+
+DistilStatus
+distil_student_folder_create(DistilStudentFolder **folder, const DistilSpec *spec, const DistilModel *teacher,
+							 const float *weights, const DistilAllocator *alloc, DistilError *err)
+{
+	return create_folder(folder, spec, NULL, teacher, weights, alloc, err);
+}
+
+DistilStatus
+distil_weight_folder_create(DistilStudentFolder **folder, const DistilSpec *spec, const DistilFolder *small,
+							const float *weights, const DistilAllocator *alloc, DistilError *err)
+{
+	return create_folder(folder, spec, small, NULL, weights, alloc, err);
 }
 
 const DistilFolder *

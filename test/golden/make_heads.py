@@ -252,6 +252,33 @@ def generated(model, tok, json_out):
         json_out.setdefault("perplexity", []).append(float(torch.exp(model(**enc, labels=enc["input_ids"]).loss)))
 
 
+CHANGES = {                     # one field each; the same weights give other hidden states
+    "bert": [("hidden_act", "relu"), ("hidden_act", "quick_gelu"), ("layer_norm_eps", 0.01)],
+    "distilbert": [("activation", "relu")],
+    "roberta": [("pad_token_id", 0), ("hidden_act", "gelu_new"), ("layer_norm_eps", 0.01)],
+    "mpnet": [("pad_token_id", 0), ("hidden_act", "silu"), ("layer_norm_eps", 0.01)],
+    "gpt2": [("scale_attn_weights", False), ("scale_attn_by_inverse_layer_idx", True), ("reorder_and_upcast_attn", True),
+             ("activation_function", "gelu"), ("layer_norm_epsilon", 0.01)],
+}
+
+
+def changed(out, facts, arch, model, tok, path):
+    """Hidden states with one field of the configuration changed."""
+    text = open(os.path.join(path, "lm.config.json")).read()
+    facts["changes"] = []
+    for i, (field, value) in enumerate(CHANGES[arch]):
+        config = json.loads(text)
+        line = f'"{field}": {json.dumps(config[field])}'
+        assert text.count(line) == 1, line
+        facts["changes"].append({"from": line, "to": f'"{field}": {json.dumps(value)}'})
+        config[field] = value
+        other = type(model)(type(model.config)(**config, attn_implementation="eager"))
+        other.load_state_dict(model.state_dict())
+        # that path works in float32 only
+        other = other.eval().float() if field == "reorder_and_upcast_attn" else other.eval().double()
+        out[f"change{i}.hidden"] = other(**encode(tok, TEXTS[0]), output_hidden_states=True).hidden_states[-1][0]
+
+
 def make(arch):
     torch.manual_seed(SEED)
     path = folder("heads-" + arch)
@@ -289,6 +316,8 @@ def make(arch):
                 facts["question"], facts["context"] = QUESTION, CONTEXT
             if kind == "token":
                 facts["entities"] = entities(path, model, tok)
+            if kind == "lm":
+                changed(out, facts, arch, model, tok, path)
             if kind == "lm" and arch == "gpt2":
                 generated(model, tok, facts)
     if arch == "bert":
