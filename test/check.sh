@@ -102,6 +102,7 @@ count_regress() {
 server_files() {
   rm -rf "$work/server"
   mkdir -p "$work/server"
+  mkdir -p "$work/server/isolation"
   cp -R "$tree/sql" "$tree/expected" "$tree/test" "$tree/examples" "$work/server/"
   server_settings "$stage" >"$work/server/stage.conf"
   printf "session_preload_libraries = 'distil'\nfsync = off\nmax_prepared_transactions = 4\n" >>"$work/server/stage.conf"
@@ -128,10 +129,10 @@ run_isolation() {
   specs=$(cd "$tree/test/isolation/specs" && ls ./*.spec 2>/dev/null | sed 's/.*\///; s/\.spec$//' | tr '\n' ' ')
   [ -n "$specs" ] || { echo "isolation: 0 passed, 1 failed"; return 1; }
   (cd "$work/server" && PG_ABS_SRCDIR=$work/server as_server_user "$pgxs/../test/isolation/pg_isolation_regress" --bindir="$pg_bin" \
-    --inputdir=test/isolation --outputdir=. --temp-instance="$work/server/instance_iso" \
+    --inputdir=test/isolation --outputdir=isolation --temp-instance="$work/server/instance_iso" \
     --temp-config="$work/server/stage.conf" --encoding=UTF8 --no-locale $specs) >"$work/isolation.out" 2>&1 || status=$?
   cat "$work/isolation.out"
-  [ "$status" = 0 ] || cat "$work/server/regression.diffs" 2>/dev/null
+  [ "$status" = 0 ] || cat "$work/server/isolation/regression.diffs" 2>/dev/null
   count_regress "$work/isolation.out" isolation
   return $status
 }
@@ -158,7 +159,7 @@ server_suites() {
   vector=
   if [ "$pg" -ge 17 ]; then need_packages "postgresql-$pg-pgvector" && vector=yes; fi
   need_packages libipc-run-perl perl
-  build_stage "$tree" "$stage" COPT="-Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers"
+  build_stage "$tree" "$stage" COPT="-Wall -Wextra -Werror -Wno-unused-parameter -Wno-missing-field-initializers -Wno-sign-compare"
   [ -n "$vector" ] || skip "distil_vector: pgvector is not packaged for PostgreSQL $pg on this Debian"
   server_files
   suite "$1symbols" bash -c "cd '$tree' && bash test/check_symbols.sh"
@@ -223,7 +224,7 @@ other_debian() {
 
 say "Preparing"
 need_server
-need_packages binutils
+need_packages binutils procps
 copy_tree
 wanted unit || wanted sanitizer || wanted fuzz || wanted layers || wanted server || wanted other || wanted gpu || die "unknown suite: $suites"
 if wanted layers; then suite layers bash -c "cd '$tree' && bash test/check_layers.sh"; fi

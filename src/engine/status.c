@@ -86,6 +86,9 @@ distil_printable(char *buffer, size_t size, const char *name, size_t length)
 }
 
 /* printf into a fixed field: cut at a character's boundary, cleaned of controls and broken bytes. */
+static void write_field(char *field, size_t size, const char *format, va_list args)
+	__attribute__((format(printf, 3, 0)));
+
 static void
 write_field(char *field, size_t size, const char *format, va_list args)
 {

@@ -37,9 +37,13 @@ for my $round (1 .. $rounds)
 	}
 	else
 	{
+		# every process at once, as a machine that loses power
+		my $postmaster = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
+		my @children = split ' ', `ps -o pid= --ppid $postmaster`;
 		$node->kill9;
+		kill 'KILL', @children;
 		eval { $victim->quit };
-		usleep(200_000);
+		wait_until(sub { !grep { kill 0, $_ } @children }, 'the processes to end');
 		$node->start;
 	}
 	is($node->safe_psql('postgres', "SELECT count(*) FROM docs WHERE e IS NOT NULL"), $committed * 100, "round $round: committed rows are there, no others");
