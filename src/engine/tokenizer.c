@@ -261,7 +261,8 @@ open_sections(DistilTokenizer *t, const DistilTokenizerBlob *blob)
 	if (!open_small(blob, DISTIL_BLOB_PAIR, sizeof(DistilBlobPiece), DISTIL_MAX_PIECES, &data, &t->npair))
 		return false;
 	t->pair = data;
-	return open_model(t, blob) && check_template(blob, t->single, t->nsingle, 1) && check_template(blob, t->pair, t->npair, 2);
+	return open_model(t, blob) && check_template(blob, t->single, t->nsingle, 1) &&
+		check_template(blob, t->pair, t->npair, 2);
 }
 
 static bool

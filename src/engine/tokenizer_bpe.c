@@ -361,7 +361,8 @@ resolve_merge(const DistilDraftMerge *merge, const DistilTrie *model, uint32_t r
 }
 
 static DistilStatus
-fill_table(DistilBlobMerge *table, uint32_t mask, const DistilDraft *draft, const DistilTrie *model, bool *full,
+fill_table(DistilBlobMerge *table, uint32_t mask, const DistilDraft *draft, const DistilTrie *model,
+		   bool *full,
 		   DistilError *err)
 {
 	*full = false;
@@ -464,12 +465,14 @@ compile_words(DistilBuffer *out, DistilDraft *draft, const Merges *merges, Disti
 		if (length == 0)
 			continue;
 		if (!draft->whole_words &&
-			(merge_short(merges, symbols, bytes, length) != 1 || symbols[0].id != (uint32_t) draft->tokens[i].id))
+			(merge_short(merges, symbols, bytes, length) != 1 ||
+			 symbols[0].id != (uint32_t) draft->tokens[i].id))
 			continue;
 		if (!distil_buffer_append(&text, bytes, length))
 			status = distil_fail_memory(err, text.length + length);
 		keys[n++] = (DistilTrieKey) {NULL, (uint32_t) length, (uint32_t) draft->tokens[i].id};
-		if (i % 1024 == 0 && draft->poll != NULL && draft->poll->stop != NULL && draft->poll->stop(draft->poll->ctx))
+		if (i % 1024 == 0 && draft->poll != NULL && draft->poll->stop != NULL &&
+			draft->poll->stop(draft->poll->ctx))
 			status = distil_fail_cancelled(err);
 	}
 	for (size_t i = 0; i < n; i++)
@@ -556,7 +559,8 @@ read_merges(DistilDraft *draft, const DistilJson *list, DistilError *err)
 	for (size_t i = 0; i < n; i++)
 	{
 		const DistilJson *item = distil_json_item(list, i);
-		const char *text = distil_json_type(item) == DISTIL_JSON_STRING ? distil_json_string(item, &length) : "";
+		const char *text = distil_json_type(item) == DISTIL_JSON_STRING ? distil_json_string(item, &length)
+			: "";
 
 		if (strncmp(text, "#version", 8) != 0)
 			DISTIL_FORWARD(read_merge(&merges[draft->nmerges++], item, i, err));

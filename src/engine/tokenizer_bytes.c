@@ -39,7 +39,8 @@ int
 distil_byte_of(uint32_t cp)
 {
 	if (cp >= 0x100)
-		return cp <= 0x120 ? (int) (cp - 0x100) : cp <= 0x142 ? (int) (cp - 0x121 + 127) : cp == 0x143 ? 173 : -1;
+		return cp <= 0x120 ? (int) (cp - 0x100) : cp <= 0x142 ? (int) (cp - 0x121 + 127) : cp == 0x143 ? 173
+			: -1;
 	return distil_char_of((uint8_t) cp) == cp ? (int) cp : -1;
 }
 
@@ -58,7 +59,8 @@ classify(const uint8_t *p, const uint8_t *end, int *class)
 	if (n == 0)
 		return 0;
 	flags = distil_char_props(cp).flags;
-	*class = (flags & DISTIL_CHAR_LETTER) != 0 ? CLASS_LETTER : (flags & DISTIL_CHAR_NUMBER) != 0 ? CLASS_NUMBER
+	*class = (flags & DISTIL_CHAR_LETTER) != 0 ? CLASS_LETTER
+		: (flags & DISTIL_CHAR_NUMBER) != 0 ? CLASS_NUMBER
 		: (flags & DISTIL_CHAR_SPACE) != 0 ? CLASS_SPACE : CLASS_OTHER;
 	return n;
 }
@@ -157,7 +159,8 @@ put_words(DistilWords *words, const uint8_t *p, const uint8_t *end, bool split, 
 		if (stop == NULL)
 			return distil_fail(err, DISTIL_ERR_ENCODING, "text is not valid UTF-8 at character %u",
 							   first + count_chars(start, p));
-		DISTIL_FORWARD(distil_bpe_word(words, p, (size_t) (stop - p), sources != NULL ? sources + (p - start) : NULL,
+		DISTIL_FORWARD(distil_bpe_word(words, p, (size_t) (stop - p), sources != NULL ? sources + (p - start)
+									   : NULL,
 									   first, err));
 		words->word++;
 		if (sources == NULL && words->offsets)
@@ -233,7 +236,8 @@ distil_bytes_run(DistilWords *words, uint32_t *source, const uint8_t *p, const u
 	DistilMatch match;
 
 	while (words->tokenizer->has_norm && search < length && !distil_words_full(words) &&
-		   distil_match_find(words->tokenizer, true, words->parse_special, p, length, search, length, done, &match))
+		   distil_match_find(words->tokenizer, true, words->parse_special, p, length, search, length, done,
+							 &match))
 	{
 		uint32_t	start;
 
@@ -243,7 +247,8 @@ distil_bytes_run(DistilWords *words, uint32_t *source, const uint8_t *p, const u
 			return DISTIL_OK;
 		start = *source;
 		*source += count_chars(p + match.start, p + match.stop);
-		DISTIL_FORWARD(distil_words_added(words, match.added, p + match.start, match.stop - match.start, start,
+		DISTIL_FORWARD(distil_words_added(words, match.added, p + match.start, match.stop - match.start,
+										  start,
 										  *source, err));
 		done = match.stop;
 		search = match.after > done ? match.after : done;
@@ -392,7 +397,8 @@ decode_finish(const DistilTokenizer *tokenizer, DistilBuffer *out, DistilError *
 		uint32_t	cp;
 		int			n = distil_utf8_decode(&cp, p, end);
 
-		ok = n > 0 ? distil_buffer_append(&clean, p, (size_t) n) : distil_buffer_append(&clean, "\xEF\xBF\xBD", 3);
+		ok = n > 0 ? distil_buffer_append(&clean, p, (size_t) n)
+			: distil_buffer_append(&clean, "\xEF\xBF\xBD", 3);
 		p += n > 0 ? (size_t) n : bad_length(p, end);
 	}
 	if (!ok)
@@ -408,7 +414,8 @@ decode_finish(const DistilTokenizer *tokenizer, DistilBuffer *out, DistilError *
 /* ---------- files ---------- */
 
 static DistilStatus
-read_flags(DistilDraft *draft, const DistilJson *value, const char *what, bool *prefix, bool *trim, bool *split,
+read_flags(DistilDraft *draft, const DistilJson *value, const char *what, bool *prefix, bool *trim,
+		   bool *split,
 		   DistilError *err)
 {
 	static const char *const known[] = {"type", "add_prefix_space", "trim_offsets", "use_regex", NULL};

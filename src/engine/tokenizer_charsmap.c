@@ -165,7 +165,8 @@ cluster(const DistilChar *chars, size_t n, size_t i, uint8_t bytes[32], size_t *
 }
 
 static DistilStatus
-map_chars(DistilChanges *changes, const Map *map, const DistilChars *chars, bool *modified, const DistilPoll *poll,
+map_chars(DistilChanges *changes, const Map *map, const DistilChars *chars, bool *modified,
+		  const DistilPoll *poll,
 		  DistilError *err)
 {
 	bool		ascii_known[128] = {false};
@@ -324,8 +325,10 @@ distil_draft_charsmap(DistilDraft *draft, const void *data, size_t length, Disti
 	Map			map;
 
 	if (!open_map(&map, data, length) || !distil_utf8_valid((const char *) map.strings, map.nstrings))
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "precompiled_charsmap of %zu bytes is not valid", length);
-	return distil_draft_step_data(draft, draft->normalizer, &draft->nnormalizer, DISTIL_NORMALIZER_CHARSMAP, 0,
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "precompiled_charsmap of %zu bytes is not valid",
+						   length);
+	return distil_draft_step_data(draft, draft->normalizer, &draft->nnormalizer, DISTIL_NORMALIZER_CHARSMAP,
+								  0,
 								  data, length, err);
 }
 

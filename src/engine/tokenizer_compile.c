@@ -417,7 +417,8 @@ check_steps(const DistilDraft *draft, DistilError *err)
 		if (draft->pre[i].kind == DISTIL_PRE_BYTES &&
 			(draft->header.model != DISTIL_MODEL_BPE || i + 1 < draft->npre))
 			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-							   "pre_tokenizer \"ByteLevel\" is not supported except as the last one of model BPE");
+							   "pre_tokenizer \"ByteLevel\" is not supported except as the last one"
+							   " of model BPE");
 	return DISTIL_OK;
 }
 

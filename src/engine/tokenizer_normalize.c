@@ -418,7 +418,8 @@ parse_replace(DistilDraft *draft, const DistilJson *value, DistilError *err)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "normalizer Replace has no pattern");
 	string = distil_json_string(text, &length);
 	if (regex && strcmp(string, " {2,}") != 0)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "pattern \"%s\" of normalizer Replace is not supported",
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "pattern \"%s\" of normalizer Replace is not supported",
 						   distil_printable(printable, sizeof(printable), string, length));
 	if (length == 0)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,

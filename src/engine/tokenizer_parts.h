@@ -154,10 +154,11 @@ extern DistilStatus distil_draft_read_legacy(DistilDraft *draft, const DistilFol
 											 DistilError *err);
 /* vocab.json and merges.txt */
 extern DistilStatus distil_draft_read_bpe(DistilDraft *draft, const DistilFolder *folder, DistilError *err);
-/* A SentencePiece model; *name is its file, NULL when the folder has none. */
-extern DistilStatus distil_draft_read_pieces(DistilDraft *draft, const DistilFolder *folder, DistilError *err);
+/* A SentencePiece model; distil_pieces_file is its name, NULL when the folder has none. */
+extern DistilStatus distil_draft_read_pieces(DistilDraft *draft, const DistilFolder *folder,
+											 DistilError *err);
 extern const char *distil_pieces_file(const DistilFolder *folder);
-/* tokenizer_class of tokenizer_config.json, else model_type of config.json, in the arena; "" when neither says. */
+/* model_type that tokenizer_class of tokenizer_config.json or config.json says; "" when neither does. */
 extern DistilStatus distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char **name,
 									   DistilError *err);
 /* Names of special tokens from tokenizer_config.json and special_tokens_map.json. */
@@ -322,7 +323,8 @@ typedef struct DistilChanges
 	const DistilAllocator *alloc;
 } DistilChanges;
 
-extern DistilStatus distil_changes_push(DistilChanges *changes, uint32_t cp, int32_t change, DistilError *err);
+extern DistilStatus distil_changes_push(DistilChanges *changes, uint32_t cp, int32_t change,
+										DistilError *err);
 /* The new characters with the sources that the reference's alignment gives them. */
 extern DistilStatus distil_changes_align(DistilChars *chars, const DistilChanges *changes, DistilError *err);
 /* Steps Precompiled, and Replace (of a string) or Prepend, for readers of other files. */

@@ -59,7 +59,8 @@ distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char **
 {
 	static const char *const classes[][2] = {
 		{"GPT2Tokenizer", "gpt2"}, {"RobertaTokenizer", "roberta"}, {"AlbertTokenizer", "albert"},
-		{"XLNetTokenizer", "xlnet"}, {"XLMRobertaTokenizer", "xlm-roberta"}, {"CamembertTokenizer", "camembert"}
+		{"XLNetTokenizer", "xlnet"}, {"XLMRobertaTokenizer", "xlm-roberta"},
+			{"CamembertTokenizer", "camembert"}
 	};
 	char		printable[64];
 
@@ -118,7 +119,8 @@ read_settings(Settings *settings, const DistilJsonDoc *doc, DistilError *err)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "added_tokens_decoder with more than the special tokens is not supported"
 						   " without tokenizer.json");
-	DISTIL_FORWARD(distil_json_get_bool(doc, root, "add_prefix_space", settings->prefix, &settings->prefix, err));
+	DISTIL_FORWARD(distil_json_get_bool(doc, root, "add_prefix_space", settings->prefix, &settings->prefix,
+										err));
 	DISTIL_FORWARD(distil_json_get_bool(doc, root, "trim_offsets", settings->trim, &settings->trim, err));
 	DISTIL_FORWARD(distil_json_get_bool(doc, root, "do_lower_case", settings->lower, &settings->lower, err));
 	return distil_json_get_bool(doc, root, "keep_accents", settings->accents, &settings->accents, err);
@@ -157,7 +159,8 @@ add_names(DistilDraft *draft, const char *const defaults[6], const char *unk, si
 		if (draft->names[k] == NULL)
 			draft->names[k] = defaults[k];
 		if (draft->names[k] != NULL)
-			DISTIL_FORWARD(distil_draft_special(draft, draft->names[k], DISTIL_ADDED_SPECIAL | draft->name_flags[k],
+			DISTIL_FORWARD(distil_draft_special(draft, draft->names[k],
+												DISTIL_ADDED_SPECIAL | draft->name_flags[k],
 												-1, err));
 		if (i == 1)
 			DISTIL_FORWARD(distil_draft_special(draft, draft->unk, DISTIL_ADDED_SPECIAL, -1, err));
@@ -284,7 +287,8 @@ distil_draft_read_bpe(DistilDraft *draft, const DistilFolder *folder, DistilErro
 	draft->header.decoder = DISTIL_DECODER_BYTES;
 	DISTIL_FORWARD(distil_draft_step(draft->pre, &draft->npre, DISTIL_PRE_BYTES,
 									 DISTIL_BYTES_SPLIT | (settings.prefix ? DISTIL_BYTES_PREFIX : 0u), err));
-	DISTIL_FORWARD(add_names(draft, is_roberta ? roberta : gpt2, is_roberta ? "<unk>" : "<|endoftext|>", 0, err));
+	DISTIL_FORWARD(add_names(draft, is_roberta ? roberta : gpt2, is_roberta ? "<unk>" : "<|endoftext|>", 0,
+							 err));
 	distil_template_none(draft);
 	if (!is_roberta)
 		return DISTIL_OK;
@@ -447,9 +451,11 @@ read_model(DistilDraft *draft, Model *model, const char *name, const uint8_t *da
 		if (field.wire != 2)
 			continue;
 		if (field.number == 1 && !read_piece(&model->pieces[model->n++], field.data, field.length))
-			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "piece %zu of file \"%s\" is not valid", model->n - 1,
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "piece %zu of file \"%s\" is not valid",
+							   model->n - 1,
 							   name);
-		if ((field.number == 2 || field.number == 3) && !read_spec(model, field.number, field.data, field.length))
+		if ((field.number == 2 || field.number == 3) &&
+			!read_spec(model, field.number, field.data, field.length))
 			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "settings of file \"%s\" are not valid", name);
 	}
 	if (model->kind != 1)
@@ -483,7 +489,8 @@ put_pieces(DistilDraft *draft, const Model *model, const char *const *front, int
 	if (scores == NULL || draft->tokens == NULL)
 		return distil_fail_memory(err, (model->n + 16) * sizeof(*draft->tokens));
 	for (int i = 0; i < nfront; i++)
-		put_piece(draft, scores, front[i], strlen(front[i]), strcmp(front[i], "<unk>NOTUSED") == 0 ? -100.0 : 0.0);
+		put_piece(draft, scores, front[i], strlen(front[i]), strcmp(front[i], "<unk>NOTUSED") == 0 ? -100.0
+				  : 0.0);
 	for (size_t i = skip; i < model->n; i++)
 		put_piece(draft, scores, model->pieces[i].text, model->pieces[i].length, model->pieces[i].score);
 	if (mask != NULL)
@@ -507,7 +514,8 @@ put_normalizers(DistilDraft *draft, const Model *model, bool quotes, bool strip,
 	for (int i = 0; i < 3; i++)
 		if (i < 2 ? strip : lower)
 			DISTIL_FORWARD(distil_draft_step(draft->normalizer, &draft->nnormalizer, kinds[i], 0, err));
-	return model->ncharsmap > 0 ? distil_draft_charsmap(draft, model->charsmap, model->ncharsmap, err) : DISTIL_OK;
+	return model->ncharsmap > 0 ? distil_draft_charsmap(draft, model->charsmap, model->ncharsmap, err)
+		: DISTIL_OK;
 }
 
 /*
@@ -527,7 +535,8 @@ add_pieces(DistilDraft *draft, const Model *model, DistilError *err)
 		text = distil_arena_string(draft->arena, piece->text, piece->length);
 		if (text == NULL)
 			return distil_fail_memory(err, piece->length);
-		DISTIL_FORWARD(distil_draft_special(draft, text, piece->type == 3 ? DISTIL_ADDED_SPECIAL : 0, -1, err));
+		DISTIL_FORWARD(distil_draft_special(draft, text, piece->type == 3 ? DISTIL_ADDED_SPECIAL : 0, -1,
+											err));
 		for (size_t k = 0; k < draft->nadded && piece->type == 3; k++)
 			if (draft->added[k].length == piece->length &&
 				memcmp(draft->added[k].text, piece->text, piece->length) == 0)
@@ -618,8 +627,8 @@ distil_draft_read_pieces(DistilDraft *draft, const DistilFolder *folder, DistilE
 			class = &classes[i];
 	if (class == NULL)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "file \"%s\" without tokenizer_class or model_type of ALBERT, XLNet, XLM-R or CamemBERT"
-						   " is not supported", file);
+						   "file \"%s\" without tokenizer_class or model_type of ALBERT, XLNet, XLM-R or"
+						   " CamemBERT is not supported", file);
 	settings.lower = class->lower;
 	DISTIL_FORWARD(read_config(draft, &settings, folder, err));
 	DISTIL_FORWARD(read_file(draft, folder, file, &data, &length, err));

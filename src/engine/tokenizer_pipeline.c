@@ -160,7 +160,8 @@ distil_chars_normalize(DistilChars *chars, const DistilBlobStep *steps, int n, c
 		const DistilNormalizerPart *part = distil_normalizer_kind(steps[i].kind);
 		DistilStepArgs args = {steps[i].flags, data != NULL ? data + steps[i].data : NULL, steps[i].length};
 
-		if (steps[i].data > data_size || steps[i].length > data_size - steps[i].data || steps[i].data % 8 != 0)
+		if (steps[i].data > data_size || steps[i].length > data_size - steps[i].data ||
+			steps[i].data % 8 != 0)
 			return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer has a step without its data");
 		if (part == NULL)
 			return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer has unknown normalizer %u",

@@ -48,7 +48,8 @@ class_of(const DistilBlobStep *step, const DistilPreTokenizerPart *part, uint32_
 }
 
 static DistilStatus
-cut_classes(DistilWords *words, int step, const DistilPreTokenizerPart *part, const DistilChar *chars, size_t n,
+cut_classes(DistilWords *words, int step, const DistilPreTokenizerPart *part, const DistilChar *chars,
+			size_t n,
 			DistilError *err)
 {
 	size_t		i = 0;
@@ -68,7 +69,8 @@ cut_classes(DistilWords *words, int step, const DistilPreTokenizerPart *part, co
 }
 
 static DistilStatus
-meta_chars(DistilChars *out, uint32_t flags, const DistilChar *chars, size_t n, uint32_t start, DistilError *err)
+meta_chars(DistilChars *out, uint32_t flags, const DistilChar *chars, size_t n, uint32_t start,
+		   DistilError *err)
 {
 	uint32_t	mark = flags >> DISTIL_META_SHIFT;
 	uint32_t	first = chars[0].cp == ' ' ? mark : chars[0].cp;
@@ -84,7 +86,8 @@ meta_chars(DistilChars *out, uint32_t flags, const DistilChar *chars, size_t n, 
 		out->items = items;
 		out->capacity = 2 * (n + 1);
 	}
-	if (first != mark && ((flags & DISTIL_META_ALWAYS) != 0 || ((flags & DISTIL_META_FIRST) != 0 && start == 0)))
+	if (first != mark &&
+		((flags & DISTIL_META_ALWAYS) != 0 || ((flags & DISTIL_META_FIRST) != 0 && start == 0)))
 		out->items[out->n++] = (DistilChar) {mark, chars[0].source};
 	for (size_t i = 0; i < n; i++)
 		out->items[out->n++] = (DistilChar) {chars[i].cp == ' ' ? mark : chars[i].cp, chars[i].source};
@@ -155,7 +158,8 @@ decode_token(const DistilTokenizer *tokenizer, DistilBuffer *out, const char *te
 	const uint8_t *p = (const uint8_t *) text;
 	const uint8_t *end = p + length;
 	uint32_t	mark = tokenizer->blob->decoder_flags >> DISTIL_META_SHIFT;
-	bool		drop = first && (tokenizer->blob->decoder_flags & (DISTIL_META_ALWAYS | DISTIL_META_FIRST)) != 0;
+	bool        drop = first &&
+		(tokenizer->blob->decoder_flags & (DISTIL_META_ALWAYS | DISTIL_META_FIRST)) != 0;
 
 	while (p < end)
 	{

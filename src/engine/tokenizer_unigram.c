@@ -114,7 +114,8 @@ put_bytes(DistilWords *words, const Lattice *lattice, size_t start, size_t end, 
 	for (int pass = 0; pass < 2; pass++)
 		for (size_t i = start; i < end; i++)
 		{
-			char		name[6] = {'<', '0', 'x', digits[lattice->bytes[i] >> 4], digits[lattice->bytes[i] & 15], '>'};
+			uint8_t		byte = lattice->bytes[i];
+			char		name[6] = {'<', '0', 'x', digits[byte >> 4], digits[byte & 15], '>'};
 			uint32_t	state = 0;
 			int32_t		id = -1;
 			size_t		k = 0;
@@ -183,7 +184,8 @@ put_best(DistilWords *words, const Lattice *lattice, DistilError *err)
 		size_t		stop = best[start].start;
 
 		if (best[start].id != unknown)
-			DISTIL_FORWARD(distil_words_token(words, best[start].id, words->offsets ? lattice->sources[start] : 0,
+			DISTIL_FORWARD(distil_words_token(words, best[start].id, words->offsets ? lattice->sources[start]
+											  : 0,
 											  words->offsets ? lattice->sources[stop - 1] + 1 : 0, err));
 		else
 		{
@@ -266,7 +268,8 @@ read_piece(DistilDraftToken *token, double *score, const DistilJson *item, size_
 
 	if (number == NULL || distil_json_type(distil_json_item(item, 0)) != DISTIL_JSON_STRING ||
 		(distil_json_type(number) != DISTIL_JSON_REAL && distil_json_type(number) != DISTIL_JSON_INTEGER))
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "piece %zu of model Unigram is not a text with a score", i);
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+						   "piece %zu of model Unigram is not a text with a score", i);
 	token->text = distil_json_string(distil_json_item(item, 0), &length);
 	if (length > DISTIL_MAX_TOKEN_BYTES)
 		return distil_fail(err, DISTIL_ERR_LIMIT, "piece %zu of model Unigram has %zu bytes", i, length);

@@ -71,7 +71,8 @@ static const char *const files[] = {
 static char *
 bpe_file(char *text, size_t size, const char *level)
 {
-	size_t		at = (size_t) snprintf(text, size, "{\"added_tokens\":[" ADDED(261, "<s>", ",\"special\":true,\"lstrip\":true") ","
+	size_t      at = (size_t) snprintf(text, size, "{\"added_tokens\":[" ADDED(261, "<s>",
+			",\"special\":true,\"lstrip\":true") ","
 									   ADDED(262, "b b", ",\"normalized\":true") "],"
 									   "\"pre_tokenizer\":{\"type\":\"ByteLevel\",%s},\"decoder\":{\"type\":\"ByteLevel\"},"
 									   "\"post_processor\":{\"type\":\"RobertaProcessing\",\"cls\":[\"<s>\",261],\"sep\":[\"<s>\",261]},"
@@ -174,7 +175,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	for (size_t i = 0; i < NFILES; i++)
 		if (tokenizers[i] == NULL)
-			tokenizers[i] = open_one(&blobs[i], i < NWHOLE ? files[i] : bpe_file(text_of_bpe, sizeof(text_of_bpe), files[i]));
+			tokenizers[i] = open_one(&blobs[i], i < NWHOLE ? files[i]
+									 : bpe_file(text_of_bpe, sizeof(text_of_bpe), files[i]));
 	how = data[0];
 	text.data = (const char *) data + 1;
 	text.length = size - 1;

@@ -489,10 +489,13 @@ static void
 test_chunks(void)
 {
 	static const char *const texts[] = {
-		"", "   \n ", "dog", "Hello, my dog is cute.  The quick brown fox\njumps over the lazy dog; it's 3.14 miles away!",
+		"", "   \n ", "dog",
+			"Hello, my dog is cute.  The quick brown fox\njumps over the lazy dog; it's 3.14 miles away!",
 		"unaffable-unbelievably-re-estimated-unaffable-unbelievably,re.estimated dog dog",
-		"我爱北京天安门中文分词很有趣。dog 我爱北京", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa a b",
-		"안녕하세요 세계 한국어 문장입니다.", "a\xe3\x80\x80" "b\xc2\xa0" "c d e f g h i j k l m n o p", "[SEP] a [SEP]b[SEP] \xc2\xad \xc2\xad dog",
+		"我爱北京天安门中文分词很有趣。dog 我爱北京",
+			"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa a b",
+		"안녕하세요 세계 한국어 문장입니다.", "a\xe3\x80\x80" "b\xc2\xa0" "c d e f g h i j k l m n o p",
+			"[SEP] a [SEP]b[SEP] \xc2\xad \xc2\xad dog",
 		"New York New York  New York foo a b b b  b b b", "e\xcc\x81\xcc\x81 \xcc\x81 dog"
 	};
 	static char run[200001];

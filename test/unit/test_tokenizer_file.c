@@ -45,7 +45,8 @@ test_files(void)
 		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"BPE\"}," PRE "}", "no list \"merges\""},
 		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"merges\":[]}," PRE "}", "no object of tokens"},
 		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"vocab\":[]}," PRE "}", "unk_id"},
-		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"type\":\"WordLevel\"," VOCAB "}," PRE "}", "model \"WordLevel\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"type\":\"WordLevel\"," VOCAB "}," PRE "}",
+		 "model \"WordLevel\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"type\":\"WordPiece\",\"dropout\":1," VOCAB "}," PRE "}",
 		 "\"dropout\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"surprise\":1," PRE "," MODEL "}", "\"surprise\""},
@@ -145,14 +146,16 @@ static const char *
 bpe_file(const char *more, const char *pre)
 {
 	static char text[16384];
-	size_t		at = (size_t) snprintf(text, sizeof(text), "{%s,\"model\":{\"type\":\"BPE\",%s,\"vocab\":{", pre, more);
+	size_t      at =
+		(size_t) snprintf(text, sizeof(text), "{%s,\"model\":{\"type\":\"BPE\",%s,\"vocab\":{", pre, more);
 
 	for (int byte = 0; byte < 256; byte++)
 	{
 		bool		plain = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
 		int			other = byte <= 32 ? byte : byte <= 160 ? byte - 94 : 67;
 
-		at += (size_t) snprintf(text + at, sizeof(text) - at, "\"\\u%04x\":%d,", plain ? byte : 0x100 + other, byte);
+		at += (size_t) snprintf(text + at, sizeof(text) - at, "\"\\u%04x\":%d,", plain ? byte
+								: 0x100 + other, byte);
 	}
 	snprintf(text + at, sizeof(text) - at, "\"ab\":256,\"abc\":257}}}");
 	return text;
@@ -170,7 +173,8 @@ test_models(void)
 	}			bpe[] = {
 		{DISTIL_OK, "\"merges\":[]", LEVEL, ""},
 		{DISTIL_OK, "\"merges\":[\"a b\",\"ab c\",\"a b\"]", LEVEL, ""},
-		{DISTIL_OK, "\"merges\":[[\"a\",\"b\"]],\"ignore_merges\":true,\"dropout\":null,\"unk_token\":\"\"", LEVEL, ""},
+		{DISTIL_OK, "\"merges\":[[\"a\",\"b\"]],\"ignore_merges\":true,\"dropout\":null,\"unk_token\":\"\"",
+		 LEVEL, ""},
 		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", PRE, "ByteLevel"},
 		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", "\"normalizer\":null", "ByteLevel"},
 		{DISTIL_ERR_TEXT_FILE, "\"merges\":[\"a bc\"]", LEVEL, "merge 0 uses \"bc\""},
@@ -198,24 +202,29 @@ test_models(void)
 		{DISTIL_ERR_TEXT_FILE, "{" META "," UNIGRAM("[\"u\"]") "}", "piece 0"},
 		{DISTIL_ERR_TEXT_FILE, "{" META "," UNIGRAM("[\"u\",1e999]") "}", ""},
 		{DISTIL_ERR_TEXT_FILE, "{" META "," UNIGRAM("") "}", "empty vocabulary"},
-		{DISTIL_ERR_TEXT_FILE, "{" META ",\"model\":{\"type\":\"Unigram\",\"unk_id\":5,\"vocab\":[[\"u\",0]]}}",
+		{DISTIL_ERR_TEXT_FILE,
+		 "{" META ",\"model\":{\"type\":\"Unigram\",\"unk_id\":5,\"vocab\":[[\"u\",0]]}}",
 		 "unk_id 5"},
-		{DISTIL_ERR_UNSUPPORTED, "{" META ",\"model\":{\"type\":\"Unigram\",\"unk_id\":null,\"vocab\":[[\"u\",0]]}}",
+		{DISTIL_ERR_UNSUPPORTED,
+		 "{" META ",\"model\":{\"type\":\"Unigram\",\"unk_id\":null,\"vocab\":[[\"u\",0]]}}",
 		 "without unk_id"},
 		{DISTIL_ERR_UNSUPPORTED, "{" LEVEL "," UNIGRAM("[\"u\",0]") "}", "ByteLevel"},
 		{DISTIL_ERR_UNSUPPORTED, "{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"prepend_scheme\":\"odd\"},"
 		 UNIGRAM("[\"u\",0]") "}", "\"odd\""},
 		{DISTIL_ERR_TEXT_FILE, "{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"ab\"},"
 		 UNIGRAM("[\"u\",0]") "}", "one character"},
-		{DISTIL_ERR_UNSUPPORTED, "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a+\"},\"content\":\"\"},"
+		{DISTIL_ERR_UNSUPPORTED,
+		 "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a+\"},\"content\":\"\"},"
 		 META "," UNIGRAM("[\"u\",0]") "}", "\"a+\""},
 		{DISTIL_ERR_TEXT_FILE, "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAA=\"},"
 		 META "," UNIGRAM("[\"u\",0]") "}", "not valid"},
 		{DISTIL_ERR_TEXT_FILE, "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"A?==\"},"
 		 META "," UNIGRAM("[\"u\",0]") "}", "base64"},
-		{DISTIL_ERR_UNSUPPORTED, "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Metaspace\"},"
+		{DISTIL_ERR_UNSUPPORTED,
+		 "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Metaspace\"},"
 		 "{\"type\":\"Metaspace\"}]}," UNIGRAM("[\"u\",0]") "}", "more than one"},
-		{DISTIL_ERR_UNSUPPORTED, "{\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"Sequence\"}]},"
+		{DISTIL_ERR_UNSUPPORTED,
+		 "{\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"Sequence\"}]},"
 		 META "," UNIGRAM("[\"u\",0]") "}", "\"Sequence\""},
 	};
 
@@ -240,7 +249,8 @@ check_model(const char *config, const char *bytes, size_t length, DistilStatus w
 	DistilStatus got = compile_files(&blob, &size, "spiece.model", &data, "tokenizer_config.json", &settings,
 									 &counting, &err);
 
-	CHECK_MSG(got == want && (want == DISTIL_OK || strstr(err.message, message) != NULL), "status %d, %s", got,
+	CHECK_MSG(got == want && (want == DISTIL_OK || strstr(err.message, message) != NULL), "status %d, %s",
+			  got,
 			  err.message);
 	free(blob);
 }
@@ -285,7 +295,8 @@ test_pieces(void)
 			memcpy(bad, good, sizeof(good));
 			bad[i] = (char) byte;
 			data.length = byte == 0 ? i : n;
-			(void) compile_files(&blob, &size, "spiece.model", &data, "tokenizer_config.json", &settings, &counting,
+			(void) compile_files(&blob, &size, "spiece.model", &data, "tokenizer_config.json", &settings,
+								 &counting,
 								 &err);
 			free(blob);
 		}
