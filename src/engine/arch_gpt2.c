@@ -95,11 +95,14 @@ gpt2_params(DistilSpec *spec, bool with_lm, DistilError *err)
 	{
 		DistilLayerParams *p = &spec->layer[i];
 
-		DISTIL_FORWARD(conv_params(spec, &p->qkv_weight, &p->qkv_bias, i, "qkv", "attn.c_attn", 3 * c, c, err));
+		DISTIL_FORWARD(conv_params(spec, &p->qkv_weight, &p->qkv_bias, i, "qkv", "attn.c_attn", 3 * c, c,
+								   err));
 		DISTIL_FORWARD(conv_params(spec, &p->out_weight, &p->out_bias, i, "out", "attn.c_proj", c, c, err));
 		DISTIL_FORWARD(norm_params(spec, &p->norm1_weight, &p->norm1_bias, i, "norm1", "ln_1", err));
-		DISTIL_FORWARD(conv_params(spec, &p->up_weight, &p->up_bias, i, "up", "mlp.c_fc", config->mlp, c, err));
-		DISTIL_FORWARD(conv_params(spec, &p->down_weight, &p->down_bias, i, "down", "mlp.c_proj", c, config->mlp,
+		DISTIL_FORWARD(conv_params(spec, &p->up_weight, &p->up_bias, i, "up", "mlp.c_fc", config->mlp, c,
+								   err));
+		DISTIL_FORWARD(conv_params(spec, &p->down_weight, &p->down_bias, i, "down", "mlp.c_proj", c,
+								   config->mlp,
 								   err));
 		DISTIL_FORWARD(norm_params(spec, &p->norm2_weight, &p->norm2_bias, i, "norm2", "ln_2", err));
 	}

@@ -36,7 +36,8 @@ post_norm_forward(const DistilPass *pass, int index, float *x, DistilError *err)
 
 		rows = distil_mlp_rows(pass, i);
 		DISTIL_FORWARD(distil_mlp_forward(pass, index, down, in, i, rows, err));
-		DISTIL_FORWARD(distil_norm_rows(saved != NULL ? down : x + at, saved != NULL ? saved->sum2 + at : NULL,
+		DISTIL_FORWARD(distil_norm_rows(saved != NULL ? down : x + at, saved != NULL ? saved->sum2 + at
+										: NULL,
 										saved != NULL ? saved->mean2 + i : NULL,
 										saved != NULL ? saved->rstd2 + i : NULL,
 										down, in, distil_weight(spec, pass->weights, params->norm2_weight),

@@ -29,7 +29,8 @@ forward_saved(const DistilPass *pass, int index, float *x, DistilError *err)
 									spec->config.norm_eps, t, width, pass->device, pass->poll, err));
 	DISTIL_FORWARD(distil_attention_forward(pass, index, saved->middle, saved->sum1, err));
 	DISTIL_FORWARD(distil_add_rows(saved->middle, x, (size_t) t * c, pass->device, pass->poll, err));
-	DISTIL_FORWARD(distil_norm_rows(saved->sum2, saved->middle, saved->mean2, saved->rstd2, saved->middle, NULL,
+	DISTIL_FORWARD(distil_norm_rows(saved->sum2, saved->middle, saved->mean2, saved->rstd2, saved->middle,
+									NULL,
 									distil_weight(spec, pass->weights, params->norm2_weight),
 									distil_weight(spec, pass->weights, params->norm2_bias),
 									spec->config.norm_eps, t, width, pass->device, pass->poll, err));

@@ -249,18 +249,20 @@ read_end_ids(DistilConfig *config, const DistilJsonDoc *doc, DistilError *err)
 
 	if (value == NULL || distil_json_type(value) == DISTIL_JSON_NULL)
 		return DISTIL_OK;
+	config->nend = 0;
 	n = distil_json_type(value) == DISTIL_JSON_ARRAY ? distil_json_count(value) : 1;
 	if (n > DISTIL_MAX_END_IDS)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "\"eos_token_id\" of file \"config.json\" has more than %d tokens",
+		return distil_fail(err, DISTIL_ERR_LIMIT, "\"eos_token_id\" has more than %d tokens",
 						   DISTIL_MAX_END_IDS);
 	for (size_t i = 0; i < n; i++)
 	{
-		const DistilJson *id = distil_json_type(value) == DISTIL_JSON_ARRAY ? distil_json_item(value, i) : value;
+		const DistilJson *id = distil_json_type(value) == DISTIL_JSON_ARRAY ? distil_json_item(value, i)
+			: value;
 
 		if (distil_json_type(id) != DISTIL_JSON_INTEGER || distil_json_integer(id) < -1 ||
 			distil_json_integer(id) > DISTIL_MAX_VOCABULARY)
 			return distil_fail(err, DISTIL_ERR_TEXT_FILE,
-							   "\"eos_token_id\" of file \"config.json\" must be a token or a list of tokens");
+							   "\"eos_token_id\" must be a token or a list of tokens");
 		config->end_ids[config->nend++] = (int) distil_json_integer(id);
 	}
 	return DISTIL_OK;
@@ -581,6 +583,23 @@ fill_info(DistilSpec *spec, const DistilSpecFacts *facts, DistilError *err)
 	return DISTIL_OK;
 }
 
+/* generation_config.json, if there is one, says where generation ends. */
+static DistilStatus
+generation_config(DistilConfig *config, const DistilFolder *folder, const DistilAllocator *alloc,
+				  DistilError *err)
+{
+	DistilJsonDoc *doc;
+	DistilStatus status = DISTIL_OK;
+
+	DISTIL_FORWARD(distil_folder_json(folder, "generation_config.json", false, &doc, alloc, err));
+	if (doc == NULL)
+		return DISTIL_OK;
+	if (distil_json_type(distil_json_root(doc)) == DISTIL_JSON_OBJECT)
+		status = read_end_ids(config, doc, err);
+	distil_json_free(doc);
+	return status;
+}
+
 DistilStatus
 distil_spec_build(DistilSpec *spec, const DistilFolder *folder, const DistilSpecFacts *facts,
 				  DistilArena *arena, const DistilAllocator *alloc, DistilError *err)
@@ -596,6 +615,8 @@ distil_spec_build(DistilSpec *spec, const DistilFolder *folder, const DistilSpec
 	distil_json_free(doc);
 	if (status != DISTIL_OK)
 		return status;
+	if (spec->config.causal)
+		DISTIL_FORWARD(generation_config(&spec->config, folder, alloc, err));
 	DISTIL_FORWARD(spec->config.arch->params(spec, facts->with_lm, err));
 	DISTIL_FORWARD(distil_head_params(spec, facts->head, err));
 	DISTIL_FORWARD(distil_pipeline_parse(spec, folder, alloc, err));

@@ -57,7 +57,9 @@ extern const char *distil_activation_name(DistilActivation activation);
 extern DistilStatus distil_config_check(DistilConfig *config, const char *width_key, const char *heads_key,
 										DistilError *err);
 
-/* The fields of config.json that BERT, RoBERTa and MPNet name alike; all but vocabulary, types and padding. */
+/*
+ * The fields of config.json that BERT, RoBERTa and MPNet name alike; all but vocabulary, types and padding.
+ */
 extern DistilStatus distil_config_encoder(DistilConfig *config, const DistilJsonDoc *doc, DistilError *err);
 /* Positions are counted from behind `padding`, as RoBERTa's; there must be room for one. */
 extern DistilStatus distil_config_padding(DistilConfig *config, int padding, DistilError *err);
@@ -90,7 +92,10 @@ extern bool distil_config_write_common(const DistilConfig *config, const char *c
 #define DISTIL_LAYER_NAMES 8
 extern DistilStatus distil_layer_params(DistilSpec *spec, const char *const names[DISTIL_LAYER_NAMES],
 										DistilError *err);
-/* weight [rows, cols] and bias [rows] of a linear layer or (cols 0) norm; sources "NAME.weight", "NAME.bias" */
+/*
+ * weight [rows, cols] and bias [rows] of a linear layer or (cols 0) norm; sources "NAME.weight",
+ * "NAME.bias"
+ */
 extern DistilStatus distil_pair_params(DistilSpec *spec, int *weight, int *bias, const char *name,
 									   const char *source, int rows, int cols, DistilError *err);
 /* One parameter with one source. */

@@ -62,7 +62,8 @@ distil_config_padding(DistilConfig *config, int padding, DistilError *err)
 	{
 		distil_fail(err, DISTIL_ERR_TEXT_FILE,
 					"\"max_position_embeddings\" of file \"config.json\" leaves no room for a token");
-		return distil_fail_detail(err, DISTIL_ERR_TEXT_FILE, "It is %d; positions begin behind padding id %d.",
+		return distil_fail_detail(err, DISTIL_ERR_TEXT_FILE,
+								  "It is %d; positions begin behind padding id %d.",
 								  config->positions, padding);
 	}
 	config->position_offset = padding + 1;
@@ -85,7 +86,8 @@ distil_config_write_encoder(const DistilConfig *config, const char *class_name, 
 		distil_config_number(out, "layer_norm_eps", config->norm_eps) &&
 		distil_config_printf(out, "  \"num_attention_heads\": %d,\n", config->heads);
 	if (ok && config->relative_buckets > 0)
-		ok = distil_config_printf(out, "  \"relative_attention_num_buckets\": %d,\n", config->relative_buckets);
+		ok = distil_config_printf(out, "  \"relative_attention_num_buckets\": %d,\n",
+								  config->relative_buckets);
 	if (ok && config->types > 0)
 		ok = distil_config_printf(out, "  \"type_vocab_size\": %d,\n", config->types);
 	ok = ok && distil_config_printf(out, "  \"num_hidden_layers\": %d\n}\n", config->layers);

@@ -49,7 +49,8 @@ static bool
 is_tokenizer_file(const char *name)
 {
 	static const char *const names[] = {
-		"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.txt",
+		"tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+			"vocab.txt",
 		"vocab.json", "merges.txt", "sentencepiece.bpe.model", "spiece.model", "tokenizer.model"
 	};
 
@@ -60,7 +61,8 @@ is_tokenizer_file(const char *name)
 }
 
 static DistilStatus
-make_small_files(DistilCreated *made, const char *config, size_t length, const DistilModel *from, DistilError *err)
+make_small_files(DistilCreated *made, const char *config, size_t length, const DistilModel *from,
+				 DistilError *err)
 {
 	DistilFile *files = distil_arena_alloc(made->arena, (size_t) from->nfiles + 1, sizeof(DistilFile));
 
@@ -181,7 +183,8 @@ create(DistilCreated *made, const char *config, size_t length, const DistilModel
 								  made->spec.config.vocabulary);
 	}
 	DISTIL_FORWARD(fill_weights(made, seed, poll, err));
-	return distil_weight_folder_create(&made->folder, &made->spec, &made->small, made->weights, made->alloc, err);
+	return distil_weight_folder_create(&made->folder, &made->spec, &made->small, made->weights, made->alloc,
+									   err);
 }
 
 DistilStatus

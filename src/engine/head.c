@@ -173,7 +173,8 @@ distil_head_forward(const DistilSpec *spec, const float *weights, float *logits,
 											 distil_weight(spec, weights, head->dense_weight),
 											 distil_weight(spec, weights, head->dense_bias),
 											 DISTIL_ACT_NONE, n, c, c, device, poll, err));
-		DISTIL_FORWARD(distil_activation_rows(head->form->activation, work + nc, work, nc, device, poll, err));
+		DISTIL_FORWARD(distil_activation_rows(head->form->activation, work + nc, work, nc, device, poll,
+											  err));
 		h = work + nc;
 	}
 	return distil_linear_forward(logits, (size_t) head->outputs, h, (size_t) c,

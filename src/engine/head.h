@@ -61,7 +61,10 @@ extern double distil_cross_entropy(float *dlogits, const float *logits, size_t s
 /* [n, k] by problem: labels [n] for one label of many, values [n, k] for the others; head_sequence.c */
 extern double distil_loss_sequence(float *dlogits, const float *logits, DistilProblem problem,
 								   const int32_t *labels, const float *values, int n, int k);
-/* [t, 2] of one text: the mean of the two cross-entropies; positions beyond the text count for nothing; head_question.c */
+/*
+ * [t, 2] of one text: the mean of the two cross-entropies; positions beyond the text count for nothing;
+ * head_question.c
+ */
 extern double distil_loss_question(float *dlogits, const float *logits, int t, int start, int end);
 /* One score for each of n choices; head_choice.c */
 extern double distil_loss_choice(float *dlogits, const float *logits, int n, int label);

@@ -31,7 +31,8 @@ gradient_of(const DistilSpec *spec, float *gradients, int param)
 /* h [n, C] from x [n, C]; scratch [n, C] holds the activations on the way. */
 DistilStatus
 distil_lm_transform(const DistilSpec *spec, const float *weights, float *h, const float *x, int n,
-					float *saved, float *scratch, DistilDevice *device, const DistilPoll *poll, DistilError *err)
+					float *saved, float *scratch, DistilDevice *device, const DistilPoll *poll,
+						DistilError *err)
 {
 	const DistilLmParams *lm = &spec->lm;
 	int			c = spec->config.width;

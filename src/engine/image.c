@@ -208,7 +208,8 @@ write_weights(ImageWriter *writer, const ImageSource *source)
 		else
 			for (int k = 0; k < param->nsources; k++)
 				DISTIL_FORWARD((param->flags & DISTIL_PARAM_TRANSPOSED) != 0
-							   ? writer_transposed(writer, sources[k], param->rows / param->nsources, param->cols)
+							   ? writer_transposed(writer, sources[k], param->rows / param->nsources,
+												   param->cols)
 							   : writer_tensor(writer, sources[k]));
 	}
 	return writer_pad(writer, base + table->total * sizeof(float));

@@ -60,7 +60,8 @@ distil_relative_forward(const DistilPass *pass, DistilError *err)
 		return DISTIL_OK;
 	for (int i = 0; i < pass->batch->nseq; i++)
 		if (pass->batch->host_offsets[i + 1] - pass->batch->host_offsets[i] > a->relative_limit)
-			return distil_fail(err, DISTIL_ERR_LIMIT, "a sequence is longer than %d tokens", a->relative_limit);
+			return distil_fail(err, DISTIL_ERR_LIMIT, "a sequence is longer than %d tokens",
+							   a->relative_limit);
 	DISTIL_POLL(pass->poll, err);
 	pass->device->ops->gather_rows(pass->device, a->relative,
 								   distil_weight(pass->spec, pass->weights, pass->spec->relative),

@@ -125,7 +125,10 @@ extern DistilDropout distil_attention_dropout(const DistilPass *pass, int index)
 /* down [rows, C] = dropout(W_2 act(W_1 x)) for rows from `first` on; at most mlp_rows. */
 extern DistilStatus distil_mlp_forward(const DistilPass *pass, int index, float *down, const float *x,
 									   int first, int rows, DistilError *err);
-/* dx [rows, C] = (or +=) the gradient of x; from ddown [rows, C], after dropout's backward; dx may be ddown. */
+/*
+ * dx [rows, C] = (or +=) the gradient of x; from ddown [rows, C], after dropout's backward; dx may be
+ * ddown.
+ */
 extern DistilStatus distil_mlp_backward(const DistilPass *pass, int index, float *dx, bool accumulate,
 										const float *ddown, const float *x, int first, int rows,
 										DistilError *err);

@@ -149,7 +149,8 @@ distil_session_create(DistilSession **session, const DistilModel *model, DistilD
 	s->prompt = -1;
 	distil_encoding_init(&s->encoding, alloc);
 	distil_buffer_init(&s->text, alloc);
-	if (s->max_tokens < 1 || s->max_tokens > model->spec.config.positions - model->spec.config.position_offset)
+	if (s->max_tokens < 1 ||
+		s->max_tokens > model->spec.config.positions - model->spec.config.position_offset)
 	{
 		int			max_tokens = s->max_tokens;
 

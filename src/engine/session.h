@@ -121,10 +121,12 @@ extern DistilStatus distil_session_check_lower(DistilSession *session, DistilErr
 /* The language-model head's buffers; DISTIL_ERR_STATE when the model has none or one of the other kind. */
 extern DistilStatus distil_session_lm_prepare(DistilSession *session, bool causal, DistilError *err);
 /* Logits of row `row` of hidden into lm.host [V]. */
-extern DistilStatus distil_session_lm_row(DistilSession *session, const float *hidden, int row, DistilError *err);
+extern DistilStatus distil_session_lm_row(DistilSession *session, const float *hidden, int row,
+										  DistilError *err);
 
 /* DISTIL_ERR_STATE unless the model has this head. */
-extern DistilStatus distil_session_require(const DistilSession *session, DistilHeadKind kind, DistilError *err);
+extern DistilStatus distil_session_require(const DistilSession *session, DistilHeadKind kind,
+										   DistilError *err);
 /*
  * The head's scores of a sequence: head.host [*rows, K], one row or one for each token.
  */

@@ -120,7 +120,8 @@ make_tokens(Entities *e, DistilError *err)
 
 		if (encoding->special[i])
 			continue;
-		if (encoding->starts[i] < 0 || encoding->ends[i] < encoding->starts[i] || encoding->ends[i] > e->npoints)
+		if (encoding->starts[i] < 0 || encoding->ends[i] < encoding->starts[i] ||
+			encoding->ends[i] > e->npoints)
 			return distil_fail(err, DISTIL_ERR_CORRUPT, "the tokenizer gives offsets outside of the text");
 		distil_softmax(scores, e->session->head.host + (size_t) i * (size_t) e->k, e->k, 1);
 		item->scores = scores;

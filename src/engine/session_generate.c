@@ -114,7 +114,8 @@ run_tokens(Generation *g, DistilError *err)
 	distil_session_stage(session, &batch, 1, count);
 	session->stats.batches++;
 	session->stats.tokens += count;
-	DISTIL_FORWARD(distil_encoder_forward_cached(spec, session->weights, &batch, session->activations, &g->cache,
+	DISTIL_FORWARD(distil_encoder_forward_cached(spec, session->weights, &batch, session->activations,
+												 &g->cache,
 												 &hidden, session->device, &session->poll, err));
 	g->cache.past = g->n;
 	return distil_session_lm_row(session, hidden, count - 1, err);
@@ -243,7 +244,8 @@ distil_session_generate_ids(DistilSession *session, int32_t **ids, int *n, const
 
 /* Tokens of the whole prompt; of an empty one the token that begins a text. */
 static DistilStatus
-encode_prompt(DistilSession *session, const DistilText *prompt, int32_t *begin_id, const int32_t **ids, int *n,
+encode_prompt(DistilSession *session, const DistilText *prompt, int32_t *begin_id, const int32_t **ids,
+			  int *n,
 			  DistilError *err)
 {
 	const DistilTokenizer *tokenizer = session->model->tokenizer;
@@ -281,7 +283,8 @@ distil_session_generate(DistilSession *session, char **text, size_t *length, con
 	DISTIL_FORWARD(distil_session_lm_prepare(session, true, err));
 	DISTIL_FORWARD(encode_prompt(session, prompt, &begin_id, &prompt_ids, &nprompt, err));
 	DISTIL_FORWARD(distil_session_generate_ids(session, &ids, &n, prompt_ids, nprompt, options, err));
-	status = distil_tokenizer_decode(session->model->tokenizer, text, length, ids, n, true, session->alloc, err);
+	status = distil_tokenizer_decode(session->model->tokenizer, text, length, ids, n, true, session->alloc,
+									 err);
 	distil_release(session->alloc, ids);
 	return status;
 }

@@ -223,7 +223,8 @@ distil_session_rerank(DistilSession *session, float *score, const DistilText *qu
 	{
 		session->device->ops->activation_forward(session->device, config->rank_activation,
 												 session->head.logits, session->head.logits, 1);
-		session->device->ops->copy_out(session->device, session->head.host, session->head.logits, sizeof(float));
+		session->device->ops->copy_out(session->device, session->head.host, session->head.logits,
+									   sizeof(float));
 	}
 	*score = session->head.host[0];
 	return DISTIL_OK;

@@ -82,7 +82,8 @@ distil_session_lm_prepare(DistilSession *session, bool causal, DistilError *err)
 	{
 		distil_fail(err, DISTIL_ERR_STATE, causal ? "the model is a masked language model, not a causal one"
 					: "the model is a causal language model, not a masked one");
-		return distil_fail_detail(err, DISTIL_ERR_STATE, causal ? "It cannot write on or score a text from its beginning."
+		return distil_fail_detail(err, DISTIL_ERR_STATE,
+								  causal ? "It cannot write on or score a text from its beginning."
 								  : "It writes texts on and fills no masks.");
 	}
 	return prepare_lm(session, err);

@@ -55,7 +55,8 @@ get_index(const Example *e, const char *key, int n, int *index)
 	if (value == NULL || distil_json_type(value) != DISTIL_JSON_INTEGER)
 		return fail_member(e, key, "a whole number");
 	if (distil_json_integer(value) < 0 || distil_json_integer(value) >= n)
-		return distil_fail(e->err, DISTIL_ERR_ARGUMENT, "member \"%s\" of the example must be between 0 and %d",
+		return distil_fail(e->err, DISTIL_ERR_ARGUMENT,
+						   "member \"%s\" of the example must be between 0 and %d",
 						   key, n - 1);
 	*index = (int) distil_json_integer(value);
 	return DISTIL_OK;
@@ -158,8 +159,10 @@ masked_loss(const Example *e, double *loss)
 	status = distil_session_encode(session, &text, NULL, -1, e->err);
 	if (status == DISTIL_OK && session->encoding.n != n)
 	{
-		distil_fail(e->err, DISTIL_ERR_ARGUMENT, "\"text\" and \"target\" must have the same number of tokens");
-		status = distil_fail_detail(e->err, DISTIL_ERR_ARGUMENT, "They have %d and %d.", session->encoding.n, n);
+		distil_fail(e->err, DISTIL_ERR_ARGUMENT,
+					"\"text\" and \"target\" must have the same number of tokens");
+		status = distil_fail_detail(e->err, DISTIL_ERR_ARGUMENT, "They have %d and %d.", session->encoding.n,
+									n);
 	}
 	for (int i = 0; status == DISTIL_OK && only && i < n; i++)
 		if (session->encoding.ids[i] != mask)
@@ -188,7 +191,8 @@ causal_loss(const Example *e, double *loss)
 static DistilStatus
 get_values(const Example *e, const DistilJson *value, float *values, int k, bool names)
 {
-	size_t		n = value != NULL && distil_json_type(value) == DISTIL_JSON_ARRAY ? distil_json_count(value) : 0;
+	size_t		n = value != NULL && distil_json_type(value) == DISTIL_JSON_ARRAY ? distil_json_count(value)
+		: 0;
 
 	for (size_t i = 0; i < n; i++)
 	{
@@ -248,7 +252,10 @@ sequence_loss(const Example *e, double *loss)
 	return status;
 }
 
-/* Words joined by blanks; bytes and code points of each word's begin and end are found again by label_words. */
+/*
+ * Words joined by blanks; bytes and code points of each word's begin and end are found again by
+ * label_words.
+ */
 static DistilStatus
 join_words(const Example *e, const DistilJson *words, DistilBuffer *text)
 {
@@ -398,7 +405,8 @@ question_loss(const Example *e, double *loss)
 	if (distil_json_member(e->root, "answer") != NULL)
 	{
 		if (session->encoding.truncated)
-			return distil_fail(e->err, DISTIL_ERR_LIMIT, "question and context are longer than the model's limit");
+			return distil_fail(e->err, DISTIL_ERR_LIMIT,
+							   "question and context are longer than the model's limit");
 		DISTIL_FORWARD(find_answer(e, &context, nquestion, &start, &end));
 	}
 	else

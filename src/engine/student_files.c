@@ -212,7 +212,8 @@ fill_weight_file(DistilStudentFolder *made, WeightFile *file, const DistilSpec *
 	file->data = distil_arena_alloc(made->arena, most, sizeof(float *));
 	file->turned = distil_arena_alloc(made->arena, most, sizeof(DistilParam *));
 	file->starts = distil_arena_alloc(made->arena, most + 1, sizeof(uint64_t));
-	if (tensors == NULL || order == NULL || file->data == NULL || file->turned == NULL || file->starts == NULL)
+	if (tensors == NULL || order == NULL || file->data == NULL || file->turned == NULL ||
+		file->starts == NULL)
 		return distil_fail_memory(err, most * sizeof(DistilTensor));
 	for (i = 0; i < spec->table.n; i++)
 	{
@@ -272,7 +273,8 @@ make_weight_files(DistilStudentFolder *made, const DistilSpec *spec, const float
 
 /* The small files, then the weight files. */
 static DistilStatus
-make_folder(DistilStudentFolder *made, const DistilSpec *spec, const DistilFolder *small, const float *weights,
+make_folder(DistilStudentFolder *made, const DistilSpec *spec, const DistilFolder *small,
+			const float *weights,
 			DistilError *err)
 {
 	DistilFile *files;
@@ -302,7 +304,8 @@ make_folder(DistilStudentFolder *made, const DistilSpec *spec, const DistilFolde
 
 /* The student's own config.json and the teacher's small files. */
 static DistilStatus
-make_student(DistilStudentFolder *made, const DistilSpec *spec, const DistilModel *teacher, const float *weights,
+make_student(DistilStudentFolder *made, const DistilSpec *spec, const DistilModel *teacher,
+			 const float *weights,
 			 DistilError *err)
 {
 	DistilFolder small;
@@ -321,7 +324,8 @@ make_student(DistilStudentFolder *made, const DistilSpec *spec, const DistilMode
 /* small: files to put beside the weights, NULL: those of a student of the teacher */
 static DistilStatus
 create_folder(DistilStudentFolder **folder, const DistilSpec *spec, const DistilFolder *small,
-			  const DistilModel *teacher, const float *weights, const DistilAllocator *alloc, DistilError *err)
+			  const DistilModel *teacher, const float *weights, const DistilAllocator *alloc,
+				  DistilError *err)
 {
 	DistilStudentFolder *made = distil_alloc_array(alloc, 1, sizeof(DistilStudentFolder));
 	DistilStatus status;

@@ -134,7 +134,8 @@ choose_method(DistilMethod *method, const char *name, const DistilModelInfo *inf
 
 	if (name == NULL)
 	{
-		*method = info->sentence_model || !info->has_lm_head || info->causal ? DISTIL_METHOD_EMBEDDING : DISTIL_METHOD_TRIPLE;
+		*method = info->sentence_model || !info->has_lm_head || info->causal ? DISTIL_METHOD_EMBEDDING
+			: DISTIL_METHOD_TRIPLE;
 		return DISTIL_OK;
 	}
 	for (i = 0; i < sizeof(planned) / sizeof(planned[0]); i++)

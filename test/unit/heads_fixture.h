@@ -128,7 +128,8 @@ facts_of(const char *arch)
 		return NULL;
 	n = fread(text, 1, sizeof(text), file);
 	fclose(file);
-	CHECK_MSG(distil_json_parse(&doc, text, n, path, distil_alloc_system(), &err) == DISTIL_OK, "%s", err.message);
+	CHECK_MSG(distil_json_parse(&doc, text, n, path, distil_alloc_system(), &err) == DISTIL_OK, "%s",
+			  err.message);
 	return doc;
 }
 

@@ -79,7 +79,8 @@ synthetic_layer(Synthetic *s, DistilLayerParams *layer)
 
 /*
  * The caller has set width, heads, mlp, layers, vocabulary, positions, types, arch
- * (by types when NULL; GPT-2 also causal, MPNet relative_buckets), activation and dropouts in s->spec.config, and the pipeline's poolings, dense
+ * (by types when NULL; GPT-2 also causal, MPNet relative_buckets), activation and dropouts in
+ * s->spec.config, and the pipeline's poolings, dense
  * sizes and normalize; with_lm adds a tied masked-LM head.  scale: of the weights.
  */
 static inline void

@@ -33,7 +33,8 @@ test_architecture_gradients(DistilDevice *device)
 				synthetic_create(&model, true, 0.4f, 5);
 				synthetic_batch(&batch, &model.spec, lengths, LENGTHS, 2);
 				problem_create(&problem, &model, &batch, device, (TestPart) part, dropout ? 99 : 0);
-				snprintf(what, sizeof(what), "%s %d, %s, dropout %s", names[i], i, part == PART_LM ? "lm" : "encoder",
+				snprintf(what, sizeof(what), "%s %d, %s, dropout %s", names[i], i, part == PART_LM ? "lm"
+						 : "encoder",
 						 dropout ? "on" : "off");
 				check_gradients(&problem, what);
 				problem_free(&problem);
@@ -83,7 +84,8 @@ test_cached(DistilDevice *device, const char *name)
 			one.ids += cache.past;
 			one.positions += cache.past;
 			one.offsets = one.host_offsets = offsets;
-			CHECK(distil_encoder_forward_cached(&model.spec, model.weights, &one, activations, &cache, &hidden,
+			CHECK(distil_encoder_forward_cached(&model.spec, model.weights, &one, activations, &cache,
+												&hidden,
 												device, NULL, &err) == DISTIL_OK);
 			/* float32 sums of a dozen values of size 1 in another order */
 			for (i = 0; i < *part * 12; i++)

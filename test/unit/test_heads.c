@@ -56,7 +56,8 @@ test_scores(DistilSession *session, const Goldens *g, const char *kind, const Di
 			continue;
 		}
 		snprintf(name, sizeof(name), "%s.text%d", kind, i);
-		CHECK_MSG(distil_session_head_logits(session, &logits, &rows, &n, &text, NULL, &err) == DISTIL_OK, "%s",
+		CHECK_MSG(distil_session_head_logits(session, &logits, &rows, &n, &text, NULL, &err) == DISTIL_OK,
+				  "%s",
 				  err.message);
 		check_rows(g, name, logits, rows, n, 2 * TOLERANCE);
 	}
@@ -100,7 +101,8 @@ test_loss(DistilSession *session, const Goldens *g, const char *arch, const char
 		check_loss(session, g, "loss.lm.masked_only", example);
 	}
 	else if (strcmp(kind, "sequence") == 0)
-		check_loss(session, g, "loss.sequence", "{\"text\": \"the cat sat on the mat .\", \"label\": \"good\"}");
+		check_loss(session, g, "loss.sequence",
+				   "{\"text\": \"the cat sat on the mat .\", \"label\": \"good\"}");
 	else if (strcmp(kind, "token") == 0)
 		check_loss(session, g, "loss.token",
 				   "{\"words\": [\"the\", \"cat\", \"sat\", \"on\", \"the\", \"mat\", \".\"], "
@@ -132,7 +134,8 @@ check_spans(const char *what, const DistilJson *expected, const DistilSpan *span
 				  spans[i].score, (int) distil_json_integer(member(e, "start")),
 				  (int) distil_json_integer(member(e, "end")), distil_json_number(member(e, "score")));
 		if (label != NULL)
-			CHECK_MSG(strcmp(spans[i].label, distil_json_string(label, NULL)) == 0, "%s %d: %s, expected %s", what,
+			CHECK_MSG(strcmp(spans[i].label, distil_json_string(label, NULL)) == 0, "%s %d: %s, expected %s",
+					  what,
 					  i, spans[i].label, distil_json_string(label, NULL));
 	}
 }
@@ -196,16 +199,19 @@ test_generation(DistilSession *session, const DistilJson *facts)
 		size_t		ends = 0;
 
 		distil_encoding_init(&encoding, distil_alloc_system());
-		CHECK(distil_tokenizer_encode(distil_model_tokenizer(session->model), &encoding, &prompt, NULL, &encode,
+		CHECK(distil_tokenizer_encode(distil_model_tokenizer(session->model), &encoding, &prompt, NULL,
+									  &encode,
 									  NULL, &err) == DISTIL_OK);
 		CHECK_MSG(distil_session_generate_ids(session, &ids, &n, encoding.ids, encoding.n, &options, &err)
 				  == DISTIL_OK, "%s", err.message);
 		/* the library keeps the end token */
-		while (ends < distil_json_count(expected) && distil_json_integer(distil_json_item(expected, ends)) != 0)
+		while (ends < distil_json_count(expected) && distil_json_integer(distil_json_item(expected,
+																						  ends)) != 0)
 			ends++;
 		CHECK_MSG(n == (int) ends, "%d tokens, expected %zu", n, ends);
 		for (int j = 0; j < n && j < (int) ends; j++)
-			CHECK_MSG(ids[j] == distil_json_integer(distil_json_item(expected, (size_t) j)), "token %d: %d", j,
+			CHECK_MSG(ids[j] == distil_json_integer(distil_json_item(expected, (size_t) j)), "token %d: %d",
+					  j,
 					  ids[j]);
 		free(ids);
 		distil_encoding_reset(&encoding);
@@ -302,10 +308,12 @@ test_head_gradient(const char *arch, const char *kind, DistilSpec *spec, const f
 	for (int i = 0; i < n * k; i++)
 		r[i] = (float) (int32_t) (state = state * 1664525u + 1013904223u) / 2147483648.0f;
 	CHECK(distil_head_forward(spec, weights, logits, x, n, work, ref, NULL, &err) == DISTIL_OK);
-	CHECK(distil_head_backward(spec, weights, gradients, dx, r, x, n, work, scratch, ref, NULL, &err) == DISTIL_OK);
+	CHECK(distil_head_backward(spec, weights, gradients, dx, r, x, n, work, scratch, ref, NULL,
+							   &err) == DISTIL_OK);
 	for (int part = 0; part < 5; part++)
 	{
-		float	   *w = part == 4 ? x : weights + (indexes[part] >= 0 ? spec->table.params[indexes[part]].offset : 0);
+		float	   *w = part == 4 ? x
+			: weights + (indexes[part] >= 0 ? spec->table.params[indexes[part]].offset : 0);
 		float	   *g = part == 4 ? dx : gradients + (w - weights);
 		size_t		count = part == 4 ? (size_t) (n * c)
 			: indexes[part] >= 0 ? spec->table.params[indexes[part]].count : 0;
@@ -360,8 +368,10 @@ test_loss_gradients(void)
 				if (i >= 0)
 					logits[i] = old + (sign ? 1e-2f : -1e-2f);
 				loss[sign] = kind == 0 ? distil_loss_labels(to, logits, labels, 4, 3)
-					: kind == 1 ? distil_loss_sequence(to, logits, DISTIL_PROBLEM_MULTI_LABEL, NULL, values, 4, 3)
-					: kind == 2 ? distil_loss_sequence(to, logits, DISTIL_PROBLEM_REGRESSION, NULL, values, 4, 3)
+					: kind == 1 ? distil_loss_sequence(to, logits, DISTIL_PROBLEM_MULTI_LABEL, NULL, values,
+													   4, 3)
+					: kind == 2 ? distil_loss_sequence(to, logits, DISTIL_PROBLEM_REGRESSION, NULL, values, 4,
+													   3)
 					: kind == 3 ? distil_loss_question(to, logits, 6, 1, 4)
 					: distil_loss_choice(to, logits, 12, 5);
 				if (i >= 0)
@@ -371,6 +381,93 @@ test_loss_gradients(void)
 			if (i >= 0)
 				CHECK_NEAR((loss[1] - loss[0]) / 2e-2, gradient[i], 2e-4);
 		}
+}
+
+/* ---------- memory and cancelling ---------- */
+
+/* One question to whichever head the model has; what it gives is released. */
+static DistilStatus
+ask(DistilSession *session, const DistilModelInfo *info, DistilAllocator *alloc, DistilError *err)
+{
+	DistilText	text = text_of(head_texts[0]);
+	DistilText	long_text = text_of(head_texts[2]);
+	DistilGenerateOptions options = {3, 1, 5, 0.9, 4};
+	DistilSpan *spans = NULL;
+	DistilScore *scores = NULL;
+	char	   *written = NULL;
+	size_t		length;
+	bool		regression;
+	int			n;
+	DistilStatus status;
+
+	if (strcmp(info->heads[0].name, "lm") == 0)
+		status = distil_session_generate(session, &written, &length, &text, &options, err);
+	else if (strcmp(info->heads[0].name, "classify") == 0)
+		status = distil_session_classify(session, &scores, &n, &regression, &text, err);
+	else if (strcmp(info->heads[0].name, "entities") == 0)
+		status = distil_session_entities(session, &spans, &n, &text, DISTIL_AGGREGATE_AVERAGE, err);
+	else
+		status = distil_session_answer(session, &spans, &n, &text, &long_text, 3, err);
+	CHECK(status == DISTIL_OK || (spans == NULL && scores == NULL && written == NULL));
+	alloc->release(alloc->ctx, spans);
+	alloc->release(alloc->ctx, scores);
+	alloc->release(alloc->ctx, written);
+	return status;
+}
+
+static bool
+count_stop(void *ctx)
+{
+	int		   *left = ctx;
+
+	return --*left < 0;
+}
+
+/* Each allocation fails once, each poll stops once: a clean error, nothing left, the session usable. */
+static void
+test_failing(const char *arch, const char *kind)
+{
+	LoadedModel loaded;
+	DistilError err = {"", "", ""};
+	DistilStatus status = DISTIL_ERR_MEMORY;
+	TestAllocator test;
+	DistilSession *session;
+
+	CHECK(load_head(&loaded, arch, kind, &err) == DISTIL_OK);
+	if (loaded.model == NULL)
+		return;
+	for (long fail = 1; fail < 5000 && status != DISTIL_OK; fail++)
+	{
+		test_allocator_init(&test, fail);
+		status = distil_session_create(&session, loaded.model, device, 0, &test.alloc, NULL, &err);
+		if (status == DISTIL_OK)
+			status = ask(session, distil_model_info(loaded.model), &test.alloc, &err);
+		CHECK(status == DISTIL_OK || status == DISTIL_ERR_MEMORY);
+		if (status != DISTIL_OK && session != NULL)
+		{
+			test.fail_at = 0;
+			CHECK(ask(session, distil_model_info(loaded.model), &test.alloc, &err) == DISTIL_OK);
+		}
+		distil_session_free(session);
+		CHECK_MSG(test.live == 0, "%s %s, allocation %ld: %ld left", arch, kind, fail, test.live);
+	}
+	CHECK(status == DISTIL_OK);
+	status = DISTIL_ERR_CANCELLED;
+	for (int polls = 0; polls < 5000 && status != DISTIL_OK; polls++)
+	{
+		int			left = polls;
+		DistilPoll	poll = {count_stop, &left};
+
+		test_allocator_init(&test, 0);
+		status = distil_session_create(&session, loaded.model, device, 0, &test.alloc, &poll, &err);
+		if (status == DISTIL_OK)
+			status = ask(session, distil_model_info(loaded.model), &test.alloc, &err);
+		CHECK(status == DISTIL_OK || status == DISTIL_ERR_CANCELLED);
+		distil_session_free(session);
+		CHECK(test.live == 0);
+	}
+	CHECK(status == DISTIL_OK);
+	load_free(&loaded);
 }
 
 /* ---------- cases ---------- */
@@ -406,7 +503,8 @@ test_case(const char *arch, const char *kind, const DistilJson *facts)
 	}
 	if (strcmp(kind, "choice") == 0)
 	{
-		DistilText	choices[3] = {text_of("the cat is on the mat"), text_of("a fox"), text_of("the king reads a book")};
+		DistilText	choices[3] = {text_of("the cat is on the mat"), text_of("a fox"),
+			text_of("the king reads a book")};
 		float		scores[3];
 
 		CHECK(distil_session_choose(session, scores, &pair[0], choices, 3, &err) == DISTIL_OK);
@@ -458,7 +556,8 @@ test_classifiers(void)
 		{
 			CHECK(distil_session_rerank(session, &score, &pair[0], &pair[1], &err) == DISTIL_OK);
 			check_rows(&g, "rerank", &score, 1, 1, TOLERANCE);
-			CHECK(distil_session_classify(session, &scores, &n, &regression, &text, &err) == DISTIL_ERR_STATE);
+			CHECK(distil_session_classify(session, &scores, &n, &regression, &text,
+										  &err) == DISTIL_ERR_STATE);
 		}
 		else
 		{
@@ -511,6 +610,10 @@ main(void)
 	}
 	test_classifiers();
 	test_loss_gradients();
+	test_failing("gpt2", "lm");
+	test_failing("roberta", "sequence");
+	test_failing("mpnet", "token");
+	test_failing("bert", "question");
 	device->ops->close(device);
 	return check_report("heads");
 }

@@ -82,10 +82,14 @@ test_refused(void)
 		const char *message;
 	}			cases[] = {
 		{"roberta", "lm", "\"gelu\"", "\"mish\"", DISTIL_ERR_UNSUPPORTED, "\"mish\""},
-		{"roberta", "lm", "\"pad_token_id\": 1", "\"pad_token_id\": -1", DISTIL_ERR_UNSUPPORTED, "pad_token_id"},
-		{"roberta", "lm", "\"pad_token_id\": 1", "\"pad_token_id\": 65", DISTIL_ERR_TEXT_FILE, "max_position"},
-		{"roberta", "lm", "\"is_decoder\": false", "\"is_decoder\": true", DISTIL_ERR_UNSUPPORTED, "is_decoder"},
-		{"roberta", "lm", "\"type_vocab_size\": 1", "\"type_vocab_size\": 2", DISTIL_ERR_MODEL_FILE, "token_type"},
+		{"roberta", "lm", "\"pad_token_id\": 1", "\"pad_token_id\": -1", DISTIL_ERR_UNSUPPORTED,
+		"pad_token_id"},
+		{"roberta", "lm", "\"pad_token_id\": 1", "\"pad_token_id\": 65", DISTIL_ERR_TEXT_FILE,
+		"max_position"},
+		{"roberta", "lm", "\"is_decoder\": false", "\"is_decoder\": true", DISTIL_ERR_UNSUPPORTED,
+		"is_decoder"},
+		{"roberta", "lm", "\"type_vocab_size\": 1", "\"type_vocab_size\": 2", DISTIL_ERR_MODEL_FILE,
+		"token_type"},
 		{"distilbert", "lm", "\"gelu\"", "\"mish\"", DISTIL_ERR_UNSUPPORTED, "\"mish\""},
 		{"mpnet", "lm", "\"gelu\"", "\"mish\"", DISTIL_ERR_UNSUPPORTED, "\"mish\""},
 		{"mpnet", "lm", "\"relative_attention_num_buckets\": 32", "\"relative_attention_num_buckets\": 16",
@@ -93,23 +97,27 @@ test_refused(void)
 		{"mpnet", "lm", "\"relative_attention_num_buckets\": 32", "\"relative_attention_num_buckets\": 33",
 		DISTIL_ERR_UNSUPPORTED, "relative_attention_num_buckets"},
 		{"gpt2", "lm", "\"gelu_new\"", "\"mish\"", DISTIL_ERR_UNSUPPORTED, "\"mish\""},
-		{"gpt2", "lm", "\"add_cross_attention\": false", "\"add_cross_attention\": true", DISTIL_ERR_UNSUPPORTED,
+		{"gpt2", "lm", "\"add_cross_attention\": false", "\"add_cross_attention\": true",
+		DISTIL_ERR_UNSUPPORTED,
 		"cross"},
 		{"gpt2", "lm", "\"n_inner\": 48", "\"n_inner\": 49", DISTIL_ERR_MODEL_FILE, "[32, 49]"},
 		{"gpt2", "lm", "\"n_inner\": 48", "\"n_inner\": null", DISTIL_ERR_MODEL_FILE, "[32, 128]"},
 		{"gpt2", "lm", "\"n_head\": 4", "\"n_head\": 5", DISTIL_ERR_TEXT_FILE, "n_head"},
-		{"gpt2", "lm", "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false", DISTIL_ERR_MODEL_FILE,
+		{"gpt2", "lm", "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false",
+		DISTIL_ERR_MODEL_FILE,
 		"lm_head.weight"},
 		{"bert", "sequence", "\"model_type\"", "\"problem_type\": \"ranking\", \"model_type\"",
 		DISTIL_ERR_UNSUPPORTED, "\"ranking\""},
 		{"bert", "sequence", "\"2\": \"good\"", "\"2\": \"good\", \"3\": \"best\"", DISTIL_ERR_MODEL_FILE,
 		"classifier.weight"},
 		{"bert", "token", "\"4\": \"I-LOC\"", "\"5\": \"I-LOC\"", DISTIL_ERR_TEXT_FILE, "id2label"},
-		{"bert", "one", "\"model_type\"", "\"sentence_transformers\": {\"activation_fn\": \"my.Activation\"}, "
+		{"bert", "one", "\"model_type\"",
+		"\"sentence_transformers\": {\"activation_fn\": \"my.Activation\"}, "
 		"\"model_type\"", DISTIL_ERR_UNSUPPORTED, "my.Activation"},
 		{"bert", "one", "\"model_type\"", "\"sbert_ce_default_activation_function\": "
 		"\"torch.nn.modules.activation.Mish\", \"model_type\"", DISTIL_ERR_UNSUPPORTED, "Mish"},
-		{"gpt2", "lm", "\"eos_token_id\": 0", "\"eos_token_id\": \"end\"", DISTIL_ERR_TEXT_FILE, "eos_token_id"},
+		{"gpt2", "lm", "\"eos_token_id\": 0", "\"eos_token_id\": \"end\"", DISTIL_ERR_TEXT_FILE,
+		"eos_token_id"},
 		{"bert", "question", "\"BertForQuestionAnswering\"", "\"BertForMultipleChoice\"", DISTIL_OK, NULL}
 	};
 
@@ -121,7 +129,8 @@ test_refused(void)
 		CHECK_MSG(status == cases[i].status, "%s %s: %d %s (%s)", cases[i].arch, cases[i].to, (int) status,
 				  err.message, err.detail);
 		CHECK_MSG(cases[i].message == NULL || strstr(err.message, cases[i].message) != NULL ||
-				  strstr(err.detail, cases[i].message) != NULL, "%s: %s (%s)", cases[i].to, err.message, err.detail);
+				  strstr(err.detail, cases[i].message) != NULL, "%s: %s (%s)", cases[i].to, err.message,
+					  err.detail);
 	}
 }
 
@@ -171,8 +180,10 @@ test_missing_head(void)
 
 	if (!compose(&folder, "roberta", "lm"))
 		return;
-	test_folder_replace(&folder, "config.json", "\"RobertaForMaskedLM\"", "\"RobertaForSequenceClassification\"");
-	CHECK_MSG(distil_import_open(&import, &folder.folder, &options, distil_alloc_system(), NULL, &err) == DISTIL_OK,
+	test_folder_replace(&folder, "config.json", "\"RobertaForMaskedLM\"",
+						"\"RobertaForSequenceClassification\"");
+	CHECK_MSG(distil_import_open(&import, &folder.folder, &options, distil_alloc_system(), NULL,
+								 &err) == DISTIL_OK,
 			  "%s", err.message);
 	if (import != NULL)
 	{
@@ -222,7 +233,8 @@ test_create(const char *arch, const char *kind)
 		DistilCreated *created;
 
 		memset(&made[i], 0, sizeof(made[i]));
-		CHECK_MSG(distil_create(&created, config, strlen(config), from.model, i == 2 ? 6 : 5, distil_alloc_system(),
+		CHECK_MSG(distil_create(&created, config, strlen(config), from.model, i == 2 ? 6 : 5,
+								distil_alloc_system(),
 								NULL, &err) == DISTIL_OK, "%s %s: %s", arch, kind, err.message);
 		if (created != NULL)
 			CHECK_MSG(load_folder(&made[i], distil_created_folder(created), &options, &err) == DISTIL_OK,
