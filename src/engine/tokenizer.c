@@ -59,6 +59,11 @@ static const DistilDecoderPart *const decoders[] = {
 	&distil_decoder_wordpiece,
 	&distil_decoder_bytes,
 	&distil_decoder_metaspace,
+	&distil_decoder_sequence,
+	&distil_decoder_replace,
+	&distil_decoder_strip,
+	&distil_decoder_fallback,
+	&distil_decoder_fuse,
 };
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
@@ -200,6 +205,9 @@ open_model(DistilTokenizer *t, const DistilTokenizerBlob *blob)
 		return false;
 	t->data = data;
 	t->data_size = n;
+	if (!open_small(blob, DISTIL_BLOB_DECODER, sizeof(DistilBlobStep), DISTIL_MAX_STEPS, &data, &t->ndecoder))
+		return false;
+	t->decoder = data;
 	if (blob->model == DISTIL_MODEL_UNIGRAM)
 	{
 		if (!section(blob, DISTIL_BLOB_SCORES, sizeof(double), &data, &n) || n > blob->vocabulary)

@@ -27,6 +27,7 @@ typedef enum DistilBlobSectionId
 	DISTIL_BLOB_PRE_TOKENIZER,	/* DistilBlobStep */
 	DISTIL_BLOB_SINGLE,			/* DistilBlobPiece: template of one text */
 	DISTIL_BLOB_PAIR,			/* DistilBlobPiece: template of two texts */
+	DISTIL_BLOB_DECODER,		/* DistilBlobStep, of decoder Sequence */
 	DISTIL_BLOB_DATA,			/* bytes that steps point to: patterns, character maps */
 	DISTIL_BLOB_SCORES,			/* Unigram: double [vocabulary] */
 	DISTIL_BLOB_MERGES,			/* BPE: DistilBlobMerge, a hash table of a power of two */

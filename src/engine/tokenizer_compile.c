@@ -440,6 +440,8 @@ compile(Compiler *c, bool parse_special, DistilError *err)
 								 (size_t) draft->nnormalizer * sizeof(DistilBlobStep), err));
 	DISTIL_FORWARD(array_section(c, DISTIL_BLOB_PRE_TOKENIZER, draft->pre,
 								 (size_t) draft->npre * sizeof(DistilBlobStep), err));
+	DISTIL_FORWARD(array_section(c, DISTIL_BLOB_DECODER, draft->decoder,
+								 (size_t) draft->ndecoder * sizeof(DistilBlobStep), err));
 	DISTIL_FORWARD(array_section(c, DISTIL_BLOB_SINGLE, draft->single,
 								 (size_t) draft->nsingle * sizeof(DistilBlobPiece), err));
 	DISTIL_FORWARD(array_section(c, DISTIL_BLOB_PAIR, draft->pair,

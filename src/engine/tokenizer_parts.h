@@ -115,6 +115,8 @@ typedef struct DistilDraft
 	int			nnormalizer;
 	DistilBlobStep pre[DISTIL_MAX_STEPS];
 	int			npre;
+	DistilBlobStep decoder[DISTIL_MAX_STEPS];
+	int			ndecoder;
 	DistilBlobPiece single[DISTIL_MAX_PIECES];
 	int			nsingle;
 	DistilBlobPiece pair[DISTIL_MAX_PIECES];
@@ -188,6 +190,8 @@ struct DistilTokenizer
 	int			nsingle;
 	const DistilBlobPiece *pair;
 	int			npair;
+	const DistilBlobStep *decoder;
+	int			ndecoder;
 	const uint8_t *data;		/* of steps */
 	size_t		data_size;
 	const double *scores;		/* [nscores], Unigram */
@@ -490,6 +494,7 @@ extern const DistilDecoderPart *distil_decoder_kind(uint32_t kind);
 #define DISTIL_DECODER_WORDPIECE	1
 #define DISTIL_DECODER_BYTES		2
 #define DISTIL_DECODER_METASPACE	3
+#define DISTIL_DECODER_STEPS		4
 
 /* Flags of the ByteLevel step. */
 #define DISTIL_BYTES_PREFIX			1	/* add a blank in front */
@@ -529,6 +534,11 @@ extern const DistilPostPart distil_post_roberta;
 extern const DistilPostPart distil_post_sequence;
 extern const DistilDecoderPart distil_decoder_bytes;
 extern const DistilDecoderPart distil_decoder_metaspace;
+extern const DistilDecoderPart distil_decoder_sequence;
+extern const DistilDecoderPart distil_decoder_replace;
+extern const DistilDecoderPart distil_decoder_strip;
+extern const DistilDecoderPart distil_decoder_fallback;
+extern const DistilDecoderPart distil_decoder_fuse;
 extern const DistilPreTokenizerPart distil_pre_bert;
 extern const DistilPreTokenizerPart distil_pre_whitespace;
 extern const DistilPreTokenizerPart distil_pre_split;

@@ -120,7 +120,9 @@ def files(vocab, merges, pieces):
                               {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": False}, dict(meta, prepend_scheme="first", split=False)]}, None,
                               dict(meta, prepend_scheme="never"), unigram),
         "unigram-bytes": file([], {"type": "Sequence", "normalizers": [{"type": "NFKD"}, {"type": "StripAccents"}, {"type": "Prepend", "prepend": "\u2581"}]},
-                              {"type": "Metaspace", "replacement": "\u2581", "add_prefix_space": False, "prepend_scheme": "never"}, None, meta, fallback),
+                              {"type": "Metaspace", "replacement": "\u2581", "add_prefix_space": False, "prepend_scheme": "never"}, None,
+                              {"type": "Sequence", "decoders": [{"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}, {"type": "ByteFallback"}, {"type": "Fuse"},
+                                                                {"type": "Strip", "content": " ", "start": 1, "stop": 0}]}, fallback),
     }
 
 

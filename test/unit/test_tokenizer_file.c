@@ -228,6 +228,13 @@ test_models(void)
 		 META "," UNIGRAM("[\"u\",0]") "}", "\"Sequence\""},
 	};
 
+	check_file("tokenizer.json",
+			   "{\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"CTC\"}]}," META ","
+			   UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "\"CTC\"");
+	check_file("tokenizer.json", "{\"decoder\":{\"type\":\"Strip\",\"content\":\"ab\"}," META ","
+			   UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_TEXT_FILE, "one character");
+	check_file("tokenizer.json", "{\"decoder\":{\"type\":\"Fuse\"}," META "," UNIGRAM("[\"u\",0]") "}",
+			   DISTIL_OK, "");
 	for (size_t i = 0; i < sizeof(bpe) / sizeof(bpe[0]); i++)
 		check_file("tokenizer.json", bpe_file(bpe[i].more, bpe[i].pre), bpe[i].status, bpe[i].message);
 	for (size_t i = 0; i < sizeof(unigram) / sizeof(unigram[0]); i++)
