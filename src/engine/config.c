@@ -223,7 +223,7 @@ static DistilStatus
 default_labels(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, DistilError *err)
 {
 	const char **labels;
-	int			n;
+	int			n = 0;
 
 	DISTIL_FORWARD(distil_config_size(&n, doc, "num_labels", 2, DISTIL_MAX_LABELS, err));
 	labels = distil_arena_alloc(arena, (size_t) n, sizeof(*labels));
