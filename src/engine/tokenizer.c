@@ -38,6 +38,7 @@ static const DistilPreTokenizerPart *const pre_tokenizers[] = {
 	&distil_pre_digits,
 	&distil_pre_bytes,
 	&distil_pre_metaspace,
+	&distil_pre_pattern,
 };
 
 static const DistilModelPart *const models[] = {

@@ -355,9 +355,8 @@ parse_nmt(DistilDraft *draft, const DistilJson *value, DistilError *err)
 	return parse_plain(draft, value, DISTIL_NORMALIZER_NMT, "normalizer Nmt", err);
 }
 
-/* Code points of a string behind out[0]; the number of them is returned. */
-static uint32_t
-decode_string(uint32_t *out, const char *text, size_t length)
+uint32_t
+distil_decode_string(uint32_t *out, const char *text, size_t length)
 {
 	const uint8_t *p = (const uint8_t *) text;
 	const uint8_t *end = p + length;
@@ -389,8 +388,8 @@ distil_draft_replace(DistilDraft *draft, uint32_t kind, uint32_t flags, const ch
 	data = distil_arena_alloc(draft->arena, nfrom + nto + 1, sizeof(*data));
 	if (data == NULL)
 		return distil_fail_memory(err, (nfrom + nto + 1) * sizeof(*data));
-	data[0] = decode_string(data + 1, pattern, nfrom);
-	n = decode_string(data + 1 + data[0], content, nto);
+	data[0] = distil_decode_string(data + 1, pattern, nfrom);
+	n = distil_decode_string(data + 1 + data[0], content, nto);
 	return distil_draft_step_data(draft, draft->normalizer, &draft->nnormalizer, kind, flags, data,
 								  (1 + data[0] + n) * sizeof(*data), err);
 }

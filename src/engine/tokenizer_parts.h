@@ -331,6 +331,8 @@ extern DistilStatus distil_changes_push(DistilChanges *changes, uint32_t cp, int
 										DistilError *err);
 /* The new characters with the sources that the reference's alignment gives them. */
 extern DistilStatus distil_changes_align(DistilChars *chars, const DistilChanges *changes, DistilError *err);
+/* Code points of a string; their number is returned. */
+extern uint32_t distil_decode_string(uint32_t *out, const char *text, size_t length);
 /* Steps Precompiled, and Replace (of a string) or Prepend, for readers of other files. */
 extern DistilStatus distil_draft_charsmap(DistilDraft *draft, const void *data, size_t length,
 										  DistilError *err);
@@ -487,6 +489,7 @@ extern const DistilDecoderPart *distil_decoder_kind(uint32_t kind);
 #define DISTIL_PRE_DIGITS			5
 #define DISTIL_PRE_BYTES			6
 #define DISTIL_PRE_METASPACE		7
+#define DISTIL_PRE_PATTERN			8
 #define DISTIL_MODEL_WORDPIECE		1
 #define DISTIL_MODEL_BPE			2
 #define DISTIL_MODEL_UNIGRAM		3
@@ -527,6 +530,7 @@ extern const DistilNormalizerPart distil_normalizer_charsmap;
 extern const DistilPreTokenizerPart distil_pre_digits;
 extern const DistilPreTokenizerPart distil_pre_bytes;
 extern const DistilPreTokenizerPart distil_pre_metaspace;
+extern const DistilPreTokenizerPart distil_pre_pattern;
 extern const DistilModelPart distil_model_bpe;
 extern const DistilModelPart distil_model_unigram;
 extern const DistilPostPart distil_post_bytes;

@@ -1,6 +1,6 @@
 /*
  * tokenizer_spans.c
- *		Pre-tokenizers one inside the other, for words of any length; Metaspace and Digits.
+ *		Pre-tokenizers one inside the other, for words of any length; Metaspace, Digits, Split.
  *
  * Each step cuts a span and hands the parts on to the next step, so that words come out
  * in order without lists in between.  The rule a newcomer would break: Metaspace adds a
@@ -12,7 +12,8 @@
 
 #include <string.h>
 
-#define DIGITS_SINGLE 1			/* each digit by itself */
+#define DIGITS_SINGLE	1		/* each digit by itself */
+#define SPLIT_REMOVED	1		/* what matches is dropped, not a word */
 
 static DistilStatus apply(DistilWords *words, int step, const DistilChar *chars, size_t n, uint32_t start,
 						  DistilError *err);
@@ -117,6 +118,39 @@ cut_meta(DistilWords *words, int step, const DistilChar *chars, size_t n, uint32
 	return DISTIL_OK;
 }
 
+/* Data: the pattern as code points. */
+static DistilStatus
+cut_pattern(DistilWords *words, int step, const DistilChar *chars, size_t n, DistilError *err)
+{
+	const DistilTokenizer *tokenizer = words->tokenizer;
+	const DistilBlobStep *s = &tokenizer->pre[step];
+	const uint32_t *pattern = (const uint32_t *) (const void *) (tokenizer->data + s->data);
+	size_t		length = s->length / sizeof(uint32_t);
+	size_t		from = 0;
+	size_t		i = 0;
+
+	if (s->data % 8 != 0 || s->data > tokenizer->data_size || s->length > tokenizer->data_size - s->data ||
+		length == 0)
+		return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer has a step without its data");
+	while (i < n && !distil_words_full(words))
+	{
+		size_t		k = 0;
+
+		while (k < length && i + k < n && chars[i + k].cp == pattern[k])
+			k++;
+		if (k < length)
+		{
+			i++;
+			continue;
+		}
+		DISTIL_FORWARD(apply(words, step + 1, chars + from, i - from, chars[from].source, err));
+		if ((s->flags & SPLIT_REMOVED) == 0)
+			DISTIL_FORWARD(apply(words, step + 1, chars + i, length, chars[i].source, err));
+		from = i += length;
+	}
+	return from < n ? apply(words, step + 1, chars + from, n - from, chars[from].source, err) : DISTIL_OK;
+}
+
 static DistilStatus
 apply(DistilWords *words, int step, const DistilChar *chars, size_t n, uint32_t start, DistilError *err)
 {
@@ -133,6 +167,8 @@ apply(DistilWords *words, int step, const DistilChar *chars, size_t n, uint32_t 
 						   tokenizer->pre[step].kind);
 	if (part->kind == DISTIL_PRE_METASPACE)
 		return cut_meta(words, step, chars, n, start, err);
+	if (part->kind == DISTIL_PRE_PATTERN)
+		return cut_pattern(words, step, chars, n, err);
 	if (part->kind == DISTIL_PRE_BYTES)
 		return tokenizer->bytes != NULL && step + 1 == tokenizer->npre
 			? distil_bytes_span(words, tokenizer->pre[step].flags, chars, n, err)
@@ -248,6 +284,45 @@ parse_digits(DistilDraft *draft, const DistilJson *value, DistilError *err)
 	return distil_draft_step(draft->pre, &draft->npre, DISTIL_PRE_DIGITS, single ? DIGITS_SINGLE : 0, err);
 }
 
+static DistilStatus
+parse_split(DistilDraft *draft, const DistilJson *value, DistilError *err)
+{
+	static const char *const known[] = {"type", "pattern", "behavior", "invert", NULL};
+	const DistilJson *pattern = distil_json_member(value, "pattern");
+	const DistilJson *text = NULL;
+	const char *behavior;
+	const char *string;
+	size_t		length;
+	uint32_t   *data;
+	uint32_t	n;
+	bool		invert;
+	char		printable[64];
+
+	DISTIL_FORWARD(distil_draft_known(value, known, "pre_tokenizer Split", err));
+	DISTIL_FORWARD(distil_json_get_string(draft->doc, value, "behavior", "", &behavior, err));
+	DISTIL_FORWARD(distil_json_get_bool(draft->doc, value, "invert", false, &invert, err));
+	if (pattern != NULL && distil_json_type(pattern) == DISTIL_JSON_OBJECT)
+		text = distil_json_member(pattern, "String");
+	if (text == NULL || distil_json_type(text) != DISTIL_JSON_STRING || invert)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "pre_tokenizer Split other than by a String is not supported");
+	if (strcmp(behavior, "Isolated") != 0 && strcmp(behavior, "Removed") != 0)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "behavior \"%s\" of pre_tokenizer Split is not supported",
+						   distil_printable(printable, sizeof(printable), behavior, strlen(behavior)));
+	string = distil_json_string(text, &length);
+	if (length == 0 || length > DISTIL_MAX_TOKEN_BYTES)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "pattern of %zu bytes of pre_tokenizer Split"
+						   " is not supported", length);
+	data = distil_arena_alloc(draft->arena, length, sizeof(*data));
+	if (data == NULL)
+		return distil_fail_memory(err, length * sizeof(*data));
+	n = distil_decode_string(data, string, length);
+	return distil_draft_step_data(draft, draft->pre, &draft->npre, DISTIL_PRE_PATTERN,
+								  behavior[0] == 'R' ? SPLIT_REMOVED : 0, data, n * sizeof(*data), err);
+}
+
+const DistilPreTokenizerPart distil_pre_pattern = {"Split", DISTIL_PRE_PATTERN, parse_split, NULL};
 const DistilPreTokenizerPart distil_pre_metaspace = {"Metaspace", DISTIL_PRE_METASPACE, parse_meta, NULL};
 const DistilPreTokenizerPart distil_pre_digits = {"Digits", DISTIL_PRE_DIGITS, parse_digits, NULL};
 const DistilDecoderPart distil_decoder_metaspace = {

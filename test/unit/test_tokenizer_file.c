@@ -231,6 +231,10 @@ test_models(void)
 	check_file("tokenizer.json",
 			   "{\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"CTC\"}]}," META ","
 			   UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "\"CTC\"");
+	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
+			   "\"a\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "by a String");
+	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Contiguous\",\"pattern\":{\"String\":"
+			   "\"a\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "Contiguous");
 	check_file("tokenizer.json", "{\"decoder\":{\"type\":\"Strip\",\"content\":\"ab\"}," META ","
 			   UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_TEXT_FILE, "one character");
 	check_file("tokenizer.json", "{\"decoder\":{\"type\":\"Fuse\"}," META "," UNIGRAM("[\"u\",0]") "}",
