@@ -144,6 +144,27 @@ def save_kind(path, kind, model, backbone):
     write_json(os.path.join(path, kind + ".config.json"), config)
 
 
+def save_old(path, model, arch):
+    """The language model as old files have it: no prefix, only the output layer of the tied pair, buffers among the weights."""
+    state = model.state_dict()
+    prefix = model.base_model_prefix + "."
+    old = {k.removeprefix(prefix): v.clone().contiguous() for k, v in state.items()}
+    if arch == "gpt2":
+        old["lm_head.weight"] = old.pop("wte.weight")
+        for i in range(model.config.n_layer):
+            old[f"h.{i}.attn.bias"] = torch.tril(torch.ones(8, 8)).reshape(1, 1, 8, 8)
+            old[f"h.{i}.attn.masked_bias"] = torch.tensor(-1e4)
+    else:
+        old["lm_head.decoder.weight"] = old.pop("embeddings.word_embeddings.weight")
+        old["lm_head.decoder.bias"] = old.pop("lm_head.bias")
+        old["embeddings.position_ids"] = torch.arange(66).reshape(1, 66)
+        for name in [k for k in old if "LayerNorm" in k]:
+            old[name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")] = old.pop(name)
+    save_file(old, os.path.join(path, "old.safetensors"), metadata={"format": "pt"})
+    write_json(os.path.join(path, "old.index.json"), {"metadata": {}, "weight_map": dict.fromkeys(old, "old.safetensors")})
+    shutil.copy(os.path.join(path, "lm.config.json"), os.path.join(path, "old.config.json"))
+
+
 def write_json(path, value):
     with open(path, "w", encoding="utf8") as f:
         json.dump(value, f, indent=1)
@@ -294,6 +315,8 @@ def make(arch):
             backbone = {k: v.contiguous() for k, v in base.items()}
             save_file(backbone, os.path.join(path, "backbone.safetensors"), metadata={"format": "pt"})
         save_kind(path, kind, model, backbone)
+        if kind == "lm" and arch in ("gpt2", "roberta"):
+            save_old(path, model, arch)
         # what the files give, not what is in memory: a folder made of them, loaded by the library
         check = os.path.join(path, "check")
         os.makedirs(check)

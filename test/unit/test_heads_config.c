@@ -169,6 +169,31 @@ test_head_facts(void)
 		}
 }
 
+/* Old names, no prefix, one side of the tied pair, buffers among the weights: the same model. */
+static void
+test_old_files(const char *arch)
+{
+	LoadedModel loaded;
+	LoadedModel old;
+	DistilError err = {"", "", ""};
+
+	CHECK(load_head(&loaded, arch, "lm", &err) == DISTIL_OK);
+	CHECK_MSG(load_head(&old, arch, "old", &err) == DISTIL_OK, "%s: %s %s", arch, err.message, err.detail);
+	if (loaded.model != NULL && old.model != NULL)
+	{
+		const DistilModelInfo *info = distil_model_info(old.model);
+
+		CHECK(old.model->spec.table.total == loaded.model->spec.table.total);
+		CHECK(memcmp(old.model->weights, loaded.model->weights,
+					 loaded.model->spec.table.total * sizeof(float)) == 0);
+		CHECK_MSG(info->parameters == distil_model_info(loaded.model)->parameters, "%lld, expected %lld",
+				  (long long) info->parameters, (long long) distil_model_info(loaded.model)->parameters);
+		CHECK(info->has_lm_head);
+	}
+	load_free(&old);
+	load_free(&loaded);
+}
+
 /* A class whose head has no tensors leaves the model without one and says so. */
 static void
 test_missing_head(void)
@@ -326,6 +351,8 @@ main(void)
 	test_refused();
 	test_head_facts();
 	test_missing_head();
+	test_old_files("gpt2");
+	test_old_files("roberta");
 	test_create_errors();
 	device->ops->close(device);
 	return check_report("heads_config");
