@@ -20,6 +20,7 @@
 #include <string.h>
 
 #define MAX_PIECES_FILE	(64u << 20)
+#define MAX_CONTROL		4096	/* control pieces and those of the user */
 #define MARK			0x2581u
 
 const char *
@@ -525,6 +526,8 @@ put_normalizers(DistilDraft *draft, const Model *model, bool quotes, bool strip,
 static DistilStatus
 add_pieces(DistilDraft *draft, const Model *model, DistilError *err)
 {
+	size_t		n = 0;
+
 	for (size_t i = 0; i < model->n; i++)
 	{
 		const Piece *piece = &model->pieces[i];
@@ -532,6 +535,9 @@ add_pieces(DistilDraft *draft, const Model *model, DistilError *err)
 
 		if ((piece->type != 3 && piece->type != 4) || piece->length == 0)
 			continue;
+		if (++n > MAX_CONTROL)
+			return distil_fail(err, DISTIL_ERR_LIMIT, "more than %d control pieces are not supported",
+							   MAX_CONTROL);
 		text = distil_arena_string(draft->arena, piece->text, piece->length);
 		if (text == NULL)
 			return distil_fail_memory(err, piece->length);
@@ -648,7 +654,7 @@ distil_draft_read_pieces(DistilDraft *draft, const DistilFolder *folder, DistilE
 	draft->header.decoder_flags = meta;
 	if (draft->names[3] == NULL && class->mask_strips)
 		draft->name_flags[3] = DISTIL_ADDED_LSTRIP;
-	DISTIL_FORWARD(add_names(draft, class->names, "<unk>", model.n + 8, err));
+	DISTIL_FORWARD(add_names(draft, class->names, "<unk>", MAX_CONTROL + 8, err));
 	DISTIL_FORWARD(add_pieces(draft, &model, err));
 	return put_template(draft, class, err);
 }
