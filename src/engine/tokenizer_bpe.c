@@ -187,7 +187,11 @@ merge_long(const Merges *merges, Node *nodes, Heap *heap, const uint8_t *bytes, 
 	for (uint32_t i = 0; i < n; i++)
 		nodes[i] = (Node) {merges->bytes[bytes[i]], i + 1, i - 1, i + 1 < n ? i + 1 : NONE, false};
 	for (uint32_t i = 0; i < n; i++)
+	{
 		push_pair(merges, heap, nodes, i);
+		if (i % POLL_MERGES == POLL_MERGES - 1)
+			DISTIL_POLL(poll, err);
+	}
 	while (heap->n > 0)
 	{
 		Entry		top = heap_pop(heap);

@@ -112,9 +112,10 @@ distil_changes_push(DistilChanges *changes, uint32_t cp, int32_t change, DistilE
 	return DISTIL_OK;
 }
 
-/* `old` characters become the text. */
+/* `old` of all nchars characters become the text. */
 static DistilStatus
-replace(DistilChanges *changes, int32_t old, const uint8_t *text, size_t length, DistilError *err)
+replace(DistilChanges *changes, size_t nchars, int32_t old, const uint8_t *text, size_t length,
+		DistilError *err)
 {
 	const uint8_t *end = text + length;
 	size_t		start = changes->n;
@@ -132,6 +133,8 @@ replace(DistilChanges *changes, int32_t old, const uint8_t *text, size_t length,
 		}
 		DISTIL_FORWARD(distil_changes_push(changes, cp, 0, err));
 		text += n;
+		if (changes->n % 4096 == 0)
+			DISTIL_FORWARD(distil_chars_bound(changes->n, nchars, err));
 	}
 	diff = (int32_t) (changes->n - start) - old;
 	if (diff > 0)
@@ -171,6 +174,7 @@ map_chars(DistilChanges *changes, const Map *map, const DistilChars *chars, bool
 {
 	bool		ascii_known[128] = {false};
 	size_t		i = 0;
+	size_t		steps = 0;
 	const uint8_t *text;
 	size_t		length;
 
@@ -181,6 +185,8 @@ map_chars(DistilChanges *changes, const Map *map, const DistilChars *chars, bool
 		size_t		end;
 		uint32_t	cp = chars->items[i].cp;
 
+		if (++steps % POLL_CHARS == 0)
+			DISTIL_POLL(poll, err);
 		/* a letter with ASCII behind it is a cluster by itself */
 		if (cp - 32 < 96 && (i + 1 == chars->n || chars->items[i + 1].cp < 128))
 		{
@@ -193,7 +199,7 @@ map_chars(DistilChanges *changes, const Map *map, const DistilChars *chars, bool
 			else
 			{
 				*modified = true;
-				DISTIL_FORWARD(replace(changes, 1, text, length, err));
+				DISTIL_FORWARD(replace(changes, chars->n, 1, text, length, err));
 			}
 			i++;
 			continue;
@@ -202,7 +208,7 @@ map_chars(DistilChanges *changes, const Map *map, const DistilChars *chars, bool
 		if (n < CLUSTER_BYTES && find(map, bytes, n, &text, &length))
 		{
 			*modified = true;
-			DISTIL_FORWARD(replace(changes, (int32_t) (end - i), text, length, err));
+			DISTIL_FORWARD(replace(changes, chars->n, (int32_t) (end - i), text, length, err));
 			i = end;
 			continue;
 		}
@@ -212,7 +218,7 @@ map_chars(DistilChanges *changes, const Map *map, const DistilChars *chars, bool
 			if (find(map, bytes, n, &text, &length))
 			{
 				*modified = true;
-				DISTIL_FORWARD(replace(changes, 1, text, length, err));
+				DISTIL_FORWARD(replace(changes, chars->n, 1, text, length, err));
 			}
 			else
 				DISTIL_FORWARD(distil_changes_push(changes, chars->items[i].cp, 0, err));

@@ -11,6 +11,9 @@
 
 #include <string.h>
 
+#define MAX_GROWTH		32
+#define POLL_CHARS		65536
+#define POLL_MATCHES	4096
 #define MAX_RUN			4096	/* marks in a row that are put into order together */
 #define PATTERN_STRING	0
 #define PATTERN_BLANKS	1		/* two or more spaces */
@@ -22,6 +25,15 @@ distil_chars_take(DistilChars *chars, DistilChars *to)
 	*chars = *to;
 	to->items = NULL;
 	to->n = to->capacity = 0;
+}
+
+/* The longest mapping of Unicode makes 18 characters of one. */
+DistilStatus
+distil_chars_bound(size_t now, size_t before, DistilError *err)
+{
+	return now / MAX_GROWTH <= before + DISTIL_MAX_TOKEN_BYTES ? DISTIL_OK
+		: distil_fail(err, DISTIL_ERR_LIMIT, "a normalizer makes more than %zu characters of %zu", now,
+					  before);
 }
 
 /* ---------- decomposition ---------- */
@@ -37,7 +49,8 @@ flush_marks(DistilChars *out, DistilMarks *marks, DistilError *err)
 }
 
 static DistilStatus
-nfkd_chars(DistilChars *out, const DistilChars *chars, DistilMarks *marks, DistilError *err)
+nfkd_chars(DistilChars *out, const DistilChars *chars, DistilMarks *marks, const DistilPoll *poll,
+		   DistilError *err)
 {
 	for (size_t i = 0; i < chars->n; i++)
 	{
@@ -45,6 +58,8 @@ nfkd_chars(DistilChars *out, const DistilChars *chars, DistilMarks *marks, Disti
 		uint32_t	parts[DISTIL_MAX_COMPATIBILITY];
 		int			n = distil_char_nfkd(parts, c.cp);
 
+		if (i % POLL_CHARS == POLL_CHARS - 1)
+			DISTIL_POLL(poll, err);
 		for (int k = 0; k < n; k++)
 		{
 			uint8_t		combining = distil_char_props(parts[k]).combining;
@@ -82,10 +97,9 @@ run_nfkd(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll,
 	DistilStatus status;
 
 	(void) args;
-	(void) poll;
 	if (all_ascii(chars))
 		return DISTIL_OK;
-	status = nfkd_chars(&out, chars, &marks, err);
+	status = nfkd_chars(&out, chars, &marks, poll, err);
 	if (marks.items != marks.stack_items)
 		distil_release(chars->alloc, marks.items);
 	distil_chars_take(chars, &out);
@@ -113,7 +127,8 @@ order_run(DistilChanges *changes, size_t from)
 }
 
 static DistilStatus
-decompose(DistilChanges *changes, const DistilChars *chars, bool compatible, DistilError *err)
+decompose(DistilChanges *changes, const DistilChars *chars, bool compatible, const DistilPoll *poll,
+		  DistilError *err)
 {
 	size_t		run = 0;		/* where the last run of marks begins */
 
@@ -123,6 +138,8 @@ decompose(DistilChanges *changes, const DistilChars *chars, bool compatible, Dis
 		int			n = compatible ? distil_char_nfkd(parts, chars->items[i].cp)
 			: distil_char_nfd(parts, chars->items[i].cp);
 
+		if (i % POLL_CHARS == POLL_CHARS - 1)
+			DISTIL_POLL(poll, err);
 		for (int k = 0; k < n; k++)
 		{
 			bool		mark = distil_char_props(parts[k]).combining != 0;
@@ -177,14 +194,14 @@ compose(DistilChanges *changes)
 }
 
 static DistilStatus
-run_composed(DistilChars *chars, bool compatible, DistilError *err)
+run_composed(DistilChars *chars, bool compatible, const DistilPoll *poll, DistilError *err)
 {
 	DistilChanges changes = {.alloc = chars->alloc};
 	DistilStatus status;
 
 	if (all_ascii(chars))
 		return DISTIL_OK;
-	status = decompose(&changes, chars, compatible, err);
+	status = decompose(&changes, chars, compatible, poll, err);
 	if (status == DISTIL_OK)
 	{
 		compose(&changes);
@@ -198,16 +215,14 @@ static DistilStatus
 run_nfc(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll, DistilError *err)
 {
 	(void) args;
-	(void) poll;
-	return run_composed(chars, false, err);
+	return run_composed(chars, false, poll, err);
 }
 
 static DistilStatus
 run_nfkc(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll, DistilError *err)
 {
 	(void) args;
-	(void) poll;
-	return run_composed(chars, true, err);
+	return run_composed(chars, true, poll, err);
 }
 
 /* ---------- Nmt ---------- */
@@ -266,14 +281,18 @@ run_replace(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *po
 	DistilStatus status = DISTIL_OK;
 	size_t		i = 0;
 	size_t		n;
+	size_t		steps = 0;
 	bool		any = false;
 
-	(void) poll;
 	if (data == NULL || words < 1 || data[0] > words - 1 || (args->flags == PATTERN_STRING && data[0] == 0))
 		return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer has a bad pattern");
 	n = data[0];
 	for (i = 0; i < chars->n && !any; i++)
+	{
 		any = match_at(chars, i, args->flags, data + 1, n) > 0;
+		if (i % POLL_MATCHES == POLL_MATCHES - 1)
+			DISTIL_POLL(poll, err);
+	}
 	if (!any)
 		return DISTIL_OK;
 	i = 0;
@@ -281,7 +300,9 @@ run_replace(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *po
 	{
 		size_t		k = match_at(chars, i, args->flags, data + 1, n);
 
-		if (k == 0)
+		if (++steps % POLL_MATCHES == 0 && poll != NULL && poll->stop != NULL && poll->stop(poll->ctx))
+			status = distil_fail_cancelled(err);
+		else if (k == 0)
 		{
 			status = distil_chars_push(&out, chars->items[i].cp, chars->items[i].source, err);
 			i++;
@@ -294,6 +315,8 @@ run_replace(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *po
 			else
 				status = distil_chars_push(&out, data[c], chars->items[i + k - 1].source, err);
 		}
+		if (status == DISTIL_OK)
+			status = distil_chars_bound(out.n, chars->n, err);
 		i += k;
 	}
 	distil_chars_take(chars, &out);

@@ -338,6 +338,8 @@ extern DistilStatus distil_draft_charsmap(DistilDraft *draft, const void *data, 
 										  DistilError *err);
 extern DistilStatus distil_draft_replace(DistilDraft *draft, uint32_t kind, uint32_t flags,
 										 const char *pattern, const char *content, DistilError *err);
+/* A normalizer that makes `now` characters of `before` is refused when it blows a text up. */
+extern DistilStatus distil_chars_bound(size_t now, size_t before, DistilError *err);
 /* Replace the characters by `to`, which becomes empty. */
 extern void distil_chars_take(DistilChars *chars, DistilChars *to);
 

@@ -155,6 +155,8 @@ DistilStatus
 distil_chars_normalize(DistilChars *chars, const DistilBlobStep *steps, int n, const uint8_t *data,
 					   size_t data_size, const DistilPoll *poll, DistilError *err)
 {
+	size_t		before = chars->n;
+
 	for (int i = 0; i < n; i++)
 	{
 		const DistilNormalizerPart *part = distil_normalizer_kind(steps[i].kind);
@@ -167,6 +169,7 @@ distil_chars_normalize(DistilChars *chars, const DistilBlobStep *steps, int n, c
 			return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer has unknown normalizer %u",
 							   steps[i].kind);
 		DISTIL_FORWARD(part->run(chars, &args, poll, err));
+		DISTIL_FORWARD(distil_chars_bound(chars->n, before, err));
 		DISTIL_POLL(poll, err);
 	}
 	return DISTIL_OK;

@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define DIGITS_SINGLE	1		/* each digit by itself */
+#define POLL_WORDS		1024
 #define SPLIT_REMOVED	1		/* what matches is dropped, not a word */
 
 static DistilStatus apply(DistilWords *words, int step, const DistilChar *chars, size_t n, uint32_t start,
@@ -31,7 +32,8 @@ put_span(DistilWords *words, const DistilChar *chars, size_t n, DistilError *err
 		return distil_words_end(words, err);
 	}
 	DISTIL_FORWARD(model->span(words, chars, n, err));
-	words->word++;
+	if (++words->word % POLL_WORDS == 0)
+		DISTIL_POLL(words->poll, err);
 	return DISTIL_OK;
 }
 

@@ -69,13 +69,16 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	{
 		DistilEncodeOptions options;
 		DistilEncoding e;
+		DistilStatus status;
 
 		if (distil_tokenizer_open(&tokenizer, blob.data, blob.length, alloc, &err) != DISTIL_OK)
 			abort();
 		options = distil_tokenizer_defaults(tokenizer);
 		options.offsets = true;
 		distil_encoding_init(&e, alloc);
-		if (distil_tokenizer_encode(tokenizer, &e, &text, &text, &options, NULL, &err) != DISTIL_OK)
+		/* a normalizer that blows texts up is seen when a text comes */
+		status = distil_tokenizer_encode(tokenizer, &e, &text, &text, &options, NULL, &err);
+		if (status != DISTIL_OK && status != DISTIL_ERR_LIMIT)
 			abort();
 		for (int i = 0; i < e.n; i++)
 			if (e.ids[i] < 0 || e.ids[i] >= distil_tokenizer_vocabulary(tokenizer))

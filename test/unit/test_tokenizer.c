@@ -312,6 +312,16 @@ test_encode_errors(void)
 	a.data = long_text;
 	a.length = sizeof(long_text);
 	CHECK(distil_tokenizer_encode(t, &e, &a, NULL, &options, &poll, &err) == DISTIL_ERR_CANCELLED);
+	/* in one long word, and among many words */
+	for (size_t v = 0; v < 2 * NVARIANTS; v++)
+	{
+		calls = 3;
+		for (size_t i = 0; v == NVARIANTS && i < sizeof(long_text); i += 4)
+			memcpy(long_text + i, "dog ", 4);
+		CHECK_MSG(distil_tokenizer_encode(variants[v % NVARIANTS].tokenizer, &e, &a, NULL, &options, &poll,
+										  &err) ==
+				  DISTIL_ERR_CANCELLED, "%s", variants[v % NVARIANTS].name);
+	}
 	distil_encoding_reset(&e);
 }
 
