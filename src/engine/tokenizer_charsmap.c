@@ -256,6 +256,28 @@ distil_changes_align(DistilChars *chars, const DistilChanges *changes, DistilErr
 	return DISTIL_OK;
 }
 
+/* Does the text hold nothing but printable ASCII that the map leaves alone? */
+static bool
+untouched(const Map *map, const DistilChars *chars)
+{
+	uint8_t		known[128] = {0};	/* 1: stays */
+
+	for (size_t i = 0; i < chars->n; i++)
+	{
+		uint32_t	cp = chars->items[i].cp;
+		uint8_t		byte = (uint8_t) cp;
+		const uint8_t *text;
+		size_t		length;
+
+		if (cp < 32 || cp >= 128)
+			return false;
+		if (known[cp] == 0 && find(map, &byte, 1, &text, &length))
+			return false;
+		known[cp] = 1;
+	}
+	return true;
+}
+
 static DistilStatus
 run_charsmap(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll, DistilError *err)
 {
@@ -266,6 +288,8 @@ run_charsmap(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *p
 
 	if (args->data == NULL || !open_map(&map, args->data, args->length))
 		return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer has no valid character map");
+	if (untouched(&map, chars))
+		return DISTIL_OK;
 	changes.capacity = chars->n + chars->n / 8 + 16;
 	changes.items = distil_alloc_array(chars->alloc, changes.capacity, sizeof(*changes.items));
 	if (changes.items == NULL)

@@ -97,9 +97,16 @@ run_lowercase(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *
 {
 	DistilChars out = {.alloc = chars->alloc};
 	DistilStatus status = DISTIL_OK;
+	uint32_t	all = 0;
 
 	(void) args;
 	(void) poll;
+	for (size_t i = 0; i < chars->n; i++)
+		all |= chars->items[i].cp;
+	for (size_t i = 0; all < 0x80 && i < chars->n; i++)
+		chars->items[i].cp += chars->items[i].cp - 'A' < 26 ? 'a' - 'A' : 0;
+	if (all < 0x80)
+		return DISTIL_OK;
 	for (size_t i = 0; i < chars->n && status == DISTIL_OK; i++)
 	{
 		uint32_t	lower[DISTIL_MAX_DECOMPOSITION];
