@@ -620,7 +620,7 @@ distil_draft_read_pieces(DistilDraft *draft, const DistilFolder *folder, DistilE
 	const char *name;
 	const Class *class = NULL;
 	Settings	settings = {.prefix = true};
-	Model		model;
+	Model		model = {0};
 	char	   *data;
 	size_t		length;
 	uint32_t	meta;
