@@ -258,7 +258,7 @@ read_meta(DistilDraft *draft, const DistilJson *value, const char *what, uint32_
 static DistilStatus
 parse_meta(DistilDraft *draft, const DistilJson *value, DistilError *err)
 {
-	uint32_t	flags;
+	uint32_t	flags = 0;
 
 	DISTIL_FORWARD(read_meta(draft, value, "pre_tokenizer Metaspace", &flags, err));
 	for (int i = 0; i < draft->npre; i++)
