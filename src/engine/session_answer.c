@@ -23,10 +23,10 @@
 /* A pair of texts as the template lays it out, with the context left open. */
 typedef struct Frame
 {
-	int32_t    *ids;			/* [n] the tokens of a pair whose context is one token */
+	int32_t    *ids;			/* [n] question and special tokens */
 	int32_t    *types;
 	int			n;
-	int			at;				/* place of that token */
+	int			at;				/* where the context's tokens go */
 } Frame;
 
 typedef struct Search
@@ -96,43 +96,39 @@ encode(DistilSession *session, const DistilText *text, const DistilText *pair, b
 }
 
 /*
- * Question and template round one stand-in token: what the tokenizer gives for a pair whose
- * second text is a single token, whose place differs from that of an empty one.
+ * Question and template: the tokens of a pair with an empty context.  The context's place is in
+ * front of the special tokens that the template puts behind it.
  */
 static DistilStatus
 make_frame(Search *s, const DistilText *question, DistilError *err)
 {
 	DistilSession *session = s->session;
 	DistilText	empty = {"", 0};
+	DistilText	letter = {"a", 1};
 	Frame	   *frame = &s->frame;
 	int			added = distil_tokenizer_special(session->model->tokenizer)->added_pair;
+	int			behind = 0;
 	int			front;
 
-	/* the question's tokens, cut; an empty context leaves the template round it */
 	DISTIL_FORWARD(encode(session, question, &empty, true, true, QUESTION_TOKENS + added, err));
 	frame->n = session->encoding.n;
 	frame->ids = copy_ints(session, session->encoding.ids, frame->n);
 	frame->types = copy_ints(session, session->encoding.types, frame->n);
 	if (frame->ids == NULL || frame->types == NULL)
 		return distil_fail_memory(err, (size_t) frame->n * sizeof(int32_t));
-	/* the context's place: in front of the special tokens that would follow it */
 	for (front = frame->n; front > 0 && session->encoding.special[front - 1]; front--)
 		;
-	DISTIL_FORWARD(encode(session, &empty, &(DistilText) {"a", 1}, true, false, 0, err));
-	{
-		int			behind = 0;
-
-		while (behind < session->encoding.n && session->encoding.special[session->encoding.n - 1 - behind])
-			behind++;
-		frame->at = frame->n - behind;
-	}
+	DISTIL_FORWARD(encode(session, &empty, &letter, true, false, 0, err));
+	while (behind < session->encoding.n && session->encoding.special[session->encoding.n - 1 - behind])
+		behind++;
+	frame->at = frame->n - behind;
 	if (frame->at < front || frame->at > frame->n)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "the tokenizer's template is not supported in question answering");
 	return DISTIL_OK;
 }
 
-/* Segment of the second text: that of the template's token behind it, or the question's own. */
+/* The context's tokens, uncut, and the segment that a pair's second text has. */
 static DistilStatus
 context_tokens(Search *s, int32_t *type, DistilError *err)
 {
