@@ -1,6 +1,6 @@
 /*
  * sql_model.c
- *		Models: import, drop, default, rights, configuration; the triggers of distil.model.
+ *		Models: import, create, drop, default, rights, configuration; the triggers of distil.model.
  */
 #include "postgres.h"
 
@@ -34,6 +34,7 @@
 PG_FUNCTION_INFO_V1(distil_import);
 PG_FUNCTION_INFO_V1(distil_import_objects);
 PG_FUNCTION_INFO_V1(distil_import_bundled);
+PG_FUNCTION_INFO_V1(distil_create_model);
 PG_FUNCTION_INFO_V1(distil_config);
 PG_FUNCTION_INFO_V1(distil_drop_model);
 PG_FUNCTION_INFO_V1(distil_set_default);
@@ -49,12 +50,10 @@ import_options(FunctionCallInfo fcinfo, int arg)
 {
 	DistilImportOptions options;
 	DistilError err;
-	Datum		json;
 	DistilText	input;
 
 	distil_args_require(fcinfo, arg, "options");
-	json = PointerGetDatum(cstring_to_text(JsonbToCString(NULL, &PG_GETARG_JSONB_P(arg)->root, 0)));
-	input = distil_bridge_text(json);
+	input = distil_bridge_jsonb(PG_GETARG_JSONB_P(arg));
 	distil_bridge_check(distil_import_options_parse(&options, input.data, input.length,
 													distil_bridge_allocator(CurrentMemoryContext), &err), &err);
 	return options;
@@ -77,12 +76,12 @@ import_folder(const char *name, const DistilFolder *folder, const DistilImportOp
 
 /* What can be refused before a file is opened. */
 static char *
-import_name(FunctionCallInfo fcinfo)
+import_name(FunctionCallInfo fcinfo, const char *command)
 {
 	char	   *name = distil_args_string(fcinfo, 0, "name");
 
 	distil_store_check_name(name);
-	PreventCommandIfReadOnly("distil_import()");
+	PreventCommandIfReadOnly(command);
 	distil_store_check_free(name);
 	return name;
 }
@@ -91,7 +90,7 @@ import_name(FunctionCallInfo fcinfo)
 Datum
 distil_import(PG_FUNCTION_ARGS)
 {
-	char	   *name = import_name(fcinfo);
+	char	   *name = import_name(fcinfo, "distil_import()");
 	char	   *path = distil_args_string(fcinfo, 1, "path");
 	DistilImportOptions options = import_options(fcinfo, 2);
 	DistilFolder *folder;
@@ -116,7 +115,7 @@ distil_import(PG_FUNCTION_ARGS)
 Datum
 distil_import_objects(PG_FUNCTION_ARGS)
 {
-	char	   *name = import_name(fcinfo);
+	char	   *name = import_name(fcinfo, "distil_import()");
 	DistilImportOptions options = import_options(fcinfo, 2);
 	DistilFolder *folder;
 
@@ -149,7 +148,7 @@ bundled_models(const char *path)
 Datum
 distil_import_bundled(PG_FUNCTION_ARGS)
 {
-	char	   *name = import_name(fcinfo);
+	char	   *name = import_name(fcinfo, "distil_import()");
 	DistilImportOptions options = {true};
 	char		share[MAXPGPATH];
 	char	   *path;
@@ -170,6 +169,31 @@ distil_import_bundled(PG_FUNCTION_ARGS)
 	folder = distil_folder_open_server(psprintf("%s/%s", path, name));
 	import_folder(name, folder, &options);
 	distil_folder_close(folder);
+	PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+/* distil_create(name, config, tokenizer_of, seed); the engine has a function of that name */
+Datum
+distil_create_model(PG_FUNCTION_ARGS)
+{
+	char	   *name = import_name(fcinfo, "distil_create()");
+	char	   *tokenizer_of = distil_args_string(fcinfo, 2, "tokenizer_of");
+	DistilOpenModel *open;
+	DistilImportOptions options;
+	DistilCreated *created;
+	DistilText	config;
+	DistilError err;
+
+	distil_args_require(fcinfo, 1, "config");
+	distil_args_require(fcinfo, 3, "seed");
+	config = distil_bridge_jsonb(PG_GETARG_JSONB_P(1));
+	open = distil_cache_get_tokenizer(tokenizer_of);
+	options.parse_special = distil_tokenizer_defaults(distil_model_tokenizer(open->model)).parse_special;
+	distil_bridge_check(distil_create(&created, config.data, config.length, open->model, PG_GETARG_INT64(3),
+									  distil_bridge_allocator(CurrentMemoryContext), distil_bridge_poll(), &err),
+						&err);
+	import_folder(name, distil_created_folder(created), &options);
+	distil_created_free(created);
 	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
 
