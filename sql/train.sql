@@ -104,6 +104,13 @@ BEGIN;
 CALL distil_train('train-sentence', 'train_docs', 'train-b', options => '{"max_steps": 3, "threads": 1}');
 ROLLBACK;
 SELECT count(*) FROM distil_jobs WHERE student = 'train-b';
+-- nor does it commit what a block did before
+DO $$ BEGIN
+	CREATE TABLE train_undone (a int);
+	CALL distil_train('train-sentence', 'train_docs', 'train-b', options => '{"max_steps": 3, "threads": 1}');
+	RAISE EXCEPTION 'undone';
+END $$;
+SELECT to_regclass('train_undone') IS NULL AS undone, count(*) FROM distil_jobs WHERE student = 'train-b';
 BEGIN;
 CALL distil_train('train-sentence', 'train_docs', 'train-b', options => '{"max_steps": 3, "threads": 1}');
 SELECT state FROM distil_jobs WHERE student = 'train-b';

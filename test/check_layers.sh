@@ -11,7 +11,7 @@
 #	kernels/*       the C library, kernels.h, backends.h and files of the same folder
 #	src/engine/*    the C library, kernels.h and files of src/engine
 #	src/pg/*        of engine and kernels only distil_engine.h
-#	<jansson.h> only in json.c, ICU only in unicode.c, CBLAS only in blas_cpu.c, CUDA
+#	<jansson.h> only in json.c, no ICU (unicode.c says why), CBLAS only in blas_cpu.c, CUDA
 #	only in kernels/cuda, PG_VERSION_NUM only in compat.h, every source file name once.
 
 LC_ALL=C
@@ -46,7 +46,7 @@ is_libc()
 third_party()
 {
 	case $1:$2 in
-		src/engine/json.c:jansson.h | src/engine/unicode.c:unicode/*.h) return 0 ;;
+		src/engine/json.c:jansson.h) return 0 ;;
 		kernels/cuda/*:cu*.h) return 0 ;;
 	esac
 	return 1

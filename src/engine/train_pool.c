@@ -222,6 +222,7 @@ DistilStatus
 distil_pool_run(DistilPool *pool, DistilPoolFn fn, void *ctx, int nitems, const int *owner, DistilError *err)
 {
 	int			worst = -1;
+	bool		stopped;
 	int			i;
 
 	pool->fn = fn;
@@ -251,13 +252,15 @@ distil_pool_run(DistilPool *pool, DistilPoolFn fn, void *ctx, int nitems, const 
 						  status != DISTIL_ERR_CANCELLED))
 			worst = i;
 	}
+	/* The flag ends with this run: what follows a cancelled step (a checkpoint) asks the host anew. */
+	stopped = atomic_exchange_explicit(&pool->stop, false, memory_order_relaxed);
 	if (worst >= 0)
 	{
 		*err = pool->workers[worst].error;
 		return pool->workers[worst].status;
 	}
 	/* The host said stop when everybody had just finished. */
-	if (atomic_load_explicit(&pool->stop, memory_order_relaxed))
+	if (stopped)
 		return distil_fail_cancelled(err);
 	return DISTIL_OK;
 }

@@ -3,8 +3,8 @@
  *		Character tables and UTF-8.
  *
  * Everything here is our own table: ICU's answers change with its version, while ids
- * of tokens must be the same on every machine and equal to those of the Rust library,
- * whose tables are older than any ICU in use.  Whoever adds a property measures it in
+ * of tokens must be the same on every machine and equal to those of Hugging Face
+ * tokenizers, whose tables are older than any ICU in use.  Whoever adds a property measures it in
  * make_unicode_tables.py instead of asking a newer Unicode.
  */
 #include "unicode.h"

@@ -40,6 +40,11 @@
 #define DISTIL_CAN_BYPASS_ROLELOGIN false
 #endif
 
+/* A limit to the length of transactions, which reading a corpus may exceed. */
+#if PG_VERSION_NUM >= 170000
+#define DISTIL_HAS_TRANSACTION_TIMEOUT
+#endif
+
 /* EXPLAIN's helpers moved in 18. */
 #if PG_VERSION_NUM >= 180000
 #include "commands/explain_format.h"

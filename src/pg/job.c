@@ -381,6 +381,14 @@ distil_job_set_progress(int64 job, const DistilJobFigures *figures, char **reque
 				" FOR NO KEY UPDATE SKIP LOCKED) free"
 				" WHERE j.job OPERATOR(pg_catalog.=) free.job RETURNING j.request") > 0)
 		*request = column_text(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, context);
+	else
+	{
+		Statement	look = {0};
+
+		add_int64(&look, job);
+		if (execute(&look, "SELECT FROM distil.job WHERE job OPERATOR(pg_catalog.=) $1") == 0)
+			*request = MemoryContextStrdup(context, "cancel");
+	}
 	SPI_finish();
 }
 
@@ -469,6 +477,14 @@ distil_job_for_student(const char *student, int64 except)
 	return job;
 }
 
+/*
+ * A job of a role that was dropped, or may not log in any more, must not stand in the way
+ * of the others: its worker would end before it looks at the queue.
+ */
+#define OWNER_CAN_RUN(bypass) \
+	"EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) owner" \
+	" AND (r.rolcanlogin OR " bypass "))"
+
 int64
 distil_job_next(Oid owner, Oid *job_owner)
 {
@@ -478,8 +494,10 @@ distil_job_next(Oid owner, Oid *job_owner)
 
 	SPI_connect();
 	add_datum(&st, OIDOID, ObjectIdGetDatum(owner), !OidIsValid(owner));
+	add_datum(&st, BOOLOID, BoolGetDatum(DISTIL_CAN_BYPASS_ROLELOGIN), false);
 	if (execute(&st, "SELECT job, owner FROM distil.job WHERE state OPERATOR(pg_catalog.=) 'queued'"
-				" AND ($1 IS NULL OR owner OPERATOR(pg_catalog.=) $1) ORDER BY job LIMIT 1") > 0)
+				" AND (owner OPERATOR(pg_catalog.=) $1 OR ($1 IS NULL AND " OWNER_CAN_RUN("$2") "))"
+				" ORDER BY job LIMIT 1") > 0)
 	{
 		job = column_int64(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1);
 		*job_owner = DatumGetObjectId(column_datum(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 2, &isnull));
@@ -498,8 +516,9 @@ distil_job_queue(void)
 	uint64		i;
 
 	SPI_connect();
+	add_datum(&st, BOOLOID, BoolGetDatum(DISTIL_CAN_BYPASS_ROLELOGIN), false);
 	n = execute(&st, "SELECT job, owner FROM distil.job"
-				" WHERE state OPERATOR(pg_catalog.=) 'queued' ORDER BY job");
+				" WHERE state OPERATOR(pg_catalog.=) 'queued' AND " OWNER_CAN_RUN("$1") " ORDER BY job");
 	for (i = 0; i < n; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);

@@ -99,7 +99,7 @@ typedef struct DistilJobFigures
 
 /*
  * Latest figures into the row; never waits for a row lock.  *request: what the row asks
- * for ("cancel", "pause" or NULL), in the current context.
+ * for ("cancel", "pause" or NULL), in the current context; "cancel" when there is no row.
  */
 extern void distil_job_set_progress(int64 job, const DistilJobFigures *figures, char **request);
 /* Append to the log; distil_job_log_truncate forgets what was logged after a step. */
@@ -115,7 +115,7 @@ extern void distil_job_set_request(int64 job, const char *request);
 
 /* Another job that is queued, running or paused with this student; 0 = none. */
 extern int64 distil_job_for_student(const char *student, int64 except);
-/* Oldest queued job (of that owner, unless InvalidOid); 0 = none. */
+/* Oldest queued job of that owner; InvalidOid: of any role a worker can run as.  0 = none. */
 extern int64 distil_job_next(Oid owner, Oid *job_owner);
 
 typedef struct DistilQueuedJob
@@ -124,7 +124,7 @@ typedef struct DistilQueuedJob
 	Oid			owner;
 } DistilQueuedJob;
 
-/* All queued jobs, oldest first, as DistilQueuedJob in the current context. */
+/* All queued jobs a worker can run, oldest first, as DistilQueuedJob in the current context. */
 extern List *distil_job_queue(void);
 /* After a start of the server: jobs whose process is gone -> queued; their starts stay counted. */
 extern void distil_job_requeue_interrupted(void);
@@ -155,7 +155,7 @@ typedef enum DistilJobAction
 extern void distil_job_at_commit(DistilJobAction action, int64 job, Oid owner, int pid);
 /* Start a worker now; false = no free worker slot. */
 extern bool distil_job_launch(int64 job, Oid owner);
-/* While true a launch at commit without a free slot says nothing (the caller will). */
+/* If true a launch at the next commit without a free slot says nothing (the caller will). */
 extern bool distil_job_quiet_launch;
 /* Whether the last launch at commit found a slot. */
 extern bool distil_job_launched;

@@ -228,9 +228,11 @@ transaction_callback(XactEvent event, void *arg)
 			commit_actions = NIL;
 			foreach(cell, actions)
 				run_action(lfirst(cell));
+			distil_job_quiet_launch = false;
 			break;
 		case XACT_EVENT_ABORT:
 			commit_actions = NIL;
+			distil_job_quiet_launch = false;
 			break;
 		case XACT_EVENT_PRE_PREPARE:
 			ereport(ERROR,

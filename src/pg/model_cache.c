@@ -129,6 +129,7 @@ at_transaction_end(XactEvent event, void *arg)
 	}
 }
 
+/* Not yet on the list of this backend's open models. */
 static CacheEntry *
 open_entry(const DistilModelRow *row)
 {
@@ -167,8 +168,6 @@ open_entry(const DistilModelRow *row)
 		distil_bridge_check(status, &err);
 	}
 	entry->open.info = distil_model_info(entry->open.model);
-	entry->next = entries;
-	entries = entry;
 	return entry;
 }
 
@@ -232,7 +231,11 @@ get_entry(const char *name)
 			if (strcmp(entry->open.name, row.name) == 0 && memcmp(entry->open.sha256, row.sha256, 32) == 0)
 				break;
 		if (entry == NULL)
+		{
 			entry = open_entry(&row);
+			entry->next = entries;
+			entries = entry;
+		}
 		key.entry = entry;
 		memo = key;
 	}
@@ -255,27 +258,20 @@ distil_cache_get_tokenizer(const char *name)
 	return &get_entry(name)->open;
 }
 
-DistilModel *
-distil_cache_map(const char *name, const void **image, size_t *size)
+DistilOpenModel *
+distil_cache_open(const char *name)
 {
-	DistilMapping mapping;
 	DistilModelRow row;
-	DistilModel *model = NULL;
-	DistilStatus status;
-	DistilError err;
 
 	distil_store_lookup(&row, name);
-	distil_cache_file_map(&mapping, &row);
-	status = distil_model_open(&model, mapping.image, mapping.size, row.sha256,
-							   distil_bridge_allocator(TopMemoryContext), &err);
-	if (status != DISTIL_OK)
-	{
-		distil_cache_file_unmap(&mapping);
-		distil_bridge_check(status, &err);
-	}
-	*image = mapping.image;
-	*size = mapping.size;
-	return model;
+	return &open_entry(&row)->open;
+}
+
+void
+distil_cache_close(DistilOpenModel *open)
+{
+	if (open != NULL)
+		close_entry((CacheEntry *) open);
 }
 
 const void *

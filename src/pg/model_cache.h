@@ -28,11 +28,9 @@ extern DistilOpenModel *distil_cache_get(const char *name);
 /* The same for work on tokens only: no device is opened, session may be NULL. */
 extern DistilOpenModel *distil_cache_get_tokenizer(const char *name);
 
-/*
- * Map only: for the training worker.  *image, *size: the mapping (shared or private);
- * the returned model is the caller's until the process ends.
- */
-extern DistilModel *distil_cache_map(const char *name, const void **image, size_t *size);
+/* The same for a training job, which outlives transactions: the caller's until it is closed. */
+extern DistilOpenModel *distil_cache_open(const char *name);
+extern void distil_cache_close(DistilOpenModel *open);
 
 /* The mapping under an open model (for distil_verify). */
 extern const void *distil_cache_image(const DistilOpenModel *open, size_t *size);

@@ -363,8 +363,8 @@ distil_store_close(DistilReader *reader)
 	pfree(reader->ctx);
 }
 
-void
-distil_store_check_hash(const DistilModelRow *row)
+bool
+distil_store_hash_fits(const DistilModelRow *row)
 {
 	DistilReader *reader = distil_store_open(row->weights, -1);
 	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
@@ -395,7 +395,13 @@ distil_store_check_hash(const DistilModelRow *row)
 	pg_cryptohash_free(hash);
 	pfree(buffer);
 	distil_store_close(reader);
-	if (!same)
+	return same;
+}
+
+void
+distil_store_check_hash(const DistilModelRow *row)
+{
+	if (!distil_store_hash_fits(row))
 		ereport(ERROR,
 				(errcode(ERRCODE_DATA_CORRUPTED),
 				 errmsg("the stored weights of model \"%s\" were modified", row->name),

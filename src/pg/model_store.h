@@ -43,7 +43,8 @@ extern void distil_store_check_free(const char *name);
 /* Container reader over a large object; valid until distil_store_close. */
 extern DistilReader *distil_store_open(Oid weights, int64 bytes);
 extern void distil_store_close(DistilReader *reader);
-/* XX001 unless the large object has the size and sha256 of its row. */
+/* Whether the large object has the size and sha256 of its row; XX001 unless it has. */
+extern bool distil_store_hash_fits(const DistilModelRow *row);
 extern void distil_store_check_hash(const DistilModelRow *row);
 
 /*

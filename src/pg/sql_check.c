@@ -73,28 +73,11 @@ report_item(void *ctx, const char *item, bool ok, const char *detail)
 static bool
 verify_weights(ReturnSetInfo *rsinfo, const DistilModelRow *row)
 {
-	MemoryContext context = CurrentMemoryContext;
-	volatile bool ok = true;
+	bool		ok = distil_store_hash_fits(row);
 
-	PG_TRY();
-	{
-		distil_store_check_hash(row);
-	}
-	PG_CATCH();
-	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		if (error->sqlerrcode != ERRCODE_DATA_CORRUPTED)
-			PG_RE_THROW();
-		FlushErrorState();
-		put_item(rsinfo, "container", false, error->message);
-		ok = false;
-	}
-	PG_END_TRY();
-	if (ok)
-		put_item(rsinfo, "container", true, psprintf(INT64_FORMAT " bytes have the sha256 of the import", row->bytes));
+	put_item(rsinfo, "container", ok,
+			 ok ? psprintf(INT64_FORMAT " bytes have the sha256 of the import", row->bytes)
+			 : psprintf("the stored weights of model \"%s\" were modified", row->name));
 	return ok;
 }
 

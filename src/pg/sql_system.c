@@ -24,13 +24,13 @@ text_or_null(const char *value, bool *isnull)
 	return *isnull ? (Datum) 0 : CStringGetTextDatum(value);
 }
 
-/* distil.system(): cpu, isa, blas, icu, cuda, devices.  Opens this session's device. */
+/* distil.system(): cpu, isa, blas, cuda, devices.  Opens this session's device. */
 Datum
 distil_system_row(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Datum		values[6];
-	bool		nulls[6] = {false};
+	Datum		values[5];
+	bool		nulls[5] = {false};
 	Datum		device;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -41,8 +41,7 @@ distil_system_row(PG_FUNCTION_ARGS)
 	values[1] = text_or_null(distil_isa == DISTIL_ISA_AUTO ? distil_cpu_isa() : distil_guc_isa_name(distil_isa),
 							 &nulls[1]);
 	values[2] = text_or_null(distil_blas_version(), &nulls[2]);
-	values[3] = text_or_null("", &nulls[3]);	/* the tokenizer has its own character tables */
-	values[4] = text_or_null("", &nulls[4]);	/* no CUDA backend in this build */
-	values[5] = PointerGetDatum(construct_array(&device, 1, TEXTOID, -1, false, TYPALIGN_INT));
+	values[3] = text_or_null("", &nulls[3]);	/* no CUDA backend in this build */
+	values[4] = PointerGetDatum(construct_array(&device, 1, TEXTOID, -1, false, TYPALIGN_INT));
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }

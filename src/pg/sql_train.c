@@ -203,7 +203,7 @@ distil_train(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("CALL distil_train");
 	check_login();
 
-	SPI_connect_ext(may_commit(fcinfo) ? SPI_OPT_NONATOMIC : 0);
+	SPI_connect_ext(wait ? SPI_OPT_NONATOMIC : 0);
 	PushActiveSnapshot(GetTransactionSnapshot());
 	distil_store_lookup(&teacher, text_or_null(fcinfo, 0));
 	request.teacher = pstrdup(teacher.name);
@@ -220,14 +220,13 @@ distil_train(PG_FUNCTION_ARGS)
 	ereport(NOTICE,
 			(errmsg("job " INT64_FORMAT ": model \"%s\" is distilled from \"%s\"%s", job, request.student,
 					request.teacher, may_commit(fcinfo) ? "" : " when this transaction commits")));
-	if (may_commit(fcinfo))
-	{
-		distil_job_quiet_launch = wait;
-		SPI_commit();
-		distil_job_quiet_launch = false;
-	}
 	if (wait)
+	{
+		/* Otherwise the job starts with the caller's commit: what was done before is not ours to commit. */
+		distil_job_quiet_launch = true;
+		SPI_commit();
 		distil_job_wait(job, -1);
+	}
 	SPI_finish();
 	PG_RETURN_VOID();
 }

@@ -46,6 +46,9 @@ path_of(const DistilRun *run, const char *file)
 	return psprintf("%s/%s", run->folder, file);
 }
 
+/* A checkpoint on the way out must not be stopped by what asks this process to leave. */
+static bool checkpointing = false;
+
 /* As distil_bridge_poll(), but a worker whose postmaster has died stops too: a new one waits for it. */
 static bool
 run_stop(void *ctx)
@@ -53,7 +56,9 @@ run_stop(void *ctx)
 	const DistilPoll *poll = distil_bridge_poll();
 
 	(void) ctx;
-	return !PostmasterIsAlive() || poll->stop(poll->ctx);
+	if (!PostmasterIsAlive())
+		return true;
+	return !checkpointing && poll->stop(poll->ctx);
 }
 
 static const DistilPoll run_poll = {run_stop, NULL};
@@ -104,11 +109,10 @@ open_devices(DistilRun *run)
 void
 distil_run_prepare(DistilRun *run)
 {
-	const void *image;
-	size_t		size;
 	char	   *options;
 
-	run->teacher = distil_cache_map(run->row.teacher, &image, &size);
+	run->open = distil_cache_open(run->row.teacher);
+	run->teacher = run->open->model;
 	options = pg_server_to_any(run->row.options, strlen(run->row.options), PG_UTF8);
 	distil_bridge_check(distil_train_options_parse(&run->options, run->row.method, options, strlen(options),
 												   run->teacher, run->alloc, &run->err), &run->err);
@@ -261,7 +265,9 @@ distil_run_checkpoint(DistilRun *run)
 
 	if (run->trainer == NULL)
 		return;
+	checkpointing = true;
 	status = save_checkpoint(run);
+	checkpointing = false;
 	if (status != DISTIL_OK)
 		ereport(LOG,
 				(errmsg("distil job " INT64_FORMAT ": no checkpoint could be written", run->job),
@@ -554,4 +560,7 @@ distil_run_close(DistilRun *run)
 	}
 	distil_file_unmap(run->spool, run->spool_size);
 	run->spool = NULL;
+	distil_cache_close(run->open);
+	run->open = NULL;
+	run->teacher = NULL;
 }

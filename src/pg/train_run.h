@@ -14,6 +14,7 @@
 #include "distil_engine.h"
 #include "guc.h"
 #include "job.h"
+#include "model_cache.h"
 #include "worker.h"
 
 typedef enum DistilRunStop
@@ -34,6 +35,7 @@ typedef struct DistilRun
 	DistilAllocator *alloc;
 	DistilJob	row;
 	char	   *folder;
+	DistilOpenModel *open;		/* the teacher's mapping, closed with the run */
 	const DistilModel *teacher;
 	DistilTrainOptions options;
 	const void *spool;			/* mapped */

@@ -14,6 +14,7 @@
 #include "postgres.h"
 
 #include "access/xact.h"
+#include "commands/extension.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "pgstat.h"
@@ -283,10 +284,10 @@ distil_worker_run(int64 job, bool in_session)
 			distil_job_slot_unlock(run->slot);
 		if (run->locked)
 			distil_job_unlock(job);
+		MemoryContextSwitchTo(old);
+		MemoryContextDelete(context);
 	}
 	PG_END_TRY();
-	MemoryContextSwitchTo(old);
-	MemoryContextDelete(context);
 	return outcome;
 }
 
@@ -305,15 +306,25 @@ leave_quietly(int code, Datum arg)
 		exit(0);
 }
 
-/* An error outside of all parts: into the row, as far as that is still possible. */
-static void
+/*
+ * An error outside of all parts: into the row.  false = the extension was dropped, so
+ * there is neither a row nor a queue; the files go too.
+ */
+static bool
 record_unexpected(int64 job, const ErrorData *error)
 {
+	bool		exists;
+
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
-	distil_job_end(job, "failed", error);
+	exists = OidIsValid(get_extension_oid("distil", true));
+	if (exists)
+		distil_job_end(job, "failed", error);
+	else
+		distil_job_folder_remove(job);
 	PopActiveSnapshot();
 	CommitTransactionCommand();
+	return exists;
 }
 
 static DistilRunOutcome
@@ -339,7 +350,8 @@ run_guarded(int64 job)
 		QueryCancelPending = false;
 		RESUME_INTERRUPTS();
 		MemoryContextSwitchTo(context);
-		record_unexpected(job, error);
+		if (!record_unexpected(job, error))
+			outcome = DISTIL_RUN_TERMINATED;
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(context);
@@ -378,13 +390,20 @@ distil_worker_main(Datum arg)
 	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, DISTIL_BYPASS_ROLELOGIN);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+#ifdef DISTIL_HAS_TRANSACTION_TIMEOUT
+	SetConfigOption("transaction_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
+#endif
 	SetConfigOption("default_transaction_read_only", "off", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("default_transaction_isolation", "read committed", PGC_SUSET, PGC_S_OVERRIDE);
 
 	job = args.job;
 	for (;;)
 	{
-		DistilRunOutcome outcome = run_guarded(job);
+		DistilRunOutcome outcome;
+
+		/* A signal for the job before; one for this job has left its word in the row. */
+		QueryCancelPending = false;
+		outcome = run_guarded(job);
 
 		if (outcome == DISTIL_RUN_NOTHING || outcome == DISTIL_RUN_TERMINATED)
 			break;

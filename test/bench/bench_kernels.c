@@ -7,7 +7,7 @@
  *
  * Build after `make unit`:
  *	cc -O2 -std=gnu11 -Ikernels -o build/bench_kernels test/bench/bench_kernels.c \
- *		build/unit/libengine.a -licuuc -ljansson -lm -ldl -lpthread
+ *		build/unit/libengine.a -ljansson -lm -ldl -lpthread
  *
  * Times are the minimum of many runs; a busy machine still shows.  Warm caches: the
  * weights of one layer are used again and again, a whole model streams them.

@@ -133,6 +133,7 @@ $node->safe_psql('postgres', "GRANT SELECT ON docs TO u");
 $blocker = train('blocker', $long);
 wait_step($blocker);
 $node->safe_psql('postgres', "SET ROLE u; CALL distil_train('m', 'docs', 'locked')");
+my $behind = train('behind', $short);
 $node->safe_psql('postgres', "ALTER ROLE u NOLOGIN; SELECT distil_cancel($blocker)");
 wait_state($blocker, 'canceled');
 my $logged = -s $node->logfile;
@@ -140,6 +141,31 @@ usleep(7_000_000);
 my $log = slurp_file($node->logfile, $logged);
 my @refused = $log =~ /is not permitted to log in/g;
 cmp_ok(scalar(@refused), '<=', 1, 'a refused login is not repeated');
+SKIP:
+{
+	skip 'workers of this server need no login', 1 if $node->safe_psql('postgres', 'SHOW server_version_num') >= 170000;
+	ok(wait_state($behind, 'done'), 'and does not stand in the way of the next job');
+}
+wait_until(sub { job($behind, 'state') eq 'done' }, 'the next job to end');
+
+# the extension is dropped under a running job: in a database of its own
+$node->safe_psql('postgres', 'CREATE DATABASE other');
+$node->safe_psql('other',
+	"CREATE EXTENSION distil; SELECT distil_import('m', '$path');
+	 CREATE TABLE docs AS SELECT 'the quick brown fox reads ' || i || ' rows' AS body FROM generate_series(1, 100) i");
+sub others { return $node->safe_psql('other', "SELECT count(*) FROM pg_stat_activity WHERE datname = 'other' AND backend_type = 'distil job'"); }
+$node->safe_psql('other', "CALL distil_train('m', 'docs', 'orphan', options => '$long')");
+ok(wait_until(sub { $node->safe_psql('other', 'SELECT step > 0 FROM distil_jobs') eq 't' }, 'a step'), 'a job in another database');
+$node->safe_psql('other', 'DROP EXTENSION distil');
+ok(wait_until(sub { others() eq '0' }, 'the worker to leave'), 'the worker leaves when the extension is dropped');
+is(folders(), '0', 'and takes its folder along');
+# the row of a running job is deleted
+$node->safe_psql('other', "CREATE EXTENSION distil; SELECT distil_import('m', '$path')");
+$node->safe_psql('other', "CALL distil_train('m', 'docs', 'orphan', options => '$long')");
+ok(wait_until(sub { $node->safe_psql('other', 'SELECT step > 0 FROM distil_jobs') eq 't' }, 'a step'), 'another job');
+$node->safe_psql('other', 'DELETE FROM distil.job');
+ok(wait_until(sub { others() eq '0' }, 'the worker to leave'), 'the worker leaves when its row is deleted');
+is(folders(), '0', 'and takes its folder along');
 
 # the calling session as worker
 $node->safe_psql('postgres', 'SELECT distil_cancel(job) FROM distil_jobs WHERE state = \'queued\'');
