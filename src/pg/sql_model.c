@@ -26,6 +26,7 @@
 
 #include "bridge.h"
 #include "compat.h"
+#include "guc.h"
 #include "model_cache.h"
 #include "model_folder.h"
 #include "model_store.h"
@@ -172,6 +173,35 @@ distil_import_bundled(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
 
+/* An allocator that gives no block larger than a model may be: the weights are one. */
+typedef struct LimitedAllocator
+{
+	DistilAllocator alloc;
+	const DistilAllocator *base;
+	bool		refused;
+} LimitedAllocator;
+
+static void *
+limited_alloc(void *ctx, size_t bytes)
+{
+	LimitedAllocator *limited = ctx;
+
+	if (bytes > (size_t) distil_max_model_size * 1024 * 1024)
+	{
+		limited->refused = true;
+		return NULL;
+	}
+	return limited->base->alloc(limited->base->ctx, bytes);
+}
+
+static void
+limited_release(void *ctx, void *memory)
+{
+	LimitedAllocator *limited = ctx;
+
+	limited->base->release(limited->base->ctx, memory);
+}
+
 /* distil_create(name, config, tokenizer_of, seed); the engine has a function of that name */
 Datum
 distil_create_model(PG_FUNCTION_ARGS)
@@ -180,18 +210,27 @@ distil_create_model(PG_FUNCTION_ARGS)
 	char	   *tokenizer_of = distil_args_string(fcinfo, 2, "tokenizer_of");
 	DistilOpenModel *open;
 	DistilImportOptions options;
+	LimitedAllocator *limited = palloc0(sizeof(LimitedAllocator));
 	DistilCreated *created;
+	DistilStatus status;
 	DistilText	config;
 	DistilError err;
 
 	distil_args_require(fcinfo, 1, "config");
 	distil_args_require(fcinfo, 3, "seed");
+	limited->alloc = (DistilAllocator) {limited_alloc, limited_release, limited};
+	limited->base = distil_bridge_allocator(CurrentMemoryContext);
 	config = distil_bridge_jsonb(PG_GETARG_JSONB_P(1));
 	open = distil_cache_get_tokenizer(tokenizer_of);
 	options.parse_special = distil_tokenizer_defaults(distil_model_tokenizer(open->model)).parse_special;
-	distil_bridge_check(distil_create(&created, config.data, config.length, open->model, PG_GETARG_INT64(3),
-									  distil_bridge_allocator(CurrentMemoryContext), distil_bridge_poll(), &err),
-						&err);
+	status = distil_create(&created, config.data, config.length, open->model, PG_GETARG_INT64(3), &limited->alloc,
+						   distil_bridge_poll(), &err);
+	if (status == DISTIL_ERR_MEMORY && limited->refused)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the model is larger than distil.max_model_size"),
+				 errdetail("Its weights exceed %d MB.", distil_max_model_size)));
+	distil_bridge_check(status, &err);
 	import_folder(name, distil_created_folder(created), &options);
 	distil_created_free(created);
 	PG_RETURN_TEXT_P(cstring_to_text(name));
