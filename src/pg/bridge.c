@@ -292,7 +292,9 @@ distil_bridge_matrix(int rows, int columns)
 DistilText
 distil_bridge_jsonb(Jsonb *jsonb)
 {
-	return distil_bridge_text(PointerGetDatum(cstring_to_text(JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb)))));
+	char	   *json = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+
+	return distil_bridge_text(PointerGetDatum(cstring_to_text(json)));
 }
 
 /* ---------- device ---------- */

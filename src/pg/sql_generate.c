@@ -72,7 +72,8 @@ distil_generate(PG_FUNCTION_ARGS)
 	open = distil_cache_get(distil_args_optional(fcinfo, 1));
 	prompt = distil_bridge_text(PG_GETARG_DATUM(0));
 	before = distil_run_truncations(open);
-	distil_run_check(distil_session_generate(open->session, &written, &length, &prompt, &options, &err), &err, open);
+	distil_run_check(distil_session_generate(open->session, &written, &length, &prompt, &options, &err),
+					 &err, open);
 	/* the text is the session's: moved before anything can fail over it */
 	copy = MemoryContextAllocExtended(CurrentMemoryContext, length + 1, MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
 	if (copy != NULL)
@@ -107,7 +108,8 @@ distil_run_perplexity(DistilBatchArgs *args)
 		open = distil_cache_get(distil_run_has(args, 1, i) ? TextDatumGetCString(args->values[1][i]) : NULL);
 		input = distil_bridge_text(args->values[0][i]);
 		before = distil_run_truncations(open);
-		distil_run_check(distil_session_perplexity(open->session, &perplexity, &has, &input, &err), &err, open);
+		distil_run_check(distil_session_perplexity(open->session, &perplexity, &has, &input, &err),
+						 &err, open);
 		distil_run_truncated(open, before);
 		if (!has)
 			continue;

@@ -51,7 +51,7 @@ static const HeadUse uses[] = {
 	{"text-ranking", "distil_rerank"},
 };
 
-/* The model of a head and the head itself; `task` NULL: of any task (22023 for another, 42704 for none). */
+/* The model of a head and the head itself, of a task (NULL: any): 22023 for another, 42704 for none. */
 static DistilOpenModel *
 open_head(const char *head, const char *task, const DistilHeadInfo **info)
 {
@@ -113,7 +113,8 @@ take_array(void *array, int n, Size size)
 
 	if (array == NULL)
 		return NULL;
-	copy = MemoryContextAllocExtended(CurrentMemoryContext, Max(n, 1) * size, MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
+	copy = MemoryContextAllocExtended(CurrentMemoryContext, Max(n, 1) * size,
+									  MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
 	if (copy != NULL && n > 0)
 		memcpy(copy, array, n * size);
 	pfree(array);
@@ -134,7 +135,8 @@ classify(const DistilOpenModel *open, Datum input_datum, int *nscores, bool *reg
 	DistilScore *scores;
 	DistilError err;
 
-	distil_run_check(distil_session_classify(open->session, &scores, nscores, regression, &input, &err), &err, open);
+	distil_run_check(distil_session_classify(open->session, &scores, nscores, regression, &input, &err),
+					 &err, open);
 	scores = take_array(scores, *nscores, sizeof(DistilScore));
 	distil_run_truncated(open, before);
 	return scores;
@@ -262,17 +264,20 @@ distil_entities(PG_FUNCTION_ARGS)
 	DistilText	input;
 	DistilText	aggregate;
 	DistilError err;
+	char	   *name;
 	int64		before;
 	int			nspans;
 	int			i;
 
 	InitMaterializedSRF(fcinfo, 0);
 	aggregate = distil_bridge_text(PG_GETARG_DATUM(2));
-	distil_bridge_check(distil_aggregation_parse(&aggregation, pnstrdup(aggregate.data, aggregate.length), &err), &err);
+	name = pnstrdup(aggregate.data, aggregate.length);
+	distil_bridge_check(distil_aggregation_parse(&aggregation, name, &err), &err);
 	open = open_head(text_to_cstring(PG_GETARG_TEXT_PP(1)), "token-classification", &head);
 	input = distil_bridge_text(PG_GETARG_DATUM(0));
 	before = distil_run_truncations(open);
-	distil_run_check(distil_session_entities(open->session, &spans, &nspans, &input, aggregation, &err), &err, open);
+	distil_run_check(distil_session_entities(open->session, &spans, &nspans, &input, aggregation, &err),
+					 &err, open);
 	spans = take_array(spans, nspans, sizeof(DistilSpan));
 	distil_run_truncated(open, before);
 	for (i = 0; i < nspans; i++)
@@ -475,7 +480,8 @@ lm_logits(const DistilOpenModel *open, const DistilText *input, const DistilText
 
 /* One row for a text, or one for each token. */
 static Datum
-head_logits(const DistilOpenModel *open, const DistilHeadInfo *head, const DistilText *input, const DistilText *pair)
+head_logits(const DistilOpenModel *open, const DistilHeadInfo *head, const DistilText *input,
+			const DistilText *pair)
 {
 	bool		per_token = strcmp(head->task, "token-classification") == 0 ||
 		strcmp(head->task, "question-answering") == 0;
@@ -485,7 +491,8 @@ head_logits(const DistilOpenModel *open, const DistilHeadInfo *head, const Disti
 	int			rows;
 	int			columns;
 
-	distil_run_check(distil_session_head_logits(open->session, &logits, &rows, &columns, input, pair, &err), &err, open);
+	distil_run_check(distil_session_head_logits(open->session, &logits, &rows, &columns, input, pair, &err),
+					 &err, open);
 	if (!per_token && rows > 0)
 		return distil_bridge_array(logits, columns);
 	array = distil_bridge_matrix(rows, columns);

@@ -223,8 +223,8 @@ distil_create_model(PG_FUNCTION_ARGS)
 	config = distil_bridge_jsonb(PG_GETARG_JSONB_P(1));
 	open = distil_cache_get_tokenizer(tokenizer_of);
 	options.parse_special = distil_tokenizer_defaults(distil_model_tokenizer(open->model)).parse_special;
-	status = distil_create(&created, config.data, config.length, open->model, PG_GETARG_INT64(3), &limited->alloc,
-						   distil_bridge_poll(), &err);
+	status = distil_create(&created, config.data, config.length, open->model, PG_GETARG_INT64(3),
+						   &limited->alloc, distil_bridge_poll(), &err);
 	if (status == DISTIL_ERR_MEMORY && limited->refused)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
