@@ -90,6 +90,9 @@ COMMENT ON FUNCTION distil_import(text) IS 'imports a model bundled with the ins
 CREATE FUNCTION distil_import_objects(name text, objects jsonb, options jsonb DEFAULT '{}') RETURNS text
 	LANGUAGE c AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION distil_import_objects IS 'imports a model folder from large objects: {"config.json": 16401, ...}';
+CREATE FUNCTION distil_create(name text, config jsonb, tokenizer_of text, seed bigint DEFAULT 0) RETURNS text
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_create_model';
+COMMENT ON FUNCTION distil_create IS 'a new model from a configuration, with random weights and the tokenizer of another model';
 CREATE FUNCTION distil_config(model text) RETURNS jsonb
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION distil_config IS 'configuration of a model';
@@ -188,10 +191,49 @@ CREATE FUNCTION distil_fill_mask(input text, model text DEFAULT NULL, top_k int 
 	RETURNS TABLE (token text, score real, sequence text)
 	LANGUAGE c STABLE PARALLEL SAFE COST 100000 ROWS 5 AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION distil_fill_mask IS 'best tokens for the mask in a text';
+-- ---------- task heads: sql_heads.c ----------
+
+CREATE FUNCTION distil_classify(input text, head text) RETURNS text
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100000 SUPPORT distil.planner_support
+	AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_classify IS 'best label of a text';
+CREATE FUNCTION distil_classify_scores(input text, head text) RETURNS TABLE (label text, score real)
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100000 ROWS 5 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_classify_scores IS 'labels of a text and their scores, best first';
+CREATE FUNCTION distil_entities(input text, head text, aggregate text DEFAULT 'simple')
+	RETURNS TABLE (entity text, score real, word text, start_pos int, end_pos int)
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100000 ROWS 10 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_entities IS 'named entities of a text; aggregate: none, simple, first, average, max';
+CREATE FUNCTION distil_answer(question text, context text, head text, top_k int DEFAULT 1)
+	RETURNS TABLE (answer text, score real, start_pos int, end_pos int)
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 200000 ROWS 1 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_answer IS 'parts of a context that answer a question, best first';
+CREATE FUNCTION distil_choose(prompt text, choices text[], head text) RETURNS TABLE (choice text, score real)
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 200000 ROWS 4 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_choose IS 'choices that may follow a prompt, best first';
+CREATE FUNCTION distil_rerank(query text, document text, head text) RETURNS real
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 200000 SUPPORT distil.planner_support
+	AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_rerank IS 'how well a document answers a query, by a cross-encoder';
 CREATE FUNCTION distil_logits(input text, head text, pair text DEFAULT NULL) RETURNS real[]
 	LANGUAGE c IMMUTABLE PARALLEL SAFE COST 100000 SUPPORT distil.planner_support
 	AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION distil_logits IS 'raw scores of a head';
+CREATE FUNCTION distil_loss(example jsonb, head text) RETURNS real
+	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100000 SUPPORT distil.planner_support
+	AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_loss IS 'training loss of one labelled example';
+
+-- ---------- causal language models: sql_generate.c ----------
+
+CREATE FUNCTION distil_generate(prompt text, model text DEFAULT NULL, max_tokens int DEFAULT 50,
+		temperature real DEFAULT 0, top_k int DEFAULT 0, top_p real DEFAULT 1, seed bigint DEFAULT NULL)
+	RETURNS text LANGUAGE c VOLATILE PARALLEL SAFE COST 1000000 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_generate IS 'what a model writes after a prompt';
+CREATE FUNCTION distil_perplexity(input text, model text DEFAULT NULL) RETURNS double precision
+	LANGUAGE c STABLE PARALLEL SAFE COST 100000 SUPPORT distil.planner_support
+	AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_perplexity IS 'how surprising a text is to a causal language model';
 
 -- ---------- tokens: sql_token.c ----------
 

@@ -89,6 +89,18 @@ typedef struct DistilAttention
 	float		scale;			/* usually 1/sqrt(D) */
 	bool		causal;
 	DistilDropout dropout;		/* on probabilities; element = (row * H + head) * 65536 + key */
+	/*
+	 * Queries before row query_first of each sequence are left out (forward only): when tokens
+	 * are generated one by one, the rows of the earlier ones are kept and only serve as keys.
+	 */
+	int			query_first;
+	/*
+	 * relative [2 * relative_limit - 1, H] (NULL: none): row j - i + relative_limit - 1 is added
+	 * to the scaled score of query i and key j.  backward: drelative += (NULL: not wanted).
+	 */
+	const float *relative;
+	float	   *drelative;
+	int			relative_limit; /* no sequence is longer */
 } DistilAttention;
 
 /* Scales and temperature of the fused loss on logits rows, see logits_loss. */
@@ -196,7 +208,7 @@ struct DistilKernels
 									   const int32_t *types, int t, int c);
 
 	/*
-	 * out[T, C] = dropout(softmax(scale * q k^T)) v per sequence and head; qkv [T, 3C] holds
+	 * out[T, C] = dropout(softmax(scale * q k^T + relative)) v per sequence and head; qkv [T, 3C] holds
 	 * q | k | v side by side, head h in columns h*D ...  lse [T, H] (log-sum-exp of each row
 	 * of scores) is saved for backward, or NULL.  Rows are absolute: offsets[0] need not be 0.
 	 */

@@ -12,6 +12,9 @@
  * Key numbers of the dropout mask count from the sequence's first row.
  */
 
+/* Up to so many queries the keys and values are read where they are. */
+#define FEW_QUERIES 2
+
 /* One sequence and head; q is its first row, k and v lie `width` floats further each. */
 typedef struct Head
 {
@@ -167,21 +170,46 @@ softmax_row(float *s, size_t n)
 	return top + logf(total);
 }
 
+/* p[n] += the position bias of one query's keys */
+static void
+add_relative(const Head *h, float *p, int query, size_t n)
+{
+	const float *bias = h->a->relative + h->head +
+		(size_t) (h->a->relative_limit - 1 - query) * h->a->heads;
+	size_t		j;
+
+	for (j = 0; j < n; j++)
+		p[j] += bias[j * h->a->heads];
+}
+
+/* the gradient of one query's scores to the position bias's */
+static void
+add_relative_gradient(const Head *h, const float *ds, int query, size_t n)
+{
+	float	   *bias = h->a->drelative + h->head + (size_t) (h->a->relative_limit - 1 - query) * h->a->heads;
+	size_t		j;
+
+	for (j = 0; j < n; j++)
+		bias[j * h->a->heads] += ds[j];
+}
+
 static void
 head_forward(CpuDevice *cpu, const Head *h, float *out, float *lse, const float *qkv)
 {
 	const float *q = qkv + h->first * h->ld + h->column;
 	const float *k = q + h->width;
 	const float *v = k + h->width;
-	const float *kt = transpose_head(h, cpu->area[1], k);
-	Rows		values = gather_head(h, cpu->area[2], v, h->ld);
+	/* for a few queries it does not pay to copy the keys and values first */
+	bool		few = h->a->query_first > 0 && h->length - h->a->query_first <= FEW_QUERIES;
+	const float *kt = few ? NULL : transpose_head(h, cpu->area[1], k);
+	Rows		values = few ? (Rows) {v, h->ld} : gather_head(h, cpu->area[2], v, h->ld);
 	size_t		ld = padded_keys(h->length);
 	float	   *p = cpu->area[0];
 	int			block = block_rows(h);
 	int			start,
 				i;
 
-	for (start = 0; start < h->length; start += block)
+	for (start = h->a->query_first; start < h->length; start += block)
 	{
 		int			rows = h->length - start < block ? h->length - start : block;
 		int			keys = h->a->causal ? start + rows : h->length;
@@ -194,8 +222,11 @@ head_forward(CpuDevice *cpu, const Head *h, float *out, float *lse, const float 
 			size_t		row = h->first + start + i;
 			float	   *pi = p + i * ld;
 			int			seen = h->a->causal ? start + i + 1 : keys;
-			float		log_sum = softmax_row(pi, seen);
+			float		log_sum;
 
+			if (h->a->relative != NULL)
+				add_relative(h, pi, start + i, seen);
+			log_sum = softmax_row(pi, seen);
 			memset(pi + seen, 0, (keys - seen) * sizeof(float));
 			if (h->a->dropout.p > 0.0f)
 				drop_row(h, pi, row, seen);
@@ -295,7 +326,11 @@ head_backward(CpuDevice *cpu, const Head *h, float *dq, const float *dout, const
 			float		delta = (float) dot_double(db + i * gradients.ld, out + (start + i) * h->width, dim);
 			size_t		at = i * ld;
 
+			if (h->a->relative != NULL)
+				add_relative(h, p + at, start + i, seen);
 			softmax_backward_row(h, p + at, dp + at, lse[row * h->a->heads + h->head], delta, row, seen);
+			if (h->a->drelative != NULL)
+				add_relative_gradient(h, dp + at, start + i, seen);
 			memset(p + at + seen, 0, (keys - seen) * sizeof(float));
 			memset(dp + at + seen, 0, (keys - seen) * sizeof(float));
 		}

@@ -42,6 +42,13 @@ ref_head(const float *qkv, const int32_t *offsets, const DistilAttention *a, int
 	return h;
 }
 
+/* Place of a pair's position bias. */
+static size_t
+ref_relative(const RefHead *h, int query, int key)
+{
+	return (size_t) (key - query + h->a->relative_limit - 1) * h->a->heads + h->head;
+}
+
 static double
 ref_score(const RefHead *h, int query, int key)
 {
@@ -50,7 +57,10 @@ ref_score(const RefHead *h, int query, int key)
 
 	for (d = 0; d < h->a->head_dim; d++)
 		sum += (double) h->q[query * h->ld + d] * h->k[key * h->ld + d];
-	return sum * h->a->scale;
+	sum *= h->a->scale;
+	if (h->a->relative != NULL)
+		sum += h->a->relative[ref_relative(h, query, key)];
+	return sum;
 }
 
 /* 0 for a dropped probability, 1/(1-p) for a kept one. */
@@ -75,7 +85,7 @@ ref_head_forward(RefDevice *ref, const RefHead *h, float *out, float *lse)
 				j,
 				d;
 
-	for (i = 0; i < h->length; i++)
+	for (i = h->a->query_first; i < h->length; i++)
 	{
 		int			keys = h->a->causal ? i + 1 : h->length;
 		double		top = -INFINITY;
@@ -122,7 +132,7 @@ distil_ref_attention_forward(DistilDevice *dev, float *out, float *lse, const fl
 	}
 }
 
-/* Gradient of one score (before scaling); *kept gets the probability after dropout. */
+/* Gradient of one product q k (the score's times scale); *kept gets the probability after dropout. */
 static double
 ref_score_gradient(const RefHead *h, const float *dout, const float *lse, double delta,
 				   int query, int key, double *kept)
@@ -168,6 +178,8 @@ ref_head_backward(RefDevice *ref, const RefHead *h, float *dq, const float *dout
 
 			for (d = 0; d < dim; d++)
 				ref->head1[d] += ds * h->k[j * h->ld + d];
+			if (h->a->drelative != NULL)
+				h->a->drelative[ref_relative(h, i, j)] += (float) (ds / h->a->scale);
 		}
 		for (d = 0; d < dim; d++)
 			dq[i * h->ld + d] = (float) ref->head1[d];

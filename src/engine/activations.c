@@ -58,6 +58,16 @@ plan(DistilActivations *a, const DistilConfig *config, int max_tokens, bool save
 	size_t		used = 0;
 	int			i;
 
+	a->relative_limit = max_tokens < config->positions ? max_tokens : config->positions;
+	if (config->relative_buckets > 0)
+	{
+		size_t		n = 2 * (size_t) a->relative_limit - 1;
+
+		a->relative_rows = (int32_t *) take(memory, &used, n);
+		a->relative = take(memory, &used, n * (size_t) config->heads);
+		if (saved)
+			a->drelative = take(memory, &used, n * (size_t) config->heads);
+	}
 	a->hidden = take(memory, &used, t * c);
 	a->scratch = take(memory, &used, scratch_floats(config, t, saved, &a->mlp_rows));
 	if (!saved)
@@ -67,6 +77,12 @@ plan(DistilActivations *a, const DistilConfig *config, int max_tokens, bool save
 	a->embedding_rstd = take(memory, &used, t);
 	a->da = take(memory, &used, t * c);
 	a->db = take(memory, &used, t * c);
+	if (config->arch->family == &distil_family_pre_norm)
+	{
+		a->final = take(memory, &used, t * c);
+		a->final_mean = take(memory, &used, t);
+		a->final_rstd = take(memory, &used, t);
+	}
 	for (i = 0; i < config->layers; i++)
 	{
 		DistilSavedLayer unused;
@@ -107,6 +123,7 @@ distil_activations_create(DistilActivations **activations, const DistilSpec *spe
 {
 	DistilActivations *a;
 	size_t		bytes;
+	DistilStatus status;
 
 	*activations = NULL;
 	if (max_tokens < 1 || max_tokens > DISTIL_MAX_PASS_TOKENS)
@@ -129,6 +146,12 @@ distil_activations_create(DistilActivations **activations, const DistilSpec *spe
 		return distil_fail_memory(err, bytes);
 	}
 	plan(a, &spec->config, max_tokens, saved, a->memory);
+	status = distil_relative_create(a, &spec->config, err);
+	if (status != DISTIL_OK)
+	{
+		distil_activations_free(a);
+		return status;
+	}
 	*activations = a;
 	return DISTIL_OK;
 }

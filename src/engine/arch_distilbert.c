@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "layers.h"
 #include "status.h"
 
 extern const DistilArch distil_arch_distilbert;
@@ -33,6 +34,7 @@ distilbert_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *ar
 									   err));
 	DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), "sinusoidal_pos_embds", false,
 										&config->sinusoidal_positions, err));
+	config->embedding_dropout = config->hidden_dropout;
 	config->types = 0;
 	config->norm_eps = 1e-12f;
 	config->attention_output_dropout = false;
@@ -69,23 +71,21 @@ distilbert_params(DistilSpec *spec, bool with_lm, DistilError *err)
 		"transformer.layer.%d.sa_layer_norm", "transformer.layer.%d.ffn.lin1",
 		"transformer.layer.%d.ffn.lin2", "transformer.layer.%d.output_layer_norm"
 	};
-	const DistilConfig *config = &spec->config;
-	unsigned	position = DISTIL_PARAM_NORMAL | (config->sinusoidal_positions ? DISTIL_PARAM_FROZEN : 0);
 
-	DISTIL_FORWARD(distil_single_param(spec, &spec->word, "embeddings.word",
-									   "embeddings.word_embeddings.weight",
-									   config->vocabulary, config->width, DISTIL_PARAM_NORMAL, err));
-	DISTIL_FORWARD(distil_single_param(spec, &spec->position, "embeddings.position",
-									   "embeddings.position_embeddings.weight",
-									   config->positions, config->width, position, err));
-	spec->type = -1;
-	DISTIL_FORWARD(distil_pair_params(spec, &spec->embedding_norm_weight, &spec->embedding_norm_bias,
-									  "embeddings.norm", "embeddings.LayerNorm", config->width, 0, err));
+	DISTIL_FORWARD(distil_embedding_params(spec, spec->config.sinusoidal_positions ? DISTIL_PARAM_FROZEN : 0,
+										   err));
 	DISTIL_FORWARD(distil_layer_params(spec, layer, err));
 	spec->has_lm = with_lm;
-	spec->lm = (DistilLmParams) {-1, -1, -1, -1, -1, -1};
 	return with_lm ? distilbert_lm_params(spec, err) : DISTIL_OK;
 }
+
+static const DistilHeadForm distilbert_heads[] = {
+	{DISTIL_HEAD_SEQUENCE, "pre_classifier", DISTIL_ACT_RELU, "classifier", false, false},
+	{DISTIL_HEAD_TOKEN, NULL, DISTIL_ACT_NONE, "classifier", false, false},
+	{DISTIL_HEAD_QUESTION, NULL, DISTIL_ACT_NONE, "qa_outputs", false, false},
+	{DISTIL_HEAD_CHOICE, "pre_classifier", DISTIL_ACT_RELU, "classifier", false, false},
+	{0, NULL, DISTIL_ACT_NONE, NULL, false, false}
+};
 
 static DistilStatus
 distilbert_write_config(const DistilConfig *config, const char *class_name, DistilBuffer *out,
@@ -114,10 +114,15 @@ static const struct DistilAlias distilbert_aliases[] = {
 
 const DistilArch distil_arch_distilbert = {
 	.model_type = "distilbert",
+	.family = &distil_family_post_norm,
 	.parse = distilbert_parse,
 	.params = distilbert_params,
 	.prefix = "distilbert.",
+	.class_stem = "DistilBert",
 	.lm_class = "DistilBertForMaskedLM",
+	.lm_tensor = "vocab_transform.weight",
+	.word_tensor = "embeddings.word_embeddings.weight",
+	.heads = distilbert_heads,
 	.write_config = distilbert_write_config,
 	.student_type = "distilbert",
 	.aliases = distilbert_aliases

@@ -241,6 +241,22 @@ distil_checkpoint_find(const DistilTensorSet *set, const DistilArch *arch, const
 	return tensor;
 }
 
+bool
+distil_tensor_is_buffer(const DistilTensor *tensor)
+{
+	static const char *const ends[] = {".attn.bias", ".attn.masked_bias", "position_ids"};
+	size_t		length = strlen(tensor->name);
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+	{
+		size_t		end = strlen(ends[i]);
+
+		if (length >= end && strcmp(tensor->name + length - end, ends[i]) == 0 && tensor->rank != 1)
+			return true;
+	}
+	return false;
+}
+
 /* ---------- binding ---------- */
 
 /* "[2, 384]" */
@@ -257,7 +273,9 @@ print_shape(char *out, size_t size, const int64_t *shape, int rank)
 static DistilStatus
 check_tensor(const DistilTensor *tensor, const DistilParam *param, DistilError *err)
 {
-	int64_t		expected[2] = {param->rows / param->nsources, param->cols};
+	bool		turned = (param->flags & DISTIL_PARAM_TRANSPOSED) != 0;
+	int64_t		rows = param->rows / param->nsources;
+	int64_t		expected[2] = {turned ? param->cols : rows, turned ? rows : param->cols};
 	int			rank = param->vector ? 1 : 2;
 	char		shown[DISTIL_MAX_NAME + 1];
 	char		found_text[200];

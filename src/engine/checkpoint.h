@@ -25,6 +25,9 @@ extern const DistilTensor *distil_checkpoint_find(const DistilTensorSet *set, co
 extern const DistilTensor *distil_checkpoint_find_exact(const DistilTensorSet *set, const DistilArch *arch,
 														const char *source);
 
+/* Masks and position numbers that old files carry: no weights of the model. */
+extern bool distil_tensor_is_buffer(const DistilTensor *tensor);
+
 /*
  * tensors [table.n * DISTIL_PARAM_MAX_SOURCES] of each parameter's sources, in `arena`;
  * NULL for an optional one that is missing.  Shapes and dtypes are checked.

@@ -11,6 +11,8 @@
 
 #include "checkpoint.h"
 #include "folder.h"
+#include "head.h"
+#include "layers.h"
 #include "status.h"
 #include "tokenizer.h"
 
@@ -163,14 +165,14 @@ refuse_field(const char *key, const char *what, DistilError *err)
 
 /* Fields of config.json that would make it another model. */
 static DistilStatus
-check_refused(const DistilJsonDoc *doc, DistilError *err)
+check_refused(const DistilJsonDoc *doc, bool causal, DistilError *err)
 {
 	static const struct
 	{
 		const char *key;
 		const char *what;
 	}			flags[] = {
-		{"is_decoder", "causal attention (decoders)"}, {"add_cross_attention", "cross-attention"},
+		{"add_cross_attention", "cross-attention"},
 		{"is_encoder_decoder", "an encoder and a decoder"}
 	},			objects[] = {
 		{"quantization_config", "quantised weights"}, {"compression_config", "compressed weights"},
@@ -180,6 +182,7 @@ check_refused(const DistilJsonDoc *doc, DistilError *err)
 	};
 	const DistilJson *root = distil_json_root(doc);
 	const char *kind;
+	bool		decoder;
 	char		shown[80];
 
 	for (size_t i = 0; i < sizeof(flags) / sizeof(flags[0]); i++)
@@ -190,6 +193,9 @@ check_refused(const DistilJsonDoc *doc, DistilError *err)
 		if (set)
 			return refuse_field(flags[i].key, flags[i].what, err);
 	}
+	DISTIL_FORWARD(distil_json_get_bool(doc, root, "is_decoder", false, &decoder, err));
+	if (decoder && !causal)
+		return refuse_field("is_decoder", "causal attention (decoders)", err);
 	for (size_t i = 0; i < sizeof(objects) / sizeof(objects[0]); i++)
 	{
 		const DistilJson *value = distil_json_member(root, objects[i].key);
@@ -212,6 +218,85 @@ check_refused(const DistilJsonDoc *doc, DistilError *err)
 							  "supported: absolute.");
 }
 
+/* "LABEL_0", ...: as many as num_labels says, two without it */
+static DistilStatus
+default_labels(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, DistilError *err)
+{
+	const char **labels;
+	int			n = 0;
+
+	DISTIL_FORWARD(distil_config_size(&n, doc, "num_labels", 2, DISTIL_MAX_LABELS, err));
+	labels = distil_arena_alloc(arena, (size_t) n, sizeof(*labels));
+	if (labels == NULL)
+		return distil_fail_memory(err, (size_t) n * sizeof(*labels));
+	for (int i = 0; i < n; i++)
+	{
+		labels[i] = distil_arena_printf(arena, "LABEL_%d", i);
+		if (labels[i] == NULL)
+			return distil_fail_memory(err, 16);
+	}
+	config->labels = labels;
+	config->nlabels = n;
+	return DISTIL_OK;
+}
+
+/* eos_token_id: a number or a list */
+static DistilStatus
+read_end_ids(DistilConfig *config, const DistilJsonDoc *doc, DistilError *err)
+{
+	const DistilJson *value = distil_json_member(distil_json_root(doc), "eos_token_id");
+	size_t		n;
+
+	if (value == NULL || distil_json_type(value) == DISTIL_JSON_NULL)
+		return DISTIL_OK;
+	config->nend = 0;
+	n = distil_json_type(value) == DISTIL_JSON_ARRAY ? distil_json_count(value) : 1;
+	if (n > DISTIL_MAX_END_IDS)
+		return distil_fail(err, DISTIL_ERR_LIMIT, "\"eos_token_id\" has more than %d tokens",
+						   DISTIL_MAX_END_IDS);
+	for (size_t i = 0; i < n; i++)
+	{
+		const DistilJson *id = distil_json_type(value) == DISTIL_JSON_ARRAY ? distil_json_item(value, i)
+			: value;
+
+		if (distil_json_type(id) != DISTIL_JSON_INTEGER || distil_json_integer(id) < -1 ||
+			distil_json_integer(id) > DISTIL_MAX_VOCABULARY)
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+							   "\"eos_token_id\" must be a token or a list of tokens");
+		config->end_ids[config->nend++] = (int) distil_json_integer(id);
+	}
+	return DISTIL_OK;
+}
+
+static DistilStatus
+read_problem(DistilProblem *problem, const DistilJsonDoc *doc, DistilError *err)
+{
+	static const struct
+	{
+		const char *name;
+		DistilProblem problem;
+	}			known[] = {
+		{"regression", DISTIL_PROBLEM_REGRESSION},
+		{"single_label_classification", DISTIL_PROBLEM_SINGLE_LABEL},
+		{"multi_label_classification", DISTIL_PROBLEM_MULTI_LABEL}
+	};
+	const char *name;
+	char		shown[80];
+
+	DISTIL_FORWARD(distil_json_get_string(doc, distil_json_root(doc), "problem_type", NULL, &name, err));
+	*problem = DISTIL_PROBLEM_UNSET;
+	if (name == NULL)
+		return DISTIL_OK;
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strcmp(name, known[i].name) == 0)
+		{
+			*problem = known[i].problem;
+			return DISTIL_OK;
+		}
+	return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "problem type \"%s\" is not supported",
+					   distil_printable(shown, sizeof(shown), name, strlen(name)));
+}
+
 /* id2label {"0": "...", ...} or num_labels */
 static DistilStatus
 read_labels(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, DistilError *err)
@@ -221,7 +306,7 @@ read_labels(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, 
 	size_t		n;
 
 	if (map == NULL || distil_json_type(map) == DISTIL_JSON_NULL)
-		return DISTIL_OK;
+		return default_labels(config, doc, arena, err);
 	if (distil_json_type(map) != DISTIL_JSON_OBJECT)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
 						   "\"id2label\" of file \"config.json\" must be an object");
@@ -274,6 +359,45 @@ read_class(const char **name, const DistilJsonDoc *doc, DistilError *err)
 	return DISTIL_OK;
 }
 
+/* The activation sentence-transformers puts on a cross-encoder's score; sigmoid without one. */
+static DistilStatus
+read_rank_activation(DistilActivation *out, const DistilJsonDoc *doc, DistilError *err)
+{
+	static const struct
+	{
+		const char *name;
+		DistilActivation activation;
+	}			known[] = {
+		{"Sigmoid", DISTIL_ACT_SIGMOID}, {"Identity", DISTIL_ACT_NONE}, {"Tanh", DISTIL_ACT_TANH},
+		{"ReLU", DISTIL_ACT_RELU}, {"GELU", DISTIL_ACT_GELU}, {"SiLU", DISTIL_ACT_SILU}
+	};
+	const DistilJson *root = distil_json_root(doc);
+	const DistilJson *object = distil_json_member(root, "sentence_transformers");
+	const char *name = NULL;
+	const char *last;
+	char		shown[80];
+
+	*out = DISTIL_ACT_SIGMOID;
+	if (object != NULL && distil_json_type(object) == DISTIL_JSON_OBJECT)
+		DISTIL_FORWARD(distil_json_get_string(doc, object, "activation_fn", NULL, &name, err));
+	if (name == NULL)
+		DISTIL_FORWARD(distil_json_get_string(doc, root, "sbert_ce_default_activation_function", NULL, &name,
+											  err));
+	if (name == NULL)
+		return DISTIL_OK;
+	last = strrchr(name, '.');
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
+		if (strncmp(name, "torch.nn.", 9) == 0 && last != NULL && strcmp(last + 1, known[i].name) == 0)
+		{
+			*out = known[i].activation;
+			return DISTIL_OK;
+		}
+	distil_fail(err, DISTIL_ERR_UNSUPPORTED, "activation \"%s\" is not supported",
+				distil_printable(shown, sizeof(shown), name, strlen(name)));
+	return distil_fail_detail(err, DISTIL_ERR_UNSUPPORTED,
+							  "File \"config.json\" names it for the scores of a cross-encoder.");
+}
+
 /* model_type and its architecture; *type borrowed from doc */
 static DistilStatus
 read_arch(const DistilArch **arch, const char **type, const DistilJsonDoc *doc, DistilError *err)
@@ -303,16 +427,20 @@ read_config(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, 
 
 	DISTIL_FORWARD(read_arch(&config->arch, &type, doc, err));
 	config->model_type = config->arch->model_type;
-	DISTIL_FORWARD(check_refused(doc, err));
+	DISTIL_FORWARD(check_refused(doc, config->arch->family == &distil_family_pre_norm, err));
 	DISTIL_FORWARD(read_class(&name, doc, err));
 	config->class_name = distil_arena_string(arena, name, strlen(name));
 	if (config->class_name == NULL)
 		return distil_fail_memory(err, strlen(name));
 	DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), "tie_word_embeddings", true,
 										&config->tie_word_embeddings, err));
-	DISTIL_FORWARD(distil_json_get_int(doc, distil_json_root(doc), "pad_token_id", 0, -1,
+	DISTIL_FORWARD(distil_json_get_int(doc, distil_json_root(doc), "pad_token_id", config->arch->pad_id,
+									   -1,
 									   DISTIL_MAX_VOCABULARY, &pad, err));
 	config->pad_id = (int) pad;
+	DISTIL_FORWARD(read_end_ids(config, doc, err));
+	DISTIL_FORWARD(read_problem(&config->problem, doc, err));
+	DISTIL_FORWARD(read_rank_activation(&config->rank_activation, doc, err));
 	DISTIL_FORWARD(read_labels(config, doc, arena, err));
 	return config->arch->parse(config, doc, arena, err);
 }
@@ -327,14 +455,6 @@ class_has_lm(const DistilArch *arch, const char *class_name)
 		(strcmp(arch->model_type, "bert") == 0 && strcmp(class_name, "BertForPreTraining") == 0);
 }
 
-/* A tensor that only a masked-LM head has. */
-static const char *
-lm_tensor(const DistilArch *arch)
-{
-	return strcmp(arch->model_type, "distilbert") == 0 ? "vocab_transform.weight"
-		: "cls.predictions.transform.dense.weight";
-}
-
 /* Floating values of all tensors, aliases of a stored source left out. */
 static int64_t
 count_parameters(const DistilTensorSet *set, const DistilArch *arch, bool tied)
@@ -342,13 +462,13 @@ count_parameters(const DistilTensorSet *set, const DistilArch *arch, bool tied)
 	int64_t		count = 0;
 
 	for (int i = 0; i < set->n; i++)
-		if (distil_dtype_is_weight(set->tensors[i].dtype))
+		if (distil_dtype_is_weight(set->tensors[i].dtype) && !distil_tensor_is_buffer(&set->tensors[i]))
 			count += (int64_t) set->tensors[i].count;
 	for (const struct DistilAlias *alias = arch->aliases; alias != NULL && alias->source != NULL; alias++)
 	{
 		const DistilTensor *source = distil_checkpoint_find_exact(set, arch, alias->source);
 		const DistilTensor *other = distil_checkpoint_find_exact(set, arch, alias->other);
-		bool		word = strstr(alias->source, "word_embeddings") != NULL;
+		bool		word = strcmp(alias->source, arch->word_tensor) == 0;
 
 		if (source != NULL && other != NULL && (tied || !word) && distil_dtype_is_weight(other->dtype))
 			count -= (int64_t) other->count;
@@ -369,16 +489,17 @@ tensor_facts(DistilSpecFacts *facts, const DistilFolder *folder, const DistilTen
 	DISTIL_FORWARD(read_arch(&arch, &text, doc, err));
 	DISTIL_FORWARD(read_class(&text, doc, err));
 	facts->with_lm = class_has_lm(arch, text);
+	distil_head_detect(facts, arch, text, set);
 	facts->dtype = "float32";
 	if (set == NULL)
 		return DISTIL_OK;
 	DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), "tie_word_embeddings", true, &tied,
 										err));
-	if (distil_checkpoint_find(set, arch, lm_tensor(arch)) != NULL)
+	if (distil_checkpoint_find(set, arch, arch->lm_tensor) != NULL)
 		facts->with_lm = true;
 	else if (distil_folder_find(folder, "modules.json") != NULL)
 		facts->with_lm = false; /* a sentence model made from a masked-LM one keeps its class name */
-	word = distil_checkpoint_find(set, arch, "embeddings.word_embeddings.weight");
+	word = distil_checkpoint_find(set, arch, arch->word_tensor);
 	if (word != NULL)
 		facts->dtype = distil_dtype_long_name(word->dtype);
 	facts->parameters = count_parameters(set, arch, tied);
@@ -404,20 +525,25 @@ distil_spec_facts(DistilSpecFacts *facts, const DistilFolder *folder, const Dist
 /* ---------- the spec ---------- */
 
 static DistilStatus
-fill_heads(DistilSpec *spec, DistilError *err)
+fill_heads(DistilSpec *spec, const DistilSpecFacts *facts, DistilError *err)
 {
+	const DistilConfig *config = &spec->config;
 	DistilModelInfo *info = &spec->info;
-	DistilHeadInfo *head;
+	DistilHeadInfo *head = distil_arena_alloc(spec->arena, 2, sizeof(*head));
 
-	if (!spec->has_lm)
-		return DISTIL_OK;
-	head = distil_arena_alloc(spec->arena, 1, sizeof(*head));
 	if (head == NULL)
-		return distil_fail_memory(err, sizeof(*head));
-	head->name = "lm";
-	head->task = "fill-mask";
+		return distil_fail_memory(err, 2 * sizeof(*head));
 	info->heads = head;
-	info->nheads = 1;
+	if (spec->has_lm)
+	{
+		head[0].name = "lm";
+		head[0].task = config->causal ? "text-generation" : "fill-mask";
+		info->nheads++;
+	}
+	if (spec->head.head != NULL)
+		distil_head_info(&head[info->nheads++], spec);
+	if (facts->head_missing)
+		info->missing_head = config->class_name;
 	return DISTIL_OK;
 }
 
@@ -427,16 +553,18 @@ fill_info(DistilSpec *spec, const DistilSpecFacts *facts, DistilError *err)
 	const DistilConfig *config = &spec->config;
 	const DistilPipeline *pipeline = &spec->pipeline;
 	DistilModelInfo *info = &spec->info;
-	const char **tasks = distil_arena_alloc(spec->arena, 3, sizeof(*tasks));
+	const char **tasks = distil_arena_alloc(spec->arena, 4, sizeof(*tasks));
+	int			room = config->positions - config->position_offset;
 	int64_t		length = pipeline->max_seq_length > 0 ? pipeline->max_seq_length : facts->model_max_length;
 
 	if (tasks == NULL)
-		return distil_fail_memory(err, 3 * sizeof(*tasks));
+		return distil_fail_memory(err, 4 * sizeof(*tasks));
+	DISTIL_FORWARD(fill_heads(spec, facts, err));
 	tasks[info->ntasks++] = "feature-extraction";
 	if (pipeline->present)
 		tasks[info->ntasks++] = "sentence-similarity";
-	if (spec->has_lm)
-		tasks[info->ntasks++] = "fill-mask";
+	for (int i = 0; i < info->nheads; i++)
+		tasks[info->ntasks++] = info->heads[i].task;
 	info->tasks = tasks;
 	info->architecture = config->model_type;
 	info->parameters = facts->parameters;
@@ -444,14 +572,32 @@ fill_info(DistilSpec *spec, const DistilSpecFacts *facts, DistilError *err)
 	info->width = config->width;
 	info->dimensions = pipeline->ndense > 0 ? pipeline->dense[pipeline->ndense - 1].out
 		: config->width * pipeline->npoolings;
-	info->max_tokens = length > 0 && length < config->positions ? (int) length : config->positions;
+	info->max_tokens = length > 0 && length < room ? (int) length : room;
 	info->vocabulary = config->vocabulary;
 	info->dtype = facts->dtype;
 	info->sentence_model = pipeline->present;
 	info->has_lm_head = spec->has_lm;
+	info->causal = config->causal;
 	info->nprompts = pipeline->nprompts;
 	info->prompts = pipeline->prompt_names;
-	return fill_heads(spec, err);
+	return DISTIL_OK;
+}
+
+/* generation_config.json, if there is one, says where generation ends. */
+static DistilStatus
+generation_config(DistilConfig *config, const DistilFolder *folder, const DistilAllocator *alloc,
+				  DistilError *err)
+{
+	DistilJsonDoc *doc;
+	DistilStatus status = DISTIL_OK;
+
+	DISTIL_FORWARD(distil_folder_json(folder, "generation_config.json", false, &doc, alloc, err));
+	if (doc == NULL)
+		return DISTIL_OK;
+	if (distil_json_type(distil_json_root(doc)) == DISTIL_JSON_OBJECT)
+		status = read_end_ids(config, doc, err);
+	distil_json_free(doc);
+	return status;
 }
 
 DistilStatus
@@ -463,14 +609,16 @@ distil_spec_build(DistilSpec *spec, const DistilFolder *folder, const DistilSpec
 
 	memset(spec, 0, sizeof(*spec));
 	spec->arena = arena;
-	spec->word = spec->position = spec->type = -1;
-	spec->embedding_norm_weight = spec->embedding_norm_bias = -1;
+	distil_spec_clear(spec);
 	DISTIL_FORWARD(distil_folder_json(folder, "config.json", true, &doc, alloc, err));
 	status = read_config(&spec->config, doc, arena, err);
 	distil_json_free(doc);
 	if (status != DISTIL_OK)
 		return status;
+	if (spec->config.causal)
+		DISTIL_FORWARD(generation_config(&spec->config, folder, alloc, err));
 	DISTIL_FORWARD(spec->config.arch->params(spec, facts->with_lm, err));
+	DISTIL_FORWARD(distil_head_params(spec, facts->head, err));
 	DISTIL_FORWARD(distil_pipeline_parse(spec, folder, alloc, err));
 	return fill_info(spec, facts, err);
 }

@@ -11,6 +11,8 @@
 typedef struct DistilSpecFacts
 {
 	bool		with_lm;
+	int			head;			/* DistilHeadKind of the task head, -1: none */
+	bool		head_missing;	/* the class names a head whose tensors are not there */
 	int64_t		parameters;		/* tied ones once */
 	const char *dtype;			/* static string: "float32", ... */
 	int64_t		model_max_length;	/* of tokenizer_config.json, 0 = none */
@@ -55,6 +57,24 @@ extern const char *distil_activation_name(DistilActivation activation);
 extern DistilStatus distil_config_check(DistilConfig *config, const char *width_key, const char *heads_key,
 										DistilError *err);
 
+/*
+ * The fields of config.json that BERT, RoBERTa and MPNet name alike; all but vocabulary, types and padding.
+ */
+extern DistilStatus distil_config_encoder(DistilConfig *config, const DistilJsonDoc *doc, DistilError *err);
+/* Positions are counted from behind `padding`, as RoBERTa's; there must be room for one. */
+extern DistilStatus distil_config_padding(DistilConfig *config, int padding, DistilError *err);
+/* DistilArch.write_config of the same. */
+extern DistilStatus distil_config_write_encoder(const DistilConfig *config, const char *class_name,
+												DistilBuffer *out, DistilError *err);
+/* Names for distil_layer_params of BERT and RoBERTa. */
+extern const char *const distil_bert_layer_names[];
+/* Fills "lm" from "lm_head.dense", ".layer_norm", ".decoder" and ".bias". */
+extern DistilStatus distil_lm_head_params(DistilSpec *spec, DistilError *err);
+/* The embeddings' tables and norm under BERT's names (types 0: no segment table). */
+extern DistilStatus distil_embedding_params(DistilSpec *spec, unsigned position_flags, DistilError *err);
+/* Before arch->params: every index -1. */
+extern void distil_spec_clear(DistilSpec *spec);
+
 /* Append one formatted piece (up to 500 characters) of a config.json; false without memory. */
 extern bool distil_config_printf(DistilBuffer *out, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
@@ -72,7 +92,10 @@ extern bool distil_config_write_common(const DistilConfig *config, const char *c
 #define DISTIL_LAYER_NAMES 8
 extern DistilStatus distil_layer_params(DistilSpec *spec, const char *const names[DISTIL_LAYER_NAMES],
 										DistilError *err);
-/* weight [rows, cols] and bias [rows] of a linear layer or (cols 0) norm; sources "NAME.weight", "NAME.bias" */
+/*
+ * weight [rows, cols] and bias [rows] of a linear layer or (cols 0) norm; sources "NAME.weight",
+ * "NAME.bias"
+ */
 extern DistilStatus distil_pair_params(DistilSpec *spec, int *weight, int *bias, const char *name,
 									   const char *source, int rows, int cols, DistilError *err);
 /* One parameter with one source. */

@@ -152,7 +152,9 @@ typedef struct DistilModelInfo
 	int			vocabulary;
 	const char *dtype;			/* of the stored weights: "float32", "float16", "bfloat16" */
 	bool		sentence_model; /* has modules.json */
-	bool		has_lm_head;
+	bool		has_lm_head;	/* masked or causal */
+	bool		causal;			/* its language model writes on: it generates and fills no masks */
+	const char *missing_head;	/* class of config.json whose head has no weights in the folder; NULL: none */
 	int			nheads;
 	const DistilHeadInfo *heads;
 	int			nprompts;
@@ -201,6 +203,19 @@ extern DistilStatus distil_bundle_open(DistilBundle **bundle, const DistilReader
 extern const DistilFolder *distil_bundle_folder(const DistilBundle *bundle);
 extern void distil_bundle_free(DistilBundle *bundle);
 
+/*
+ * A new model: config.json's text, random weights by its initializer range, and the
+ * tokenizer of another model (borrowed until free).  The folder in memory is to be
+ * imported like any other, which checks it completely.  The same seed gives the same bytes.
+ */
+typedef struct DistilModel DistilModel;
+typedef struct DistilCreated DistilCreated;
+extern DistilStatus distil_create(DistilCreated **created, const char *config, size_t length,
+								  const DistilModel *tokenizer_of, int64_t seed,
+								  const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
+extern const DistilFolder *distil_created_folder(const DistilCreated *created);
+extern void distil_created_free(DistilCreated *created);	/* takes NULL */
+
 /* ---------- image: container -> mapped copy ---------- */
 
 /* Identifies the packing of an image; part of the cache file's name.  Every backend reads both. */
@@ -215,8 +230,6 @@ extern DistilStatus distil_image_write(const DistilReader *container, const uint
 									   const DistilPoll *poll, DistilError *err);
 /* Full check of an image's content hash (distil_verify); distil_model_open checks only header and bounds. */
 extern DistilStatus distil_image_verify(const void *image, size_t size, const DistilPoll *poll, DistilError *err);
-
-typedef struct DistilModel DistilModel;
 
 /*
  * A model over an image of `size` bytes (64-byte aligned, borrowed until free).
@@ -374,6 +387,97 @@ typedef struct DistilFill
 } DistilFill;
 extern DistilStatus distil_session_fill_mask(DistilSession *session, DistilFill **fills, int *nfills,
 											 const DistilText *text, int top_k, DistilError *err);
+
+/* ---------- sessions: task heads ---------- */
+
+/*
+ * What these return as arrays is one allocation of the session's allocator that the
+ * caller releases; labels are borrowed from the model.  A model without the head asked
+ * for is DISTIL_ERR_STATE.  Longer texts are cut to the model's limit and counted.
+ */
+
+/*
+ * Raw scores of the model's task head: *logits [*rows, *n] borrowed until the next call;
+ * one row for a text (and pair, may be NULL), or one for each token.
+ */
+extern DistilStatus distil_session_head_logits(DistilSession *session, const float **logits, int *rows, int *n,
+											   const DistilText *text, const DistilText *pair,
+											   DistilError *err);
+
+typedef struct DistilScore
+{
+	const char *label;
+	float		score;
+} DistilScore;
+/* Best first: softmax, sigmoids of a multi-label head, or the one value of a regression (*regression true). */
+extern DistilStatus distil_session_classify(DistilSession *session, DistilScore **scores, int *nscores,
+											bool *regression, const DistilText *text, DistilError *err);
+/* As sentence-transformers' CrossEncoder.predict. */
+extern DistilStatus distil_session_rerank(DistilSession *session, float *score, const DistilText *query,
+										  const DistilText *document, DistilError *err);
+/* scores [n]: softmax over the choices, in their order. */
+extern DistilStatus distil_session_choose(DistilSession *session, float *scores, const DistilText *prompt,
+										  const DistilText *choices, int n, DistilError *err);
+
+typedef enum DistilAggregation	/* of the token-classification pipeline */
+{
+	DISTIL_AGGREGATE_NONE,
+	DISTIL_AGGREGATE_SIMPLE,
+	DISTIL_AGGREGATE_FIRST,
+	DISTIL_AGGREGATE_AVERAGE,
+	DISTIL_AGGREGATE_MAX
+} DistilAggregation;
+
+/* "none", "simple", ...; anything else is an error that lists them. */
+extern DistilStatus distil_aggregation_parse(DistilAggregation *aggregation, const char *name, DistilError *err);
+
+typedef struct DistilSpan
+{
+	const char *label;			/* of entities: with B- or I- when they are not grouped; NULL for answers */
+	float		score;
+	int32_t		start_pos, end_pos; /* code points of the text, end exclusive */
+	size_t		byte_start, byte_end;
+} DistilSpan;
+/* In the order of the text, "O" left out. */
+extern DistilStatus distil_session_entities(DistilSession *session, DistilSpan **spans, int *nspans,
+											const DistilText *text, DistilAggregation aggregation,
+											DistilError *err);
+/* Spans of the context, best first, at most top_k; long contexts by overlapping windows. */
+extern DistilStatus distil_session_answer(DistilSession *session, DistilSpan **spans, int *nspans,
+										  const DistilText *question, const DistilText *context, int top_k,
+										  DistilError *err);
+
+typedef struct DistilGenerateOptions
+{
+	int			max_tokens;		/* new ones, at least 1 */
+	double		temperature;	/* 0: the likeliest token each time */
+	int			top_k;			/* 0: all */
+	double		top_p;			/* 1: all */
+	int64_t		seed;
+} DistilGenerateOptions;
+/*
+ * Tokens that a causal model writes after prompt [nprompt]: *ids [*n] is allocated.  Ends at an end
+ * token (left out) or when the context is full; of a prompt that fills it the beginning is left out.
+ */
+extern DistilStatus distil_session_generate_ids(DistilSession *session, int32_t **ids, int *n,
+												const int32_t *prompt, int nprompt,
+												const DistilGenerateOptions *options, DistilError *err);
+/* The same for texts; *text is terminated and allocated. */
+extern DistilStatus distil_session_generate(DistilSession *session, char **text, size_t *length,
+											const DistilText *prompt, const DistilGenerateOptions *options,
+											DistilError *err);
+/* exp of the mean cross-entropy of the text's tokens from the second on; *has false under two tokens. */
+extern DistilStatus distil_session_perplexity(DistilSession *session, double *perplexity, bool *has,
+											  const DistilText *text, DistilError *err);
+
+/*
+ * The training loss of one labelled example, a JSON object, by the model's head:
+ * {"text", "label"}; {"text", "target"[, "masked_only"]}; {"text"} for causal models;
+ * {"words", "tags"}; {"question", "context", "start", "end"} or {..., "answer"};
+ * {"prompt", "choices", "label"}.
+ */
+extern DistilStatus distil_session_loss(DistilSession *session, double *loss, const char *json, size_t length,
+										DistilError *err);
 
 /* Weights all finite, tokenizer round trip, reference outputs if the folder carried them: one call per item. */
 typedef void (*DistilVerifyFn) (void *ctx, const char *item, bool ok, const char *detail);

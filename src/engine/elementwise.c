@@ -5,6 +5,21 @@
 #include "layers.h"
 
 DistilStatus
+distil_add_rows(float *y, const float *x, size_t n, DistilDevice *device, const DistilPoll *poll,
+				DistilError *err)
+{
+	size_t		i;
+
+	for (i = 0; i < n; i += DISTIL_UNIT_ELEMENTS)
+	{
+		DISTIL_POLL(poll, err);
+		device->ops->axpy(device, y + i, x + i, 1.0f,
+						  n - i < DISTIL_UNIT_ELEMENTS ? n - i : DISTIL_UNIT_ELEMENTS);
+	}
+	return DISTIL_OK;
+}
+
+DistilStatus
 distil_dropout_rows(float *y, const float *x, DistilDropout dropout, size_t first, size_t n,
 					DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {

@@ -1,14 +1,14 @@
 /*
  * encoder.c
- *		The post-norm encoder that BERT and DistilBERT share: forward and backward.
+ *		Embeddings, layers, final norm: forward and backward of every architecture.
  *
- * The configuration alone tells the two apart: no segment table and no dropout after
- * the attention's output projection in DistilBERT.  Sequences are ragged: rows of all
- * sequences are concatenated, nothing is padded, so no attention mask exists.
+ * The architecture's family does the arithmetic of a layer; the spec says whether there
+ * are segments, norms of the embeddings and after the last layer, position biases.
+ * Sequences are ragged: rows of all sequences are concatenated, nothing is padded, so no
+ * attention mask exists.
  * The rule a newcomer would break: backward must be given the batch, the seed and the
  * activations of its forward pass, unchanged; dropout masks are computed again from
  * the seed, not stored.
- * Devlin et al. 2019 (arXiv:1810.04805), Sanh et al. 2019 (arXiv:1910.01108).
  */
 #include "layers.h"
 
@@ -57,6 +57,46 @@ check_batch(const DistilSpec *spec, const DistilBatch *batch, const DistilActiva
 	return DISTIL_OK;
 }
 
+/* The norm after the last layer, where there is one: *hidden becomes its output. */
+static DistilStatus
+final_norm_forward(const DistilPass *pass, float **hidden, DistilError *err)
+{
+	const DistilSpec *spec = pass->spec;
+	DistilActivations *a = pass->activations;
+	float	   *x = *hidden;
+
+	if (spec->final_norm_weight < 0)
+		return DISTIL_OK;
+	if (a->saved)
+		*hidden = a->final;
+	return distil_norm_rows(*hidden, a->saved ? x : NULL, a->final_mean, a->final_rstd, x, NULL,
+							distil_weight(spec, pass->weights, spec->final_norm_weight),
+							distil_weight(spec, pass->weights, spec->final_norm_bias), spec->config.norm_eps,
+							pass->batch->ntokens, spec->config.width, pass->device, pass->poll, err);
+}
+
+static DistilStatus
+run_forward(const DistilPass *pass, const float **hidden, DistilError *err)
+{
+	const DistilSpec *spec = pass->spec;
+	DistilActivations *a = pass->activations;
+	float	   *x = a->hidden;
+	int			i;
+
+	DISTIL_FORWARD(check_batch(spec, pass->batch, a, err));
+	DISTIL_FORWARD(distil_relative_forward(pass, err));
+	DISTIL_FORWARD(distil_embedding_layer_forward(pass, err));
+	for (i = 0; i < spec->config.layers; i++)
+	{
+		DISTIL_FORWARD(spec->config.arch->family->forward(pass, i, x, err));
+		if (a->saved)
+			x = a->layer[i].output;
+	}
+	DISTIL_FORWARD(final_norm_forward(pass, &x, err));
+	*hidden = x;
+	return DISTIL_OK;
+}
+
 /*
  * Last hidden state of a batch: *hidden [T, C], borrowed from the activations until
  * the next pass.  dropout_seed 0 = evaluation.
@@ -66,21 +106,24 @@ distil_encoder_forward(const DistilSpec *spec, const float *weights, const Disti
 					   DistilActivations *activations, uint64_t dropout_seed, const float **hidden,
 					   DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
-	DistilPass	pass = {spec, weights, NULL, batch, activations, dropout_seed, device, poll};
-	float	   *x = activations->hidden;
-	int			i;
+	DistilPass	pass = {spec, weights, NULL, batch, activations, dropout_seed, NULL, device, poll};
 
-	DISTIL_FORWARD(check_batch(spec, batch, activations, err));
-	DISTIL_FORWARD(distil_embedding_layer_forward(&pass, err));
-	for (i = 0; i < spec->config.layers; i++)
-	{
-		DISTIL_FORWARD(distil_attention_layer_forward(&pass, i, x, err));
-		DISTIL_FORWARD(distil_mlp_layer_forward(&pass, i, x, err));
-		if (activations->saved)
-			x = activations->layer[i].output;
-	}
-	*hidden = x;
-	return DISTIL_OK;
+	return run_forward(&pass, hidden, err);
+}
+
+DistilStatus
+distil_encoder_forward_cached(const DistilSpec *spec, const float *weights, const DistilBatch *batch,
+							  DistilActivations *activations, const DistilKeyCache *cache,
+							  const float **hidden, DistilDevice *device, const DistilPoll *poll,
+							  DistilError *err)
+{
+	DistilPass	pass = {spec, weights, NULL, batch, activations, 0, cache, device, poll};
+
+	if (!spec->config.causal || activations->saved)
+		return distil_fail(err, DISTIL_ERR_STATE, "only causal models can go on from earlier tokens");
+	if (batch->nseq != 1 || cache->past + batch->ntokens > cache->limit)
+		return distil_fail(err, DISTIL_ERR_LIMIT, "the tokens do not fit the memory of earlier ones");
+	return run_forward(&pass, hidden, err);
 }
 
 /*
@@ -94,18 +137,47 @@ distil_encoder_backward(const DistilSpec *spec, const float *weights, float *gra
 						uint64_t dropout_seed, float *dhidden,
 						DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
-	DistilPass	pass = {spec, weights, gradients, batch, activations, dropout_seed, device, poll};
+	DistilPass	pass = {spec, weights, gradients, batch, activations, dropout_seed, NULL, device, poll};
+	DistilActivations *a = activations;
+	int			n = spec->config.layers;
 	int			i;
 
 	DISTIL_FORWARD(check_batch(spec, batch, activations, err));
 	if (!activations->saved)
 		return distil_fail(err, DISTIL_ERR_STATE, "the activations of this pass were not saved");
-	for (i = spec->config.layers - 1; i >= 0; i--)
+	if (spec->final_norm_weight >= 0)
 	{
-		const float *x = i == 0 ? activations->hidden : activations->layer[i - 1].output;
+		size_t		count = (size_t) batch->ntokens * (size_t) spec->config.width;
 
-		DISTIL_FORWARD(distil_mlp_layer_backward(&pass, i, dhidden, err));
-		DISTIL_FORWARD(distil_attention_layer_backward(&pass, i, dhidden, x, err));
+		DISTIL_FORWARD(distil_norm_backward_rows(a->da, distil_pass_gradient(&pass, spec->final_norm_weight),
+												 distil_pass_gradient(&pass, spec->final_norm_bias), dhidden,
+												 n > 0 ? a->layer[n - 1].output : a->hidden,
+												 a->final_mean, a->final_rstd,
+												 distil_weight(spec, weights, spec->final_norm_weight),
+												 batch->ntokens, spec->config.width, device, poll, err));
+		device->ops->zero(device, dhidden, count);
+		DISTIL_FORWARD(distil_add_rows(dhidden, a->da, count, device, poll, err));
 	}
+	for (i = n - 1; i >= 0; i--)
+		DISTIL_FORWARD(spec->config.arch->family->backward(&pass, i, dhidden,
+														   i == 0 ? a->hidden : a->layer[i - 1].output, err));
+	DISTIL_FORWARD(distil_relative_backward(&pass, err));
 	return distil_embedding_layer_backward(&pass, dhidden, err);
+}
+
+/*
+ * RoBERTa numbers its tokens from padding_idx + 1; a padding token within a text gets padding_idx
+ * itself and is not counted.  The others count all tokens from 0.
+ */
+void
+distil_positions(int32_t *positions, const int32_t *ids, int n, const DistilConfig *config)
+{
+	int32_t		next = config->position_offset;
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (config->position_offset > 0 && ids[i] == config->position_offset - 1)
+			positions[i] = ids[i];
+		else
+			positions[i] = next++;
 }

@@ -1,7 +1,8 @@
 /*
  * head_lm.c
- *		The masked-LM head: h = norm(act(dense(x))), logits = decoder(h), and backward.
+ *		The language-model head: h = norm(act(dense(x))), logits = decoder(h), and backward.
  *
+ * A causal model's has no dense layer and no norm: h is x.
  * Works on gathered rows: only the tokens that matter pay for the vocabulary.
  * The decoder's weight is the word table when the two are tied, so its gradient adds
  * to the embeddings'.  saved [2nC + 2n floats]: the dense layer's output before the
@@ -30,7 +31,8 @@ gradient_of(const DistilSpec *spec, float *gradients, int param)
 /* h [n, C] from x [n, C]; scratch [n, C] holds the activations on the way. */
 DistilStatus
 distil_lm_transform(const DistilSpec *spec, const float *weights, float *h, const float *x, int n,
-					float *saved, float *scratch, DistilDevice *device, const DistilPoll *poll, DistilError *err)
+					float *saved, float *scratch, DistilDevice *device, const DistilPoll *poll,
+						DistilError *err)
 {
 	const DistilLmParams *lm = &spec->lm;
 	int			c = spec->config.width;
@@ -38,6 +40,11 @@ distil_lm_transform(const DistilSpec *spec, const float *weights, float *h, cons
 	float	   *dense = saved != NULL ? saved : scratch;
 	float	   *sum = saved != NULL ? saved + nc : NULL;
 
+	if (lm->dense_weight < 0)
+	{
+		device->ops->zero(device, h, nc);
+		return distil_add_rows(h, x, nc, device, poll, err);
+	}
 	DISTIL_FORWARD(distil_param_forward(dense, (size_t) c, x, (size_t) c, spec, weights, lm->dense_weight,
 										lm->dense_bias, DISTIL_ACT_NONE, n, device, poll, err));
 	DISTIL_FORWARD(distil_activation_rows(spec->config.activation, scratch, dense, nc, device, poll, err));
@@ -59,6 +66,11 @@ distil_lm_transform_backward(const DistilSpec *spec, const float *weights, float
 	size_t		nc = (size_t) n * c;
 	const float *sum = saved + nc;
 
+	if (lm->dense_weight < 0)
+	{
+		device->ops->zero(device, dx, nc);
+		return distil_add_rows(dx, dh, nc, device, poll, err);
+	}
 	DISTIL_FORWARD(distil_norm_backward_rows(scratch, gradient_of(spec, gradients, lm->norm_weight),
 											 gradient_of(spec, gradients, lm->norm_bias), dh, sum,
 											 sum + nc, sum + nc + n,

@@ -34,6 +34,7 @@ typedef struct ImageWriter
 	char	   *halves;			/* 2 * HALVES bytes */
 	float	   *rows;			/* of the largest panel */
 	float	   *panel;			/* they, packed; behind them in the same memory */
+	const DistilAllocator *alloc;
 	uint64_t	written;		/* put so far, staged bytes included */
 	uint64_t	hash;
 } ImageWriter;
@@ -146,6 +147,40 @@ writer_tensor(ImageWriter *writer, const DistilTensor *tensor)
 	return DISTIL_OK;
 }
 
+/* A tensor [cols, rows] as a parameter [rows, cols]. */
+static DistilStatus
+writer_transposed(ImageWriter *writer, const DistilTensor *tensor, int rows, int cols)
+{
+	float	   *whole = distil_alloc_array(writer->alloc, (size_t) tensor->count, sizeof(float));
+	float	   *row = distil_alloc_array(writer->alloc, (size_t) cols, sizeof(float));
+	DistilStatus status = whole != NULL && row != NULL ? DISTIL_OK
+		: distil_fail_memory(writer->err, (size_t) tensor->count * sizeof(float));
+	size_t		size = distil_dtype_size(tensor->dtype);
+
+	for (uint64_t at = 0; status == DISTIL_OK && at < tensor->count; at += HALVES)
+	{
+		size_t		n = tensor->count - at < HALVES ? (size_t) (tensor->count - at) : HALVES;
+
+		if (writer->poll != NULL && writer->poll->stop != NULL && writer->poll->stop(writer->poll->ctx))
+			status = distil_fail_cancelled(writer->err);
+		else if (tensor->dtype == DISTIL_DTYPE_F32)
+			status = distil_tensor_read(tensor, at * size, whole + at, n * size, writer->err);
+		else
+			status = distil_tensor_read(tensor, at * size, writer->halves, n * size, writer->err);
+		if (status == DISTIL_OK && tensor->dtype != DISTIL_DTYPE_F32)
+			distil_convert_to_float(whole + at, writer->halves, tensor->dtype, n);
+	}
+	for (int i = 0; status == DISTIL_OK && i < rows; i++)
+	{
+		for (int j = 0; j < cols; j++)
+			row[j] = whole[(size_t) j * (size_t) rows + (size_t) i];
+		status = writer_put(writer, row, (size_t) cols * sizeof(float));
+	}
+	distil_release(writer->alloc, whole);
+	distil_release(writer->alloc, row);
+	return status;
+}
+
 /* An optional parameter that the checkpoint does not have: ones or zeros. */
 static DistilStatus
 writer_initial(ImageWriter *writer, const DistilParam *param)
@@ -218,7 +253,10 @@ write_weights(ImageWriter *writer, const ImageSource *source)
 			DISTIL_FORWARD(writer_panels(writer, param, sources));
 		else
 			for (int k = 0; k < param->nsources; k++)
-				DISTIL_FORWARD(writer_tensor(writer, sources[k]));
+				DISTIL_FORWARD((param->flags & DISTIL_PARAM_TRANSPOSED) != 0
+							   ? writer_transposed(writer, sources[k], param->rows / param->nsources,
+												   param->cols)
+							   : writer_tensor(writer, sources[k]));
 	}
 	return writer_pad(writer, base + table->total * sizeof(float));
 }
@@ -291,6 +329,7 @@ make_header(ImageSource *source, const uint8_t sha256[32])
 	header->model_max_length = source->facts.model_max_length;
 	header->nfiles = (uint32_t) source->container->folder.nfiles;
 	header->with_lm = source->facts.with_lm;
+	header->head = (uint32_t) (source->facts.head + 1);
 	for (int i = 0; i < DISTIL_DTYPE_COUNT; i++)
 		if (strcmp(distil_dtype_long_name((DistilDtype) i), source->facts.dtype) == 0)
 			header->dtype = (uint32_t) i;
@@ -366,7 +405,7 @@ distil_image_write_layout(const char *layout, const DistilReader *container, con
 						  DistilError *err)
 {
 	ImageSource source = {.layout = layout,.alloc = alloc};
-	ImageWriter writer = {.sink = sink,.poll = poll,.err = err,.hash = DISTIL_IMAGE_HASH_START};
+	ImageWriter writer = {.sink = sink,.poll = poll,.err = err,.alloc = alloc,.hash = DISTIL_IMAGE_HASH_START};
 	DistilStatus status;
 	size_t		panel;
 
@@ -440,7 +479,7 @@ distil_image_check(const void *image, size_t size, const uint8_t sha256[32], Dis
 		header.trailer_offset % DISTIL_IMAGE_ALIGN != 0)
 		return fail_image(err, "Its size does not fit its header.");
 	if (header.weights_count > size / sizeof(float) || header.nfiles > DISTIL_MAX_FILES ||
-		header.dtype >= DISTIL_DTYPE_COUNT ||
+		header.dtype >= DISTIL_DTYPE_COUNT || header.head > DISTIL_HEAD_KINDS ||
 		!section_ok(header.files_offset, header.files_size, &end, header.trailer_offset) ||
 		!section_ok(header.tokenizer_offset, header.tokenizer_size, &end, header.trailer_offset) ||
 		!section_ok(header.weights_offset, header.weights_count * sizeof(float), &end,

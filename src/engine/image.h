@@ -12,7 +12,7 @@
 #include "model.h"
 
 #define DISTIL_IMAGE_MAGIC "distilIM"
-#define DISTIL_IMAGE_VERSION 1
+#define DISTIL_IMAGE_VERSION 2
 #define DISTIL_IMAGE_BYTE_ORDER 0x01020304u
 #define DISTIL_IMAGE_ALIGN 64
 
@@ -36,7 +36,7 @@ typedef struct DistilImageHeader
 	uint32_t	nfiles;
 	uint32_t	dtype;			/* DistilDtype of the stored weights */
 	uint32_t	with_lm;
-	uint32_t	unused;
+	uint32_t	head;			/* DistilHeadKind + 1; 0: none */
 	uint64_t	padding[11];
 	uint64_t	checksum;		/* of the bytes before it */
 } DistilImageHeader;

@@ -1,6 +1,6 @@
 /*
  * layer_attention.c
- *		x = norm(x + dropout(W_o attention(W_qkv x))), and backward.
+ *		out = dropout(W_o attention(W_qkv x)), and backward.
  *
  * Attention's cost is quadratic in a sequence's length, so its units are made from
  * lengths: many short sequences in one call, a long one cut by heads.
@@ -33,6 +33,14 @@ run_attention(const DistilPass *pass, const AttentionJob *job, const int32_t *of
 											  job->lse, offsets, attention);
 }
 
+static float
+attention_scale(const DistilConfig *config, int index)
+{
+	double		scale = config->unscaled_attention ? 1.0 : 1.0 / sqrt((double) config->head_dim);
+
+	return (float) (config->layer_scaled_attention ? scale / (index + 1) : scale);
+}
+
 /* All sequences and heads of the batch in units. */
 static DistilStatus
 attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *err)
@@ -45,7 +53,15 @@ attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *
 
 	attention.heads = config->heads;
 	attention.head_dim = config->head_dim;
-	attention.scale = (float) (1.0 / sqrt((double) config->head_dim));
+	attention.scale = attention_scale(config, index);
+	attention.causal = config->causal;
+	attention.query_first = pass->cache != NULL ? pass->cache->past : 0;
+	if (config->relative_buckets > 0)
+	{
+		attention.relative = pass->activations->relative;
+		attention.relative_limit = pass->activations->relative_limit;
+		attention.drelative = job->dcontext != NULL ? pass->activations->drelative : NULL;
+	}
 	attention.dropout = distil_pass_dropout(pass, config->attention_dropout, index,
 											DISTIL_DROP_PROBABILITIES);
 	while (first < pass->batch->nseq)
@@ -83,77 +99,64 @@ attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *
 	return DISTIL_OK;
 }
 
-static float
-output_dropout(const DistilConfig *config)
+DistilDropout
+distil_attention_dropout(const DistilPass *pass, int index)
 {
-	return config->attention_output_dropout ? config->hidden_dropout : 0;
+	const DistilConfig *config = &pass->spec->config;
+
+	return distil_pass_dropout(pass, config->attention_output_dropout ? config->hidden_dropout : 0, index,
+							   DISTIL_DROP_ATTENTION_OUTPUT);
 }
 
 DistilStatus
-distil_attention_layer_forward(const DistilPass *pass, int index, float *x, DistilError *err)
+distil_attention_forward(const DistilPass *pass, int index, float *out, const float *x, DistilError *err)
 {
 	const DistilSpec *spec = pass->spec;
 	const DistilLayerParams *params = &spec->layer[index];
 	DistilActivations *a = pass->activations;
+	const DistilKeyCache *cache = pass->cache;
 	DistilSavedLayer *saved = a->saved ? &a->layer[index] : NULL;
-	DistilDropout dropout = distil_pass_dropout(pass, output_dropout(&spec->config), index,
-												DISTIL_DROP_ATTENTION_OUTPUT);
+	DistilDropout dropout = distil_attention_dropout(pass, index);
 	int			t = pass->batch->ntokens;
 	int			c = spec->config.width;
 	size_t		tc = (size_t) t * c;
-	float	   *qkv = saved != NULL ? saved->qkv : a->scratch;
-	float	   *context = saved != NULL ? saved->context : a->scratch + 3 * tc;
-	float	   *out = saved != NULL ? saved->middle : a->scratch;	/* q, k, v are not needed any more */
+	size_t		past = cache != NULL ? (size_t) cache->past : 0;
 	AttentionJob job = {0};
+	float	   *qkv = saved != NULL ? saved->qkv : a->scratch;
 
-	job.context = context;
+	job.context = saved != NULL ? saved->context : a->scratch + 3 * tc;
+	if (cache != NULL)
+	{
+		qkv = cache->qkv + (size_t) index * (size_t) cache->limit * 3 * (size_t) c;
+		job.context = cache->context;
+	}
 	job.lse = saved != NULL ? saved->lse : NULL;
 	job.qkv = qkv;
-	DISTIL_FORWARD(distil_param_forward(qkv, 3 * (size_t) c, x, (size_t) c, spec, pass->weights,
-										params->qkv_weight, params->qkv_bias, DISTIL_ACT_NONE, t,
-										pass->device, pass->poll, err));
+	DISTIL_FORWARD(distil_param_forward(qkv + past * 3 * (size_t) c, 3 * (size_t) c, x, (size_t) c, spec,
+										pass->weights, params->qkv_weight, params->qkv_bias, DISTIL_ACT_NONE,
+										t, pass->device, pass->poll, err));
 	DISTIL_FORWARD(attend(pass, index, &job, err));
-	DISTIL_FORWARD(distil_param_forward(out, (size_t) c, context, (size_t) c, spec, pass->weights,
-										params->out_weight, params->out_bias, DISTIL_ACT_NONE, t,
-										pass->device, pass->poll, err));
+	DISTIL_FORWARD(distil_param_forward(out, (size_t) c, job.context + past * (size_t) c, (size_t) c, spec,
+										pass->weights, params->out_weight, params->out_bias, DISTIL_ACT_NONE,
+										t, pass->device, pass->poll, err));
 	if (dropout.p > 0)
 		DISTIL_FORWARD(distil_dropout_rows(out, out, dropout, 0, tc, pass->device, pass->poll, err));
-	return distil_norm_rows(saved != NULL ? out : x, saved != NULL ? saved->sum1 : NULL,
-							saved != NULL ? saved->mean1 : NULL, saved != NULL ? saved->rstd1 : NULL,
-							out, x, distil_weight(spec, pass->weights, params->norm1_weight),
-							distil_weight(spec, pass->weights, params->norm1_bias),
-							spec->config.norm_eps, t, c, pass->device, pass->poll, err);
+	return DISTIL_OK;
 }
 
 DistilStatus
-distil_attention_layer_backward(const DistilPass *pass, int index, float *dx, const float *x,
-								DistilError *err)
+distil_attention_backward(const DistilPass *pass, int index, float *dx, bool accumulate, const float *dout,
+						  const float *x, float *dcontext, DistilError *err)
 {
 	const DistilSpec *spec = pass->spec;
 	const DistilLayerParams *params = &spec->layer[index];
 	DistilActivations *a = pass->activations;
 	DistilSavedLayer *saved = &a->layer[index];
-	DistilDropout dropout = distil_pass_dropout(pass, output_dropout(&spec->config), index,
-												DISTIL_DROP_ATTENTION_OUTPUT);
 	int			t = pass->batch->ntokens;
 	int			c = spec->config.width;
-	float	   *dout = dx;
 	AttentionJob job = {0};
 
-	/* dx: gradient of norm 1's input, which is also the residual's part of the result */
-	DISTIL_FORWARD(distil_norm_backward_rows(dx, distil_pass_gradient(pass, params->norm1_weight),
-											 distil_pass_gradient(pass, params->norm1_bias), a->da,
-											 saved->sum1, saved->mean1, saved->rstd1,
-											 distil_weight(spec, pass->weights, params->norm1_weight),
-											 t, c, pass->device, pass->poll, err));
-	if (dropout.p > 0)
-	{
-		dout = a->db;
-		DISTIL_FORWARD(distil_dropout_rows(dout, dx, dropout, 0, (size_t) t * c, pass->device, pass->poll,
-										   err));
-	}
-	/* da is free now: gradient of the context */
-	DISTIL_FORWARD(distil_linear_backward(a->da, (size_t) c, false,
+	DISTIL_FORWARD(distil_linear_backward(dcontext, (size_t) c, false,
 										  distil_pass_gradient(pass, params->out_weight),
 										  distil_pass_gradient(pass, params->out_bias),
 										  dout, (size_t) c, saved->context, (size_t) c,
@@ -163,9 +166,9 @@ distil_attention_layer_backward(const DistilPass *pass, int index, float *dx, co
 	job.lse = saved->lse;
 	job.qkv = saved->qkv;
 	job.dqkv = a->scratch;
-	job.dcontext = a->da;
+	job.dcontext = dcontext;
 	DISTIL_FORWARD(attend(pass, index, &job, err));
-	return distil_linear_backward(dx, (size_t) c, true,
+	return distil_linear_backward(dx, (size_t) c, accumulate,
 								  distil_pass_gradient(pass, params->qkv_weight),
 								  distil_pass_gradient(pass, params->qkv_bias),
 								  a->scratch, 3 * (size_t) c, x, (size_t) c,

@@ -2,7 +2,7 @@
  * layer_embedding.c
  *		hidden = dropout(norm(word[id] + position[j] + type[segment])), and backward.
  *
- * The dropout comes after the norm.
+ * The dropout comes after the norm.  Some architectures have no norm here.
  */
 #include "layers.h"
 
@@ -23,7 +23,7 @@ distil_embedding_layer_forward(const DistilPass *pass, DistilError *err)
 	DistilActivations *a = pass->activations;
 	const float *gamma = distil_weight(spec, pass->weights, spec->embedding_norm_weight);
 	const float *beta = distil_weight(spec, pass->weights, spec->embedding_norm_bias);
-	DistilDropout dropout = distil_pass_dropout(pass, spec->config.hidden_dropout, -1,
+	DistilDropout dropout = distil_pass_dropout(pass, spec->config.embedding_dropout, -1,
 												DISTIL_DROP_EMBEDDINGS);
 	int			t = batch->ntokens;
 	int			c = spec->config.width;
@@ -41,9 +41,10 @@ distil_embedding_layer_forward(const DistilPass *pass, DistilError *err)
 											 distil_weight(spec, pass->weights, spec->type),
 											 t - i < step ? t - i : step, c);
 	}
-	DISTIL_FORWARD(distil_norm_rows(a->hidden, a->embedding_sum, a->embedding_mean, a->embedding_rstd,
-									a->hidden, NULL, gamma, beta, spec->config.norm_eps, t, c,
-									pass->device, pass->poll, err));
+	if (spec->embedding_norm_weight >= 0)
+		DISTIL_FORWARD(distil_norm_rows(a->hidden, a->embedding_sum, a->embedding_mean, a->embedding_rstd,
+										a->hidden, NULL, gamma, beta, spec->config.norm_eps, t, c,
+										pass->device, pass->poll, err));
 	if (dropout.p > 0)
 		DISTIL_FORWARD(distil_dropout_rows(a->hidden, a->hidden, dropout, 0, (size_t) t * c,
 										   pass->device, pass->poll, err));
@@ -56,11 +57,12 @@ distil_embedding_layer_backward(const DistilPass *pass, float *dhidden, DistilEr
 	const DistilSpec *spec = pass->spec;
 	const DistilBatch *batch = pass->batch;
 	DistilActivations *a = pass->activations;
-	DistilDropout dropout = distil_pass_dropout(pass, spec->config.hidden_dropout, -1,
+	DistilDropout dropout = distil_pass_dropout(pass, spec->config.embedding_dropout, -1,
 												DISTIL_DROP_EMBEDDINGS);
 	float	   *dword = distil_pass_gradient(pass, spec->word);
 	float	   *dposition = distil_pass_gradient(pass, spec->position);
 	float	   *dtype = distil_pass_gradient(pass, spec->type);
+	const float *dsum = dhidden;
 	int			t = batch->ntokens;
 	int			c = spec->config.width;
 	int			step = unit_tokens(c);
@@ -69,15 +71,22 @@ distil_embedding_layer_backward(const DistilPass *pass, float *dhidden, DistilEr
 	if (dropout.p > 0)
 		DISTIL_FORWARD(distil_dropout_rows(dhidden, dhidden, dropout, 0, (size_t) t * c,
 										   pass->device, pass->poll, err));
-	DISTIL_FORWARD(distil_norm_backward_rows(a->da, distil_pass_gradient(pass, spec->embedding_norm_weight),
-											 distil_pass_gradient(pass, spec->embedding_norm_bias), dhidden,
-											 a->embedding_sum, a->embedding_mean, a->embedding_rstd,
-											 distil_weight(spec, pass->weights, spec->embedding_norm_weight),
-											 t, c, pass->device, pass->poll, err));
+	if (spec->embedding_norm_weight >= 0)
+	{
+		DISTIL_FORWARD(distil_norm_backward_rows(a->da,
+												 distil_pass_gradient(pass, spec->embedding_norm_weight),
+												 distil_pass_gradient(pass, spec->embedding_norm_bias),
+												 dhidden, a->embedding_sum, a->embedding_mean,
+												 a->embedding_rstd,
+												 distil_weight(spec, pass->weights,
+															   spec->embedding_norm_weight),
+												 t, c, pass->device, pass->poll, err));
+		dsum = a->da;
+	}
 	for (i = 0; i < t; i += step)
 	{
 		DISTIL_POLL(pass->poll, err);
-		pass->device->ops->embedding_backward(pass->device, dword, dposition, dtype, a->da + (size_t) i * c,
+		pass->device->ops->embedding_backward(pass->device, dword, dposition, dtype, dsum + (size_t) i * c,
 											  batch->ids + i, batch->positions + i,
 											  batch->types != NULL ? batch->types + i : NULL,
 											  t - i < step ? t - i : step, c);

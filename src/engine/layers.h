@@ -49,6 +49,12 @@ struct DistilActivations
 	float	   *embedding_sum;	/* [T, C], saved only, as all below */
 	float	   *embedding_mean, *embedding_rstd;	/* [T] */
 	float	   *da, *db;		/* [T, C] gradients on their way */
+	float	   *final;			/* [T, C] output of the final norm, where there is one */
+	float	   *final_mean, *final_rstd;	/* [T] */
+	int			relative_limit; /* longest sequence with position biases */
+	int32_t    *relative_rows;	/* [2 * relative_limit - 1] the bucket of each distance */
+	float	   *relative;		/* [2 * relative_limit - 1, H] their biases, made by each forward */
+	float	   *drelative;		/* the same shape, saved only */
 	DistilSavedLayer *layer;	/* [layers], host memory; NULL without `saved` */
 	DistilDevice *device;
 	const DistilAllocator *alloc;
@@ -63,6 +69,7 @@ typedef struct DistilPass
 	const DistilBatch *batch;
 	DistilActivations *activations;
 	uint64_t	seed;			/* 0: no dropout */
+	const DistilKeyCache *cache;	/* NULL: the batch holds whole sequences */
 	DistilDevice *device;
 	const DistilPoll *poll;
 } DistilPass;
@@ -88,23 +95,58 @@ extern DistilStatus distil_embedding_layer_forward(const DistilPass *pass, Disti
 extern DistilStatus distil_embedding_layer_backward(const DistilPass *pass, float *dhidden, DistilError *err);
 
 /*
- * x = norm(x + dropout(attention(x))).  With saved activations the result is
- * layer[index].middle, otherwise x is overwritten.
+ * The arithmetic of one layer, for a family of architectures.  What the members of
+ * DistilSavedLayer hold is up to the family (see the table in each block_*.c).
  */
-extern DistilStatus distil_attention_layer_forward(const DistilPass *pass, int index, float *x,
-												   DistilError *err);
-/* in: da = gradient of `middle`; out: dx [T, C], the gradient of the layer's input x.  da is destroyed. */
-extern DistilStatus distil_attention_layer_backward(const DistilPass *pass, int index, float *dx,
-													const float *x,
-													DistilError *err);
+struct DistilFamily
+{
+	/* x [T, C] -> the layer's output: layer[index].output when saved, otherwise x */
+	DistilStatus (*forward) (const DistilPass *pass, int index, float *x, DistilError *err);
+	/* dx [T, C]: in the gradient of the output, out that of x, the layer's input.  da and db are scratch. */
+	DistilStatus (*backward) (const DistilPass *pass, int index, float *dx, const float *x, DistilError *err);
+};
 
-/* x = norm(x + dropout(down(act(up(x))))); saved: from layer[index].middle to layer[index].output. */
-extern DistilStatus distil_mlp_layer_forward(const DistilPass *pass, int index, float *x, DistilError *err);
-/* in: dy [T, C], the gradient of `output`; out: da = gradient of `middle` */
-extern DistilStatus distil_mlp_layer_backward(const DistilPass *pass, int index, const float *dy,
+extern const DistilFamily distil_family_post_norm;
+extern const DistilFamily distil_family_pre_norm;
+
+/* out [T, C] = dropout(W_o attention(W_qkv x)); x may lie where the context goes (scratch + 3TC). */
+extern DistilStatus distil_attention_forward(const DistilPass *pass, int index, float *out, const float *x,
+											 DistilError *err);
+/*
+ * dx [T, C] = (or +=) the gradient of x, from dout [T, C] (after dropout's own backward).
+ * dcontext [T, C] is scratch; it may be dx unless accumulate.
+ */
+extern DistilStatus distil_attention_backward(const DistilPass *pass, int index, float *dx, bool accumulate,
+											  const float *dout, const float *x, float *dcontext,
 											  DistilError *err);
+/* The dropout after attention's output projection. */
+extern DistilDropout distil_attention_dropout(const DistilPass *pass, int index);
+
+/* down [rows, C] = dropout(W_2 act(W_1 x)) for rows from `first` on; at most mlp_rows. */
+extern DistilStatus distil_mlp_forward(const DistilPass *pass, int index, float *down, const float *x,
+									   int first, int rows, DistilError *err);
+/*
+ * dx [rows, C] = (or +=) the gradient of x; from ddown [rows, C], after dropout's backward; dx may be
+ * ddown.
+ */
+extern DistilStatus distil_mlp_backward(const DistilPass *pass, int index, float *dx, bool accumulate,
+										const float *ddown, const float *x, int first, int rows,
+										DistilError *err);
+extern DistilDropout distil_mlp_dropout(const DistilPass *pass, int index);
+/* Rows of the next part of the mlp. */
+extern int	distil_mlp_rows(const DistilPass *pass, int first);
+
+/* The table of position biases of this pass; backward adds its gradient to the parameter's. */
+extern DistilStatus distil_relative_forward(const DistilPass *pass, DistilError *err);
+extern DistilStatus distil_relative_backward(const DistilPass *pass, DistilError *err);
+/* Fills relative_rows of new activations. */
+extern DistilStatus distil_relative_create(DistilActivations *activations, const DistilConfig *config,
+										   DistilError *err);
 
 /* Element-wise operations over many rows, cut into units with a poll before each. */
+/* y[n] += x[n] */
+extern DistilStatus distil_add_rows(float *y, const float *x, size_t n,
+									DistilDevice *device, const DistilPoll *poll, DistilError *err);
 extern DistilStatus distil_dropout_rows(float *y, const float *x, DistilDropout dropout, size_t first,
 										size_t n,
 										DistilDevice *device, const DistilPoll *poll, DistilError *err);

@@ -10,13 +10,15 @@ running the library over all code points.  Combining classes, whose numbers cann
 seen from outside, are those of Python's unicodedata (stable by Unicode's policy)
 for the code points that the library is seen to reorder.
 """
+import struct
 import sys
 import unicodedata
 
 import tokenizers
-from tokenizers import normalizers, pre_tokenizers
+from tokenizers import Regex, normalizers, pre_tokenizers
 
-REMOVED, SPACE, PUNCTUATION, MN, CJK, WORD, ACCENT, MAPPED = (1 << i for i in range(8))
+(REMOVED, SPACE, PUNCTUATION, MN, CJK, WORD, ACCENT, MAPPED,
+ LETTER, NUMBER, EXTEND, CONTROL, PREPEND, PICTOGRAPH, NUMERIC) = (1 << i for i in range(15))
 SHIFT = 8
 BLOCK = 1 << SHIFT
 MAP_LIMIT = 0x30000
@@ -28,12 +30,48 @@ def bert(**on):
     return normalizers.BertNormalizer(**options).normalize_str
 
 
+def charsmap(firsts):
+    """A character map with keys of one byte, all replaced by Y: it shows where clusters begin."""
+    units = [0] * 1280
+    units[0] = 256 << 10
+    units[1024] = 1 << 31
+    for byte in firsts:
+        units[256 + byte] = (1280 + byte) << 10 | 1 << 8 | byte
+    return normalizers.Precompiled(struct.pack("<I1280I", 5120, *units) + b"Y\0").normalize_str
+
+
+def clusters():
+    """How the library cuts text before it looks into a character map (clusters of less than six bytes only)."""
+    after, before, marks = charsmap(b"a"), charsmap(set(range(0x100)) - {0x61, 0xCC}), charsmap(b"\xc2")
+    flags = {}
+    for cp in range(0x110000):
+        if 0xD800 <= cp < 0xE000 or cp == 0x61:
+            continue
+        char, flag = chr(cp), 0
+        if after("a" + char) == "Y":
+            flag |= EXTEND
+        if cp and cp < 0x10000 and not 0x300 <= cp < 0x340 and before(char + "\u0301") == "Y\u0301":
+            flag |= CONTROL
+        if cp and not 0x300 <= cp < 0x340 and before(char + "a") == "Y":
+            flag |= PREPEND
+        if marks("\u00a9\u200d" + char)[:2] == "Y\u200d":
+            flag |= PICTOGRAPH if not flag & EXTEND else 0
+        if flag:
+            flags[cp] = flag
+    flags[0] = CONTROL
+    return flags
+
+
 def measure():
     clean, cjk = bert(clean_text=True), bert(handle_chinese_chars=True)
     strip, lower = bert(strip_accents=True), bert(lowercase=True)
     nfd, accents = normalizers.NFD().normalize_str, normalizers.StripAccents().normalize_str
     punctuation, words = pre_tokenizers.BertPreTokenizer(), pre_tokenizers.Whitespace()
-    flags, classes, decompositions, lowers = {}, {}, {}, {}
+    nfkd, digits = normalizers.NFKD().normalize_str, pre_tokenizers.Digits(individual_digits=True)
+    patterns = [(bit, pre_tokenizers.Split(Regex(regex), "isolated"))
+                for bit, regex in ((LETTER, r"\p{L}"), (NUMBER, r"\p{N}"), (SPACE, r"\s"))]
+    cuts = clusters()
+    flags, classes, decompositions, compatible, lowers = {}, {}, {}, {}, {}
     for cp in range(0x110000):
         if 0xD800 <= cp < 0xE000:
             continue
@@ -68,6 +106,17 @@ def measure():
             flag |= ACCENT
         if len(words.pre_tokenize_str(text)) == 1:
             flag |= WORD
+        for bit, pattern in patterns:
+            single = len(pattern.pre_tokenize_str("-" + char + "-")) == 3
+            if bit == SPACE:
+                assert single == bool(flag & SPACE), hex(cp)
+            elif single:
+                flag |= bit
+        if len(digits.pre_tokenize_str("a" + char + "b")) == 3:
+            flag |= NUMERIC
+        flag |= cuts.get(cp, 0)
+        if nfkd(text)[1:-1] != decomposed:
+            compatible[cp] = nfkd(text)[1:-1]
         if cp in decompositions or cp in lowers:
             flag |= MAPPED
         if nfd("a" + char + "\u0334") == "a\u0334" + char and char != "\u0334" \
@@ -76,7 +125,20 @@ def measure():
             assert classes[cp] != 0
         if flag:
             flags[cp] = flag
-    return flags, classes, decompositions, lowers
+    return flags, classes, decompositions, compatible, lowers
+
+
+def compositions(decompositions):
+    """Pairs that NFC joins, as rows of three sorted by the pair."""
+    nfc = normalizers.NFC().normalize_str
+    found = []
+    for cp in sorted(decompositions):
+        parts = unicodedata.decomposition(chr(cp)).split()
+        if len(parts) == 2 and not parts[0].startswith("<"):
+            first, second = (int(part, 16) for part in parts)
+            if nfc(chr(first) + chr(second)) == chr(cp):
+                found.append((first, second, cp))
+    return sorted(found)
 
 
 def rows(values, out):
@@ -116,7 +178,7 @@ def sequences(name, mapping, out):
             pool.append(len(text))
             pool.extend(map(ord, text))
         values[cp] = where[text]
-    assert len(pool) < 65536 and max(mapping) < MAP_LIMIT and max(map(len, mapping.values())) <= 4
+    assert len(pool) < 65536 and max(mapping) < MAP_LIMIT and max(map(len, mapping.values())) <= 18
     two_stage(name, values, MAP_LIMIT, "uint16_t", out)
     out.append("const uint32_t distil_%s_pool[%d] = {" % (name, len(pool)))
     rows(pool, out)
@@ -124,7 +186,7 @@ def sequences(name, mapping, out):
 
 
 def main():
-    flags, classes, decompositions, lowers = measure()
+    flags, classes, decompositions, compatible, lowers = measure()
     records, values = [(0, 0)], {}
     for cp in sorted(set(flags) | set(classes)):
         record = (flags.get(cp, 0), classes.get(cp, 0))
@@ -150,6 +212,11 @@ def main():
     two_stage("char", values, 0x110000, "uint8_t", out)
     sequences("nfd", decompositions, out)
     sequences("lower", lowers, out)
+    sequences("nfkd", compatible, out)
+    pairs = compositions(decompositions)
+    out.append("const uint32_t distil_pairs[%d] = {" % (3 * len(pairs)))
+    rows([value for pair in pairs for value in pair], out)
+    out.append("};")
     sys.stdout.write("\n".join(out) + "\n")
 
 

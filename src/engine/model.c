@@ -89,6 +89,7 @@ open_model(DistilModel *model, const uint8_t sha256[32], DistilError *err)
 		return distil_fail_memory(err, 0);
 	DISTIL_FORWARD(open_files(model, &header, err));
 	facts.with_lm = header.with_lm != 0;
+	facts.head = (int) header.head - 1;
 	facts.parameters = header.parameters;
 	facts.model_max_length = header.model_max_length;
 	facts.dtype = distil_dtype_long_name((DistilDtype) header.dtype);

@@ -16,6 +16,17 @@
 
 typedef struct DistilArch DistilArch;
 typedef struct DistilHead DistilHead;
+typedef struct DistilFamily DistilFamily;
+
+#define DISTIL_MAX_END_IDS 8
+
+typedef enum DistilProblem
+{
+	DISTIL_PROBLEM_UNSET,
+	DISTIL_PROBLEM_REGRESSION,
+	DISTIL_PROBLEM_SINGLE_LABEL,
+	DISTIL_PROBLEM_MULTI_LABEL
+} DistilProblem;
 
 /* config.json in one form for all architectures. */
 typedef struct DistilConfig
@@ -28,15 +39,25 @@ typedef struct DistilConfig
 	int			head_dim;		/* D = C / H */
 	int			mlp;			/* F */
 	int			vocabulary;		/* V */
-	int			positions;
+	int			positions;		/* rows of the position table */
+	int			position_offset;	/* of the first token: RoBERTa's counting starts behind its padding id */
 	int			types;			/* 0: no segment table */
 	float		norm_eps;
 	DistilActivation activation;
+	float		embedding_dropout;
 	float		hidden_dropout;
 	float		attention_dropout;
 	float		initializer_range;
+	bool		causal;			/* a token sees those before it only */
+	bool		unscaled_attention; /* scores are not divided by sqrt(D) */
+	bool		layer_scaled_attention; /* scores of layer i are divided by i + 1 */
+	int			relative_buckets;	/* rows of the table of position biases; 0: none */
 	bool		attention_output_dropout;	/* BERT yes, DistilBERT no */
-	int			pad_id;
+	int			pad_id;			/* -1: none */
+	int			end_ids[DISTIL_MAX_END_IDS];	/* generation stops at these */
+	int			nend;
+	DistilActivation rank_activation;	/* of a cross-encoder's score */
+	DistilProblem problem;		/* problem_type; what it means when absent is up to the head */
 	int			nlabels;
 	const char *const *labels;	/* id2label */
 	const char *class_name;		/* architectures[0], "" when absent */
@@ -51,7 +72,8 @@ typedef enum DistilParamFlags
 	DISTIL_PARAM_NORMAL = 4,	/* init N(0, initializer_range) */
 	DISTIL_PARAM_ONES = 8,		/* init 1 (norm weight); otherwise 0 */
 	DISTIL_PARAM_OPTIONAL = 16, /* may be missing in a checkpoint: takes its init */
-	DISTIL_PARAM_PACKED = 32	/* lies packed in this image, see packed.c; never in a student */
+	DISTIL_PARAM_PACKED = 32,	/* lies packed in this image, see packed.c; never in a student */
+	DISTIL_PARAM_TRANSPOSED = 64	/* the checkpoint's tensor is [cols, rows] (GPT-2's Conv1D) */
 } DistilParamFlags;
 
 #define DISTIL_PARAM_MAX_SOURCES 3
@@ -88,13 +110,43 @@ typedef struct DistilLayerParams
 	int			up_weight, up_bias, down_weight, down_bias, norm2_weight, norm2_bias;
 } DistilLayerParams;
 
-/* Parameter indices of a masked-LM head; -1 when the model has none. */
+/* Parameter indices of a language-model head; -1 when absent: a causal model has the decoder's weight only. */
 typedef struct DistilLmParams
 {
 	int			dense_weight, dense_bias, norm_weight, norm_bias;
 	int			decoder_weight; /* the word table when tied */
 	int			decoder_bias;
 } DistilLmParams;
+
+/* What a head answers; the kinds have their names and arithmetic in head.c. */
+typedef enum DistilHeadKind
+{
+	DISTIL_HEAD_SEQUENCE,		/* one vector of scores for a text */
+	DISTIL_HEAD_TOKEN,			/* one for each token */
+	DISTIL_HEAD_QUESTION,		/* begin and end of a span: two scores for each token */
+	DISTIL_HEAD_CHOICE,			/* one score for each (prompt, choice) */
+	DISTIL_HEAD_KINDS
+} DistilHeadKind;
+
+/* How an architecture builds a head: out(dropout(act(dense(row)))); tensor names without ".weight". */
+typedef struct DistilHeadForm
+{
+	DistilHeadKind kind;
+	const char *dense;			/* NULL: none */
+	DistilActivation activation;	/* of dense */
+	const char *out;
+	bool		no_bias;		/* of out */
+	bool		last;			/* a text's row is that of its last token, not of its first */
+} DistilHeadForm;
+
+/* A task head of a model: parameter indices, -1 when absent. */
+typedef struct DistilHeadParams
+{
+	const DistilHead *head;		/* NULL: the model has none */
+	const DistilHeadForm *form;
+	int			outputs;		/* K */
+	int			dense_weight, dense_bias, out_weight, out_bias;
+} DistilHeadParams;
 
 typedef struct DistilDenseModule	/* sentence-transformers Dense */
 {
@@ -129,10 +181,13 @@ typedef struct DistilSpec
 	DistilConfig config;
 	DistilParamTable table;
 	int			word, position, type;	/* embedding tables; -1 when absent */
-	int			embedding_norm_weight, embedding_norm_bias;
+	int			embedding_norm_weight, embedding_norm_bias; /* -1: the embeddings have no norm */
+	int			final_norm_weight, final_norm_bias; /* after the last layer; -1: none */
+	int			relative;		/* position biases [relative_buckets, H]; -1: none */
 	DistilLayerParams *layer;	/* [config.layers] */
 	bool		has_lm;
 	DistilLmParams lm;
+	DistilHeadParams head;
 	DistilPipeline pipeline;
 	DistilModelInfo info;
 	DistilArena *arena;			/* owns all of it; borrowed */
@@ -142,12 +197,18 @@ typedef struct DistilSpec
 struct DistilArch
 {
 	const char *model_type;		/* "bert" */
+	const DistilFamily *family; /* the arithmetic of its layers */
 	/* Parse config.json; every field that changes the result is honoured or refused by name. */
 	DistilStatus (*parse) (DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, DistilError *err);
 	/* Add the backbone's parameters (and LM head's when with_lm) to spec->table and fill the indices. */
 	DistilStatus (*params) (DistilSpec *spec, bool with_lm, DistilError *err);
 	const char *prefix;			/* "bert." : stripped from checkpoint names when any tensor has it */
+	const char *class_stem;		/* "Bert" of "BertForSequenceClassification" */
 	const char *lm_class;		/* "BertForMaskedLM" */
+	const char *lm_tensor;		/* one that only a model with a language-model head has */
+	const char *word_tensor;	/* source of the word table */
+	int			pad_id;			/* default of config.json's pad_token_id */
+	const DistilHeadForm *heads;	/* task heads, ends with out NULL */
 	/* Append the config.json of a (student) model of this architecture. */
 	DistilStatus (*write_config) (const DistilConfig *config, const char *class_name,
 								  DistilBuffer *out, DistilError *err);
@@ -246,6 +307,26 @@ extern DistilStatus distil_encoder_backward(const DistilSpec *spec, const float 
 											const DistilBatch *batch, DistilActivations *activations,
 											uint64_t dropout_seed, float *dhidden,
 											DistilDevice *device, const DistilPoll *poll, DistilError *err);
+
+/* positions [n] of a sequence ids [n]: counted from the model's first; padding tokens in a text as it counts them. */
+extern void distil_positions(int32_t *positions, const int32_t *ids, int n, const DistilConfig *config);
+
+/*
+ * What a causal model keeps of the tokens it has seen, so that one more costs one row: q, k and v of
+ * each layer.  The rows of a pass come after the first `past` rows.
+ */
+typedef struct DistilKeyCache
+{
+	int			limit;			/* rows there is memory for */
+	int			past;
+	float	   *qkv;			/* [layers, limit, 3C] device */
+	float	   *context;		/* [limit, C] device */
+} DistilKeyCache;
+/* As distil_encoder_forward in evaluation; the batch holds one sequence's new rows, its offsets are 0 and past + ntokens. */
+extern DistilStatus distil_encoder_forward_cached(const DistilSpec *spec, const float *weights,
+												  const DistilBatch *batch, DistilActivations *activations,
+												  const DistilKeyCache *cache, const float **hidden,
+												  DistilDevice *device, const DistilPoll *poll, DistilError *err);
 
 /*
  * Masked-LM head on gathered rows x [n, C]: h = norm(act(dense(x))) [n, C] then decoder.

@@ -22,7 +22,8 @@ distil_image_layout(void)
 static void
 pack_param(DistilSpec *spec, int index)
 {
-	if (index >= 0 && spec->table.params[index].rows % DISTIL_PANEL == 0 && !spec->table.params[index].vector)
+	if (index >= 0 && spec->table.params[index].rows % DISTIL_PANEL == 0 &&
+		!spec->table.params[index].vector && (spec->table.params[index].flags & DISTIL_PARAM_TRANSPOSED) == 0)
 		spec->table.params[index].flags |= DISTIL_PARAM_PACKED;
 }
 

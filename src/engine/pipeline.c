@@ -329,7 +329,7 @@ distil_pipeline_backward(const DistilSpec *spec, const float *weights, float *gr
 {
 	const DistilPipeline *pipeline = &spec->pipeline;
 	PipelinePass pass = make_pass(spec, batch, scratch, device, poll);
-	DistilPass	owner = {spec, weights, gradients, batch, NULL, 0, device, poll};
+	DistilPass	owner = {spec, weights, gradients, batch, NULL, 0, NULL, device, poll};
 	size_t		nseq = (size_t) batch->nseq;
 	int			width = output_width(spec);
 	const float *at = saved + distil_pipeline_saved_floats(spec, batch->nseq) - nseq * ((size_t) width + 1);

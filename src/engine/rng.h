@@ -20,7 +20,8 @@ typedef enum DistilRngPurpose
 	DISTIL_RNG_EVAL_MASK,		/* counter: batch of the held-out part */
 	DISTIL_RNG_DROPOUT,			/* counter: piece of work since the start */
 	DISTIL_RNG_INIT,			/* counter: parameter */
-	DISTIL_RNG_HOLDOUT			/* counter: sequence */
+	DISTIL_RNG_HOLDOUT,			/* counter: sequence */
+	DISTIL_RNG_GENERATE			/* counter: 0 */
 } DistilRngPurpose;
 
 typedef struct DistilRng

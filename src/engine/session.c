@@ -178,13 +178,14 @@ distil_session_create(DistilSession **session, const DistilModel *model, DistilD
 	s->prompt = -1;
 	distil_encoding_init(&s->encoding, alloc);
 	distil_buffer_init(&s->text, alloc);
-	if (s->max_tokens < 1 || s->max_tokens > model->spec.config.positions)
+	if (s->max_tokens < 1 ||
+		s->max_tokens > model->spec.config.positions - model->spec.config.position_offset)
 	{
 		int			max_tokens = s->max_tokens;
 
 		distil_release(alloc, s);
 		return distil_fail(err, DISTIL_ERR_CORRUPT, "the model's limit of %d tokens is outside 1 .. %d",
-						   max_tokens, model->spec.config.positions);
+						   max_tokens, model->spec.config.positions - model->spec.config.position_offset);
 	}
 	choose_pass(s, memory_limit);
 	status = upload_weights(s, err);
@@ -221,12 +222,14 @@ distil_session_free(DistilSession *session)
 	ops->release(session->device, session->device_staging);
 	ops->release(session->device, session->pipeline);
 	ops->release(session->device, session->lm.memory);
+	ops->release(session->device, session->head.memory);
 	distil_release(session->alloc, session->staging);
 	distil_release(session->alloc, session->window_ids);
 	distil_release(session->alloc, session->window);
 	distil_release(session->alloc, session->host_pooled);
 	distil_release(session->alloc, session->host_hidden);
 	distil_release(session->alloc, session->lm.host);
+	distil_release(session->alloc, session->head.host);
 	distil_encoding_reset(&session->encoding);
 	distil_buffer_free(&session->text);
 	distil_release(session->alloc, session);
@@ -273,9 +276,9 @@ distil_session_single(DistilSession *session, const int32_t *ids, const int32_t 
 	for (i = 0; i < n; i++)
 	{
 		session->ids[i] = ids[i];
-		session->positions[i] = i;
 		session->types[i] = types[i];
 	}
+	distil_positions(session->positions, ids, n, &session->model->spec.config);
 	session->offsets[0] = 0;
 	session->offsets[1] = n;
 	status = distil_session_forward(session, &batch, 1, n, hidden, err);

@@ -42,6 +42,18 @@ typedef struct DistilSessionLm
 	float	   *host;			/* [V] host */
 } DistilSessionLm;
 
+/* Buffers of the task head. */
+typedef struct DistilSessionHead
+{
+	float	   *memory;			/* device: work [2 * rows * C], logits [rows * K] */
+	float	   *work, *logits;
+	float	   *host;			/* [host_rows, K] the scores of the last text */
+	int			host_rows;
+} DistilSessionHead;
+
+/* Rows of the head at a time. */
+#define DISTIL_SESSION_HEAD_ROWS 64
+
 struct DistilSession
 {
 	const DistilModel *model;
@@ -83,6 +95,8 @@ struct DistilSession
 	float	   *host_hidden;	/* [rows, C], made at first use */
 	int			host_hidden_rows;
 	DistilSessionLm lm;
+	DistilSessionHead head;
+	bool		want_offsets;	/* encode with offsets */
 };
 
 /* Seconds of a monotonic clock. */
@@ -103,6 +117,23 @@ extern DistilStatus distil_session_prompt_skip(DistilSession *session, int promp
 											   DistilError *err);
 /* Does the pipeline ask for lower case where the tokenizer does not do it? */
 extern DistilStatus distil_session_check_lower(DistilSession *session, DistilError *err);
+
+/* The language-model head's buffers; DISTIL_ERR_STATE when the model has none or one of the other kind. */
+extern DistilStatus distil_session_lm_prepare(DistilSession *session, bool causal, DistilError *err);
+/* Logits of row `row` of hidden into lm.host [V]. */
+extern DistilStatus distil_session_lm_row(DistilSession *session, const float *hidden, int row,
+										  DistilError *err);
+
+/* DISTIL_ERR_STATE unless the model has this head. */
+extern DistilStatus distil_session_require(const DistilSession *session, DistilHeadKind kind,
+										   DistilError *err);
+/*
+ * The head's scores of a sequence: head.host [*rows, K], one row or one for each token.
+ */
+extern DistilStatus distil_session_head_run(DistilSession *session, const int32_t *ids, const int32_t *types,
+											int n, int *rows, DistilError *err);
+/* p [n] = softmax of x [n], x and p may be the same; numbers `step` apart */
+extern void distil_softmax(double *p, const float *x, int n, size_t step);
 
 /* Copy the staged pass of nseq sequences and ntokens tokens to the device; fills *batch. */
 extern void distil_session_stage(DistilSession *session, DistilBatch *batch, int nseq, int ntokens);

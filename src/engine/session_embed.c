@@ -33,15 +33,14 @@ run_pass(DistilSession *session, float *out, const DistilWindowText *texts, int 
 	const float *hidden;
 	int			t = 0;
 	int			i;
-	int			j;
 
 	session->offsets[0] = 0;
 	for (i = 0; i < count; i++)
 	{
 		memcpy(session->ids + t, session->window_ids + texts[i].start,
 			   sizeof(int32_t) * (size_t) texts[i].length);
-		for (j = 0; j < texts[i].length; j++)
-			session->positions[t + j] = j;
+		distil_positions(session->positions + t, session->ids + t, texts[i].length,
+						 &session->model->spec.config);
 		session->ranges[2 * i] = t + skip;
 		t += texts[i].length;
 		session->ranges[2 * i + 1] = t;

@@ -1,6 +1,6 @@
 /*
  * session_lm.c
- *		Masked-LM logits and fill-mask.
+ *		Logits of language models, and fill-mask.
  *
  * Logits are computed for a few rows at a time; fill-mask computes one row.  The mask
  * in a fill-mask text is recognised even in models imported with parse_special off:
@@ -18,6 +18,8 @@ require_lm(const DistilSession *session, DistilError *err)
 {
 	if (session->model->spec.has_lm)
 		return DISTIL_OK;
+	if (session->model->spec.config.causal)
+		return distil_fail(err, DISTIL_ERR_STATE, "the model has no language-model head");
 	distil_fail(err, DISTIL_ERR_STATE, "the model has no masked-language-model head");
 	return distil_fail_detail(err, DISTIL_ERR_STATE,
 							  "It can neither fill masks nor give logits of tokens.");
@@ -72,6 +74,21 @@ compute_logits(DistilSession *session, const float *hidden, int first, int n, Di
 							err);
 }
 
+DistilStatus
+distil_session_lm_prepare(DistilSession *session, bool causal, DistilError *err)
+{
+	DISTIL_FORWARD(require_lm(session, err));
+	if (session->model->spec.config.causal != causal)
+	{
+		distil_fail(err, DISTIL_ERR_STATE, causal ? "the model is a masked language model, not a causal one"
+					: "the model is a causal language model, not a masked one");
+		return distil_fail_detail(err, DISTIL_ERR_STATE,
+								  causal ? "It cannot write on or score a text from its beginning."
+								  : "It writes texts on and fills no masks.");
+	}
+	return prepare_lm(session, err);
+}
+
 /* One row of lm.logits to the host. */
 static void
 fetch_row(DistilSession *session, int row)
@@ -80,6 +97,14 @@ fetch_row(DistilSession *session, int row)
 
 	session->device->ops->copy_out(session->device, session->lm.host, session->lm.logits + (size_t) row * v,
 								   v * sizeof(float));
+}
+
+DistilStatus
+distil_session_lm_row(DistilSession *session, const float *hidden, int row, DistilError *err)
+{
+	DISTIL_FORWARD(compute_logits(session, hidden, row, 1, err));
+	fetch_row(session, 0);
+	return DISTIL_OK;
 }
 
 /*
@@ -412,10 +437,9 @@ distil_session_fill_mask(DistilSession *session, DistilFill **fills, int *nfills
 
 	*fills = NULL;
 	*nfills = 0;
-	DISTIL_FORWARD(require_lm(session, err));
+	DISTIL_FORWARD(distil_session_lm_prepare(session, false, err));
 	if (top_k < 1 || top_k > v)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "top_k must be between 1 and %d", v);
-	DISTIL_FORWARD(prepare_lm(session, err));
 	DISTIL_FORWARD(encode_masked(session, text, &at, err));
 	/* types of a single text are all zero, as the staging's are */
 	DISTIL_FORWARD(distil_session_single(session, session->window_ids, session->types, session->window_used,

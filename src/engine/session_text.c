@@ -165,6 +165,7 @@ encode(DistilSession *session, const DistilText *text, const DistilText *pair, i
 	DistilText	joined = *text;
 
 	options.max_tokens = session->max_tokens;
+	options.offsets = session->want_offsets;
 	options.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
 	if (session->encoding.capacity > KEEP_TOKENS)
 	{

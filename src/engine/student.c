@@ -66,16 +66,14 @@ student_config(DistilConfig *config, const DistilModel *teacher, const DistilTra
 	return DISTIL_OK;
 }
 
-/* "BertModel" from "BertForMaskedLM": the class of a backbone without a head. */
+/* "BertForMaskedLM", or the class of a backbone without a head: "BertModel". */
 static void
 class_of(char *name, size_t size, const DistilArch *arch, bool with_lm)
 {
-	const char *end = strstr(arch->lm_class, "For");
-
-	if (with_lm || end == NULL)
+	if (with_lm)
 		snprintf(name, size, "%s", arch->lm_class);
 	else
-		snprintf(name, size, "%.*sModel", (int) (end - arch->lm_class), arch->lm_class);
+		snprintf(name, size, "%sModel", arch->class_stem);
 }
 
 DistilStatus

@@ -39,6 +39,10 @@ typedef struct DistilStudentFolder DistilStudentFolder;
 extern DistilStatus distil_student_folder_create(DistilStudentFolder **folder, const DistilSpec *spec,
 												 const DistilModel *teacher, const float *weights,
 												 const DistilAllocator *alloc, DistilError *err);
+/* The same with other small files beside the weights: borrowed, with their readers, until free. */
+extern DistilStatus distil_weight_folder_create(DistilStudentFolder **folder, const DistilSpec *spec,
+												const DistilFolder *small, const float *weights,
+												const DistilAllocator *alloc, DistilError *err);
 extern const DistilFolder *distil_student_folder(const DistilStudentFolder *folder);
 extern void distil_student_folder_free(DistilStudentFolder *folder);	/* takes NULL */
 

@@ -28,6 +28,7 @@ typedef struct WeightFile
 	DistilBuffer header;
 	int			n;
 	const float **data;			/* [n] */
+	const DistilParam **turned; /* [n] the parameter when the file's tensor is its transpose, else NULL */
 	uint64_t   *starts;			/* [n + 1] in the file */
 } WeightFile;
 
@@ -49,6 +50,28 @@ read_text(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError *e
 		return distil_fail(err, DISTIL_ERR_IO, "read beyond the end of a student's file");
 	memcpy(buffer, file->data + offset, bytes);
 	return DISTIL_OK;
+}
+
+/* Bytes [skip, skip + take) of the transpose [cols, rows] of w [rows, cols]. */
+static void
+read_turned(char *out, const float *w, const DistilParam *param, uint64_t skip, size_t take)
+{
+	size_t		rows = (size_t) param->rows;
+	size_t		cols = (size_t) param->cols;
+	uint64_t	at = skip;
+
+	while (at < skip + take)
+	{
+		uint64_t	element = at / sizeof(float);
+		size_t		within = (size_t) (at % sizeof(float));
+		size_t		left = (size_t) (skip + take - at);
+		size_t		n = sizeof(float) - within < left ? sizeof(float) - within : left;
+		const float *value = w + (size_t) (element % rows) * cols + (size_t) (element / rows);
+
+		memcpy(out, (const char *) value + within, n);
+		out += n;
+		at += n;
+	}
 }
 
 static DistilStatus
@@ -87,7 +110,10 @@ read_weights(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError
 		uint64_t	left = file->starts[low + 1] - offset;
 		size_t		take = left < bytes ? (size_t) left : bytes;
 
-		memcpy(out, (const char *) file->data[low] + skip, take);
+		if (file->turned[low] != NULL)
+			read_turned(out, file->data[low], file->turned[low], skip, take);
+		else
+			memcpy(out, (const char *) file->data[low] + skip, take);
 		out += take;
 		offset += take;
 		bytes -= take;
@@ -138,18 +164,26 @@ static DistilStatus
 fill_tensor(DistilTensor *tensor, const DistilSpec *spec, const DistilParam *param, int source,
 			size_t directory, DistilArena *arena, DistilError *err)
 {
-	const char *prefix = spec->has_lm && directory == 0 && strncmp(param->name, "lm.", 3) != 0
+	const char *name = param->sources[source] + directory;
+	bool		backbone = strncmp(param->name, "lm.", 3) != 0 &&
+		(strncmp(param->name, "head.", 5) != 0 || strncmp(name, "pooler.", 7) == 0);
+	const char *prefix = (spec->has_lm || spec->head.head != NULL) && directory == 0 && backbone
 		? spec->config.arch->prefix : "";
 	int			rows = param->rows / param->nsources;
 
 	memset(tensor, 0, sizeof(*tensor));
-	tensor->name = distil_arena_printf(arena, "%s%s", prefix, param->sources[source] + directory);
+	tensor->name = distil_arena_printf(arena, "%s%s", prefix, name);
 	if (tensor->name == NULL)
 		return distil_fail_memory(err, DISTIL_MAX_NAME);
 	tensor->dtype = DISTIL_DTYPE_F32;
 	tensor->rank = param->vector ? 1 : 2;
 	tensor->shape[0] = rows;
 	tensor->shape[1] = param->cols;
+	if ((param->flags & DISTIL_PARAM_TRANSPOSED) != 0)
+	{
+		tensor->shape[0] = param->cols;
+		tensor->shape[1] = rows;
+	}
 	tensor->count = (uint64_t) rows * (uint64_t) param->cols;
 	tensor->bytes = tensor->count * sizeof(float);
 	return DISTIL_OK;
@@ -176,8 +210,10 @@ fill_weight_file(DistilStudentFolder *made, WeightFile *file, const DistilSpec *
 	int			s;
 
 	file->data = distil_arena_alloc(made->arena, most, sizeof(float *));
+	file->turned = distil_arena_alloc(made->arena, most, sizeof(DistilParam *));
 	file->starts = distil_arena_alloc(made->arena, most + 1, sizeof(uint64_t));
-	if (tensors == NULL || order == NULL || file->data == NULL || file->starts == NULL)
+	if (tensors == NULL || order == NULL || file->data == NULL || file->turned == NULL ||
+		file->starts == NULL)
 		return distil_fail_memory(err, most * sizeof(DistilTensor));
 	for (i = 0; i < spec->table.n; i++)
 	{
@@ -190,6 +226,7 @@ fill_weight_file(DistilStudentFolder *made, WeightFile *file, const DistilSpec *
 				continue;
 			DISTIL_FORWARD(fill_tensor(&tensors[file->n], spec, param, s, directory, made->arena, err));
 			order[file->n] = &tensors[file->n];
+			file->turned[file->n] = (param->flags & DISTIL_PARAM_TRANSPOSED) != 0 ? param : NULL;
 			file->data[file->n] = weights + param->offset +
 				(size_t) s * (param->count / (size_t) param->nsources);
 			file->n++;
@@ -234,32 +271,24 @@ make_weight_files(DistilStudentFolder *made, const DistilSpec *spec, const float
 	return DISTIL_OK;
 }
 
+/* The small files, then the weight files. */
 static DistilStatus
-make_folder(DistilStudentFolder *made, const DistilSpec *spec, const DistilModel *teacher,
+make_folder(DistilStudentFolder *made, const DistilSpec *spec, const DistilFolder *small,
 			const float *weights,
 			DistilError *err)
 {
-	DistilFolder small;
-	DistilBuffer config;
 	DistilFile *files;
-	DistilStatus status;
 	int			i;
 
-	distil_buffer_init(&config, made->alloc);
-	status = spec->config.arch->write_config(&spec->config, spec->config.class_name, &config, err);
-	if (status == DISTIL_OK)
-		status = distil_student_small_files(&small, teacher, config.data, config.length, made->arena, err);
-	distil_buffer_free(&config);
-	DISTIL_FORWARD(status);
 	DISTIL_FORWARD(make_weight_files(made, spec, weights, err));
-	files = distil_arena_alloc(made->arena, (size_t) (small.nfiles + made->nweights), sizeof(DistilFile));
+	files = distil_arena_alloc(made->arena, (size_t) (small->nfiles + made->nweights), sizeof(DistilFile));
 	if (files == NULL)
 		return distil_fail_memory(err, sizeof(DistilFile));
-	memcpy(files, small.files, (size_t) small.nfiles * sizeof(DistilFile));
+	memcpy(files, small->files, (size_t) small->nfiles * sizeof(DistilFile));
 	for (i = 0; i < made->nweights; i++)
 	{
 		WeightFile *file = &made->weights[i];
-		DistilFile *out = &files[small.nfiles + i];
+		DistilFile *out = &files[small->nfiles + i];
 
 		out->name = distil_arena_printf(made->arena, "%s%s", file->directory, WEIGHTS_FILE);
 		if (out->name == NULL)
@@ -269,13 +298,34 @@ make_folder(DistilStudentFolder *made, const DistilSpec *spec, const DistilModel
 		out->reader.size = file->starts[file->n];
 	}
 	made->folder.files = files;
-	made->folder.nfiles = small.nfiles + made->nweights;
+	made->folder.nfiles = small->nfiles + made->nweights;
 	return DISTIL_OK;
 }
 
-DistilStatus
-distil_student_folder_create(DistilStudentFolder **folder, const DistilSpec *spec, const DistilModel *teacher,
-							 const float *weights, const DistilAllocator *alloc, DistilError *err)
+/* The student's own config.json and the teacher's small files. */
+static DistilStatus
+make_student(DistilStudentFolder *made, const DistilSpec *spec, const DistilModel *teacher,
+			 const float *weights,
+			 DistilError *err)
+{
+	DistilFolder small;
+	DistilBuffer config;
+	DistilStatus status;
+
+	distil_buffer_init(&config, made->alloc);
+	status = spec->config.arch->write_config(&spec->config, spec->config.class_name, &config, err);
+	if (status == DISTIL_OK)
+		status = distil_student_small_files(&small, teacher, config.data, config.length, made->arena, err);
+	distil_buffer_free(&config);
+	DISTIL_FORWARD(status);
+	return make_folder(made, spec, &small, weights, err);
+}
+
+/* small: files to put beside the weights, NULL: those of a student of the teacher */
+static DistilStatus
+create_folder(DistilStudentFolder **folder, const DistilSpec *spec, const DistilFolder *small,
+			  const DistilModel *teacher, const float *weights, const DistilAllocator *alloc,
+				  DistilError *err)
 {
 	DistilStudentFolder *made = distil_alloc_array(alloc, 1, sizeof(DistilStudentFolder));
 	DistilStatus status;
@@ -285,8 +335,11 @@ distil_student_folder_create(DistilStudentFolder **folder, const DistilSpec *spe
 		return distil_fail_memory(err, sizeof(DistilStudentFolder));
 	made->alloc = alloc;
 	made->arena = distil_arena_create(alloc);
-	status = made->arena != NULL ? make_folder(made, spec, teacher, weights, err)
-		: distil_fail_memory(err, sizeof(DistilStudentFolder));
+	if (made->arena == NULL)
+		status = distil_fail_memory(err, sizeof(DistilStudentFolder));
+	else
+		status = small != NULL ? make_folder(made, spec, small, weights, err)
+			: make_student(made, spec, teacher, weights, err);
 	if (status != DISTIL_OK)
 	{
 		distil_student_folder_free(made);
@@ -294,6 +347,20 @@ distil_student_folder_create(DistilStudentFolder **folder, const DistilSpec *spe
 	}
 	*folder = made;
 	return DISTIL_OK;
+}
+
+DistilStatus
+distil_student_folder_create(DistilStudentFolder **folder, const DistilSpec *spec, const DistilModel *teacher,
+							 const float *weights, const DistilAllocator *alloc, DistilError *err)
+{
+	return create_folder(folder, spec, NULL, teacher, weights, alloc, err);
+}
+
+DistilStatus
+distil_weight_folder_create(DistilStudentFolder **folder, const DistilSpec *spec, const DistilFolder *small,
+							const float *weights, const DistilAllocator *alloc, DistilError *err)
+{
+	return create_folder(folder, spec, small, NULL, weights, alloc, err);
 }
 
 const DistilFolder *

@@ -21,6 +21,13 @@ static const DistilNormalizerPart *const normalizers[] = {
 	&distil_normalizer_nfd,
 	&distil_normalizer_accents,
 	&distil_normalizer_strip,
+	&distil_normalizer_nfkd,
+	&distil_normalizer_nfc,
+	&distil_normalizer_nfkc,
+	&distil_normalizer_nmt,
+	&distil_normalizer_replace,
+	&distil_normalizer_prepend,
+	&distil_normalizer_charsmap,
 };
 
 static const DistilPreTokenizerPart *const pre_tokenizers[] = {
@@ -28,20 +35,36 @@ static const DistilPreTokenizerPart *const pre_tokenizers[] = {
 	&distil_pre_whitespace,
 	&distil_pre_split,
 	&distil_pre_punctuation,
+	&distil_pre_digits,
+	&distil_pre_bytes,
+	&distil_pre_metaspace,
+	&distil_pre_pattern,
 };
 
 static const DistilModelPart *const models[] = {
 	&distil_model_wordpiece,
+	&distil_model_bpe,
+	&distil_model_unigram,
 };
 
 static const DistilPostPart *const posts[] = {
 	&distil_post_template,
 	&distil_post_bert,
+	&distil_post_roberta,
+	&distil_post_bytes,
+	&distil_post_sequence,
 };
 
 static const DistilDecoderPart *const decoders[] = {
 	&distil_decoder_plain,
 	&distil_decoder_wordpiece,
+	&distil_decoder_bytes,
+	&distil_decoder_metaspace,
+	&distil_decoder_sequence,
+	&distil_decoder_replace,
+	&distil_decoder_strip,
+	&distil_decoder_fallback,
+	&distil_decoder_fuse,
 };
 
 #define COUNT(table) (sizeof(table) / sizeof((table)[0]))
@@ -172,6 +195,42 @@ check_template(const DistilTokenizerBlob *blob, const DistilBlobPiece *pieces, i
 	return counts[DISTIL_PIECE_FIRST] == 1 && counts[DISTIL_PIECE_SECOND] == nsequences - 1;
 }
 
+/* What the model needs beyond its trie. */
+static bool
+open_model(DistilTokenizer *t, const DistilTokenizerBlob *blob)
+{
+	const void *data;
+	size_t		n;
+
+	if (!section(blob, DISTIL_BLOB_DATA, 1, &data, &n))
+		return false;
+	t->data = data;
+	t->data_size = n;
+	if (!open_small(blob, DISTIL_BLOB_DECODER, sizeof(DistilBlobStep), DISTIL_MAX_STEPS, &data, &t->ndecoder))
+		return false;
+	t->decoder = data;
+	if (blob->model == DISTIL_MODEL_UNIGRAM)
+	{
+		if (!section(blob, DISTIL_BLOB_SCORES, sizeof(double), &data, &n) || n > blob->vocabulary)
+			return false;
+		t->scores = data;
+		t->nscores = (uint32_t) n;
+	}
+	if (blob->model == DISTIL_MODEL_BPE)
+	{
+		if (!section(blob, DISTIL_BLOB_MERGES, sizeof(DistilBlobMerge), &data, &n) || n == 0 ||
+			n > UINT32_MAX || (n & (n - 1)) != 0)
+			return false;
+		t->merges = data;
+		t->merge_mask = (uint32_t) n - 1;
+		if (!section(blob, DISTIL_BLOB_BYTES, sizeof(uint32_t), &data, &n) || n != 256)
+			return false;
+		t->bytes = data;
+		return open_trie(blob, DISTIL_BLOB_WORDS, &t->words);
+	}
+	return true;
+}
+
 static bool
 open_sections(DistilTokenizer *t, const DistilTokenizerBlob *blob)
 {
@@ -211,14 +270,16 @@ open_sections(DistilTokenizer *t, const DistilTokenizerBlob *blob)
 	if (!open_small(blob, DISTIL_BLOB_PAIR, sizeof(DistilBlobPiece), DISTIL_MAX_PIECES, &data, &t->npair))
 		return false;
 	t->pair = data;
-	return check_template(blob, t->single, t->nsingle, 1) && check_template(blob, t->pair, t->npair, 2);
+	return open_model(t, blob) && check_template(blob, t->single, t->nsingle, 1) &&
+		check_template(blob, t->pair, t->npair, 2);
 }
 
 static bool
 check_numbers(const DistilTokenizerBlob *blob)
 {
 	if (blob->vocabulary == 0 || blob->vocabulary > DISTIL_MAX_VOCABULARY ||
-		(uint32_t) blob->unk >= blob->vocabulary || blob->max_chars > DISTIL_MAX_WORD_CHARS ||
+		(blob->unk < 0 ? blob->model != DISTIL_MODEL_BPE : (uint32_t) blob->unk >= blob->vocabulary) ||
+		blob->max_chars > DISTIL_MAX_WORD_CHARS ||
 		blob->prefix_length > DISTIL_PREFIX_BYTES || blob->decoder_prefix_length > DISTIL_PREFIX_BYTES)
 		return false;
 	for (int i = 0; i < 8; i++)
@@ -246,7 +307,9 @@ derive(DistilTokenizer *t)
 		t->has_norm |= t->norm_first[c];
 	}
 	t->fused = t->nnormalizer == 1 && t->normalizer[0].kind == DISTIL_NORMALIZER_BERT &&
-		t->npre == 1 && t->pre[0].kind == DISTIL_PRE_BERT && !t->has_norm;
+		t->npre == 1 && t->pre[0].kind == DISTIL_PRE_BERT && !t->has_norm && t->model_part->span == NULL;
+	t->plain_bytes = t->nnormalizer == 0 && t->npre == 1 && t->pre[0].kind == DISTIL_PRE_BYTES &&
+		t->bytes != NULL;
 	t->special.unk = blob->special[0];
 	t->special.cls = blob->special[1];
 	t->special.sep = blob->special[2];
@@ -398,6 +461,8 @@ distil_tokenizer_decode(const DistilTokenizer *tokenizer, char **text, size_t *l
 		status = tokenizer->decoder_part->token(tokenizer, &out, token, bytes, first, err);
 		first = false;
 	}
+	if (status == DISTIL_OK && tokenizer->decoder_part->finish != NULL)
+		status = tokenizer->decoder_part->finish(tokenizer, &out, err);
 	if (status == DISTIL_OK)
 	{
 		*text = distil_alloc_string(alloc, out.data != NULL ? out.data : "", out.length);

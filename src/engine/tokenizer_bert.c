@@ -238,7 +238,7 @@ strip_chars(DistilChars *chars, DistilError *err)
 {
 	size_t		n = 0;
 
-	DISTIL_FORWARD(distil_normalizer_nfd.run(chars, 0, NULL, err));
+	DISTIL_FORWARD(distil_normalizer_nfd.run(chars, NULL, NULL, err));
 	for (size_t i = 0; i < chars->n; i++)
 		if ((distil_char_props(chars->items[i].cp).flags & DISTIL_CHAR_MN) == 0)
 			chars->items[n++] = chars->items[i];
@@ -270,8 +270,10 @@ space_ideographs(DistilChars *chars, DistilError *err)
 }
 
 static DistilStatus
-run_bert(DistilChars *chars, uint32_t flags, const DistilPoll *poll, DistilError *err)
+run_bert(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll, DistilError *err)
 {
+	uint32_t	flags = args->flags;
+
 	if ((flags & DISTIL_BERT_CLEAN) != 0)
 	{
 		size_t		n = 0;
@@ -294,7 +296,7 @@ run_bert(DistilChars *chars, uint32_t flags, const DistilPoll *poll, DistilError
 	if ((flags & DISTIL_BERT_STRIP) != 0)
 		DISTIL_FORWARD(strip_chars(chars, err));
 	if ((flags & DISTIL_BERT_LOWER) != 0)
-		DISTIL_FORWARD(distil_normalizer_lowercase.run(chars, 0, poll, err));
+		DISTIL_FORWARD(distil_normalizer_lowercase.run(chars, NULL, poll, err));
 	return DISTIL_OK;
 }
 

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define DISTIL_BLOB_MAGIC	"distoken"
-#define DISTIL_BLOB_VERSION 1
+#define DISTIL_BLOB_VERSION 2
 
 typedef enum DistilBlobSectionId
 {
@@ -27,6 +27,12 @@ typedef enum DistilBlobSectionId
 	DISTIL_BLOB_PRE_TOKENIZER,	/* DistilBlobStep */
 	DISTIL_BLOB_SINGLE,			/* DistilBlobPiece: template of one text */
 	DISTIL_BLOB_PAIR,			/* DistilBlobPiece: template of two texts */
+	DISTIL_BLOB_DECODER,		/* DistilBlobStep, of decoder Sequence */
+	DISTIL_BLOB_DATA,			/* bytes that steps point to: patterns, character maps */
+	DISTIL_BLOB_SCORES,			/* Unigram: double [vocabulary] */
+	DISTIL_BLOB_MERGES,			/* BPE: DistilBlobMerge, a hash table of a power of two */
+	DISTIL_BLOB_WORDS,			/* BPE: DistilTrieUnit, bytes of words that are one token -> id */
+	DISTIL_BLOB_BYTES,			/* BPE: uint32_t [256], id of each byte */
 	DISTIL_BLOB_SECTIONS
 } DistilBlobSectionId;
 
@@ -70,12 +76,26 @@ typedef struct DistilBlobAdded
 	uint32_t	length;
 } DistilBlobAdded;
 
-/* One normalizer or pre-tokenizer; `flags` is the part's own. */
+/* One normalizer, pre-tokenizer or decoder; `flags` and the data are the part's own. */
 typedef struct DistilBlobStep
 {
 	uint32_t	kind;
 	uint32_t	flags;
+	uint32_t	data;			/* offset in DISTIL_BLOB_DATA, a multiple of 8 */
+	uint32_t	length;			/* bytes */
 } DistilBlobStep;
+
+/* The pair of tokens that merges into `id`; left is DISTIL_MERGE_FREE in a free slot. */
+typedef struct DistilBlobMerge
+{
+	uint32_t	left;
+	uint32_t	right;
+	uint32_t	rank;
+	uint32_t	id;
+} DistilBlobMerge;
+
+#define DISTIL_MERGE_FREE	0xFFFFFFFFu
+#define DISTIL_MERGE_PROBES	64	/* a pair lies at most so many slots behind its first one */
 
 #define DISTIL_PIECE_SPECIAL	0
 #define DISTIL_PIECE_FIRST		1	/* the text */
@@ -92,6 +112,9 @@ typedef struct DistilBlobPiece
 #define DISTIL_PREFIX_BYTES 32
 
 #define DISTIL_BLOB_PARSE_SPECIAL	1	/* flags of the header */
+#define DISTIL_BLOB_TRIM			2	/* offsets leave out the blanks of a token */
+#define DISTIL_BLOB_TRIM_PREFIX		4	/* ... but not one at the beginning, which was added */
+#define DISTIL_BLOB_FALLBACK		8	/* unknown characters become tokens of bytes */
 
 typedef struct DistilTokenizerBlob
 {
@@ -111,6 +134,7 @@ typedef struct DistilTokenizerBlob
 	uint32_t	decoder_prefix_length;
 	uint32_t	reserved;
 	char		decoder_prefix[DISTIL_PREFIX_BYTES];
+	double		unknown_score;	/* Unigram: of a character that no piece covers */
 	int32_t		special[8];		/* unk, cls, sep, pad, mask, bos, eos, unused */
 	DistilBlobSection sections[DISTIL_BLOB_SECTIONS];
 } DistilTokenizerBlob;

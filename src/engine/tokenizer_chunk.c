@@ -193,19 +193,30 @@ try_chunk(Chunker *c, const Unit *units, size_t from, size_t to, bool *fits, Dis
 	return DISTIL_OK;
 }
 
-/* First unit of the next chunk: words before `to` with at most `overlap` tokens, and room for one more. */
-static size_t
-overlap_start(const Chunker *c, const Unit *units, size_t from, size_t to, size_t n)
+/*
+ * First unit of the next chunk: words before `to` with at most `overlap` tokens, and
+ * room for one more.  Blanks between words may be tokens, so what is found is counted.
+ */
+static DistilStatus
+overlap_start(Chunker *c, const Unit *units, size_t from, size_t to, size_t n, size_t *next, DistilError *err)
 {
 	size_t		start = to;
 	int			tokens = 0;
 
+	*next = to;
 	if (to == n)
-		return to;
+		return DISTIL_OK;
 	while (start > from + 1 && !units[start - 1].piece && tokens + units[start - 1].tokens <= c->overlap &&
 		   tokens + units[start - 1].tokens + units[to].tokens <= c->budget)
 		tokens += units[--start].tokens;
-	return start;
+	for (; start < to; start++)
+	{
+		DISTIL_FORWARD(count_tokens(c, units[start].byte_start, units[to - 1].byte_end, false, &tokens, err));
+		if (tokens <= c->overlap)
+			break;
+	}
+	*next = start;
+	return DISTIL_OK;
 }
 
 static DistilStatus
@@ -238,7 +249,7 @@ make_chunks(Chunker *c, DistilError *err)
 								   "max_tokens %d is too small for a word of the text", c->max_tokens);
 		}
 		covered = to;
-		from = overlap_start(c, units, from, to, n);
+		DISTIL_FORWARD(overlap_start(c, units, from, to, n, &from, err));
 		DISTIL_POLL(c->poll, err);
 	}
 	return DISTIL_OK;

@@ -121,6 +121,41 @@ compile_model(Compiler *c, DistilError *err)
 	return DISTIL_OK;
 }
 
+static const DistilTrie *model_trie(Compiler *c);
+
+/* Sections of the model's own. */
+static DistilStatus
+compile_part(Compiler *c, DistilError *err)
+{
+	const DistilModelPart *part = distil_model_part_kind(c->draft->header.model);
+	const DistilAllocator *alloc = c->draft->alloc;
+	DistilModelSections s;
+	DistilStatus status = DISTIL_OK;
+
+	distil_buffer_init(&s.scores, alloc);
+	distil_buffer_init(&s.merges, alloc);
+	distil_buffer_init(&s.words, alloc);
+	distil_buffer_init(&s.bytes, alloc);
+	if (part != NULL && part->compile != NULL)
+		status = part->compile(&s, c->draft, model_trie(c), err);
+	c->header.unknown_score = c->draft->header.unknown_score;
+	if (status == DISTIL_OK)
+		status = array_section(c, DISTIL_BLOB_SCORES, s.scores.data, s.scores.length, err);
+	if (status == DISTIL_OK)
+		status = array_section(c, DISTIL_BLOB_MERGES, s.merges.data, s.merges.length, err);
+	if (status == DISTIL_OK)
+		status = array_section(c, DISTIL_BLOB_WORDS, s.words.data, s.words.length, err);
+	if (status == DISTIL_OK)
+		status = array_section(c, DISTIL_BLOB_BYTES, s.bytes.data, s.bytes.length, err);
+	if (status == DISTIL_OK)
+		status = array_section(c, DISTIL_BLOB_DATA, c->draft->data.data, c->draft->data.length, err);
+	distil_buffer_free(&s.scores);
+	distil_buffer_free(&s.merges);
+	distil_buffer_free(&s.words);
+	distil_buffer_free(&s.bytes);
+	return status;
+}
+
 static const DistilTrie *
 model_trie(Compiler *c)
 {
@@ -201,7 +236,9 @@ normalize_text(DistilDraft *draft, DistilDraftAdded *added, DistilError *err)
 		p += n;
 	}
 	if (status == DISTIL_OK)
-		status = distil_chars_normalize(&chars, draft->normalizer, draft->nnormalizer, draft->poll, err);
+		status = distil_chars_normalize(&chars, draft->normalizer, draft->nnormalizer,
+										(const uint8_t *) draft->data.data, draft->data.length, draft->poll,
+										err);
 	out = distil_arena_alloc(draft->arena, chars.n + 1, 4);
 	if (status == DISTIL_OK && out == NULL)
 		status = distil_fail_memory(err, chars.n * 4);
@@ -343,12 +380,18 @@ id_of(Compiler *c, const char *text)
 static DistilStatus
 compile_special(Compiler *c, DistilError *err)
 {
-	static const char *const usual[6] = {"[CLS]", "[SEP]", "[PAD]", "[MASK]", NULL, NULL};
+	static const char *const usual[6][4] = {
+		{"[CLS]", "<s>", "<cls>"}, {"[SEP]", "</s>", "<sep>"}, {"[PAD]", "<pad>"}, {"[MASK]", "<mask>"},
+		{"<s>", "<|endoftext|>"}, {"</s>", "<|endoftext|>"}
+	};
 	const DistilDraft *draft = c->draft;
 	char		printable[64];
 
-	c->header.unk = draft->unk != NULL ? lookup(model_trie(c), draft->unk, strlen(draft->unk)) : -1;
-	if (c->header.unk < 0)
+	if (draft->header.model == DISTIL_MODEL_UNIGRAM)
+		c->header.unk = draft->header.unk;
+	else
+		c->header.unk = id_of(c, draft->unk);
+	if (c->header.unk < 0 && !draft->no_unk)
 	{
 		const char *unk = draft->unk != NULL ? draft->unk : "";
 
@@ -357,8 +400,25 @@ compile_special(Compiler *c, DistilError *err)
 	}
 	c->header.special[0] = c->header.unk;
 	for (int i = 0; i < 6; i++)
-		c->header.special[1 + i] = id_of(c, draft->names[i] != NULL ? draft->names[i] : usual[i]);
+	{
+		c->header.special[1 + i] = id_of(c, draft->names[i]);
+		for (int k = 0; draft->names[i] == NULL && c->header.special[1 + i] < 0 && k < 4; k++)
+			c->header.special[1 + i] = id_of(c, usual[i][k]);
+	}
 	c->header.special[7] = -1;
+	return DISTIL_OK;
+}
+
+/* ByteLevel makes bytes, which only BPE takes. */
+static DistilStatus
+check_steps(const DistilDraft *draft, DistilError *err)
+{
+	for (int i = 0; i < draft->npre; i++)
+		if (draft->pre[i].kind == DISTIL_PRE_BYTES &&
+			(draft->header.model != DISTIL_MODEL_BPE || i + 1 < draft->npre))
+			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+							   "pre_tokenizer \"ByteLevel\" is not supported except as the last one"
+							   " of model BPE");
 	return DISTIL_OK;
 }
 
@@ -367,8 +427,10 @@ compile(Compiler *c, bool parse_special, DistilError *err)
 {
 	DistilDraft *draft = c->draft;
 
+	DISTIL_FORWARD(check_steps(draft, err));
 	DISTIL_FORWARD(append(c, &c->header, sizeof(c->header), err));
 	DISTIL_FORWARD(compile_model(c, err));
+	DISTIL_FORWARD(compile_part(c, err));
 	DISTIL_FORWARD(compile_added(c, err));
 	DISTIL_FORWARD(compile_special(c, err));
 	DISTIL_FORWARD(compile_strings(c, err));
@@ -378,6 +440,8 @@ compile(Compiler *c, bool parse_special, DistilError *err)
 								 (size_t) draft->nnormalizer * sizeof(DistilBlobStep), err));
 	DISTIL_FORWARD(array_section(c, DISTIL_BLOB_PRE_TOKENIZER, draft->pre,
 								 (size_t) draft->npre * sizeof(DistilBlobStep), err));
+	DISTIL_FORWARD(array_section(c, DISTIL_BLOB_DECODER, draft->decoder,
+								 (size_t) draft->ndecoder * sizeof(DistilBlobStep), err));
 	DISTIL_FORWARD(array_section(c, DISTIL_BLOB_SINGLE, draft->single,
 								 (size_t) draft->nsingle * sizeof(DistilBlobPiece), err));
 	DISTIL_FORWARD(array_section(c, DISTIL_BLOB_PAIR, draft->pair,
@@ -389,7 +453,7 @@ compile(Compiler *c, bool parse_special, DistilError *err)
 	c->header.header = sizeof(c->header);
 	c->header.size = c->blob.length;
 	c->header.vocabulary = c->vocabulary;
-	c->header.flags = parse_special ? DISTIL_BLOB_PARSE_SPECIAL : 0;
+	c->header.flags = c->draft->header.flags | (parse_special ? DISTIL_BLOB_PARSE_SPECIAL : 0u);
 	memcpy(c->blob.data, &c->header, sizeof(c->header));
 	return DISTIL_OK;
 }
@@ -432,10 +496,16 @@ compile_folder(DistilBuffer *out, DistilDraft *draft, const DistilFolder *folder
 	DISTIL_FORWARD(distil_draft_read_names(draft, folder, err));
 	if (distil_folder_find(folder, "tokenizer.json") == NULL)
 	{
-		if (distil_folder_find(folder, "vocab.txt") == NULL)
+		if (distil_folder_find(folder, "vocab.txt") != NULL)
+			DISTIL_FORWARD(distil_draft_read_legacy(draft, folder, err));
+		else if (distil_pieces_file(folder) != NULL)
+			DISTIL_FORWARD(distil_draft_read_pieces(draft, folder, err));
+		else if (distil_folder_find(folder, "vocab.json") != NULL)
+			DISTIL_FORWARD(distil_draft_read_bpe(draft, folder, err));
+		else
 			return distil_fail(err, DISTIL_ERR_NO_FILE,
-							   "model has neither \"tokenizer.json\" nor \"vocab.txt\"");
-		DISTIL_FORWARD(distil_draft_read_legacy(draft, folder, err));
+							   "model has none of \"tokenizer.json\", \"vocab.txt\", \"vocab.json\","
+							   " \"spiece.model\" and \"sentencepiece.bpe.model\"");
 		return distil_draft_write(out, draft, parse_special, err);
 	}
 	DISTIL_FORWARD(distil_folder_json(folder, "tokenizer.json", true, &doc, draft->alloc, err));
@@ -458,10 +528,13 @@ distil_tokenizer_compile(DistilBuffer *out, const DistilFolder *folder, bool par
 		return distil_fail_memory(err, sizeof(*draft));
 	draft->alloc = alloc;
 	draft->poll = poll;
+	draft->unk_id = -1;
+	distil_buffer_init(&draft->data, alloc);
 	draft->arena = distil_arena_create(alloc);
 	status = draft->arena != NULL ? compile_folder(out, draft, folder, parse_special, err)
 		: distil_fail_memory(err, sizeof(*draft));
 	distil_arena_free(draft->arena);
+	distil_buffer_free(&draft->data);
 	distil_release(alloc, draft);
 	return status;
 }

@@ -85,7 +85,27 @@ distil_words_token(DistilWords *words, int32_t id, uint32_t start, uint32_t end,
 	if ((uint32_t) id >= words->tokenizer->blob->vocabulary)
 		return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer holds id %d, beyond its vocabulary",
 						   id);
+	if (words->trim)
+	{
+		size_t		length;
+		const char *text = distil_tokenizer_token(words->tokenizer, id, &length);
+
+		if (text != NULL)
+			distil_words_trim(words, text, length, &start, &end);
+	}
 	return put_token(words->out, id, words->type, start, end, words->word, false, err);
+}
+
+DistilStatus
+distil_words_added(DistilWords *words, const DistilBlobAdded *added, const uint8_t *text, size_t length,
+				   uint32_t start, uint32_t end, DistilError *err)
+{
+	if (words->trim)
+		distil_words_trim(words, (const char *) text, length, &start, &end);
+	DISTIL_FORWARD(put_token(words->out, (int32_t) added->id, words->type, start, end, words->word, false,
+							 err));
+	words->word++;
+	return DISTIL_OK;
 }
 
 /* Tokens of one text, at most `limit` (or a few more); INT32_MAX: all. */
@@ -97,6 +117,7 @@ encode_text(DistilWords *words, const DistilText *text, int limit, int32_t type,
 	words->limit = limit > INT32_MAX - words->out->n ? INT32_MAX : words->out->n + limit;
 	words->type = type;
 	words->word = 0;
+	words->begin = words->out->n;
 	words->nchars = 0;
 	words->length = 0;
 	words->marks.items = NULL;
@@ -267,6 +288,7 @@ distil_tokenizer_encode(const DistilTokenizer *tokenizer, DistilEncoding *encodi
 {
 	DistilWords words;			/* not cleared: 20 kB */
 	Job			job = {.texts = {text, pair}, .options = options};
+	DistilStatus status;
 
 	encoding->n = 0;
 	encoding->truncated = false;
@@ -277,6 +299,12 @@ distil_tokenizer_encode(const DistilTokenizer *tokenizer, DistilEncoding *encodi
 	words.offsets = options->offsets;
 	words.parse_special = options->parse_special;
 	words.max_chars = (int) tokenizer->blob->max_chars;
-	DISTIL_FORWARD(encode_pieces(&words, &job, err));
+	words.trim = options->offsets && (tokenizer->blob->flags & DISTIL_BLOB_TRIM) != 0;
+	words.scratch = (DistilChars) {.alloc = encoding->alloc};
+	distil_buffer_init(&words.span, encoding->alloc);
+	status = encode_pieces(&words, &job, err);
+	distil_release(encoding->alloc, words.scratch.items);
+	distil_buffer_free(&words.span);
+	DISTIL_FORWARD(status);
 	return truncate_pieces(encoding, &job, err);
 }

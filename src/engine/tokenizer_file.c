@@ -22,8 +22,23 @@ distil_draft_step(DistilBlobStep *steps, int *n, uint32_t kind, uint32_t flags, 
 						   DISTIL_MAX_STEPS);
 	steps[*n].kind = kind;
 	steps[*n].flags = flags;
+	steps[*n].data = steps[*n].length = 0;
 	(*n)++;
 	return DISTIL_OK;
+}
+
+DistilStatus
+distil_draft_step_data(DistilDraft *draft, DistilBlobStep *steps, int *n, uint32_t kind, uint32_t flags,
+					   const void *data, size_t length, DistilError *err)
+{
+	if (length > DISTIL_MAX_JSON_BYTES || draft->data.length > DISTIL_MAX_JSON_BYTES)
+		return distil_fail(err, DISTIL_ERR_LIMIT, "step of a tokenizer with %zu bytes of data", length);
+	DISTIL_FORWARD(distil_draft_step(steps, n, kind, flags, err));
+	if (!distil_buffer_align(&draft->data, 8))
+		return distil_fail_memory(err, draft->data.length + 8);
+	steps[*n - 1].data = (uint32_t) draft->data.length;
+	steps[*n - 1].length = (uint32_t) length;
+	return distil_buffer_append(&draft->data, data, length) ? DISTIL_OK : distil_fail_memory(err, length);
 }
 
 DistilStatus
@@ -115,8 +130,8 @@ read_steps(DistilDraft *draft, const DistilJson *value, bool pre, DistilError *e
 	return parse(draft, value, err);
 }
 
-static DistilStatus
-read_vocabulary(DistilDraft *draft, const DistilJson *vocab, DistilError *err)
+DistilStatus
+distil_draft_vocabulary(DistilDraft *draft, const DistilJson *vocab, const char *what, DistilError *err)
 {
 	const void *position = NULL;
 	const char *key;
@@ -126,7 +141,7 @@ read_vocabulary(DistilDraft *draft, const DistilJson *vocab, DistilError *err)
 	char		printable[64];
 
 	if (vocab == NULL || distil_json_type(vocab) != DISTIL_JSON_OBJECT)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "model of tokenizer.json has no object \"vocab\"");
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "%s has no object of tokens", what);
 	count = distil_json_count(vocab);
 	if (count > DISTIL_MAX_VOCABULARY)
 		return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary of %zu tokens is too large", count);
@@ -140,9 +155,9 @@ read_vocabulary(DistilDraft *draft, const DistilJson *vocab, DistilError *err)
 		if (distil_json_type(value) != DISTIL_JSON_INTEGER || distil_json_integer(value) < 0 ||
 			distil_json_integer(value) >= DISTIL_MAX_VOCABULARY)
 			return distil_fail(err, DISTIL_ERR_TEXT_FILE,
-							   "token \"%s\" of tokenizer.json has no id from 0 to %d",
-							   distil_printable(printable, sizeof(printable), key, length),
-								DISTIL_MAX_VOCABULARY - 1);
+							   "token \"%s\" of %s has no id from 0 to %d",
+							   distil_printable(printable, sizeof(printable), key, length), what,
+							   DISTIL_MAX_VOCABULARY - 1);
 		if (length > DISTIL_MAX_TOKEN_BYTES)
 			return distil_fail(err, DISTIL_ERR_LIMIT, "token \"%s\" of %zu bytes is too long",
 							   distil_printable(printable, sizeof(printable), key, length), length);
@@ -236,7 +251,9 @@ read_model(DistilDraft *draft, const DistilJson *model, DistilError *err)
 	if (part == NULL)
 		return not_supported("model", type, err);
 	DISTIL_FORWARD(part->parse(draft, model, err));
-	return read_vocabulary(draft, distil_json_member(model, "vocab"), err);
+	if (draft->scores != NULL)
+		return DISTIL_OK;		/* read by the part */
+	return distil_draft_vocabulary(draft, distil_json_member(model, "vocab"), "model of tokenizer.json", err);
 }
 
 static DistilStatus

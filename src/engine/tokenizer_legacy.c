@@ -22,13 +22,28 @@ static const char *const name_keys[6] = {
 
 /* "[CLS]", or {"content": "[CLS]", ...}; NULL when absent or null. */
 static DistilStatus
-token_name(DistilDraft *draft, const DistilJson *object, const char *key, const char **name, DistilError *err)
+token_name(DistilDraft *draft, const DistilJson *object, const char *key, const char **name, uint32_t *flags,
+		   DistilError *err)
 {
+	static const char *const names[4] = {"lstrip", "rstrip", "single_word", "normalized"};
+	static const uint32_t bits[4] = {
+		DISTIL_ADDED_LSTRIP, DISTIL_ADDED_RSTRIP, DISTIL_ADDED_SINGLE_WORD, DISTIL_ADDED_NORMALIZED
+	};
 	const DistilJson *value = distil_json_member(object, key);
 	size_t		length;
 
 	if (value != NULL && distil_json_type(value) == DISTIL_JSON_OBJECT)
+	{
+		*flags = 0;
+		for (int i = 0; i < 4; i++)
+		{
+			const DistilJson *flag = distil_json_member(value, names[i]);
+
+			if (flag != NULL && distil_json_type(flag) == DISTIL_JSON_BOOL && distil_json_bool(flag))
+				*flags |= bits[i];
+		}
 		value = distil_json_member(value, "content");
+	}
 	if (value == NULL || distil_json_type(value) == DISTIL_JSON_NULL)
 		return DISTIL_OK;
 	if (distil_json_type(value) != DISTIL_JSON_STRING)
@@ -42,11 +57,13 @@ token_name(DistilDraft *draft, const DistilJson *object, const char *key, const 
 static DistilStatus
 read_names(DistilDraft *draft, const DistilJson *root, const char **unk, DistilError *err)
 {
+	uint32_t	flags = 0;
+
 	if (distil_json_type(root) != DISTIL_JSON_OBJECT)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "the tokenizer's configuration is not an object");
 	for (int i = 0; i < 6; i++)
-		DISTIL_FORWARD(token_name(draft, root, name_keys[i], &draft->names[i], err));
-	return token_name(draft, root, "unk_token", unk, err);
+		DISTIL_FORWARD(token_name(draft, root, name_keys[i], &draft->names[i], &draft->name_flags[i], err));
+	return token_name(draft, root, "unk_token", unk, &flags, err);
 }
 
 static DistilStatus
@@ -205,8 +222,8 @@ read_flags(const DistilJsonDoc *doc, uint32_t *flags, DistilError *err)
 }
 
 /* The five special tokens, and those of added_tokens_decoder: {"103": {"content": ...}}. */
-static DistilStatus
-add_special(DistilDraft *draft, const char *name, uint32_t flags, int64_t id, DistilError *err)
+DistilStatus
+distil_draft_special(DistilDraft *draft, const char *name, uint32_t flags, int64_t id, DistilError *err)
 {
 	size_t		length = strlen(name);
 
@@ -290,10 +307,11 @@ distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder, DistilE
 	draft->added = distil_arena_alloc(draft->arena, 8, sizeof(*draft->added));
 	if (draft->added == NULL)
 		return distil_fail_memory(err, 8 * sizeof(*draft->added));
-	DISTIL_FORWARD(add_special(draft, draft->unk, DISTIL_ADDED_SPECIAL, -1, err));
+	DISTIL_FORWARD(distil_draft_special(draft, draft->unk, DISTIL_ADDED_SPECIAL, -1, err));
 	for (int i = 0; i < 6; i++)
 		if (draft->names[i] != NULL)
-			DISTIL_FORWARD(add_special(draft, draft->names[i], DISTIL_ADDED_SPECIAL, -1, err));
+			DISTIL_FORWARD(distil_draft_special(draft, draft->names[i],
+												DISTIL_ADDED_SPECIAL | draft->name_flags[i], -1, err));
 	cls = distil_draft_id(draft, draft->names[0], strlen(draft->names[0]));
 	sep = distil_draft_id(draft, draft->names[1], strlen(draft->names[1]));
 	if (cls < 0 || sep < 0)

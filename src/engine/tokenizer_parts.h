@@ -84,6 +84,23 @@ typedef struct DistilDraftAdded
 	uint32_t	nshown;
 } DistilDraftAdded;
 
+typedef struct DistilDraftMerge
+{
+	const char *left;
+	const char *right;
+	uint32_t	nleft;
+	uint32_t	nright;
+} DistilDraftMerge;
+
+/* What a model adds to a blob. */
+typedef struct DistilModelSections
+{
+	DistilBuffer scores;
+	DistilBuffer merges;
+	DistilBuffer words;
+	DistilBuffer bytes;
+} DistilModelSections;
+
 typedef struct DistilDraft
 {
 	const DistilAllocator *alloc;
@@ -98,19 +115,38 @@ typedef struct DistilDraft
 	int			nnormalizer;
 	DistilBlobStep pre[DISTIL_MAX_STEPS];
 	int			npre;
+	DistilBlobStep decoder[DISTIL_MAX_STEPS];
+	int			ndecoder;
 	DistilBlobPiece single[DISTIL_MAX_PIECES];
 	int			nsingle;
 	DistilBlobPiece pair[DISTIL_MAX_PIECES];
 	int			npair;
 	const char *unk;			/* NULL: none */
+	bool		no_unk;			/* the model works without an unknown token */
+	int64_t		unk_id;			/* of Unigram; -1: by name */
+	const double *scores;		/* [ntokens] of Unigram; ids are their places */
+	const DistilDraftMerge *merges;
+	size_t		nmerges;
+	bool		whole_words;	/* ignore_merges: a word that is a token is not merged */
+	DistilBuffer data;			/* of steps */
 	/* named in tokenizer_config.json or special_tokens_map.json: cls, sep, pad, mask, bos, eos */
 	const char *names[6];
+	uint32_t	name_flags[6];	/* DISTIL_ADDED_... of them */
 	DistilTokenizerBlob header;
 } DistilDraft;
 
 /* Append a step; too many are refused. */
 extern DistilStatus distil_draft_step(DistilBlobStep *steps, int *n, uint32_t kind, uint32_t flags,
 									  DistilError *err);
+/* The same with data, which is copied. */
+extern DistilStatus distil_draft_step_data(DistilDraft *draft, DistilBlobStep *steps, int *n, uint32_t kind,
+										   uint32_t flags, const void *data, size_t length, DistilError *err);
+/* Object token -> id. */
+extern DistilStatus distil_draft_vocabulary(DistilDraft *draft, const DistilJson *vocab, const char *what,
+											DistilError *err);
+/* Add a special token of a legacy folder, if it is not there yet; id -1: the vocabulary's or the next one. */
+extern DistilStatus distil_draft_special(DistilDraft *draft, const char *name, uint32_t flags, int64_t id,
+										 DistilError *err);
 /* Members of `value` must be among `known` (NULL-terminated); another is refused by name. */
 extern DistilStatus distil_draft_known(const DistilJson *value, const char *const *known, const char *what,
 									   DistilError *err);
@@ -118,6 +154,15 @@ extern DistilStatus distil_draft_known(const DistilJson *value, const char *cons
 extern DistilStatus distil_draft_read_json(DistilDraft *draft, DistilError *err);
 extern DistilStatus distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder,
 											 DistilError *err);
+/* vocab.json and merges.txt */
+extern DistilStatus distil_draft_read_bpe(DistilDraft *draft, const DistilFolder *folder, DistilError *err);
+/* A SentencePiece model; distil_pieces_file is its name, NULL when the folder has none. */
+extern DistilStatus distil_draft_read_pieces(DistilDraft *draft, const DistilFolder *folder,
+											 DistilError *err);
+extern const char *distil_pieces_file(const DistilFolder *folder);
+/* model_type that tokenizer_class of tokenizer_config.json or config.json says; "" when neither does. */
+extern DistilStatus distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char **name,
+									   DistilError *err);
 /* Names of special tokens from tokenizer_config.json and special_tokens_map.json. */
 extern DistilStatus distil_draft_read_names(DistilDraft *draft, const DistilFolder *folder, DistilError *err);
 /* Check the draft as a whole and append the blob. */
@@ -145,6 +190,17 @@ struct DistilTokenizer
 	int			nsingle;
 	const DistilBlobPiece *pair;
 	int			npair;
+	const DistilBlobStep *decoder;
+	int			ndecoder;
+	const uint8_t *data;		/* of steps */
+	size_t		data_size;
+	const double *scores;		/* [nscores], Unigram */
+	uint32_t	nscores;
+	const DistilBlobMerge *merges;	/* [merge_mask + 1], BPE */
+	uint32_t	merge_mask;
+	const uint32_t *bytes;		/* [256], BPE */
+	DistilTrie	words;			/* BPE */
+	bool		plain_bytes;	/* exactly ByteLevel, nothing else */
 	uint32_t	continuation;	/* state of the model's trie after the prefix; 0: no such token */
 	bool		fused;			/* exactly BertNormalizer and BertPreTokenizer, nothing else */
 	bool		raw_first[256]; /* bytes that begin an added token */
@@ -157,6 +213,15 @@ struct DistilTokenizer
 };
 
 /* ---------- words on their way to tokens ---------- */
+
+/* Growing array of characters, for normalizers that are not fused. */
+typedef struct DistilChars
+{
+	struct DistilChar *items;
+	size_t		n;
+	size_t		capacity;
+	const DistilAllocator *alloc;
+} DistilChars;
 
 #define DISTIL_WORD_BYTES ((DISTIL_MAX_WORD_CHARS + 1) * 4)
 
@@ -195,6 +260,7 @@ typedef struct DistilWords
 	const DistilPoll *poll;
 	bool		offsets;
 	bool		parse_special;
+	bool		trim;			/* offsets leave out blanks */
 	int			limit;			/* out->n at which to stop */
 	int32_t		type;
 	int32_t		word;			/* index of the next pre-token */
@@ -203,6 +269,9 @@ typedef struct DistilWords
 	uint32_t	first_source;
 	uint32_t	last_source;
 	size_t		length;
+	int			begin;			/* out->n where the sequence begins */
+	DistilChars scratch;		/* of the span being cut */
+	DistilBuffer span;			/* bytes of a span, then sources, then what the model needs */
 	DistilMarks marks;
 	uint8_t		bytes[DISTIL_WORD_BYTES];
 	uint32_t	sources[DISTIL_WORD_BYTES]; /* per byte; only with offsets */
@@ -235,19 +304,66 @@ extern DistilStatus distil_pipeline_run(DistilWords *words, uint32_t *source, co
 										const uint8_t *end,
 										DistilError *err);
 
-/* Growing array of characters, for normalizers that are not fused. */
-typedef struct DistilChars
-{
-	DistilChar *items;
-	size_t		n;
-	size_t		capacity;
-	const DistilAllocator *alloc;
-} DistilChars;
-
 extern DistilStatus distil_chars_push(DistilChars *chars, uint32_t cp, uint32_t source, DistilError *err);
 /* All normalizer steps on the characters, in place. */
 extern DistilStatus distil_chars_normalize(DistilChars *chars, const DistilBlobStep *steps, int n,
-										   const DistilPoll *poll, DistilError *err);
+										   const uint8_t *data, size_t data_size, const DistilPoll *poll,
+										   DistilError *err);
+/*
+ * New characters of a normalizer with what they did to the old ones: 0 replaces the
+ * next one, 1 was added behind the last one, -n replaces one and removes n behind it.
+ */
+typedef struct DistilChange
+{
+	uint32_t	cp;
+	int32_t		change;
+} DistilChange;
+
+typedef struct DistilChanges
+{
+	DistilChange *items;
+	size_t		n;
+	size_t		capacity;
+	const DistilAllocator *alloc;
+} DistilChanges;
+
+extern DistilStatus distil_changes_push(DistilChanges *changes, uint32_t cp, int32_t change,
+										DistilError *err);
+/* The new characters with the sources that the reference's alignment gives them. */
+extern DistilStatus distil_changes_align(DistilChars *chars, const DistilChanges *changes, DistilError *err);
+/* Code points of a string; their number is returned. */
+extern uint32_t distil_decode_string(uint32_t *out, const char *text, size_t length);
+/* Steps Precompiled, and Replace (of a string) or Prepend, for readers of other files. */
+extern DistilStatus distil_draft_charsmap(DistilDraft *draft, const void *data, size_t length,
+										  DistilError *err);
+extern DistilStatus distil_draft_replace(DistilDraft *draft, uint32_t kind, uint32_t flags,
+										 const char *pattern, const char *content, DistilError *err);
+/* A normalizer that makes `now` characters of `before` is refused when it blows a text up. */
+extern DistilStatus distil_chars_bound(size_t now, size_t before, DistilError *err);
+/* Replace the characters by `to`, which becomes empty. */
+extern void distil_chars_take(DistilChars *chars, DistilChars *to);
+
+/*
+ * Characters [from, to) of a segment through pre-tokenizers that are not classes of
+ * single characters, and through models that take whole spans.
+ */
+extern DistilStatus distil_spans_put(DistilWords *words, const DistilChars *chars, size_t from, size_t to,
+									 uint32_t start, DistilError *err);
+/* Make room for `bytes` in words->span. */
+extern DistilStatus distil_span_reserve(DistilWords *words, size_t bytes, DistilError *err);
+
+/* Byte-level words of a segment of text, without any other step. */
+extern DistilStatus distil_bytes_run(DistilWords *words, uint32_t *source, const uint8_t *p,
+									 const uint8_t *end, DistilError *err);
+/* The same for a span; sources hold the character of each byte. */
+extern DistilStatus distil_bytes_span(DistilWords *words, uint32_t flags, const DistilChar *chars, size_t n,
+									  DistilError *err);
+/* Tokens of one byte-level word; first: character of its first byte.  sources may be NULL. */
+extern DistilStatus distil_bpe_word(DistilWords *words, const uint8_t *bytes, size_t n,
+									const uint32_t *sources, uint32_t first, DistilError *err);
+/* The byte that a character of a byte-level token stands for, or -1; and the other way. */
+extern int	distil_byte_of(uint32_t cp);
+extern uint32_t distil_char_of(uint8_t byte);
 
 /* Canonical ordering, shared by the fused pass and the NFD normalizer. */
 extern DistilStatus distil_marks_add(DistilMarks *marks, uint32_t cp, uint32_t source, uint8_t combining,
@@ -266,6 +382,15 @@ typedef struct DistilMatch
  * Leftmost-longest match that begins in [from, to); start is never below `taken`.
  * normalized chooses the trie.  false: none.
  */
+/*
+ * Take the blanks of a token's text out of its offsets, if the tokenizer says so.
+ * Byte-level blanks count too.
+ */
+extern void distil_words_trim(const DistilWords *words, const char *text, size_t length, uint32_t *start,
+							  uint32_t *end);
+/* Append an added token; text is what it matched. */
+extern DistilStatus distil_words_added(DistilWords *words, const DistilBlobAdded *added, const uint8_t *text,
+									   size_t length, uint32_t start, uint32_t end, DistilError *err);
 extern bool distil_match_find(const DistilTokenizer *tokenizer, bool normalized, bool parse_special,
 							  const uint8_t *text, size_t length, size_t from, size_t to, size_t taken,
 							  DistilMatch *match);
@@ -274,12 +399,20 @@ extern bool distil_match_find(const DistilTokenizer *tokenizer, bool normalized,
 
 typedef DistilStatus (*DistilPartParse) (DistilDraft *draft, const DistilJson *value, DistilError *err);
 
+typedef struct DistilStepArgs
+{
+	uint32_t	flags;
+	const uint8_t *data;		/* aligned to 8 bytes */
+	size_t		length;
+} DistilStepArgs;
+
 typedef struct DistilNormalizerPart
 {
 	const char *type;
 	uint32_t	kind;
 	DistilPartParse parse;
-	DistilStatus (*run) (DistilChars *chars, uint32_t flags, const DistilPoll *poll, DistilError *err);
+	DistilStatus (*run) (DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll,
+						 DistilError *err);
 } DistilNormalizerPart;
 
 /*
@@ -291,7 +424,7 @@ typedef struct DistilPreTokenizerPart
 	const char *type;
 	uint32_t	kind;
 	DistilPartParse parse;
-	int			(*classify) (uint32_t cp);
+	int			(*classify) (uint32_t cp);	/* NULL: see tokenizer_spans.c */
 } DistilPreTokenizerPart;
 
 typedef struct DistilModelPart
@@ -299,7 +432,13 @@ typedef struct DistilModelPart
 	const char *type;
 	uint32_t	kind;
 	DistilPartParse parse;
+	/* tokens of words->bytes */
 	DistilStatus (*word) (DistilWords *words, DistilError *err);
+	/* tokens of a word of any length; NULL: `word` is used */
+	DistilStatus (*span) (DistilWords *words, const DistilChar *chars, size_t n, DistilError *err);
+	/* sections of a blob; model finds its tokens.  NULL: nothing to add */
+	DistilStatus (*compile) (DistilModelSections *out, DistilDraft *draft, const DistilTrie *model,
+							 DistilError *err);
 } DistilModelPart;
 
 typedef struct DistilPostPart
@@ -317,6 +456,8 @@ typedef struct DistilDecoderPart
 	DistilStatus (*token) (const DistilTokenizer *tokenizer, DistilBuffer *out, const char *text,
 						   size_t length,
 						   bool first, DistilError *err);
+	/* Rewrite the whole text; NULL: it stays */
+	DistilStatus (*finish) (const DistilTokenizer *tokenizer, DistilBuffer *out, DistilError *err);
 } DistilDecoderPart;
 
 /* By type name; NULL when there is none. */
@@ -336,13 +477,38 @@ extern const DistilDecoderPart *distil_decoder_kind(uint32_t kind);
 #define DISTIL_NORMALIZER_NFD		3
 #define DISTIL_NORMALIZER_ACCENTS	4
 #define DISTIL_NORMALIZER_STRIP		5
+#define DISTIL_NORMALIZER_NFKD		6
+#define DISTIL_NORMALIZER_NFC		7
+#define DISTIL_NORMALIZER_NFKC		8
+#define DISTIL_NORMALIZER_NMT		9
+#define DISTIL_NORMALIZER_REPLACE	10
+#define DISTIL_NORMALIZER_PREPEND	11
+#define DISTIL_NORMALIZER_CHARSMAP	12
 #define DISTIL_PRE_BERT				1
 #define DISTIL_PRE_WHITESPACE		2
 #define DISTIL_PRE_SPLIT			3
 #define DISTIL_PRE_PUNCTUATION		4
+#define DISTIL_PRE_DIGITS			5
+#define DISTIL_PRE_BYTES			6
+#define DISTIL_PRE_METASPACE		7
+#define DISTIL_PRE_PATTERN			8
 #define DISTIL_MODEL_WORDPIECE		1
+#define DISTIL_MODEL_BPE			2
+#define DISTIL_MODEL_UNIGRAM		3
 #define DISTIL_DECODER_NONE			0
 #define DISTIL_DECODER_WORDPIECE	1
+#define DISTIL_DECODER_BYTES		2
+#define DISTIL_DECODER_METASPACE	3
+#define DISTIL_DECODER_STEPS		4
+
+/* Flags of the ByteLevel step. */
+#define DISTIL_BYTES_PREFIX			1	/* add a blank in front */
+#define DISTIL_BYTES_SPLIT			2	/* by the pattern of GPT-2 */
+/* Flags of the Metaspace step; the character itself is above them. */
+#define DISTIL_META_ALWAYS			1
+#define DISTIL_META_FIRST			2
+#define DISTIL_META_SPLIT			4
+#define DISTIL_META_SHIFT			8
 
 /* Flags of the BertNormalizer step; strip_accents already resolved. */
 #define DISTIL_BERT_CLEAN			1
@@ -356,6 +522,29 @@ extern const DistilNormalizerPart distil_normalizer_lowercase;
 extern const DistilNormalizerPart distil_normalizer_nfd;
 extern const DistilNormalizerPart distil_normalizer_accents;
 extern const DistilNormalizerPart distil_normalizer_strip;
+extern const DistilNormalizerPart distil_normalizer_nfkd;
+extern const DistilNormalizerPart distil_normalizer_nfc;
+extern const DistilNormalizerPart distil_normalizer_nfkc;
+extern const DistilNormalizerPart distil_normalizer_nmt;
+extern const DistilNormalizerPart distil_normalizer_replace;
+extern const DistilNormalizerPart distil_normalizer_prepend;
+extern const DistilNormalizerPart distil_normalizer_charsmap;
+extern const DistilPreTokenizerPart distil_pre_digits;
+extern const DistilPreTokenizerPart distil_pre_bytes;
+extern const DistilPreTokenizerPart distil_pre_metaspace;
+extern const DistilPreTokenizerPart distil_pre_pattern;
+extern const DistilModelPart distil_model_bpe;
+extern const DistilModelPart distil_model_unigram;
+extern const DistilPostPart distil_post_bytes;
+extern const DistilPostPart distil_post_roberta;
+extern const DistilPostPart distil_post_sequence;
+extern const DistilDecoderPart distil_decoder_bytes;
+extern const DistilDecoderPart distil_decoder_metaspace;
+extern const DistilDecoderPart distil_decoder_sequence;
+extern const DistilDecoderPart distil_decoder_replace;
+extern const DistilDecoderPart distil_decoder_strip;
+extern const DistilDecoderPart distil_decoder_fallback;
+extern const DistilDecoderPart distil_decoder_fuse;
 extern const DistilPreTokenizerPart distil_pre_bert;
 extern const DistilPreTokenizerPart distil_pre_whitespace;
 extern const DistilPreTokenizerPart distil_pre_split;
@@ -368,6 +557,10 @@ extern const DistilDecoderPart distil_decoder_wordpiece;
 
 /* The template without special tokens: first text type 0, second type 1. */
 extern void distil_template_none(DistilDraft *draft);
+/* The same with a second separator between two texts, all types 0. */
+extern void distil_template_roberta(DistilDraft *draft, int32_t cls, int32_t sep);
+/* A [SEP] [CLS] of type 2, as XLNet has it. */
+extern void distil_template_xlnet(DistilDraft *draft, int32_t cls, int32_t sep);
 /* [CLS] A [SEP] and [CLS] A [SEP] B [SEP]; types of the second half as given. */
 extern void distil_template_bert(DistilDraft *draft, int32_t cls, int32_t sep);
 /* Id of a token's text among model and added tokens of a draft, or -1. */

@@ -77,13 +77,13 @@ nfd_chars(DistilChars *out, const DistilChars *chars, DistilMarks *marks, Distil
 }
 
 static DistilStatus
-run_nfd(DistilChars *chars, uint32_t flags, const DistilPoll *poll, DistilError *err)
+run_nfd(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll, DistilError *err)
 {
 	DistilChars out = {.alloc = chars->alloc};
 	DistilMarks marks = {.items = NULL};
 	DistilStatus status = nfd_chars(&out, chars, &marks, err);
 
-	(void) flags;
+	(void) args;
 	(void) poll;
 	if (marks.items != marks.stack_items)
 		distil_release(chars->alloc, marks.items);
@@ -93,13 +93,20 @@ run_nfd(DistilChars *chars, uint32_t flags, const DistilPoll *poll, DistilError 
 }
 
 static DistilStatus
-run_lowercase(DistilChars *chars, uint32_t flags, const DistilPoll *poll, DistilError *err)
+run_lowercase(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll, DistilError *err)
 {
 	DistilChars out = {.alloc = chars->alloc};
 	DistilStatus status = DISTIL_OK;
+	uint32_t	all = 0;
 
-	(void) flags;
+	(void) args;
 	(void) poll;
+	for (size_t i = 0; i < chars->n; i++)
+		all |= chars->items[i].cp;
+	for (size_t i = 0; all < 0x80 && i < chars->n; i++)
+		chars->items[i].cp += chars->items[i].cp - 'A' < 26 ? 'a' - 'A' : 0;
+	if (all < 0x80)
+		return DISTIL_OK;
 	for (size_t i = 0; i < chars->n && status == DISTIL_OK; i++)
 	{
 		uint32_t	lower[DISTIL_MAX_DECOMPOSITION];
@@ -114,11 +121,11 @@ run_lowercase(DistilChars *chars, uint32_t flags, const DistilPoll *poll, Distil
 }
 
 static DistilStatus
-run_accents(DistilChars *chars, uint32_t flags, const DistilPoll *poll, DistilError *err)
+run_accents(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll, DistilError *err)
 {
 	size_t		n = 0;
 
-	(void) flags;
+	(void) args;
 	(void) poll;
 	(void) err;
 	for (size_t i = 0; i < chars->n; i++)
@@ -132,17 +139,17 @@ run_accents(DistilChars *chars, uint32_t flags, const DistilPoll *poll, DistilEr
 #define STRIP_RIGHT 2
 
 static DistilStatus
-run_strip(DistilChars *chars, uint32_t flags, const DistilPoll *poll, DistilError *err)
+run_strip(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll, DistilError *err)
 {
 	size_t		start = 0;
 
 	(void) poll;
 	(void) err;
-	if ((flags & STRIP_RIGHT) != 0)
+	if ((args->flags & STRIP_RIGHT) != 0)
 		while (chars->n > 0 &&
 			   (distil_char_props(chars->items[chars->n - 1].cp).flags & DISTIL_CHAR_SPACE) != 0)
 			chars->n--;
-	if ((flags & STRIP_LEFT) != 0)
+	if ((args->flags & STRIP_LEFT) != 0)
 		while (start < chars->n && (distil_char_props(chars->items[start].cp).flags & DISTIL_CHAR_SPACE) != 0)
 			start++;
 	if (start > 0)
@@ -152,17 +159,24 @@ run_strip(DistilChars *chars, uint32_t flags, const DistilPoll *poll, DistilErro
 }
 
 DistilStatus
-distil_chars_normalize(DistilChars *chars, const DistilBlobStep *steps, int n,
-					   const DistilPoll *poll, DistilError *err)
+distil_chars_normalize(DistilChars *chars, const DistilBlobStep *steps, int n, const uint8_t *data,
+					   size_t data_size, const DistilPoll *poll, DistilError *err)
 {
+	size_t		before = chars->n;
+
 	for (int i = 0; i < n; i++)
 	{
 		const DistilNormalizerPart *part = distil_normalizer_kind(steps[i].kind);
+		DistilStepArgs args = {steps[i].flags, data != NULL ? data + steps[i].data : NULL, steps[i].length};
 
+		if (steps[i].data > data_size || steps[i].length > data_size - steps[i].data ||
+			steps[i].data % 8 != 0)
+			return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer has a step without its data");
 		if (part == NULL)
 			return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer has unknown normalizer %u",
 							   steps[i].kind);
-		DISTIL_FORWARD(part->run(chars, steps[i].flags, poll, err));
+		DISTIL_FORWARD(part->run(chars, &args, poll, err));
+		DISTIL_FORWARD(distil_chars_bound(chars->n, before, err));
 		DISTIL_POLL(poll, err);
 	}
 	return DISTIL_OK;
@@ -235,8 +249,28 @@ put_words(DistilWords *words, const DistilChars *chars, size_t from, size_t to, 
 typedef struct Segment
 {
 	DistilChars chars;
+	uint32_t	start;			/* source of its first character */
 	DistilBuffer text;			/* the normalised characters as UTF-8, only to look for added tokens */
 } Segment;
+
+static DistilStatus
+put_part(DistilWords *words, const Segment *segment, size_t from, size_t to, DistilError *err)
+{
+	const DistilTokenizer *tokenizer = words->tokenizer;
+	bool		by_class = tokenizer->model_part->span == NULL;
+
+	for (int i = 0; i < tokenizer->npre; i++)
+	{
+		const DistilPreTokenizerPart *part = distil_pre_tokenizer_kind(tokenizer->pre[i].kind);
+
+		by_class &= part == NULL || part->classify != NULL;
+	}
+	if (by_class)
+		return put_words(words, &segment->chars, from, to, err);
+	return from < to ? distil_spans_put(words, &segment->chars, from, to,
+										from == 0 ? segment->start : segment->chars.items[from].source, err)
+		: DISTIL_OK;
+}
 
 static DistilStatus
 find_added(DistilWords *words, Segment *segment, DistilError *err)
@@ -250,7 +284,7 @@ find_added(DistilWords *words, Segment *segment, DistilError *err)
 	DistilMatch match;
 
 	if (!words->tokenizer->has_norm)
-		return put_words(words, chars, 0, chars->n, err);
+		return put_part(words, segment, 0, chars->n, err);
 	for (size_t i = 0; i < chars->n; i++)
 	{
 		uint8_t		bytes[4];
@@ -275,18 +309,18 @@ find_added(DistilWords *words, Segment *segment, DistilError *err)
 		for (; byte < match.start; byte++)
 			start += (text[byte] & 0xC0) != 0x80;
 		if (start > done)
-			DISTIL_FORWARD(put_words(words, chars, done, start, err));
+			DISTIL_FORWARD(put_part(words, segment, done, start, err));
 		stop = start;
 		for (; byte < match.stop; byte++)
 			stop += (text[byte] & 0xC0) != 0x80;
-		DISTIL_FORWARD(distil_words_token(words, (int32_t) match.added->id, chars->items[start].source,
-										  chars->items[stop - 1].source + 1, err));
-		words->word++;
+		DISTIL_FORWARD(distil_words_added(words, match.added, text + match.start, match.stop - match.start,
+										  chars->items[start].source, chars->items[stop - 1].source + 1,
+										  err));
 		done = stop;
 		search = match.after;
 		DISTIL_POLL(words->poll, err);
 	}
-	return put_words(words, chars, done, chars->n, err);
+	return put_part(words, segment, done, chars->n, err);
 }
 
 static DistilStatus
@@ -296,6 +330,7 @@ run_segment(DistilWords *words, Segment *segment, uint32_t *source, const uint8_
 	const DistilTokenizer *tokenizer = words->tokenizer;
 	uint32_t	cp;
 
+	segment->start = *source;
 	while (p < end)
 	{
 		int			n = distil_utf8_decode(&cp, p, end);
@@ -308,7 +343,7 @@ run_segment(DistilWords *words, Segment *segment, uint32_t *source, const uint8_
 			DISTIL_POLL(words->poll, err);
 	}
 	DISTIL_FORWARD(distil_chars_normalize(&segment->chars, tokenizer->normalizer, tokenizer->nnormalizer,
-										  words->poll, err));
+										  tokenizer->data, tokenizer->data_size, words->poll, err));
 	return find_added(words, segment, err);
 }
 

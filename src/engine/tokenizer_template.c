@@ -147,6 +147,35 @@ distil_template_bert(DistilDraft *draft, int32_t cls, int32_t sep)
 	draft->npair = 5;
 }
 
+void
+distil_template_roberta(DistilDraft *draft, int32_t cls, int32_t sep)
+{
+	const DistilBlobPiece pieces[6] = {
+		{DISTIL_PIECE_SPECIAL, cls, 0, 0}, {DISTIL_PIECE_FIRST, -1, 0, 0}, {DISTIL_PIECE_SPECIAL, sep, 0, 0},
+		{DISTIL_PIECE_SPECIAL, sep, 0, 0}, {DISTIL_PIECE_SECOND, -1, 0, 0}, {DISTIL_PIECE_SPECIAL, sep, 0, 0}
+	};
+
+	memcpy(draft->single, pieces, 3 * sizeof(pieces[0]));
+	draft->nsingle = 3;
+	memcpy(draft->pair, pieces, sizeof(pieces));
+	draft->npair = 6;
+}
+
+void
+distil_template_xlnet(DistilDraft *draft, int32_t cls, int32_t sep)
+{
+	const DistilBlobPiece pieces[5] = {
+		{DISTIL_PIECE_FIRST, -1, 0, 0}, {DISTIL_PIECE_SPECIAL, sep, 0, 0}, {DISTIL_PIECE_SECOND, -1, 1, 1},
+		{DISTIL_PIECE_SPECIAL, sep, 1, 1}, {DISTIL_PIECE_SPECIAL, cls, 2, 2}
+	};
+
+	memcpy(draft->single, pieces, 2 * sizeof(pieces[0]));
+	draft->single[2] = pieces[4];
+	draft->nsingle = 3;
+	memcpy(draft->pair, pieces, sizeof(pieces));
+	draft->npair = 5;
+}
+
 /* "sep": ["[SEP]", 102] */
 static DistilStatus
 token_pair(const DistilJson *value, const char *key, int32_t *id, DistilError *err)
@@ -159,7 +188,7 @@ token_pair(const DistilJson *value, const char *key, int32_t *id, DistilError *e
 		distil_json_integer(number) < 0 ||
 		distil_json_integer(number) >= DISTIL_MAX_VOCABULARY)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
-						   "post_processor BertProcessing has no pair of token and id \"%s\"", key);
+						   "post_processor has no pair of token and id \"%s\"", key);
 	*id = (int32_t) distil_json_integer(number);
 	return DISTIL_OK;
 }
@@ -178,5 +207,58 @@ parse_bert(DistilDraft *draft, const DistilJson *value, DistilError *err)
 	return DISTIL_OK;
 }
 
+static DistilStatus
+parse_roberta(DistilDraft *draft, const DistilJson *value, DistilError *err)
+{
+	static const char *const known[] = {"type", "sep", "cls", "trim_offsets", "add_prefix_space", NULL};
+	int32_t		cls;
+	int32_t		sep;
+	bool		trim;
+	bool		prefix;
+
+	DISTIL_FORWARD(distil_draft_known(value, known, "post_processor RobertaProcessing", err));
+	DISTIL_FORWARD(token_pair(value, "cls", &cls, err));
+	DISTIL_FORWARD(token_pair(value, "sep", &sep, err));
+	DISTIL_FORWARD(distil_json_get_bool(draft->doc, value, "trim_offsets", true, &trim, err));
+	DISTIL_FORWARD(distil_json_get_bool(draft->doc, value, "add_prefix_space", true, &prefix, err));
+	draft->header.flags |= (trim ? DISTIL_BLOB_TRIM : 0u) | (prefix ? DISTIL_BLOB_TRIM_PREFIX : 0u);
+	distil_template_roberta(draft, cls, sep);
+	return DISTIL_OK;
+}
+
+/* ByteLevel and one other: what more of them would do together is not defined here. */
+static DistilStatus
+parse_sequence(DistilDraft *draft, const DistilJson *value, DistilError *err)
+{
+	static const char *const known[] = {"type", "processors", NULL};
+	const DistilJson *list = distil_json_member(value, "processors");
+	int			templates = 0;
+	char		printable[64];
+
+	DISTIL_FORWARD(distil_draft_known(value, known, "post_processor Sequence", err));
+	if (list == NULL || distil_json_type(list) != DISTIL_JSON_ARRAY)
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "post_processor Sequence has no list \"processors\"");
+	for (size_t i = 0; i < distil_json_count(list); i++)
+	{
+		const DistilJson *item = distil_json_item(list, i);
+		const char *type;
+		const DistilPostPart *part;
+
+		if (distil_json_type(item) != DISTIL_JSON_OBJECT)
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "post_processor Sequence holds no object");
+		DISTIL_FORWARD(distil_json_get_string(draft->doc, item, "type", "", &type, err));
+		part = distil_post_find(type);
+		templates += part != &distil_post_bytes;
+		if (part == NULL || part == &distil_post_sequence || templates > 1 || distil_json_count(list) > 2)
+			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+							   "post_processor Sequence with \"%s\" is not supported",
+							   distil_printable(printable, sizeof(printable), type, strlen(type)));
+		DISTIL_FORWARD(part->parse(draft, item, err));
+	}
+	return DISTIL_OK;
+}
+
+const DistilPostPart distil_post_roberta = {"RobertaProcessing", parse_roberta};
+const DistilPostPart distil_post_sequence = {"Sequence", parse_sequence};
 const DistilPostPart distil_post_template = {"TemplateProcessing", parse_template};
 const DistilPostPart distil_post_bert = {"BertProcessing", parse_bert};

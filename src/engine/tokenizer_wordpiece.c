@@ -186,8 +186,8 @@ decode_plain(const DistilTokenizer *tokenizer, DistilBuffer *out,
 }
 
 const DistilModelPart distil_model_wordpiece = {"WordPiece", DISTIL_MODEL_WORDPIECE, parse_model,
-												encode_word};
-const DistilDecoderPart distil_decoder_plain = {NULL, DISTIL_DECODER_NONE, NULL, decode_plain};
+												encode_word, NULL, NULL};
+const DistilDecoderPart distil_decoder_plain = {NULL, DISTIL_DECODER_NONE, NULL, decode_plain, NULL};
 const DistilDecoderPart distil_decoder_wordpiece = {
-	"WordPiece", DISTIL_DECODER_WORDPIECE, parse_decoder, decode_token
+	"WordPiece", DISTIL_DECODER_WORDPIECE, parse_decoder, decode_token, NULL
 };

@@ -296,7 +296,9 @@ window_end(const uint8_t *text, size_t length, size_t at)
 static DistilStatus
 run_piece(DistilWords *words, uint32_t *source, const uint8_t *p, const uint8_t *end, DistilError *err)
 {
-	return words->tokenizer->fused ? distil_bert_run(words, source, p, end, err)
+	if (words->tokenizer->fused)
+		return distil_bert_run(words, source, p, end, err);
+	return words->tokenizer->plain_bytes ? distil_bytes_run(words, source, p, end, err)
 		: distil_pipeline_run(words, source, p, end, err);
 }
 
@@ -311,9 +313,8 @@ take_match(DistilWords *words, const DistilMatch *match, const uint8_t *text, si
 	else
 		start -= count_chars(text + match->start, text + done);
 	*source += count_chars(text + done, text + match->stop);
-	DISTIL_FORWARD(distil_words_token(words, (int32_t) match->added->id, start, *source, err));
-	words->word++;
-	return DISTIL_OK;
+	return distil_words_added(words, match->added, text + match->start, match->stop - match->start, start,
+							  *source, err);
 }
 
 DistilStatus

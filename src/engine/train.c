@@ -42,8 +42,9 @@ trainer_setup(DistilTrainer *trainer, const void *spool, size_t spool_size, Dist
 	DISTIL_FORWARD(distil_student_spec(&trainer->student, trainer->teacher, options, trainer->arena, err));
 	DISTIL_FORWARD(distil_spool_view(&trainer->spool, spool, spool_size, options->method, info->vocabulary,
 									 options->max_tokens, poll, err));
-	if (trainer->spool.longest > trainer->student.config.positions ||
-		trainer->spool.longest > trainer->teacher->spec.config.positions)
+	if (trainer->spool.longest > trainer->student.config.positions - trainer->student.config.position_offset ||
+		trainer->spool.longest > trainer->teacher->spec.config.positions -
+		trainer->teacher->spec.config.position_offset)
 		return distil_fail(err, DISTIL_ERR_LIMIT,
 						   "the corpus has sequences longer than the model's positions");
 	DISTIL_FORWARD(distil_trainer_split(trainer, err));
@@ -72,7 +73,10 @@ trainer_setup(DistilTrainer *trainer, const void *spool, size_t spool_size, Dist
 	DISTIL_FORWARD(distil_trainer_prints(trainer, poll, err));
 	DISTIL_FORWARD(distil_pool_create(&trainer->pool, trainer->nworkers, poll, trainer->alloc, err));
 	for (i = 0; i < trainer->nworkers; i++)
+	{
 		trainer->workers[i].poll = distil_pool_poll(trainer->pool, i);
+		trainer->workers[i].config = &trainer->student.config;
+	}
 	empty_report(&trainer->report);
 	trainer->report.steps = trainer->schedule.updates;
 	return DISTIL_OK;

@@ -94,6 +94,7 @@ typedef struct DistilTrainWorker
 {
 	DistilDevice *device;
 	const DistilPoll *poll;
+	const DistilConfig *config; /* the student's: how positions are numbered */
 	float	   *gradients;		/* flat block */
 	DistilActivations *teacher;
 	DistilActivations *student;

@@ -134,7 +134,8 @@ choose_method(DistilMethod *method, const char *name, const DistilModelInfo *inf
 
 	if (name == NULL)
 	{
-		*method = info->sentence_model || !info->has_lm_head ? DISTIL_METHOD_EMBEDDING : DISTIL_METHOD_TRIPLE;
+		*method = info->sentence_model || !info->has_lm_head || info->causal ? DISTIL_METHOD_EMBEDDING
+			: DISTIL_METHOD_TRIPLE;
 		return DISTIL_OK;
 	}
 	for (i = 0; i < sizeof(planned) / sizeof(planned[0]); i++)
@@ -151,6 +152,9 @@ choose_method(DistilMethod *method, const char *name, const DistilModelInfo *inf
 			return distil_fail_hint(err, DISTIL_ERR_STATE, "Use method \"embedding\", or import "
 									"the model's file for masked language modelling.");
 		}
+		if (*method == DISTIL_METHOD_TRIPLE && info->causal)
+			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+							   "method \"triple\" does not support causal language models");
 		return DISTIL_OK;
 	}
 	{

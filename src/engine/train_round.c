@@ -125,11 +125,10 @@ distil_worker_batch(DistilTrainWorker *worker, const int32_t *ids, const int32_t
 	DistilBatch *batch = &worker->batch;
 	int			t = starts[n] - starts[0];
 	int			i;
-	int			j;
 
 	for (i = 0; i < n; i++)
-		for (j = starts[i]; j < starts[i + 1]; j++)
-			worker->host[j - starts[0]] = j - starts[i];
+		distil_positions(worker->host + (starts[i] - starts[0]), ids + starts[i], starts[i + 1] - starts[i],
+						 worker->config);
 	for (i = 0; i <= n; i++)
 		worker->host_offsets[i] = starts[i] - starts[0];
 	device->ops->copy_in(device, worker->positions, worker->host, (size_t) t * sizeof(int32_t));

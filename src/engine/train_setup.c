@@ -24,6 +24,9 @@ distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *optio
 		return DISTIL_OK;
 	if (!teacher->spec.has_lm)
 		return distil_fail(err, DISTIL_ERR_STATE, "method \"triple\" needs a teacher with a masked-LM head");
+	if (teacher->spec.config.causal)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "method \"triple\" does not support causal language models");
 	if (special->mask < 0)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "method \"triple\" needs a tokenizer with a [MASK] token");

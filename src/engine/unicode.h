@@ -20,14 +20,23 @@
 #define DISTIL_CHAR_WORD		32	/* \w of a regular expression */
 #define DISTIL_CHAR_ACCENT		64	/* deleted by the StripAccents normalizer (Mn, Mc, Me) */
 #define DISTIL_CHAR_MAPPED		128 /* has a table decomposition or a lower case */
+#define DISTIL_CHAR_LETTER		256 /* \p{L} of a regular expression */
+#define DISTIL_CHAR_NUMBER		512 /* \p{N} of a regular expression */
+/* grapheme clusters */
+#define DISTIL_CHAR_EXTEND		1024	/* joins the character before it */
+#define DISTIL_CHAR_CONTROL		2048	/* joins nothing */
+#define DISTIL_CHAR_PREPEND		4096	/* joins the character behind it */
+#define DISTIL_CHAR_PICTOGRAPH	8192
+#define DISTIL_CHAR_NUMERIC		16384	/* cut by the Digits pre-tokenizer */
 
 typedef struct DistilCharProps
 {
-	uint8_t		flags;
+	uint16_t	flags;
 	uint8_t		combining;		/* canonical combining class */
 } DistilCharProps;
 
 #define DISTIL_MAX_DECOMPOSITION 4
+#define DISTIL_MAX_COMPATIBILITY 18
 
 extern const DistilCharProps distil_char_records[];
 extern const uint8_t distil_char_index[];
@@ -42,6 +51,12 @@ distil_char_props(uint32_t cp)
 
 /* Code points of the full canonical decomposition (unordered), or cp itself: 1 to 4. */
 extern int	distil_char_nfd(uint32_t out[DISTIL_MAX_DECOMPOSITION], uint32_t cp);
+/* The same with compatibility mappings: 1 to 18. */
+extern int	distil_char_nfkd(uint32_t out[DISTIL_MAX_COMPATIBILITY], uint32_t cp);
+/* The character that NFC makes of two, or 0. */
+extern uint32_t distil_char_compose(uint32_t first, uint32_t second);
+/* Does no grapheme cluster end between a and b?  pictograph: a follows one, with marks between. */
+extern bool distil_cluster_joins(uint32_t a, uint32_t b, bool pictograph);
 /* Lower case without context: 1 to 4 code points. */
 extern int	distil_char_lower(uint32_t out[DISTIL_MAX_DECOMPOSITION], uint32_t cp);
 

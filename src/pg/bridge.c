@@ -16,6 +16,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/jsonb.h"
 #include "utils/memutils.h"
 
 #include "bridge.h"
@@ -262,6 +263,38 @@ distil_bridge_array(const float *values, int n)
 	ARR_LBOUND(array)[0] = 1;
 	memcpy(distil_bridge_array_data(array), values, (Size) n * sizeof(float4));
 	return PointerGetDatum(array);
+}
+
+ArrayType *
+distil_bridge_matrix(int rows, int columns)
+{
+	Size		bytes;
+	ArrayType  *array;
+
+	if (rows == 0 || columns == 0)
+		return construct_empty_array(FLOAT4OID);
+	bytes = ARR_OVERHEAD_NONULLS(2) + (Size) rows * columns * sizeof(float4);
+	if (!AllocSizeIsValid(bytes))
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("an array of %d x %d values is too large", rows, columns)));
+	array = palloc0(bytes);
+	SET_VARSIZE(array, bytes);
+	array->ndim = 2;
+	array->elemtype = FLOAT4OID;
+	ARR_DIMS(array)[0] = rows;
+	ARR_DIMS(array)[1] = columns;
+	ARR_LBOUND(array)[0] = 1;
+	ARR_LBOUND(array)[1] = 1;
+	return array;
+}
+
+DistilText
+distil_bridge_jsonb(Jsonb *jsonb)
+{
+	char	   *json = JsonbToCString(NULL, &jsonb->root, VARSIZE(jsonb));
+
+	return distil_bridge_text(PointerGetDatum(cstring_to_text(json)));
 }
 
 /* ---------- device ---------- */

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 #include "utils/array.h"
+#include "utils/jsonb.h"
 #include "distil_engine.h"
 
 /* Allocator over a memory context: failure is NULL, never an ereport. Lives in that context. */
@@ -41,6 +42,10 @@ extern DistilText distil_bridge_text(Datum text_datum);
 extern Datum distil_bridge_datum(const char *utf8, size_t length);
 /* real[] Datum of n floats, no NULLs, in the current context. */
 extern Datum distil_bridge_array(const float *values, int n);
+/* real[rows][columns] with room for the values, zero; empty without rows or columns; too large is 54000. */
+extern ArrayType *distil_bridge_matrix(int rows, int columns);
+/* JSON text of a jsonb value as UTF-8, in the current context. */
+extern DistilText distil_bridge_jsonb(Jsonb *jsonb);
 
 /* Data of an array; ARR_DATA_PTR mixes signed and unsigned, which strict warnings refuse. */
 static inline void *

@@ -1,6 +1,6 @@
 /*
  * sql_infer.c
- *		Inference: embeddings, similarity, hidden states, fill-mask, logits.
+ *		Inference: embeddings, similarity, hidden states, fill-mask.
  *
  * The scalar functions are run functions over n rows (see batch_call.h); NULL rules are
  * those of the manual: a NULL input or model name gives NULL, except that functions with
@@ -34,7 +34,6 @@ PG_FUNCTION_INFO_V1(distil_embed_many);
 PG_FUNCTION_INFO_V1(distil_similarity);
 PG_FUNCTION_INFO_V1(distil_hidden_states);
 PG_FUNCTION_INFO_V1(distil_fill_mask);
-PG_FUNCTION_INFO_V1(distil_logits);
 
 /* ---------- embeddings ---------- */
 
@@ -231,32 +230,7 @@ distil_similarity(PG_FUNCTION_ARGS)
 	return distil_batch_scalar(fcinfo, "distil_similarity");
 }
 
-/* ---------- hidden states and logits ---------- */
-
-/* real[rows][columns] with room for the values, to be filled by the caller. */
-static ArrayType *
-make_matrix(int rows, int columns)
-{
-	Size		bytes;
-	ArrayType  *array;
-
-	if (rows == 0 || columns == 0)
-		return construct_empty_array(FLOAT4OID);
-	bytes = ARR_OVERHEAD_NONULLS(2) + (Size) rows * columns * sizeof(float4);
-	if (!AllocSizeIsValid(bytes))
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("an array of %d x %d values is too large", rows, columns)));
-	array = palloc0(bytes);
-	SET_VARSIZE(array, bytes);
-	array->ndim = 2;
-	array->elemtype = FLOAT4OID;
-	ARR_DIMS(array)[0] = rows;
-	ARR_DIMS(array)[1] = columns;
-	ARR_LBOUND(array)[0] = 1;
-	ARR_LBOUND(array)[1] = 1;
-	return array;
-}
+/* ---------- hidden states ---------- */
 
 /* args: input, model */
 void
@@ -281,7 +255,7 @@ distil_run_hidden_states(DistilBatchArgs *args)
 		input = distil_bridge_text(args->values[0][i]);
 		before = distil_run_truncations(open);
 		distil_run_check(distil_session_hidden(open->session, &states, &tokens, &input, &err), &err, open);
-		array = make_matrix(tokens, open->info->width);
+		array = distil_bridge_matrix(tokens, open->info->width);
 		memcpy(distil_bridge_array_data(array), states, (Size) tokens * open->info->width * sizeof(float4));
 		distil_run_truncated(open, before);
 		args->results[i] = PointerGetDatum(array);
@@ -292,126 +266,6 @@ Datum
 distil_hidden_states(PG_FUNCTION_ARGS)
 {
 	return distil_batch_scalar(fcinfo, "distil_hidden_states");
-}
-
-/* Rows of logits as they come from the engine. */
-typedef struct LogitRows
-{
-	MemoryContext context;
-	float	   *values;
-	Size		used;
-	Size		capacity;
-	int			columns;
-} LogitRows;
-
-/* Callback of the engine: must not throw. */
-static DistilStatus
-collect_row(void *ctx, int t, const float *row, int n, DistilError *err)
-{
-	LogitRows  *rows = ctx;
-
-	(void) t;
-	rows->columns = n;
-	if (rows->used + n > rows->capacity)
-	{
-		Size		capacity = Max(rows->capacity * 2, (Size) n * 16);
-		float	   *values = NULL;
-
-		if (capacity * sizeof(float) <= MaxAllocHugeSize / 2)
-			values = MemoryContextAllocExtended(rows->context, capacity * sizeof(float),
-												MCXT_ALLOC_HUGE | MCXT_ALLOC_NO_OOM);
-		if (values == NULL)
-		{
-			snprintf(err->message, sizeof(err->message), "out of memory for the logits of %d tokens", t);
-			err->detail[0] = err->hint[0] = '\0';
-			return DISTIL_ERR_MEMORY;
-		}
-		if (rows->values != NULL)
-		{
-			memcpy(values, rows->values, rows->used * sizeof(float));
-			pfree(rows->values);
-		}
-		rows->values = values;
-		rows->capacity = capacity;
-	}
-	memcpy(rows->values + rows->used, row, n * sizeof(float));
-	rows->used += n;
-	return DISTIL_OK;
-}
-
-/* The model whose head `name` is, checked to be the language-model head. */
-static DistilOpenModel *
-open_lm_head(const char *head)
-{
-	DistilOpenModel *open = distil_cache_get(distil_args_head_model(head));
-	const char *name = distil_args_head_name(head);
-	StringInfoData known;
-	int			i;
-
-	initStringInfo(&known);
-	for (i = 0; i < open->info->nheads; i++)
-	{
-		if (strcmp(open->info->heads[i].name, name) == 0)
-		{
-			if (strcmp(name, "lm") == 0)
-				return open;
-			ereport(ERROR,
-					(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-					 errmsg("logits of head \"%s\" are not implemented", head),
-					 errhint("Only language-model heads (model/lm) give logits.")));
-		}
-		appendStringInfo(&known, "%s%s/%s", i > 0 ? ", " : "", open->name, open->info->heads[i].name);
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("head \"%s\" does not exist", head),
-			 known.len > 0 ? errhint("Heads of this model: %s.", known.data)
-			 : errhint("Model \"%s\" has no head.", open->name)));
-}
-
-/* args: input, head, pair (may be NULL) */
-void
-distil_run_logits(DistilBatchArgs *args)
-{
-	int			i;
-
-	for (i = 0; i < args->nrows; i++)
-	{
-		LogitRows	rows = {CurrentMemoryContext, NULL, 0, 0, 0};
-		DistilOpenModel *open;
-		DistilText	input;
-		DistilText	pair;
-		bool		has_pair = distil_run_has(args, 2, i);
-		ArrayType  *array;
-		DistilError err;
-		int64		before;
-		int			tokens;
-
-		args->result_nulls[i] = args->nulls[0][i] || args->nulls[1][i];
-		if (args->result_nulls[i])
-			continue;
-		open = open_lm_head(TextDatumGetCString(args->values[1][i]));
-		input = distil_bridge_text(args->values[0][i]);
-		if (has_pair)
-			pair = distil_bridge_text(args->values[2][i]);
-		before = distil_run_truncations(open);
-		distil_run_check(distil_session_lm_logits(open->session, &input, has_pair ? &pair : NULL,
-													 collect_row, &rows, &tokens, &err), &err, open);
-		array = make_matrix(tokens, rows.columns);
-		if (rows.values != NULL)
-		{
-			memcpy(distil_bridge_array_data(array), rows.values, (Size) tokens * rows.columns * sizeof(float4));
-			pfree(rows.values);
-		}
-		distil_run_truncated(open, before);
-		args->results[i] = PointerGetDatum(array);
-	}
-}
-
-Datum
-distil_logits(PG_FUNCTION_ARGS)
-{
-	return distil_batch_scalar(fcinfo, "distil_logits");
 }
 
 /* ---------- fill-mask ---------- */

@@ -1,6 +1,6 @@
 /*
  * sql_model.c
- *		Models: import, drop, default, rights, configuration; the triggers of distil.model.
+ *		Models: import, create, drop, default, rights, configuration; the triggers of distil.model.
  */
 #include "postgres.h"
 
@@ -26,6 +26,7 @@
 
 #include "bridge.h"
 #include "compat.h"
+#include "guc.h"
 #include "job.h"
 #include "model_cache.h"
 #include "model_folder.h"
@@ -35,6 +36,7 @@
 PG_FUNCTION_INFO_V1(distil_import);
 PG_FUNCTION_INFO_V1(distil_import_objects);
 PG_FUNCTION_INFO_V1(distil_import_bundled);
+PG_FUNCTION_INFO_V1(distil_create_model);
 PG_FUNCTION_INFO_V1(distil_config);
 PG_FUNCTION_INFO_V1(distil_drop_model);
 PG_FUNCTION_INFO_V1(distil_set_default);
@@ -50,12 +52,10 @@ import_options(FunctionCallInfo fcinfo, int arg)
 {
 	DistilImportOptions options;
 	DistilError err;
-	Datum		json;
 	DistilText	input;
 
 	distil_args_require(fcinfo, arg, "options");
-	json = PointerGetDatum(cstring_to_text(JsonbToCString(NULL, &PG_GETARG_JSONB_P(arg)->root, 0)));
-	input = distil_bridge_text(json);
+	input = distil_bridge_jsonb(PG_GETARG_JSONB_P(arg));
 	distil_bridge_check(distil_import_options_parse(&options, input.data, input.length,
 													distil_bridge_allocator(CurrentMemoryContext), &err), &err);
 	return options;
@@ -78,13 +78,13 @@ import_folder(const char *name, const DistilFolder *folder, const DistilImportOp
 
 /* What can be refused before a file is opened. */
 static char *
-import_name(FunctionCallInfo fcinfo)
+import_name(FunctionCallInfo fcinfo, const char *command)
 {
 	char	   *name = distil_args_string(fcinfo, 0, "name");
 	int64		job;
 
 	distil_store_check_name(name);
-	PreventCommandIfReadOnly("distil_import()");
+	PreventCommandIfReadOnly(command);
 	distil_store_check_free(name);
 	/* Otherwise hours of training would end with a name that is taken. */
 	job = distil_job_for_student(name, 0);
@@ -100,7 +100,7 @@ import_name(FunctionCallInfo fcinfo)
 Datum
 distil_import(PG_FUNCTION_ARGS)
 {
-	char	   *name = import_name(fcinfo);
+	char	   *name = import_name(fcinfo, "distil_import()");
 	char	   *path = distil_args_string(fcinfo, 1, "path");
 	DistilImportOptions options = import_options(fcinfo, 2);
 	DistilFolder *folder;
@@ -125,7 +125,7 @@ distil_import(PG_FUNCTION_ARGS)
 Datum
 distil_import_objects(PG_FUNCTION_ARGS)
 {
-	char	   *name = import_name(fcinfo);
+	char	   *name = import_name(fcinfo, "distil_import()");
 	DistilImportOptions options = import_options(fcinfo, 2);
 	DistilFolder *folder;
 
@@ -158,7 +158,7 @@ bundled_models(const char *path)
 Datum
 distil_import_bundled(PG_FUNCTION_ARGS)
 {
-	char	   *name = import_name(fcinfo);
+	char	   *name = import_name(fcinfo, "distil_import()");
 	DistilImportOptions options = {true};
 	char		share[MAXPGPATH];
 	char	   *path;
@@ -179,6 +179,69 @@ distil_import_bundled(PG_FUNCTION_ARGS)
 	folder = distil_folder_open_server(psprintf("%s/%s", path, name));
 	import_folder(name, folder, &options);
 	distil_folder_close(folder);
+	PG_RETURN_TEXT_P(cstring_to_text(name));
+}
+
+/* An allocator that gives no block larger than a model may be: the weights are one. */
+typedef struct LimitedAllocator
+{
+	DistilAllocator alloc;
+	const DistilAllocator *base;
+	bool		refused;
+} LimitedAllocator;
+
+static void *
+limited_alloc(void *ctx, size_t bytes)
+{
+	LimitedAllocator *limited = ctx;
+
+	if (bytes > (size_t) distil_max_model_size * 1024 * 1024)
+	{
+		limited->refused = true;
+		return NULL;
+	}
+	return limited->base->alloc(limited->base->ctx, bytes);
+}
+
+static void
+limited_release(void *ctx, void *memory)
+{
+	LimitedAllocator *limited = ctx;
+
+	limited->base->release(limited->base->ctx, memory);
+}
+
+/* distil_create(name, config, tokenizer_of, seed); the engine has a function of that name */
+Datum
+distil_create_model(PG_FUNCTION_ARGS)
+{
+	char	   *name = import_name(fcinfo, "distil_create()");
+	char	   *tokenizer_of = distil_args_string(fcinfo, 2, "tokenizer_of");
+	DistilOpenModel *open;
+	DistilImportOptions options;
+	LimitedAllocator *limited = palloc0(sizeof(LimitedAllocator));
+	DistilCreated *created;
+	DistilStatus status;
+	DistilText	config;
+	DistilError err;
+
+	distil_args_require(fcinfo, 1, "config");
+	distil_args_require(fcinfo, 3, "seed");
+	limited->alloc = (DistilAllocator) {limited_alloc, limited_release, limited};
+	limited->base = distil_bridge_allocator(CurrentMemoryContext);
+	config = distil_bridge_jsonb(PG_GETARG_JSONB_P(1));
+	open = distil_cache_get_tokenizer(tokenizer_of);
+	options.parse_special = distil_tokenizer_defaults(distil_model_tokenizer(open->model)).parse_special;
+	status = distil_create(&created, config.data, config.length, open->model, PG_GETARG_INT64(3),
+						   &limited->alloc, distil_bridge_poll(), &err);
+	if (status == DISTIL_ERR_MEMORY && limited->refused)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the model is larger than distil.max_model_size"),
+				 errdetail("Its weights exceed %d MB.", distil_max_model_size)));
+	distil_bridge_check(status, &err);
+	import_folder(name, distil_created_folder(created), &options);
+	distil_created_free(created);
 	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
 

@@ -1,8 +1,9 @@
 /*
  * fuzz_tokenizer.c
- *		Any bytes as text: encoded, cut into chunks and decoded by a small tokenizer with
- *		every kind of added token.  The first byte chooses options.
+ *		Any bytes as text: encoded, cut into chunks and decoded by small tokenizers of all
+ *		models with every kind of added token.  The first byte chooses options.
  */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,15 +23,72 @@ extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 	"\"model\":{\"type\":\"WordPiece\",\"max_input_chars_per_word\":8,\"vocab\":{\"[UNK]\":0,\"[CLS]\":1,\"[SEP]\":2,\"a\":3,\"##a\":4,\"ab\":5,\"##b\":6," \
 	"\"b\":7,\"e\":8,\"##\\u0301\":9,\".\":10,\"\\u4e2d\":11,\"##abc\":12}}}"
 
+/* Maps "\r" to a blank, "e" and "e\u0301" to "\u00e9", U+00AD to nothing. */
+#define CHARSMAP \
+	"AAQAAAAEAAAAAACAAgAAgAUAAIAIAACAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA01AAAAAAAAAAAAAAAAAAAAAAAA" \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAABlmQEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+	"AAAAAAAAAAAAAAAAgQ0CAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAACtoQIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAMIIAwAAAAAA" \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAzDwDAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA" \
+	"AAAAAAAAAAAAAAAAAAAAAAAAAAAgAMOpAMOpAAA="
+#define META "{\"type\":\"Metaspace\",\"replacement\":\"\\u2581\"}"
+#define UNIGRAM(normalizer, pre) \
+	"{\"added_tokens\":[" ADDED(0, "<unk>", ",\"special\":true") "," ADDED(1, "<s>", ",\"special\":true,\"lstrip\":true,\"rstrip\":true") "," \
+	ADDED(10, "b b", ",\"normalized\":true") "]," \
+	"\"normalizer\":" normalizer ",\"pre_tokenizer\":" pre ",\"decoder\":" META "," \
+	"\"post_processor\":{\"type\":\"RobertaProcessing\",\"cls\":[\"<s>\",1],\"sep\":[\"<s>\",1]}," \
+	"\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"byte_fallback\":true,\"vocab\":[[\"<unk>\",0],[\"<s>\",0],[\"\\u2581\",-2],[\"a\",-3]," \
+	"[\"\\u2581a\",-4],[\"aa\",-5],[\"b\",-3.5],[\"\\u00e9\",-6],[\"\\u4e2d\",-7],[\"ab\\u2581\",-8]]}}"
+
 static const char *const files[] = {
 	FILE_TEXT("{\"type\":\"BertNormalizer\"}", "BertPreTokenizer"),
 	FILE_TEXT("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFD\"},{\"type\":\"Strip\"}]}",
 			  "Whitespace"),
 	("{\"normalizer\":{\"type\":\"BertNormalizer\"},\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"},"
-	 "\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":1,\"##a\":2,\"##\\u1bab\":3}}}")
+	 "\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"a\":1,\"##a\":2,\"##\\u1bab\":3}}}"),
+	UNIGRAM("{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"" CHARSMAP "\"}",
+			"{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"WhitespaceSplit\"}," META "]}"),
+	UNIGRAM("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Nmt\"},{\"type\":\"NFKC\"},"
+			"{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\"bb\"}]}", META),
+	UNIGRAM("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Prepend\",\"prepend\":\"ab\"}]}",
+			"{\"type\":\"Digits\"}"),
+	"\"add_prefix_space\":true", "\"add_prefix_space\":false,\"use_regex\":false"
 };
 
 #define NFILES (sizeof(files) / sizeof(files[0]))
+#define NWHOLE (NFILES - 2)		/* the last two are fields of ByteLevel in a file of model BPE */
+
+/* A byte-level vocabulary: all bytes, and some merges. */
+static char *
+bpe_file(char *text, size_t size, const char *level)
+{
+	size_t      at = (size_t) snprintf(text, size, "{\"added_tokens\":[" ADDED(261, "<s>",
+			",\"special\":true,\"lstrip\":true") ","
+									   ADDED(262, "b b", ",\"normalized\":true") "],"
+									   "\"pre_tokenizer\":{\"type\":\"ByteLevel\",%s},\"decoder\":{\"type\":\"ByteLevel\"},"
+									   "\"post_processor\":{\"type\":\"RobertaProcessing\",\"cls\":[\"<s>\",261],\"sep\":[\"<s>\",261]},"
+									   "\"model\":{\"type\":\"BPE\",\"merges\":[\"a b\",\"ab c\",\"a a\",\"\\u0120 a\",\"aa aa\"],\"vocab\":{",
+									   level);
+
+	for (int byte = 0; byte < 256; byte++)
+	{
+		bool		plain = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+		int			other = byte <= 32 ? byte : byte <= 160 ? byte - 94 : 67;
+
+		at += (size_t) snprintf(text + at, size - at, "\"\\u%04x\":%d,", plain ? byte : 0x100 + other, byte);
+	}
+	snprintf(text + at, size - at, "\"ab\":256,\"abc\":257,\"aa\":258,\"\\u0120a\":259,\"aaaa\":260}}}");
+	return text;
+}
 
 static DistilStatus
 read_text(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError *err)
@@ -102,6 +160,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
 	static DistilTokenizer *tokenizers[NFILES];
 	static DistilBuffer blobs[NFILES];
+	static char text_of_bpe[16384];
 	unsigned	how;
 	const DistilAllocator *alloc = distil_alloc_system();
 	const DistilTokenizer *tokenizer;
@@ -116,7 +175,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		return 0;
 	for (size_t i = 0; i < NFILES; i++)
 		if (tokenizers[i] == NULL)
-			tokenizers[i] = open_one(&blobs[i], files[i]);
+			tokenizers[i] = open_one(&blobs[i], i < NWHOLE ? files[i]
+									 : bpe_file(text_of_bpe, sizeof(text_of_bpe), files[i]));
 	how = data[0];
 	text.data = (const char *) data + 1;
 	text.length = size - 1;

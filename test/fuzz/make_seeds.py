@@ -44,6 +44,9 @@ def main():
     for model in ["bert-mlm", "distilbert-mlm", "bert-sentence"]:
         parts = [b"" if name.endswith(".safetensors") else read(model, name) for name in PARTS]
         save("config", model, b"\xff".join(parts) + b"\xff")
+    for arch, kind in [("roberta", "sequence"), ("mpnet", "token"), ("gpt2", "lm"), ("bert", "choice")]:
+        parts = [read("heads-" + arch, kind + ".config.json")] + [b""] * (len(PARTS) - 1)
+        save("config", f"{arch}-{kind}", b"\xff".join(parts) + b"\xff")
 
 
 if __name__ == "__main__":

@@ -3,8 +3,9 @@
 
     compare_tokenizers.py --tool PROGRAM [--fuzz N] [--seed S] [--limit LINES] FOLDER... -- [TEXT FILE...]
 
-PROGRAM is test/tools/tokenize_lines.c, built.  A FOLDER holds tokenizer.json, or vocab.txt
-(read as the class BertTokenizer would, with tokenizer_config.json).  Every line of the text files (.gz too) and N random
+PROGRAM is test/tools/tokenize_lines.c, built.  A FOLDER holds tokenizer.json, vocab.txt
+(read as the class BertTokenizer would, with tokenizer_config.json), or other legacy files
+(read by the class of transformers that tokenizer_config.json names).  Every line of the text files (.gz too) and N random
 Unicode strings go through each folder, alone, as pairs, with truncation, and with special
 tokens not recognised.  Exit status 1 when anything differs.  Needs tokenizers 0.23.3.
 """
@@ -39,6 +40,12 @@ def load(folder):
     config = {}
     if os.path.exists(os.path.join(folder, "tokenizer_config.json")):
         config = json.load(open(os.path.join(folder, "tokenizer_config.json")))
+    if not os.path.exists(os.path.join(folder, "vocab.txt")):
+        import transformers
+        tokenizer = getattr(transformers, config["tokenizer_class"]).from_pretrained(folder).backend_tokenizer
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        return tokenizer
     vocab = {}
     with open(os.path.join(folder, "vocab.txt"), encoding="utf-8", newline="\n") as lines:
         for number, line in enumerate(lines):
@@ -106,6 +113,8 @@ def random_texts(n, seed):
              "a" * 100, "a" * 101, "\u00ad", "\u200b", "\ufffd", "\x00", "\u2028", "\u3000", "\u00a0", "\x85", "\x0b", "\x1f",
              "don 't", " do not", "n't", "'s", "...", "foo,bar", "3.14", "\u1e9b\u0323", "\u0f73\u0f71", "\u212b", "ﬁ", "\U0002b820",
              "\U0002b920", "\u1bab\u0301", "\u037e", "\u1fef", "≮", "\uf900", "\U0001d15e", "\u0b94",
+             "he's", "we're they've I'm I'll you'd", "it'S", "<s>", "</s>", "<mask>", "<pad>", "<unk>", "<|endoftext|>", "\u2581", "\u0120a", "\u00a9\u200d\u00ae",
+             "``", "''", "\r\n", "\u0600a", "\uff76\uff9e", "\u2121", "\ufdfa", "12345", "\u0663\u0664", "\u00bd\u2168", "   ", "\t\t", "\n \n",
              "New York", "<x>", "<y>", "<x><x>", "É", "éé", "foo", "Foo", "b b", "B B", "a", "b", "ab", "x_1", "--", "x", "."]
     marks = [chr(c) for c in range(0x300, 0x370)] + ["\u0f71", "\u0f72", "\u0f74", "\u0f73", "\u05b0", "\u0334", "\u1bab",
                                                      "\u0345", "\U0001d165", "\U0001d16e", "\u302e", "\u17d2", "\u1ab0", "\u0898",

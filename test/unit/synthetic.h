@@ -9,7 +9,7 @@
 #define DISTIL_SYNTHETIC_H
 
 #include "check.h"
-#include "model.h"
+#include "config.h"
 
 #define SYNTHETIC_MAX_PARAMS 256
 #define SYNTHETIC_MAX_LAYERS 16
@@ -78,8 +78,9 @@ synthetic_layer(Synthetic *s, DistilLayerParams *layer)
 }
 
 /*
- * The caller has set width, heads, mlp, layers, vocabulary, positions, types,
- * activation and dropouts in s->spec.config, and the pipeline's poolings, dense
+ * The caller has set width, heads, mlp, layers, vocabulary, positions, types, arch
+ * (by types when NULL; GPT-2 also causal, MPNet relative_buckets), activation and dropouts in
+ * s->spec.config, and the pipeline's poolings, dense
  * sizes and normalize; with_lm adds a tied masked-LM head.  scale: of the weights.
  */
 static inline void
@@ -91,7 +92,11 @@ synthetic_create(Synthetic *s, bool with_lm, float scale, uint64_t seed)
 	int			i;
 	size_t		j;
 
+	if (config->arch == NULL)
+		config->arch = distil_arch_find(config->types > 0 ? "bert" : "distilbert");
+	config->embedding_dropout = config->hidden_dropout;
 	config->head_dim = c / config->heads;
+	distil_spec_clear(spec);
 	config->norm_eps = 1e-12f;
 	spec->table.params = s->params;
 	spec->table.capacity = SYNTHETIC_MAX_PARAMS;
@@ -99,12 +104,24 @@ synthetic_create(Synthetic *s, bool with_lm, float scale, uint64_t seed)
 	spec->word = synthetic_param(s, config->vocabulary, c, DISTIL_PARAM_NORMAL);
 	spec->position = synthetic_param(s, config->positions, c, DISTIL_PARAM_NORMAL);
 	spec->type = config->types > 0 ? synthetic_param(s, config->types, c, DISTIL_PARAM_NORMAL) : -1;
-	spec->embedding_norm_weight = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY | DISTIL_PARAM_ONES);
-	spec->embedding_norm_bias = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY);
+	if (!config->causal)
+	{
+		spec->embedding_norm_weight = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY | DISTIL_PARAM_ONES);
+		spec->embedding_norm_bias = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY);
+	}
+	else
+	{
+		spec->final_norm_weight = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY | DISTIL_PARAM_ONES);
+		spec->final_norm_bias = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY);
+	}
+	if (config->relative_buckets > 0)
+		spec->relative = synthetic_param(s, config->relative_buckets, config->heads, DISTIL_PARAM_NORMAL);
 	for (i = 0; i < config->layers; i++)
 		synthetic_layer(s, &s->layers[i]);
 	spec->has_lm = with_lm;
-	if (with_lm)
+	if (with_lm && config->causal)
+		spec->lm.decoder_weight = spec->word;
+	else if (with_lm)
 	{
 		spec->lm.dense_weight = synthetic_param(s, c, c, DISTIL_PARAM_NORMAL);
 		spec->lm.dense_bias = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY);

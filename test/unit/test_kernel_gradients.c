@@ -324,12 +324,36 @@ test_attention(void)
 	{
 		for (p = 0; p < 2; p++)
 		{
-			t.a = (DistilAttention) {3, 3, 4, 0, 3, 0.6f, causal == 1, {p * 0.3f, 7}};
+			t.a = (DistilAttention) {3, 3, 4, 0, 3, 0.6f, causal == 1, {p * 0.3f, 7},
+				0, NULL, NULL, 0};
 			attention_loss(&t);
 			ops->attention_backward(dev, dqkv, weights, t.qkv, t.out, t.lse, offsets, &t.a);
 			check_gradient(causal ? "causal attention" : "attention", attention_loss, &t,
 						   t.qkv, dqkv, AT * 3 * AW);
 		}
+	}
+}
+
+/* Attention with a bias by the distance of query and key: the bias's gradient and the others. */
+static void
+test_relative_attention(void)
+{
+	static Attend t;
+	float		dqkv[AT * 3 * AW] = {0};
+	float		relative[11 * 3];	/* distances -5 .. 5 */
+	float		drelative[11 * 3];
+	int			causal;
+
+	fill(t.qkv, AT * 3 * AW, 1.0);
+	fill(relative, 11 * 3, 1.0);
+	for (causal = 0; causal < 2; causal++)
+	{
+		t.a = (DistilAttention) {3, 3, 4, 0, 3, 0.6f, causal == 1, {0.3f, 7}, 0, relative, drelative, 6};
+		memset(drelative, 0, sizeof(drelative));
+		attention_loss(&t);
+		ops->attention_backward(dev, dqkv, weights, t.qkv, t.out, t.lse, offsets, &t.a);
+		check_gradient("relative attention", attention_loss, &t, t.qkv, dqkv, AT * 3 * AW);
+		check_gradient("relative bias", attention_loss, &t, relative, drelative, 11 * 3);
 	}
 }
 
@@ -462,6 +486,7 @@ main(void)
 	test_norms();
 	test_tables();
 	test_attention();
+	test_relative_attention();
 	test_pool();
 	test_losses();
 	ops->close(dev);

@@ -89,7 +89,7 @@ test_attention(DistilDevice *dev)
 			for (p = 0; p < 2; p++)
 			{
 				DistilAttention a = {RAGGED_SEQUENCES, 3, dims[d], 0, 3, 1.0f / sqrtf(dims[d]), causal == 1,
-				{p * 0.4f, 99}};
+				{p * 0.4f, 99}, 0, NULL, NULL, 0};
 
 				test_attention_case(dev, &a);
 				a.head_first = 1;
@@ -98,6 +98,64 @@ test_attention(DistilDevice *dev)
 			}
 		}
 	}
+}
+
+/* Position biases, and the last queries alone as in generation, against the reference. */
+static void
+test_attention_parts(DistilDevice *dev)
+{
+	static const int32_t offsets[] = {0, 150};
+	float	   *relative = random_floats(299 * 2, 1.0);
+	int			first;
+
+	for (first = 0; first < 150; first += first == 0 ? 100 : 24)
+	{
+		int			last = first == 148;
+		DistilAttention a = {1, 2, 16, 0, 2, 0.25f, true, {0.0f, 0}, last ? 149 : first, relative, NULL, 150};
+		size_t		n = (size_t) 150 * 32;
+		float	   *qkv = random_floats(3 * n, 2.0);
+		float	   *out = unset_floats(n);
+		float	   *want = copy_floats(out, n);
+
+		a.relative = first % 48 == 4 ? NULL : relative;
+		dev->ops->attention_forward(dev, out, NULL, qkv, offsets, &a);
+		ref->ops->attention_forward(ref, want, NULL, qkv, offsets, &a);
+		CHECK(memcmp(out, want, sizeof(float) * (size_t) a.query_first * 32) == 0);
+		same("attention of the last queries", out + (size_t) a.query_first * 32,
+			 want + (size_t) a.query_first * 32, n - (size_t) a.query_first * 32, 3e-6);
+		drop(qkv);
+		drop(out);
+		drop(want);
+	}
+	{
+		DistilAttention a = {1, 2, 16, 0, 2, 0.25f, false, {0.2f, 5}, 0, relative, NULL, 150};
+		size_t		n = (size_t) 150 * 32;
+		float	   *qkv = random_floats(3 * n, 2.0);
+		float	   *dout = random_floats(n, 1.0);
+		float	   *out = unset_floats(n);
+		float	   *lse = unset_floats(300);
+		float	   *dqkv = unset_floats(3 * n);
+		float	   *want = unset_floats(3 * n);
+		float	   *got_bias = random_floats(299 * 2, 0.0);
+		float	   *want_bias = random_floats(299 * 2, 0.0);
+
+		ref->ops->attention_forward(ref, out, lse, qkv, offsets, &a);
+		a.drelative = got_bias;
+		dev->ops->attention_backward(dev, dqkv, dout, qkv, out, lse, offsets, &a);
+		a.drelative = want_bias;
+		ref->ops->attention_backward(ref, want, dout, qkv, out, lse, offsets, &a);
+		same("backward of relative attention", dqkv, want, 3 * n, 2e-5);
+		same("gradient of position biases", got_bias, want_bias, 299 * 2, 2e-5);
+		drop(qkv);
+		drop(dout);
+		drop(out);
+		drop(lse);
+		drop(dqkv);
+		drop(want);
+		drop(got_bias);
+		drop(want_bias);
+	}
+	drop(relative);
 }
 
 /* Longer than a block of queries, with heads narrow and too wide for the scratch memory. */
@@ -111,7 +169,7 @@ test_attention_long(DistilDevice *dev)
 	for (i = 0; i < 4; i++)
 	{
 		int			dim = dims[i / 2];
-		DistilAttention a = {1, 1, dim, 0, 1, 1.0f / sqrtf(dim), i % 2 == 1, {0.1f, 5}};
+		DistilAttention a = {1, 1, dim, 0, 1, 1.0f / sqrtf(dim), i % 2 == 1, {0.1f, 5}, 0, NULL, NULL, 0};
 		size_t		n = (size_t) 300 * dim;
 		float	   *qkv = random_floats(3 * n, 2.0);
 		float	   *dout = random_floats(n, 1.0);
@@ -261,6 +319,7 @@ static void
 test_device(DistilDevice *dev)
 {
 	test_attention(dev);
+	test_attention_parts(dev);
 	test_attention_long(dev);
 	test_pool(dev);
 	test_losses(dev);

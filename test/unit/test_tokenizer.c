@@ -1,7 +1,7 @@
 /*
  * test_tokenizer.c
  *		The tokenizer against goldens of the Rust library (test/golden/tokenizer, see
- *		make_tokenizer.py there), and its promises: truncation, chunks, errors, hostile blobs.
+ *		make_tokenizer.py and make_tokenizer_models.py beside it), and its promises: truncation, chunks, errors, hostile blobs.
  *		Hostile files: test_tokenizer_file.c.
  */
 #include "check.h"
@@ -43,22 +43,38 @@ read_file(const char *name, size_t *length)
 typedef struct Variant
 {
 	const char *name;
-	const char *config;			/* of vocab.txt; NULL: name.json */
+	const char *config;			/* of vocab.txt or of a SentencePiece model; NULL: name.json */
+	const char *file;			/* legacy file, stored as name.file; NULL: as said above */
 	char	   *blob;
 	size_t		size;
 	DistilTokenizer *tokenizer;
 } Variant;
 
 static Variant variants[] = {
-	{"uncased", "{\"do_lower_case\": true}", NULL, 0, NULL},
-	{"cased", "{\"do_lower_case\": false, \"tokenizer_class\": \"BertTokenizer\"}", NULL, 0, NULL},
-	{"accents", "{\"strip_accents\": false}", NULL, 0, NULL},
-	{"added", NULL, NULL, 0, NULL},
-	{"sequence", NULL, NULL, 0, NULL},
-	{"split", NULL, NULL, 0, NULL},
-	{"bare", NULL, NULL, 0, NULL},
-	{"nopre", NULL, NULL, 0, NULL},
-	{"whitespace", NULL, NULL, 0, NULL},
+	{.name = "uncased", .config = "{\"do_lower_case\": true}"},
+	{.name = "cased", .config = "{\"do_lower_case\": false, \"tokenizer_class\": \"BertTokenizer\"}"},
+	{.name = "accents", .config = "{\"strip_accents\": false}"},
+	{.name = "added"},
+	{.name = "sequence"},
+	{.name = "split"},
+	{.name = "bare"},
+	{.name = "nopre"},
+	{.name = "whitespace"},
+	{.name = "bpe"},
+	{.name = "bpe-prefix"},
+	{.name = "bpe-sequence"},
+	{.name = "unigram"},
+	{.name = "unigram-strip"},
+	{.name = "unigram-first"},
+	{.name = "unigram-bytes"},
+	{.name = "gpt2", .file = "vocab.json"},
+	{.name = "roberta", .file = "vocab.json"},
+	{.name = "albert", .file = "spiece.model", .config = "{\"tokenizer_class\": \"AlbertTokenizerFast\"}"},
+	{.name = "xlnet", .file = "spiece.model", .config = "{\"tokenizer_class\": \"XLNetTokenizer\"}"},
+	{.name = "xlmr", .file = "sentencepiece.bpe.model",
+		.config = "{\"tokenizer_class\": \"XLMRobertaTokenizer\"}"},
+	{.name = "camembert", .file = "sentencepiece.bpe.model",
+		.config = "{\"tokenizer_class\": \"CamembertTokenizer\"}"},
 };
 
 #define NVARIANTS (sizeof(variants) / sizeof(variants[0]))
@@ -70,14 +86,22 @@ open_variant(Variant *v)
 	char		name[64];
 	Memory		main_file;
 	Memory		config = {v->config, v->config != NULL ? strlen(v->config) : 0};
+	const char *file = v->file != NULL ? v->file : v->config != NULL ? "vocab.txt" : "tokenizer.json";
+	const char *second = v->config != NULL ? "tokenizer_config.json" : v->file != NULL ? "merges.txt" : NULL;
 	char	   *data;
+	char	   *merges = NULL;
 	DistilStatus status;
 
-	snprintf(name, sizeof(name), "%s.json", v->name);
-	data = read_file(v->config != NULL ? "vocab.txt" : name, &main_file.length);
+	snprintf(name, sizeof(name), "%s.%s", v->name, v->file != NULL ? v->file : "json");
+	data = read_file(v->config != NULL && v->file == NULL ? "vocab.txt" : name, &main_file.length);
 	main_file.data = data;
-	status = compile_files(&v->blob, &v->size, v->config != NULL ? "vocab.txt" : "tokenizer.json", &main_file,
-						   v->config != NULL ? "tokenizer_config.json" : NULL, &config, &counting, &err);
+	if (v->config == NULL && v->file != NULL)
+	{
+		snprintf(name, sizeof(name), "%s.merges.txt", v->name);
+		config.data = merges = read_file(name, &config.length);
+	}
+	status = compile_files(&v->blob, &v->size, file, &main_file, second, &config, &counting, &err);
+	free(merges);
 	CHECK_MSG(status == DISTIL_OK, "%s: %s", v->name, err.message);
 	status = distil_tokenizer_open(&v->tokenizer, v->blob, v->size, &counting, &err);
 	CHECK_MSG(status == DISTIL_OK, "%s: %s", v->name, err.message);
@@ -129,12 +153,12 @@ show_encoding(char *out, size_t size, const DistilTokenizer *tokenizer, const Di
 }
 
 static void
-test_goldens(void)
+test_goldens(const char *file)
 {
 	static char texts[2][65536];
 	static char got[262144];
 	size_t		length;
-	char	   *data = read_file("tokens.txt", &length);
+	char	   *data = read_file(file, &length);
 	DistilText	text = {texts[0], 0};
 	DistilText	pair = {texts[1], 0};
 	bool		has_pair = false;
@@ -182,7 +206,7 @@ test_goldens(void)
 			results++;
 		}
 	}
-	CHECK(results > 1500);
+	CHECK(results > 1300);
 	distil_encoding_reset(&encoding);
 	free(data);
 }
@@ -288,6 +312,16 @@ test_encode_errors(void)
 	a.data = long_text;
 	a.length = sizeof(long_text);
 	CHECK(distil_tokenizer_encode(t, &e, &a, NULL, &options, &poll, &err) == DISTIL_ERR_CANCELLED);
+	/* in one long word, and among many words */
+	for (size_t v = 0; v < 2 * NVARIANTS; v++)
+	{
+		calls = 3;
+		for (size_t i = 0; v == NVARIANTS && i < sizeof(long_text); i += 4)
+			memcpy(long_text + i, "dog ", 4);
+		CHECK_MSG(distil_tokenizer_encode(variants[v % NVARIANTS].tokenizer, &e, &a, NULL, &options, &poll,
+										  &err) ==
+				  DISTIL_ERR_CANCELLED, "%s", variants[v % NVARIANTS].name);
+	}
 	distil_encoding_reset(&e);
 }
 
@@ -408,6 +442,13 @@ check_chunks(const DistilTokenizer *t, const char *data, int max_tokens, int ove
 												 &err);
 	int			bytes;
 
+	/* a Korean syllable becomes three letters of three bytes, each byte a token */
+	if (status == DISTIL_ERR_ARGUMENT && max_tokens < 11)
+	{
+		CHECK_MSG(t == find_variant("unigram-bytes") && strstr(err.message, "one character") != NULL, "%s",
+				  err.message);
+		return;
+	}
 	CHECK_MSG(status == DISTIL_OK, "%s", err.message);
 	for (int i = 0; status == DISTIL_OK && i < n; i++)
 	{
@@ -458,10 +499,13 @@ static void
 test_chunks(void)
 {
 	static const char *const texts[] = {
-		"", "   \n ", "dog", "Hello, my dog is cute.  The quick brown fox\njumps over the lazy dog; it's 3.14 miles away!",
+		"", "   \n ", "dog",
+			"Hello, my dog is cute.  The quick brown fox\njumps over the lazy dog; it's 3.14 miles away!",
 		"unaffable-unbelievably-re-estimated-unaffable-unbelievably,re.estimated dog dog",
-		"我爱北京天安门中文分词很有趣。dog 我爱北京", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa a b",
-		"안녕하세요 세계 한국어 문장입니다.", "a\xe3\x80\x80" "b\xc2\xa0" "c d e f g h i j k l m n o p", "[SEP] a [SEP]b[SEP] \xc2\xad \xc2\xad dog",
+		"我爱北京天安门中文分词很有趣。dog 我爱北京",
+			"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa a b",
+		"안녕하세요 세계 한국어 문장입니다.", "a\xe3\x80\x80" "b\xc2\xa0" "c d e f g h i j k l m n o p",
+			"[SEP] a [SEP]b[SEP] \xc2\xad \xc2\xad dog",
 		"New York New York  New York foo a b b b  b b b", "e\xcc\x81\xcc\x81 \xcc\x81 dog"
 	};
 	static char run[200001];
@@ -491,11 +535,11 @@ test_chunks(void)
 
 /* Every allocation fails once: an error each time, and nothing is left. */
 static void
-test_no_memory(void)
+test_no_memory(const char *file)
 {
 	static const char text_data[] = "Hello [SEP] x\xcc\x81\xcc\xa3 New York b b";
 	size_t		length;
-	char	   *data = read_file("added.json", &length);
+	char	   *data = read_file(file, &length);
 	Memory		memory = {data, length};
 	DistilError err;
 	DistilText	text = {text_data, sizeof(text_data) - 1};
@@ -542,7 +586,7 @@ test_damaged(void)
 	DistilError err;
 	DistilText	text = {"Hello, unaffable dog [SEP] New York \xe4\xb8\xad", 39};
 
-	for (size_t v = 0; v < NVARIANTS; v += 3)
+	for (size_t v = 0; v < 16; v += 3)
 	{
 		char	   *copy = malloc(variants[v].size);
 
@@ -617,14 +661,18 @@ main(void)
 	test_unicode();
 	for (size_t i = 0; i < NVARIANTS; i++)
 		open_variant(&variants[i]);
-	test_goldens();
+	test_goldens("tokens.txt");
+	test_goldens("models.txt");
 	test_facts();
 	test_decode();
 	test_encode_errors();
 	test_truncation();
 	test_truncation_of_one();
 	test_chunks();
-	test_no_memory();
+	test_no_memory("added.json");
+	test_no_memory("bpe-prefix.json");
+	test_no_memory("unigram-strip.json");
+	test_no_memory("unigram-first.json");
 	test_damaged();
 	for (size_t i = 0; i < NVARIANTS; i++)
 	{

@@ -42,21 +42,26 @@ test_files(void)
 		{DISTIL_ERR_TEXT_FILE, "{", ""},
 		{DISTIL_ERR_TEXT_FILE, "{" PRE "}", "no model"},
 		{DISTIL_OK, "{" MODEL "}", ""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"type\":\"BPE\"}," PRE "}", "\"BPE\""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"merges\":[]}," PRE "}", "\"BPE\""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"vocab\":[]}," PRE "}", "\"Unigram\""},
+		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"type\":\"BPE\"}," PRE "}", "no list \"merges\""},
+		{DISTIL_ERR_TEXT_FILE, "{\"model\":{\"merges\":[]}," PRE "}", "no object of tokens"},
+		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"vocab\":[]}," PRE "}", "unk_id"},
+		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"type\":\"WordLevel\"," VOCAB "}," PRE "}",
+		 "model \"WordLevel\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"type\":\"WordPiece\",\"dropout\":1," VOCAB "}," PRE "}",
 		 "\"dropout\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"surprise\":1," PRE "," MODEL "}", "\"surprise\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"version\":\"2.0\"," PRE "," MODEL "}", "\"2.0\""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"normalizer\":{\"type\":\"NFKC\"}," PRE "," MODEL "}",
-		 "normalizer \"NFKC\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"normalizer\":{\"type\":\"BadOne\"}," PRE "," MODEL "}",
+		 "normalizer \"BadOne\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"pre_tokenizer\":{\"type\":\"ByteLevel\"}," MODEL "}",
 		 "pre_tokenizer \"ByteLevel\""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"post_processor\":{\"type\":\"RobertaProcessing\"}," PRE "," MODEL "}",
-		 "\"RobertaProcessing\""},
-		{DISTIL_ERR_UNSUPPORTED, "{\"decoder\":{\"type\":\"ByteLevel\"}," PRE "," MODEL "}",
-		 "decoder \"ByteLevel\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"pre_tokenizer\":{\"type\":\"UnicodeScripts\"}," MODEL "}",
+		 "pre_tokenizer \"UnicodeScripts\""},
+		{DISTIL_ERR_TEXT_FILE, "{\"post_processor\":{\"type\":\"RobertaProcessing\"}," PRE "," MODEL "}",
+		 "no pair"},
+		{DISTIL_ERR_UNSUPPORTED, "{\"post_processor\":{\"type\":\"OtherProcessing\"}," PRE "," MODEL "}",
+		 "\"OtherProcessing\""},
+		{DISTIL_ERR_UNSUPPORTED, "{\"decoder\":{\"type\":\"CTC\"}," PRE "," MODEL "}", "decoder \"CTC\""},
 		{DISTIL_ERR_UNSUPPORTED,
 		 "{\"pre_tokenizer\":{\"type\":\"Punctuation\",\"behavior\":\"Removed\"}," MODEL "}", "\"Removed\""},
 		{DISTIL_ERR_TEXT_FILE, "{\"pre_tokenizer\":{\"typo\":1}," MODEL "}", "no type"},
@@ -130,6 +135,184 @@ test_files(void)
 	free(blob);
 }
 
+/* ---------- BPE and Unigram ---------- */
+
+#define LEVEL "\"pre_tokenizer\":{\"type\":\"ByteLevel\"}"
+#define META "\"pre_tokenizer\":{\"type\":\"Metaspace\"}"
+#define UNIGRAM(vocab) "\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"vocab\":[" vocab "]}"
+
+/* model BPE with all bytes, "ab" and more fields */
+static const char *
+bpe_file(const char *more, const char *pre)
+{
+	static char text[16384];
+	size_t      at =
+		(size_t) snprintf(text, sizeof(text), "{%s,\"model\":{\"type\":\"BPE\",%s,\"vocab\":{", pre, more);
+
+	for (int byte = 0; byte < 256; byte++)
+	{
+		bool		plain = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
+		int			other = byte <= 32 ? byte : byte <= 160 ? byte - 94 : 67;
+
+		at += (size_t) snprintf(text + at, sizeof(text) - at, "\"\\u%04x\":%d,", plain ? byte
+								: 0x100 + other, byte);
+	}
+	snprintf(text + at, sizeof(text) - at, "\"ab\":256,\"abc\":257}}}");
+	return text;
+}
+
+static void
+test_models(void)
+{
+	static const struct
+	{
+		DistilStatus status;
+		const char *more;
+		const char *pre;
+		const char *message;
+	}			bpe[] = {
+		{DISTIL_OK, "\"merges\":[]", LEVEL, ""},
+		{DISTIL_OK, "\"merges\":[\"a b\",\"ab c\",\"a b\"]", LEVEL, ""},
+		{DISTIL_OK, "\"merges\":[[\"a\",\"b\"]],\"ignore_merges\":true,\"dropout\":null,\"unk_token\":\"\"",
+		 LEVEL, ""},
+		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", PRE, "ByteLevel"},
+		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", "\"normalizer\":null", "ByteLevel"},
+		{DISTIL_ERR_TEXT_FILE, "\"merges\":[\"a bc\"]", LEVEL, "merge 0 uses \"bc\""},
+		{DISTIL_ERR_TEXT_FILE, "\"merges\":[\"b a\"]", LEVEL, "makes a token"},
+		{DISTIL_ERR_TEXT_FILE, "\"merges\":[\"a  b\"]", LEVEL, "not a pair"},
+		{DISTIL_ERR_TEXT_FILE, "\"merges\":[\"ab\"]", LEVEL, "not a pair"},
+		{DISTIL_ERR_TEXT_FILE, "\"merges\":[[\"a\"]]", LEVEL, "not a pair"},
+		{DISTIL_ERR_TEXT_FILE, "\"merges\":[7]", LEVEL, "not a pair"},
+		{DISTIL_ERR_TEXT_FILE, "\"merges\":{}", LEVEL, "no list"},
+		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[],\"dropout\":0.5", LEVEL, "dropout"},
+		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[],\"byte_fallback\":true", LEVEL, "byte_fallback"},
+		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[],\"end_of_word_suffix\":\"</w>\"", LEVEL, "</w>"},
+		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[],\"continuing_subword_prefix\":\"##\"", LEVEL, "##"},
+		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[],\"odd\":1", LEVEL, "\"odd\""},
+	};
+	static const struct
+	{
+		DistilStatus status;
+		const char *json;
+		const char *message;
+	}			unigram[] = {
+		{DISTIL_OK, "{" META "," UNIGRAM("[\"u\",0],[\"a\",-1.5]") "}", ""},
+		{DISTIL_ERR_UNSUPPORTED, "{" META "," UNIGRAM("[\"u\",0],[\"u\",-1]") "}", "more than once"},
+		{DISTIL_ERR_TEXT_FILE, "{" META "," UNIGRAM("[\"u\",\"x\"]") "}", "piece 0"},
+		{DISTIL_ERR_TEXT_FILE, "{" META "," UNIGRAM("[\"u\"]") "}", "piece 0"},
+		{DISTIL_ERR_TEXT_FILE, "{" META "," UNIGRAM("[\"u\",1e999]") "}", ""},
+		{DISTIL_ERR_TEXT_FILE, "{" META "," UNIGRAM("") "}", "empty vocabulary"},
+		{DISTIL_ERR_TEXT_FILE,
+		 "{" META ",\"model\":{\"type\":\"Unigram\",\"unk_id\":5,\"vocab\":[[\"u\",0]]}}",
+		 "unk_id 5"},
+		{DISTIL_ERR_UNSUPPORTED,
+		 "{" META ",\"model\":{\"type\":\"Unigram\",\"unk_id\":null,\"vocab\":[[\"u\",0]]}}",
+		 "without unk_id"},
+		{DISTIL_ERR_UNSUPPORTED, "{" LEVEL "," UNIGRAM("[\"u\",0]") "}", "ByteLevel"},
+		{DISTIL_ERR_UNSUPPORTED, "{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"prepend_scheme\":\"odd\"},"
+		 UNIGRAM("[\"u\",0]") "}", "\"odd\""},
+		{DISTIL_ERR_TEXT_FILE, "{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"ab\"},"
+		 UNIGRAM("[\"u\",0]") "}", "one character"},
+		{DISTIL_ERR_UNSUPPORTED,
+		 "{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"Regex\":\"a+\"},\"content\":\"\"},"
+		 META "," UNIGRAM("[\"u\",0]") "}", "\"a+\""},
+		{DISTIL_ERR_TEXT_FILE, "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"AAA=\"},"
+		 META "," UNIGRAM("[\"u\",0]") "}", "not valid"},
+		{DISTIL_ERR_TEXT_FILE, "{\"normalizer\":{\"type\":\"Precompiled\",\"precompiled_charsmap\":\"A?==\"},"
+		 META "," UNIGRAM("[\"u\",0]") "}", "base64"},
+		{DISTIL_ERR_UNSUPPORTED,
+		 "{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Metaspace\"},"
+		 "{\"type\":\"Metaspace\"}]}," UNIGRAM("[\"u\",0]") "}", "more than one"},
+		{DISTIL_ERR_UNSUPPORTED,
+		 "{\"post_processor\":{\"type\":\"Sequence\",\"processors\":[{\"type\":\"Sequence\"}]},"
+		 META "," UNIGRAM("[\"u\",0]") "}", "\"Sequence\""},
+	};
+
+	check_file("tokenizer.json",
+			   "{\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"CTC\"}]}," META ","
+			   UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "\"CTC\"");
+	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
+			   "\"a\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "by a String");
+	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Contiguous\",\"pattern\":{\"String\":"
+			   "\"a\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "Contiguous");
+	check_file("tokenizer.json", "{\"decoder\":{\"type\":\"Strip\",\"content\":\"ab\"}," META ","
+			   UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_TEXT_FILE, "one character");
+	check_file("tokenizer.json", "{\"decoder\":{\"type\":\"Fuse\"}," META "," UNIGRAM("[\"u\",0]") "}",
+			   DISTIL_OK, "");
+	for (size_t i = 0; i < sizeof(bpe) / sizeof(bpe[0]); i++)
+		check_file("tokenizer.json", bpe_file(bpe[i].more, bpe[i].pre), bpe[i].status, bpe[i].message);
+	for (size_t i = 0; i < sizeof(unigram) / sizeof(unigram[0]); i++)
+		check_file("tokenizer.json", unigram[i].json, unigram[i].status, unigram[i].message);
+	check_file("vocab.json", "{\"a\":0}", DISTIL_ERR_NO_FILE, "merges.txt");
+	check_file("vocab.json", "[]", DISTIL_ERR_TEXT_FILE, "no object");
+}
+
+/* ---------- SentencePiece models ---------- */
+
+static void
+check_model(const char *config, const char *bytes, size_t length, DistilStatus want, const char *message)
+{
+	Memory		data = {bytes, length};
+	Memory		settings = {config, strlen(config)};
+	char	   *blob;
+	size_t		size;
+	DistilError err = {{0}, {0}, {0}};
+	DistilStatus got = compile_files(&blob, &size, "spiece.model", &data, "tokenizer_config.json", &settings,
+									 &counting, &err);
+
+	CHECK_MSG(got == want && (want == DISTIL_OK || strstr(err.message, message) != NULL), "status %d, %s",
+			  got,
+			  err.message);
+	free(blob);
+}
+
+/* Fields as they lie in a file; a piece: 0A length, 0A length text, 15 score, 18 type. */
+static void
+test_pieces(void)
+{
+	static const char albert[] = "{\"tokenizer_class\":\"AlbertTokenizer\"}";
+	static const char good[] = "\x0a\x0c\x0a\x05<pad>\x15\0\0\0\0" "\x0a\x0e\x0a\x05<unk>\x15\0\0\0\0\x18\x02"
+		"\x0a\x0e\x0a\x05[CLS]\x15\0\0\0\0\x18\x03" "\x0a\x0e\x0a\x05[SEP]\x15\0\0\0\0\x18\x03"
+		"\x12\x02\x18\x01" "\x1a\x00";
+	char		bad[sizeof(good)];
+	size_t		n = sizeof(good) - 1;
+
+	check_model(albert, good, n, DISTIL_OK, "");
+	check_model("{}", good, n, DISTIL_ERR_UNSUPPORTED, "without tokenizer_class");
+	check_model("{\"tokenizer_class\":\"T5Tokenizer\"}", good, n, DISTIL_ERR_UNSUPPORTED, "T5Tokenizer");
+	check_model("{\"tokenizer_class\":\"AlbertTokenizer\",\"add_bos_token\":true}", good, n,
+				DISTIL_ERR_UNSUPPORTED, "add_bos_token");
+	check_model("{\"tokenizer_class\":\"XLNetTokenizer\"}", good, n, DISTIL_ERR_TEXT_FILE, "cls_token");
+	check_model(albert, "", 0, DISTIL_ERR_TEXT_FILE, "cls_token");
+	memcpy(bad, good, sizeof(good));
+	bad[n - 3] = 2;				/* BPE */
+	check_model(albert, bad, n, DISTIL_ERR_UNSUPPORTED, "BPE");
+	memcpy(bad, good, sizeof(good));
+	memcpy(bad + 10, "\0\0\xc0\x7f", 4);	/* not a number */
+	check_model(albert, bad, n, DISTIL_ERR_TEXT_FILE, "piece 0");
+	memcpy(bad, good, sizeof(good));
+	bad[4] = '\xff';
+	check_model(albert, bad, n, DISTIL_ERR_TEXT_FILE, "piece 0");
+	/* every prefix and every changed byte: an error or a tokenizer, never a crash */
+	for (size_t i = 0; i < n; i++)
+		for (int byte = 0; byte < 256; byte += i % 4 == 0 ? 1 : 17)
+		{
+			Memory		data = {bad, n};
+			Memory		settings = {albert, sizeof(albert) - 1};
+			char	   *blob;
+			size_t		size;
+			DistilError err;
+
+			memcpy(bad, good, sizeof(good));
+			bad[i] = (char) byte;
+			data.length = byte == 0 ? i : n;
+			(void) compile_files(&blob, &size, "spiece.model", &data, "tokenizer_config.json", &settings,
+								 &counting,
+								 &err);
+			free(blob);
+		}
+}
+
 static void
 test_max_length(void)
 {
@@ -162,6 +345,8 @@ int
 main(void)
 {
 	test_files();
+	test_models();
+	test_pieces();
 	test_max_length();
 	CHECK_MSG(live_blocks == 0, "%ld blocks left", live_blocks);
 	return check_report("tokenizer_file");

@@ -88,6 +88,7 @@ run_batch(DistilTrainer *trainer, const char *kind, bool learn)
 	}
 	/* the goldens are without dropout */
 	trainer->student.config.hidden_dropout = 0;
+	trainer->student.config.embedding_dropout = 0;
 	trainer->student.config.attention_dropout = 0;
 	/* and the batch is not in the spool */
 	trainer->cache.enabled = false;

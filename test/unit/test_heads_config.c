@@ -1,0 +1,359 @@
+/*
+ * test_heads_config.c
+ *		Configurations of every architecture: fields that are honoured, against transformers with
+ *		the same change; fields and values that are refused by name; heads whose tensors are
+ *		missing; models made from a configuration alone.
+ */
+#include "heads_fixture.h"
+
+/* Import of one head's folder with a piece of a file replaced. */
+static DistilStatus
+import_changed(const char *arch, const char *kind, const char *from, const char *to, DistilError *err)
+{
+	TestFolder	folder;
+	LoadedModel loaded;
+	DistilStatus status = DISTIL_ERR_NO_FILE;
+	static const DistilImportOptions options = {true};
+
+	memset(&loaded, 0, sizeof(loaded));
+	if (compose(&folder, arch, kind))
+	{
+		test_folder_replace(&folder, "config.json", from, to);
+		status = load_folder(&loaded, &folder.folder, &options, err);
+	}
+	load_free(&loaded);
+	test_folder_free(&folder);
+	return status;
+}
+
+/* ---------- honoured ---------- */
+
+static void
+test_changes(const char *arch, const DistilJson *facts)
+{
+	static const DistilImportOptions options = {true};
+	const DistilJson *changes = member(facts, "changes");
+	DistilText	text = text_of(head_texts[0]);
+	char		name[64];
+	Goldens		g;
+
+	snprintf(name, sizeof(name), "heads-%s.goldens.safetensors", arch);
+	if (!goldens_open(&g, name))
+		return;
+	for (size_t i = 0; i < distil_json_count(changes); i++)
+	{
+		const DistilJson *change = distil_json_item(changes, i);
+		TestFolder	folder;
+		LoadedModel loaded;
+		DistilSession *session;
+		DistilError err = {"", "", ""};
+		const float *states;
+		int			tokens;
+
+		if (!compose(&folder, arch, "lm"))
+			continue;
+		test_folder_replace(&folder, "config.json", distil_json_string(member(change, "from"), NULL),
+							distil_json_string(member(change, "to"), NULL));
+		CHECK_MSG(load_folder(&loaded, &folder.folder, &options, &err) == DISTIL_OK, "%s %s", err.message,
+				  err.detail);
+		session = open_session(loaded.model, 0);
+		CHECK(distil_session_hidden(session, &states, &tokens, &text, &err) == DISTIL_OK);
+		snprintf(name, sizeof(name), "change%zu.hidden", i);
+		check_rows(&g, name, states, tokens, 32, 2 * TOLERANCE);
+		distil_session_free(session);
+		load_free(&loaded);
+		test_folder_free(&folder);
+	}
+	goldens_close(&g);
+}
+
+/* ---------- refused ---------- */
+
+static void
+test_refused(void)
+{
+	static const struct
+	{
+		const char *arch;
+		const char *kind;
+		const char *from;
+		const char *to;
+		DistilStatus status;
+		const char *message;
+	}			cases[] = {
+		{"roberta", "lm", "\"gelu\"", "\"mish\"", DISTIL_ERR_UNSUPPORTED, "\"mish\""},
+		{"roberta", "lm", "\"pad_token_id\": 1", "\"pad_token_id\": -1", DISTIL_ERR_UNSUPPORTED,
+		"pad_token_id"},
+		{"roberta", "lm", "\"pad_token_id\": 1", "\"pad_token_id\": 65", DISTIL_ERR_TEXT_FILE,
+		"max_position"},
+		{"roberta", "lm", "\"is_decoder\": false", "\"is_decoder\": true", DISTIL_ERR_UNSUPPORTED,
+		"is_decoder"},
+		{"roberta", "lm", "\"type_vocab_size\": 1", "\"type_vocab_size\": 2", DISTIL_ERR_MODEL_FILE,
+		"token_type"},
+		{"distilbert", "lm", "\"gelu\"", "\"mish\"", DISTIL_ERR_UNSUPPORTED, "\"mish\""},
+		{"mpnet", "lm", "\"gelu\"", "\"mish\"", DISTIL_ERR_UNSUPPORTED, "\"mish\""},
+		{"mpnet", "lm", "\"relative_attention_num_buckets\": 32", "\"relative_attention_num_buckets\": 16",
+		DISTIL_ERR_MODEL_FILE, "relative_attention_bias"},
+		{"mpnet", "lm", "\"relative_attention_num_buckets\": 32", "\"relative_attention_num_buckets\": 33",
+		DISTIL_ERR_UNSUPPORTED, "relative_attention_num_buckets"},
+		{"gpt2", "lm", "\"gelu_new\"", "\"mish\"", DISTIL_ERR_UNSUPPORTED, "\"mish\""},
+		{"gpt2", "lm", "\"add_cross_attention\": false", "\"add_cross_attention\": true",
+		DISTIL_ERR_UNSUPPORTED,
+		"cross"},
+		{"gpt2", "lm", "\"n_inner\": 48", "\"n_inner\": 49", DISTIL_ERR_MODEL_FILE, "[32, 49]"},
+		{"gpt2", "lm", "\"n_inner\": 48", "\"n_inner\": null", DISTIL_ERR_MODEL_FILE, "[32, 128]"},
+		{"gpt2", "lm", "\"n_head\": 4", "\"n_head\": 5", DISTIL_ERR_TEXT_FILE, "n_head"},
+		{"gpt2", "lm", "\"tie_word_embeddings\": true", "\"tie_word_embeddings\": false",
+		DISTIL_ERR_MODEL_FILE,
+		"lm_head.weight"},
+		{"bert", "sequence", "\"model_type\"", "\"problem_type\": \"ranking\", \"model_type\"",
+		DISTIL_ERR_UNSUPPORTED, "\"ranking\""},
+		{"bert", "sequence", "\"2\": \"good\"", "\"2\": \"good\", \"3\": \"best\"", DISTIL_ERR_MODEL_FILE,
+		"classifier.weight"},
+		{"bert", "token", "\"4\": \"I-LOC\"", "\"5\": \"I-LOC\"", DISTIL_ERR_TEXT_FILE, "id2label"},
+		{"bert", "one", "\"model_type\"",
+		"\"sentence_transformers\": {\"activation_fn\": \"my.Activation\"}, "
+		"\"model_type\"", DISTIL_ERR_UNSUPPORTED, "my.Activation"},
+		{"bert", "one", "\"model_type\"", "\"sbert_ce_default_activation_function\": "
+		"\"torch.nn.modules.activation.Mish\", \"model_type\"", DISTIL_ERR_UNSUPPORTED, "Mish"},
+		{"gpt2", "lm", "\"eos_token_id\": 0", "\"eos_token_id\": \"end\"", DISTIL_ERR_TEXT_FILE,
+		"eos_token_id"},
+		{"bert", "question", "\"BertForQuestionAnswering\"", "\"BertForMultipleChoice\"", DISTIL_OK, NULL}
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		DistilError err = {"", "", ""};
+		DistilStatus status = import_changed(cases[i].arch, cases[i].kind, cases[i].from, cases[i].to, &err);
+
+		CHECK_MSG(status == cases[i].status, "%s %s: %d %s (%s)", cases[i].arch, cases[i].to, (int) status,
+				  err.message, err.detail);
+		CHECK_MSG(cases[i].message == NULL || strstr(err.message, cases[i].message) != NULL ||
+				  strstr(err.detail, cases[i].message) != NULL, "%s: %s (%s)", cases[i].to, err.message,
+					  err.detail);
+	}
+}
+
+/* ---------- heads and tensors ---------- */
+
+static void
+test_head_facts(void)
+{
+	static const char *const tasks[] = {"fill-mask", "text-classification", "token-classification",
+	"question-answering", "multiple-choice"};
+	static const char *const names[] = {"lm", "classify", "entities", "answer", "choose"};
+
+	for (int a = 0; a < ARCHITECTURES; a++)
+		for (int k = 0; k < KINDS; k++)
+		{
+			LoadedModel loaded;
+			DistilError err = {"", "", ""};
+
+			if (!has_kind(architectures[a], kinds[k]))
+				continue;
+			CHECK_MSG(load_head(&loaded, architectures[a], kinds[k], &err) == DISTIL_OK, "%s", err.message);
+			if (loaded.model != NULL)
+			{
+				const DistilModelInfo *info = distil_model_info(loaded.model);
+				bool		causal = strcmp(architectures[a], "gpt2") == 0;
+
+				CHECK(info->nheads == 1 && strcmp(info->heads[0].name, names[k]) == 0);
+				CHECK(strcmp(info->heads[0].task, causal && k == 0 ? "text-generation" : tasks[k]) == 0);
+				CHECK(strcmp(info->tasks[info->ntasks - 1], info->heads[0].task) == 0);
+				CHECK(info->heads[0].nlabels == (k == 1 ? 3 : k == 2 ? 5 : 0));
+				CHECK(info->max_tokens == 64 && info->causal == causal && info->missing_head == NULL);
+				CHECK(info->has_lm_head == (k == 0));
+				CHECK(k != 2 || strcmp(info->heads[0].labels[3], "B-LOC") == 0);
+			}
+			load_free(&loaded);
+		}
+}
+
+/* Old names, no prefix, one side of the tied pair, buffers among the weights: the same model. */
+static void
+test_old_files(const char *arch)
+{
+	LoadedModel loaded;
+	LoadedModel old;
+	DistilError err = {"", "", ""};
+
+	CHECK(load_head(&loaded, arch, "lm", &err) == DISTIL_OK);
+	CHECK_MSG(load_head(&old, arch, "old", &err) == DISTIL_OK, "%s: %s %s", arch, err.message, err.detail);
+	if (loaded.model != NULL && old.model != NULL)
+	{
+		const DistilModelInfo *info = distil_model_info(old.model);
+
+		CHECK(old.model->spec.table.total == loaded.model->spec.table.total);
+		CHECK(memcmp(old.model->weights, loaded.model->weights,
+					 loaded.model->spec.table.total * sizeof(float)) == 0);
+		CHECK_MSG(info->parameters == distil_model_info(loaded.model)->parameters, "%lld, expected %lld",
+				  (long long) info->parameters, (long long) distil_model_info(loaded.model)->parameters);
+		CHECK(info->has_lm_head);
+	}
+	load_free(&old);
+	load_free(&loaded);
+}
+
+/* A class whose head has no tensors leaves the model without one and says so. */
+static void
+test_missing_head(void)
+{
+	static const DistilImportOptions options = {true};
+	TestFolder	folder;
+	DistilImport *import;
+	DistilError err = {"", "", ""};
+
+	if (!compose(&folder, "roberta", "lm"))
+		return;
+	test_folder_replace(&folder, "config.json", "\"RobertaForMaskedLM\"",
+						"\"RobertaForSequenceClassification\"");
+	CHECK_MSG(distil_import_open(&import, &folder.folder, &options, distil_alloc_system(), NULL,
+								 &err) == DISTIL_OK,
+			  "%s", err.message);
+	if (import != NULL)
+	{
+		/* the language-model head is there and is kept */
+		CHECK(distil_import_info(import)->missing_head != NULL &&
+			  strcmp(distil_import_info(import)->missing_head, "RobertaForSequenceClassification") == 0);
+		CHECK(distil_import_info(import)->nheads == 1 && distil_import_info(import)->has_lm_head);
+	}
+	distil_import_free(import);
+	test_folder_free(&folder);
+}
+
+/* ---------- models from a configuration ---------- */
+
+static double
+spread(const DistilModel *model, const char *name)
+{
+	const DistilParamTable *table = &model->spec.table;
+	double		sum = 0;
+
+	for (int i = 0; i < table->n; i++)
+		if (strcmp(table->params[i].name, name) == 0)
+		{
+			for (size_t j = 0; j < table->params[i].count; j++)
+				sum += (double) model->weights[table->params[i].offset + j] *
+					model->weights[table->params[i].offset + j];
+			return sqrt(sum / (double) table->params[i].count);
+		}
+	return NAN;
+}
+
+static void
+test_create(const char *arch, const char *kind)
+{
+	static const DistilImportOptions options = {true};
+	LoadedModel from;
+	LoadedModel made[3];
+	DistilError err = {"", "", ""};
+	const char *config;
+
+	CHECK(load_head(&from, arch, kind, &err) == DISTIL_OK);
+	if (from.model == NULL)
+		return;
+	config = distil_model_config(from.model);
+	for (int i = 0; i < 3; i++)
+	{
+		DistilCreated *created;
+
+		memset(&made[i], 0, sizeof(made[i]));
+		CHECK_MSG(distil_create(&created, config, strlen(config), from.model, i == 2 ? 6 : 5,
+								distil_alloc_system(),
+								NULL, &err) == DISTIL_OK, "%s %s: %s", arch, kind, err.message);
+		if (created != NULL)
+			CHECK_MSG(load_folder(&made[i], distil_created_folder(created), &options, &err) == DISTIL_OK,
+					  "%s %s: %s %s", arch, kind, err.message, err.detail);
+		distil_created_free(created);
+	}
+	if (made[0].model != NULL && made[1].model != NULL && made[2].model != NULL)
+	{
+		size_t		bytes = made[0].model->spec.table.total * sizeof(float);
+		double		range = 0.02;
+		const char *residual = "layer.1.down.weight";
+		DistilSession *session = open_session(made[0].model, 0);
+		DistilText	text = text_of(head_texts[0]);
+		const float *states;
+		int			tokens;
+
+		CHECK(memcmp(made[0].model->weights, made[1].model->weights, bytes) == 0);
+		CHECK(memcmp(made[0].model->weights, made[2].model->weights, bytes) != 0);
+		CHECK(strcmp(distil_model_config(made[0].model), config) == 0);
+		/* 3,072 values: the spread of their spread is 1.3 % */
+		CHECK_NEAR(spread(made[0].model, "layer.0.qkv.weight") / range, 1, 0.06);
+		CHECK_NEAR(spread(made[0].model, residual) / range, strcmp(arch, "gpt2") == 0 ? 0.5 : 1, 0.08);
+		CHECK(distil_session_hidden(session, &states, &tokens, &text, &err) == DISTIL_OK && tokens > 5);
+		for (int i = 0; i < tokens * 32; i++)
+			if (!isfinite(states[i]))
+			{
+				CHECK(isfinite(states[i]));
+				break;
+			}
+		distil_session_free(session);
+	}
+	for (int i = 0; i < 3; i++)
+		load_free(&made[i]);
+	load_free(&from);
+}
+
+static void
+test_create_errors(void)
+{
+	LoadedModel from;
+	DistilCreated *created;
+	DistilError err = {"", "", ""};
+	const char *small = "{\"model_type\": \"bert\", \"vocab_size\": 5, \"hidden_size\": 8, \"num_attention_heads\": 2}";
+	TestAllocator test;
+	const char *config;
+
+	CHECK(load_head(&from, "gpt2", "lm", &err) == DISTIL_OK);
+	if (from.model == NULL)
+		return;
+	CHECK(distil_create(&created, small, strlen(small), from.model, 1, distil_alloc_system(), NULL, &err)
+		  == DISTIL_ERR_ARGUMENT && created == NULL);
+	CHECK(distil_create(&created, "[1]", 3, from.model, 1, distil_alloc_system(), NULL, &err)
+		  == DISTIL_ERR_TEXT_FILE && created == NULL);
+	config = distil_model_config(from.model);
+	for (long fail = 1; fail < 10000; fail++)
+	{
+		DistilStatus status;
+
+		test_allocator_init(&test, fail);
+		status = distil_create(&created, config, strlen(config), from.model, 1, &test.alloc, NULL, &err);
+		distil_created_free(created);
+		CHECK(test.live == 0);
+		if (status == DISTIL_OK)
+			break;
+		CHECK(status == DISTIL_ERR_MEMORY && created == NULL);
+	}
+	load_free(&from);
+}
+
+int
+main(void)
+{
+	char		message[256] = "";
+
+	device = distil_device_open("cpu", NULL, message, sizeof(message));
+	CHECK_MSG(device != NULL, "%s", message);
+	if (device == NULL)
+		return check_report("heads_config");
+	for (int a = 0; a < ARCHITECTURES; a++)
+	{
+		DistilJsonDoc *facts = facts_of(architectures[a]);
+
+		if (facts != NULL)
+			test_changes(architectures[a], distil_json_root(facts));
+		distil_json_free(facts);
+		test_create(architectures[a], "lm");
+		test_create(architectures[a], "sequence");
+	}
+	test_refused();
+	test_head_facts();
+	test_missing_head();
+	test_old_files("gpt2");
+	test_old_files("roberta");
+	test_create_errors();
+	device->ops->close(device);
+	return check_report("heads_config");
+}
