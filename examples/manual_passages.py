@@ -13,7 +13,7 @@ import pathlib
 import re
 import sys
 
-MIN_WORDS, MAX_WORDS = 40, 100
+MIN_WORDS, MAX_WORDS, MAX_LETTERS = 40, 100, 650
 HEADINGS = {"h1", "h2", "h3", "h4"}
 PARAGRAPHS = {"p", "dd", "dt", "td", "li", "div", "pre"}
 SKIPPED_CLASSES = ("navheader", "navfooter", "toc", "index", "footnotes", "programlisting", "screen", "synopsis")
@@ -91,7 +91,8 @@ def passages(paragraphs):
     section, piece = None, []
     for title, body in paragraphs + [(None, "")]:
         for words in sentences(body) if body else [[]]:
-            if piece and (title != section or len(piece) + len(words) > MAX_WORDS):
+            longer = " ".join(piece + words)
+            if piece and (title != section or len(piece) + len(words) > MAX_WORDS or len(longer) > MAX_LETTERS):
                 if len(piece) >= MIN_WORDS:
                     yield section, " ".join(piece)
                 piece = []
