@@ -45,6 +45,21 @@
 #define DISTIL_HAS_TRANSACTION_TIMEOUT
 #endif
 
+/* Locks of a process in one partition: first (after NULL), next, NULL at the end (needs storage/proc.h). */
+#if PG_VERSION_NUM >= 160000
+#define DistilProcLockList dlist_head
+#define distil_compat_proclock_next(list, entry) \
+	((entry) == NULL \
+	 ? (dlist_is_empty(list) ? NULL : dlist_head_element(PROCLOCK, procLink, list)) \
+	 : (dlist_has_next(list, &(entry)->procLink) \
+		? dlist_container(PROCLOCK, procLink, dlist_next_node(list, &(entry)->procLink)) : NULL))
+#else
+#define DistilProcLockList SHM_QUEUE
+#define distil_compat_proclock_next(list, entry) \
+	((PROCLOCK *) SHMQueueNext(list, (entry) == NULL ? (list) : &(entry)->procLink, \
+							   offsetof(PROCLOCK, procLink)))
+#endif
+
 /* EXPLAIN's helpers moved in 18. */
 #if PG_VERSION_NUM >= 180000
 #include "commands/explain_format.h"

@@ -209,8 +209,10 @@ read_row(DistilJob *row, MemoryContext context)
 	row->error_hint = column_text(tuple, desc, 23, context);
 }
 
-bool
-distil_job_read(int64 job, DistilJob *row)
+#define READ_JOB "SELECT " JOB_COLUMNS " FROM distil.job WHERE job OPERATOR(pg_catalog.=) $1"
+
+static bool
+read_job(const char *sql, int64 job, DistilJob *row)
 {
 	MemoryContext context = CurrentMemoryContext;
 	Statement	st = {0};
@@ -218,11 +220,26 @@ distil_job_read(int64 job, DistilJob *row)
 
 	SPI_connect();
 	add_int64(&st, job);
-	found = execute(&st, "SELECT " JOB_COLUMNS " FROM distil.job WHERE job OPERATOR(pg_catalog.=) $1") > 0;
+	found = execute(&st, sql) > 0;
 	if (found)
 		read_row(row, context);
 	SPI_finish();
 	return found;
+}
+
+bool
+distil_job_read(int64 job, DistilJob *row)
+{
+	return read_job(READ_JOB, job, row);
+}
+
+static void
+refuse_unknown(int64 job)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("job " INT64_FORMAT " does not exist", job),
+			 errhint("The view distil_jobs lists the jobs.")));
 }
 
 void
@@ -232,10 +249,7 @@ distil_job_get(int64 job, DistilJob *row, bool manage)
 	bool		allowed;
 
 	if (!distil_job_read(job, row))
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("job " INT64_FORMAT " does not exist", job),
-				 errhint("The view distil_jobs lists the jobs.")));
+		refuse_unknown(job);
 	allowed = has_privs_of_role(user, row->owner);
 	if (!allowed && !manage)
 		allowed = has_privs_of_role(user, ROLE_PG_MONITOR);
@@ -248,6 +262,13 @@ distil_job_get(int64 job, DistilJob *row, bool manage)
 				 manage
 				 ? errhint("Only its owner and members of pg_signal_backend may do this.")
 				 : errhint("Only its owner and members of pg_monitor may do this.")));
+	if (!manage)
+		return;
+
+	/* The worker's log rows take key locks on the row, so this lock must leave the key alone. */
+	distil_job_command_lock(job);
+	if (!read_job(READ_JOB " FOR NO KEY UPDATE", job, row))
+		refuse_unknown(job);
 }
 
 /* ---------- writing ---------- */
@@ -402,7 +423,9 @@ distil_job_log_add(int64 job, const DistilJobFigures *figures)
 	execute_alone(&st, "INSERT INTO distil.job_log (job, step, epoch, loss, loss_ce, loss_mlm, loss_clm,"
 				  " loss_mse,"
 				  " loss_cos, eval_loss, learning_rate, gradient_norm, tokens, tokens_per_second, logged_at)"
-				  " VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)"
+				  " SELECT free.job, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15"
+				  " FROM (SELECT k.job FROM distil.job k WHERE k.job OPERATOR(pg_catalog.=) $1"
+				  " FOR KEY SHARE SKIP LOCKED) free"
 				  " ON CONFLICT DO NOTHING");
 }
 
@@ -417,7 +440,7 @@ distil_job_log_truncate(int64 job, int64 step)
 				  " AND step OPERATOR(pg_catalog.>) $2");
 }
 
-void
+bool
 distil_job_end(int64 job, const char *state, const ErrorData *error)
 {
 	Statement	st = {0};
@@ -430,11 +453,12 @@ distil_job_end(int64 job, const char *state, const ErrorData *error)
 	add_text(&st, message);
 	add_text(&st, error != NULL ? unpack_sql_state(error->sqlerrcode) : NULL);
 	add_text(&st, error != NULL ? error->hint : NULL);
-	execute_alone(&st, "UPDATE distil.job SET state = $2, error = $3, error_code = $4, error_hint = $5,"
-				  " request = NULL, eta = NULL, updated_at = pg_catalog.clock_timestamp(),"
-				  " finished_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'paused' THEN NULL"
-				  " ELSE pg_catalog.clock_timestamp() END"
-				  " WHERE job OPERATOR(pg_catalog.=) $1");
+	return execute_alone(&st, "UPDATE distil.job SET state = $2, error = $3, error_code = $4,"
+						 " error_hint = $5,"
+						 " request = NULL, eta = NULL, updated_at = pg_catalog.clock_timestamp(),"
+						 " finished_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'paused' THEN NULL"
+						 " ELSE pg_catalog.clock_timestamp() END"
+						 " WHERE job OPERATOR(pg_catalog.=) $1") > 0;
 }
 
 void

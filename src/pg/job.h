@@ -78,7 +78,10 @@ extern int64 distil_job_last(void);
 
 /* Read a row into the current context; false = there is none. */
 extern bool distil_job_read(int64 job, DistilJob *row);
-/* Read the row of an existing job that the current user may see or (manage) command; 42704, 42501. */
+/*
+ * Read the row of an existing job that the current user may see or (manage) command; 42704, 42501.
+ * A row to be commanded is locked until the end of the transaction.
+ */
 extern void distil_job_get(int64 job, DistilJob *row, bool manage);
 
 /* The current user's job, queued or running -> running: counts the start.  false = nothing to do any more. */
@@ -102,12 +105,15 @@ typedef struct DistilJobFigures
  * for ("cancel", "pause" or NULL), in the current context; "cancel" when there is no row.
  */
 extern void distil_job_set_progress(int64 job, const DistilJobFigures *figures, char **request);
-/* Append to the log; distil_job_log_truncate forgets what was logged after a step. */
+/*
+ * Append to the log, unless the row is gone or about to go; distil_job_log_truncate
+ * forgets what was logged after a step.
+ */
 extern void distil_job_log_add(int64 job, const DistilJobFigures *figures);
 extern void distil_job_log_truncate(int64 job, int64 step);
 
-/* Final or resting states: done, failed, canceled, paused.  error may be NULL. */
-extern void distil_job_end(int64 job, const char *state, const ErrorData *error);
+/* Final or resting states: done, failed, canceled, paused.  error may be NULL.  false = there is no row. */
+extern bool distil_job_end(int64 job, const char *state, const ErrorData *error);
 /* Any resting state -> queued, counted as new. */
 extern void distil_job_requeue(int64 job);
 /* Write what is asked of a running job. */
@@ -129,7 +135,13 @@ extern List *distil_job_queue(void);
 /* After a start of the server: jobs whose process is gone -> queued; their starts stay counted. */
 extern void distil_job_requeue_interrupted(void);
 
-/* ---------- locks (all of the session, never waiting) ---------- */
+/* ---------- locks (of the session and never waiting, but for the first) ---------- */
+
+/*
+ * Commands on one job come one after the other: waits, and lasts until the transaction has
+ * done all that it does at its commit.
+ */
+extern void distil_job_command_lock(int64 job);
 
 extern bool distil_job_lock(int64 job);
 extern void distil_job_unlock(int64 job);
@@ -148,7 +160,7 @@ extern int	distil_job_slots_taken(void);
 typedef enum DistilJobAction
 {
 	DISTIL_JOB_LAUNCH,			/* start a worker for the job */
-	DISTIL_JOB_SIGNAL,			/* interrupt the process that runs it */
+	DISTIL_JOB_SIGNAL,			/* interrupt the process, if it still runs the job */
 	DISTIL_JOB_FORGET			/* remove its folder */
 } DistilJobAction;
 
@@ -165,7 +177,7 @@ extern bool distil_job_launched;
 /* "pgsql_tmp_distil/job_<database>_<job>", in the current context. */
 extern char *distil_job_folder(int64 job);
 extern void distil_job_folder_create(int64 job);
-/* Removes it with all files; a missing one is fine; never an error. */
+/* Removes it with all files; a missing one is fine; never an error, so that it may be called at commit. */
 extern void distil_job_folder_remove(int64 job);
 /* Remove folders of dropped databases and of jobs that are no more; returns their paths (char *). */
 extern List *distil_job_folders_sweep(void);

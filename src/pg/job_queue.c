@@ -5,17 +5,25 @@
  * Locks are advisory locks of this database with their own objsubid, so they never meet
  * those of pg_advisory_lock(): class 17481 (bigint job number) says that a process runs
  * the job, class 17482 (number of the place) that one of distil.max_jobs places is taken.
- * They belong to the session and vanish with the process, however it ends.
+ * They belong to the session and vanish with the process, however it ends.  Class 17483
+ * (bigint job number) puts the commands on a job one after the other; it belongs to the
+ * transaction.
  *
  * Nothing is missed without a supervisor: a worker frees its place first and looks for
  * queued jobs afterwards; a worker that finds no place leaves its job queued.  Whoever
  * came too early for the place was queued before it was freed, so it is found.  Who had a
  * place, be it for a moment and in vain, must look.
+ *
+ * The rule a newcomer would break: what runs at commit comes after the commit record, where
+ * an error is a PANIC of the whole server.  So nothing there allocates memory or opens a
+ * file in a way that may throw.
  */
 #include "postgres.h"
 
+#include <dirent.h>
+#include <fcntl.h>
 #include <signal.h>
-#include <sys/stat.h>
+#include <unistd.h>
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
@@ -24,6 +32,9 @@
 #include "postmaster/bgworker.h"
 #include "storage/fd.h"
 #include "storage/lock.h"
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+#include "storage/procarray.h"
 #include "utils/memutils.h"
 #include "utils/syscache.h"
 
@@ -35,6 +46,7 @@
 
 #define JOB_LOCK_CLASS 17481	/* the view distil_jobs knows this number */
 #define SLOT_LOCK_CLASS 17482
+#define COMMAND_LOCK_CLASS 17483
 
 typedef struct CommitAction
 {
@@ -83,6 +95,15 @@ lock_keep(uint32 high, uint32 low, uint16 class)
 	if (result == LOCKACQUIRE_ALREADY_HELD)
 		LockRelease(&tag, ExclusiveLock, true);
 	return result != LOCKACQUIRE_NOT_AVAIL;
+}
+
+void
+distil_job_command_lock(int64 job)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (job >> 32), (uint32) job, COMMAND_LOCK_CLASS);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 
 bool
@@ -188,6 +209,42 @@ distil_job_launch(int64 job, Oid owner)
 	return RegisterDynamicBackgroundWorker(&worker, NULL);
 }
 
+/* Whether a process holds a lock, seen under the lock table's partition lock. */
+static bool
+holds_lock(PGPROC *proc, const LOCKTAG *tag, uint32 hash)
+{
+	DistilProcLockList *list = &proc->myProcLocks[LockHashPartition(hash)];
+	PROCLOCK   *entry = distil_compat_proclock_next(list, (PROCLOCK *) NULL);
+
+	for (; entry != NULL; entry = distil_compat_proclock_next(list, entry))
+		if (entry->holdMask != 0 && memcmp(&entry->tag.myLock->tag, tag, sizeof(LOCKTAG)) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * Interrupt the process that runs the job.  It may have ended since it was looked up, and
+ * its number may be another's, so it is asked under the lock that it needs to let go of
+ * the job: the signal cannot reach anybody else.
+ */
+static void
+signal_holder(int64 job, int pid)
+{
+	LOCKTAG		tag;
+	uint32		hash;
+	PGPROC	   *proc;
+
+	if (pid <= 0 || pid == MyProcPid || (proc = BackendPidGetProc(pid)) == NULL)
+		return;
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (job >> 32), (uint32) job, JOB_LOCK_CLASS);
+	hash = LockTagHashCode(&tag);
+	LWLockAcquire(LockHashPartitionLock(hash), LW_SHARED);
+	if (proc->pid == pid && holds_lock(proc, &tag, hash))
+		kill(pid, SIGINT);
+	LWLockRelease(LockHashPartitionLock(hash));
+}
+
+/* The warning's few hundred bytes are within what error reporting keeps in reserve. */
 static void
 run_action(const CommitAction *action)
 {
@@ -204,8 +261,7 @@ run_action(const CommitAction *action)
 								 "  Consider increasing max_worker_processes.", action->job)));
 			break;
 		case DISTIL_JOB_SIGNAL:
-			if (action->pid > 0 && action->pid != MyProcPid)
-				kill(action->pid, SIGINT);
+			signal_holder(action->job, action->pid);
 			break;
 		case DISTIL_JOB_FORGET:
 			distil_job_folder_remove(action->job);
@@ -314,15 +370,29 @@ distil_job_folder_create(int64 job)
 	pfree(folder);
 }
 
+/* The folder has plain files only.  What cannot be removed stays for distil_job_folders_sweep(). */
 void
 distil_job_folder_remove(int64 job)
 {
-	char	   *folder = distil_job_folder(job);
-	struct stat info;
+	char		folder[MAXPGPATH];
+	struct dirent *entry;
+	DIR		   *dir;
+	int			fd;
 
-	if (lstat(folder, &info) == 0 && S_ISDIR(info.st_mode))
-		rmtree(folder, true);
-	pfree(folder);
+	snprintf(folder, sizeof(folder), "%s/job_%u_" INT64_FORMAT, DISTIL_CACHE_DIR, MyDatabaseId, job);
+	fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (fd < 0)
+		return;
+	dir = fdopendir(fd);
+	if (dir == NULL)
+	{
+		(void) close(fd);
+		return;
+	}
+	while ((entry = readdir(dir)) != NULL)
+		(void) unlinkat(fd, entry->d_name, 0);
+	(void) closedir(dir);
+	(void) rmdir(folder);
 }
 
 /* Whether a folder called job_<database>_<job> still has its job. */

@@ -350,7 +350,10 @@ stop_job(int64 job, bool cancel)
 		refuse_state(&row, row.state, NULL);
 	if (strcmp(row.state, "failed") == 0 || strcmp(row.state, "canceled") == 0)
 	{
-		/* Nothing runs any more; what could still be resumed is given up. */
+		/*
+		 * Nothing runs any more; what could still be resumed is given up.  A resume waits
+		 * until the folder is gone, and one that came before has left another state.
+		 */
 		distil_job_at_commit(DISTIL_JOB_FORGET, job, row.owner, 0);
 		return;
 	}

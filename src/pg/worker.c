@@ -101,12 +101,23 @@ throw_status(DistilRun *run)
 
 /* ---------- ends of a job ---------- */
 
-static void
+/* false = the row is gone, and nobody will ever ask for the job's files. */
+static bool
 end_job(DistilRun *run, const char *state, const ErrorData *error)
 {
+	bool		exists;
+
 	distil_run_begin(run);
-	distil_job_end(run->job, state, error);
+	exists = distil_job_end(run->job, state, error);
 	distil_run_commit(run);
+	return exists;
+}
+
+static void
+drop_files(DistilRun *run)
+{
+	distil_run_close(run);
+	distil_job_folder_remove(run->job);
 }
 
 static DistilRunOutcome
@@ -116,14 +127,10 @@ end_failed(DistilRun *run, ErrorData *error)
 			(errcode(error->sqlerrcode),
 			 errmsg("distil job " INT64_FORMAT " failed: %s", run->job, error->message),
 			 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0));
-	end_job(run, "failed", error);
 
 	/* Only a checkpoint is worth keeping for distil_resume(). */
-	if (!distil_run_has_checkpoint(run))
-	{
-		distil_run_close(run);
-		distil_job_folder_remove(run->job);
-	}
+	if (!end_job(run, "failed", error) || !distil_run_has_checkpoint(run))
+		drop_files(run);
 	return DISTIL_RUN_FAILED;
 }
 
@@ -146,9 +153,8 @@ end_requested(DistilRun *run)
 
 	if (cancel)
 	{
-		end_job(run, "canceled", NULL);
-		distil_run_close(run);
-		distil_job_folder_remove(run->job);
+		(void) end_job(run, "canceled", NULL);
+		drop_files(run);
 	}
 	else
 	{
@@ -160,7 +166,8 @@ end_requested(DistilRun *run)
 			distil_run_commit(run);
 			return DISTIL_RUN_TERMINATED;
 		}
-		end_job(run, row.request != NULL ? "paused" : "canceled", NULL);
+		if (!end_job(run, row.request != NULL ? "paused" : "canceled", NULL))
+			drop_files(run);
 	}
 	ereport(LOG,
 			(errmsg("distil job " INT64_FORMAT " %s after step " INT64_FORMAT, run->job,
@@ -241,8 +248,7 @@ run_locked(DistilRun *run)
 		distil_run_checkpoint(run);
 		return end_error(run, error);
 	}
-	distil_run_close(run);
-	distil_job_folder_remove(run->job);
+	drop_files(run);
 	ereport(LOG,
 			(errmsg("distil job " INT64_FORMAT " is done: \"%s\"", run->job, run->row.student)));
 	return DISTIL_RUN_DONE;
@@ -307,21 +313,25 @@ leave_quietly(int code, Datum arg)
 }
 
 /*
- * An error outside of all parts: into the row.  false = the extension was dropped, so
- * there is neither a row nor a queue; the files go too.
+ * An error outside of all parts: into the row.  Without a row the files go too, unless a
+ * new job with this number runs already.  false = the extension was dropped, so there is
+ * no queue either.
  */
 static bool
 record_unexpected(int64 job, const ErrorData *error)
 {
 	bool		exists;
+	bool		gone;
 
 	StartTransactionCommand();
 	PushActiveSnapshot(GetTransactionSnapshot());
 	exists = OidIsValid(get_extension_oid("distil", true));
-	if (exists)
-		distil_job_end(job, "failed", error);
-	else
+	gone = !exists || !distil_job_end(job, "failed", error);
+	if (gone && distil_job_lock(job))
+	{
 		distil_job_folder_remove(job);
+		distil_job_unlock(job);
+	}
 	PopActiveSnapshot();
 	CommitTransactionCommand();
 	return exists;
