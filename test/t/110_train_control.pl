@@ -109,7 +109,13 @@ ok(wait_state($job, 'canceled'), 'pg_cancel_backend cancels');
 is(folders(), '1', 'and keeps the checkpoint');
 ($code, $out, $err) = quiet_psql($node, "CALL distil_wait($job)");
 like($err, qr/ERROR:  job $job was canceled/, 'waiting for a canceled job is an error');
-$node->safe_psql('postgres', "SELECT distil_cancel($job)");
+$holder = $node->background_psql('postgres');
+$holder->query_safe("BEGIN; SELECT distil_cancel($job);");
+($code, $out, $err) = quiet_psql($node, "SET lock_timeout = '500ms'; SELECT distil_resume($job)", on_error_stop => 1);
+like($err, qr/lock timeout/, 'a resume waits for a cancel that is about to remove the folder');
+is(folders(), '1', 'which it does not before its commit');
+$holder->query_safe('COMMIT;');
+$holder->quit;
 is(folders(), '0', 'a second cancel gives up the checkpoint');
 
 # a failure in the worker
