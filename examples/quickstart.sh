@@ -15,7 +15,7 @@ set -euo pipefail
 home=${DISTIL_QUICKSTART:-/var/tmp/distil-quickstart}
 model_dir=
 sample='id % 2 = 0'
-train_options='{"layers": 3, "epochs": 1}'
+train_options='{"layers": 3, "max_steps": 450}'
 remove=
 
 while [ $# -gt 0 ]; do
