@@ -51,8 +51,11 @@ $(EXPORTS): $(PG_SOURCES:.c=.o)
 		$$3 ~ /^pg_finfo_/ { print substr($$3, 10) ";" } END { print "local: *; };" }' > $@
 
 # Engine and kernels: optimised, nothing exported, no fast-math anywhere.
-ENGINE_CFLAGS = -std=gnu11 -O3 -fno-math-errno -fno-trapping-math -ffp-contract=off -fvisibility=hidden
+ENGINE_CFLAGS = -std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fvisibility=hidden
+# Products and sums are fused by the kernels of an instruction set only: elsewhere results must not depend on the compiler.
+NO_FMA = -ffp-contract=off
 $(ENGINE_OBJS): override CFLAGS += $(ENGINE_CFLAGS)
+$(filter-out %_avx2.o %_avx512.o,$(ENGINE_OBJS)): override CFLAGS += $(NO_FMA)
 $(OBJS): $(wildcard kernels/*.h kernels/*/*.h src/engine/*.h src/pg/*.h)
 
 # Instruction sets by file name; which one runs is decided by CPUID at run time.
@@ -70,7 +73,7 @@ else
 UNIT_DIR = $(BUILD)/unit
 endif
 UNIT_CC ?= cc
-UNIT_CFLAGS = -g -Wall -Wextra -Werror -Wdeclaration-after-statement -Wmissing-prototypes -Wvla $(ENGINE_CFLAGS) $(SAN_FLAGS) $(INCLUDES)
+UNIT_CFLAGS = -g -Wall -Wextra -Werror -Wdeclaration-after-statement -Wmissing-prototypes -Wvla $(ENGINE_CFLAGS) $(NO_FMA) $(SAN_FLAGS) $(INCLUDES)
 UNIT_LIBS = -ljansson -lm -ldl -lpthread
 UNIT_OBJS = $(addprefix $(UNIT_DIR)/,$(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o))
 UNIT_TESTS = $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(wildcard test/unit/test_*.c))
