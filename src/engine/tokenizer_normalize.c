@@ -346,36 +346,27 @@ run_prepend(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *po
 /* ---------- files ---------- */
 
 static DistilStatus
-parse_plain(DistilDraft *draft, const DistilJson *value, uint32_t kind, const char *what, DistilError *err)
-{
-	static const char *const known[] = {"type", NULL};
-
-	DISTIL_FORWARD(distil_draft_known(value, known, what, err));
-	return distil_draft_step(draft->normalizer, &draft->nnormalizer, kind, 0, err);
-}
-
-static DistilStatus
 parse_nfkd(DistilDraft *draft, const DistilJson *value, DistilError *err)
 {
-	return parse_plain(draft, value, DISTIL_NORMALIZER_NFKD, "normalizer NFKD", err);
+	return distil_draft_normalizer(draft, value, DISTIL_NORMALIZER_NFKD, "normalizer NFKD", err);
 }
 
 static DistilStatus
 parse_nfc(DistilDraft *draft, const DistilJson *value, DistilError *err)
 {
-	return parse_plain(draft, value, DISTIL_NORMALIZER_NFC, "normalizer NFC", err);
+	return distil_draft_normalizer(draft, value, DISTIL_NORMALIZER_NFC, "normalizer NFC", err);
 }
 
 static DistilStatus
 parse_nfkc(DistilDraft *draft, const DistilJson *value, DistilError *err)
 {
-	return parse_plain(draft, value, DISTIL_NORMALIZER_NFKC, "normalizer NFKC", err);
+	return distil_draft_normalizer(draft, value, DISTIL_NORMALIZER_NFKC, "normalizer NFKC", err);
 }
 
 static DistilStatus
 parse_nmt(DistilDraft *draft, const DistilJson *value, DistilError *err)
 {
-	return parse_plain(draft, value, DISTIL_NORMALIZER_NMT, "normalizer Nmt", err);
+	return distil_draft_normalizer(draft, value, DISTIL_NORMALIZER_NMT, "normalizer Nmt", err);
 }
 
 uint32_t

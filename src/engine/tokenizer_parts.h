@@ -138,6 +138,9 @@ typedef struct DistilDraft
 /* Append a step; too many are refused. */
 extern DistilStatus distil_draft_step(DistilBlobStep *steps, int *n, uint32_t kind, uint32_t flags,
 									  DistilError *err);
+/* A normalizer without fields but its type; `what` names it in messages. */
+extern DistilStatus distil_draft_normalizer(DistilDraft *draft, const DistilJson *value, uint32_t kind,
+											const char *what, DistilError *err);
 /* The same with data, which is copied. */
 extern DistilStatus distil_draft_step_data(DistilDraft *draft, DistilBlobStep *steps, int *n, uint32_t kind,
 										   uint32_t flags, const void *data, size_t length, DistilError *err);

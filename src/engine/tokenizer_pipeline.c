@@ -363,8 +363,9 @@ distil_pipeline_run(DistilWords *words, uint32_t *source, const uint8_t *p, cons
 
 /* ---------- files and table ---------- */
 
-static DistilStatus
-parse_plain(DistilDraft *draft, const DistilJson *value, uint32_t kind, const char *what, DistilError *err)
+DistilStatus
+distil_draft_normalizer(DistilDraft *draft, const DistilJson *value, uint32_t kind, const char *what,
+						DistilError *err)
 {
 	static const char *const known[] = {"type", NULL};
 
@@ -375,19 +376,19 @@ parse_plain(DistilDraft *draft, const DistilJson *value, uint32_t kind, const ch
 static DistilStatus
 parse_lowercase(DistilDraft *draft, const DistilJson *value, DistilError *err)
 {
-	return parse_plain(draft, value, DISTIL_NORMALIZER_LOWERCASE, "normalizer Lowercase", err);
+	return distil_draft_normalizer(draft, value, DISTIL_NORMALIZER_LOWERCASE, "normalizer Lowercase", err);
 }
 
 static DistilStatus
 parse_nfd(DistilDraft *draft, const DistilJson *value, DistilError *err)
 {
-	return parse_plain(draft, value, DISTIL_NORMALIZER_NFD, "normalizer NFD", err);
+	return distil_draft_normalizer(draft, value, DISTIL_NORMALIZER_NFD, "normalizer NFD", err);
 }
 
 static DistilStatus
 parse_accents(DistilDraft *draft, const DistilJson *value, DistilError *err)
 {
-	return parse_plain(draft, value, DISTIL_NORMALIZER_ACCENTS, "normalizer StripAccents", err);
+	return distil_draft_normalizer(draft, value, DISTIL_NORMALIZER_ACCENTS, "normalizer StripAccents", err);
 }
 
 static DistilStatus
