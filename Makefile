@@ -37,7 +37,7 @@ EXTRA_CLEAN = build $(OBJS)
 override with_llvm := no
 
 PG_CONFIG ?= pg_config
-ifneq ($(filter unit tools fuzz check-layers bench-engine clean-build,$(MAKECMDGOALS)),)
+ifneq ($(filter unit tools fuzz check-layers bench-engine,$(MAKECMDGOALS)),)
 # These targets need no server.
 all:
 else

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# distil in ten minutes, on a fresh Debian 12 or 13, as root or with sudo:
+# distil from nothing, on a fresh Debian 12 or 13, as root or with sudo:
 # PostgreSQL embeds its own manual with a sentence model, answers questions by meaning, and distils a smaller student.
 #
 #   examples/quickstart.sh                 do it all; the server stays to play with; run again, it reuses what is there
