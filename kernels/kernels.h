@@ -124,6 +124,48 @@ typedef struct DistilAdamW
 	float		gradient_scale; /* multiplies every gradient first (clipping, accumulation) */
 } DistilAdamW;
 
+/* How numbers of a low-precision product are stored; its sums and everything else are float32. */
+typedef enum DistilType
+{
+	DISTIL_TYPE_F32,
+	DISTIL_TYPE_BF16,			/* the upper half of a float32, rounded to nearest even */
+	DISTIL_TYPE_INT8
+} DistilType;
+
+/*
+ * m rows of activations.  INT8: unsigned, value = scale[row] * (q - zero[row]).
+ * Behind its columns a row is filled up to whole cache lines with what stands for 0 (whoever writes rows
+ * writes that too; see distil_row_length).  ld is in elements, see distil_row_stride.  Behind the last
+ * row there is readable memory of DISTIL_ROW_BLOCK more, whatever lies there (distil_rows_elements).
+ */
+typedef struct DistilRows
+{
+	DistilType	type;
+	void	   *data;
+	size_t		ld;
+	float	   *scale;			/* [m], INT8 only */
+	int32_t    *zero;			/* [m], INT8 only */
+} DistilRows;
+
+#define DISTIL_ROW_BLOCK 32
+
+/*
+ * A linear layer's packed weight [n, k]: panels of DISTIL_PANEL outputs, n filled up with zeros to whole
+ * panels and k to distil_row_length.  F32 [k][16], BF16 [k/2][16][2], INT8 [k/4][16][4].  A cache line of a
+ * panel is one vector of a dot product, 16 lines are one operand of a matrix unit.
+ * INT8: signed, value = scale[output] * q; sum[output] is that of its k numbers q.
+ */
+typedef struct DistilWeight
+{
+	DistilType	type;
+	int			n;
+	int			k;
+	const void *data;
+	const float *scale;			/* [n], INT8 only */
+	const int32_t *sum;			/* [n], INT8 only */
+	const float *bias;			/* [n] or NULL */
+} DistilWeight;
+
 typedef struct DistilDevice DistilDevice;
 typedef struct DistilKernels DistilKernels;
 
@@ -258,6 +300,33 @@ struct DistilKernels
 	void		(*logits_loss) (DistilDevice *dev, double *losses, float *s, const float *t,
 								const int32_t *labels, const DistilLogitsLoss *loss, int rows, int v);
 
+	/*
+	 * Low precision, forward only.  has_type NULL: none of it.  Otherwise the operations below take rows and
+	 * weights of the types it names; fast_type is the one of F32 and BF16 whose products are
+	 * fastest here.  A row has the same bits whatever rows are computed with it.
+	 */
+	bool		(*has_type) (DistilDevice *dev, DistilType type);
+	DistilType	(*fast_type) (DistilDevice *dev);
+	/* y[m, n] = act(x[m, k] w^T + bias), x and w of one type, BF16 or INT8; y F32 or BF16 */
+	void		(*linear_rows) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
+								const DistilWeight *w, DistilActivation act, int m);
+	/* y[m, c] = x[m, c]: F32 to BF16 or INT8, BF16 to INT8 */
+	void		(*quantize_rows) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
+								  int m, int c);
+	/*
+	 * As layernorm_forward without what backward needs; low (BF16 or INT8) is y once more.  y may be x or
+	 * residual.
+	 */
+	void		(*norm_rows) (DistilDevice *dev, float *y, const DistilRows *low, const float *x,
+							  const float *residual, const float *gamma, const float *beta, float eps,
+							  int rows, int c);
+	/*
+	 * As attention_forward without dropout: out [T, C] and qkv [T, 3C] are BF16, products of BF16 numbers
+	 * (probabilities too) are summed in float32.
+	 */
+	void		(*attention_rows) (DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+								   const int32_t *offsets, const DistilAttention *attention);
+
 	/* One AdamW update (decoupled decay, bias correction) of w, m, v [n] from gradients g [n]. */
 	void		(*adamw) (DistilDevice *dev, float *w, float *m, float *v, const float *g,
 						  const DistilAdamW *step, size_t n);
@@ -283,6 +352,89 @@ distil_packed_index(size_t row, size_t column, size_t k)
 	return (row / DISTIL_PANEL * k + column) * DISTIL_PANEL + row % DISTIL_PANEL;
 }
 
+/* ---------- low precision: sizes and packing ---------- */
+
+static inline size_t
+distil_type_size(DistilType type)
+{
+	return type == DISTIL_TYPE_F32 ? 4 : type == DISTIL_TYPE_BF16 ? 2 : 1;
+}
+
+/* Elements of a row of c columns, filled up to whole cache lines. */
+static inline size_t
+distil_row_length(DistilType type, size_t c)
+{
+	size_t		line = 64 / distil_type_size(type);
+
+	return (c + line - 1) / line * line;
+}
+
+/* Their stride: an odd number of cache lines, so that a column does not fall into few sets of the cache. */
+static inline size_t
+distil_row_stride(DistilType type, size_t c)
+{
+	size_t		line = 64 / distil_type_size(type);
+
+	return (distil_row_length(type, c) / line | 1) * line;
+}
+
+/* Elements of m rows, what must be readable behind them included. */
+static inline size_t
+distil_rows_elements(DistilType type, size_t m, size_t c)
+{
+	return (m + DISTIL_ROW_BLOCK) * distil_row_stride(type, c);
+}
+
+/* Bytes of a packed weight's data. */
+static inline size_t
+distil_weight_bytes(DistilType type, int n, int k)
+{
+	size_t		rows = ((size_t) n + DISTIL_PANEL - 1) / DISTIL_PANEL * DISTIL_PANEL;
+
+	return rows * (type == DISTIL_TYPE_F32 ? (size_t) k : distil_row_length(type, (size_t) k)) *
+		distil_type_size(type);
+}
+
+/* Where element [row][column] lies in a packed weight of k columns, in elements. */
+static inline size_t
+distil_weight_index(DistilType type, size_t row, size_t column, size_t k)
+{
+	size_t		group = 4 / distil_type_size(type);
+	size_t		length = type == DISTIL_TYPE_F32 ? k : distil_row_length(type, k);
+
+	return row / DISTIL_PANEL * DISTIL_PANEL * length + column / group * DISTIL_PANEL * group +
+		row % DISTIL_PANEL * group + column % group;
+}
+
+static inline float
+distil_bf16_float(uint16_t x)
+{
+	union
+	{
+		uint32_t	bits;
+		float		value;
+	}			u = {(uint32_t) x << 16};
+
+	return u.value;
+}
+
+/* To nearest, ties to even; a NaN stays one. */
+static inline uint16_t
+distil_bf16(float x)
+{
+	union
+	{
+		float		value;
+		uint32_t	bits;
+	}			u = {x};
+
+	if ((u.bits & 0x7fffffff) > 0x7f800000)
+		return (uint16_t) (u.bits >> 16 | 0x40);
+	return (uint16_t) ((u.bits + 0x7fff + (u.bits >> 16 & 1)) >> 16);
+}
+
+/* One panel of BF16 from `rows` <= DISTIL_PANEL rows of k values, ld apart.  Host memory. */
+extern void distil_pack_panel_bf16(uint16_t *to, const float *from, size_t ld, int rows, int k);
 /* One panel: to [k][DISTIL_PANEL] from `rows` <= DISTIL_PANEL rows of k values, ld apart.  Host memory. */
 extern void distil_pack_panel(float *to, const float *from, size_t ld, int rows, int k);
 

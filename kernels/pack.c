@@ -20,3 +20,19 @@ distil_pack_panel(float *to, const float *from, size_t ld, int rows, int k)
 			line[r] = r < rows ? from[(size_t) r * ld + l] : 0.0f;
 	}
 }
+
+void
+distil_pack_panel_bf16(uint16_t *to, const float *from, size_t ld, int rows, int k)
+{
+	size_t		length = distil_row_length(DISTIL_TYPE_BF16, (size_t) k);
+	int			r;
+	size_t		l;
+
+	for (l = 0; l < length; l++)
+	{
+		uint16_t   *line = to + l / 2 * 2 * DISTIL_PANEL + l % 2;
+
+		for (r = 0; r < DISTIL_PANEL; r++)
+			line[2 * r] = r < rows && l < (size_t) k ? distil_bf16(from[(size_t) r * ld + l]) : 0;
+	}
+}

@@ -53,6 +53,12 @@ static const DistilKernels reference = {
 	.mse_loss = distil_ref_mse_loss,
 	.cosine_loss = distil_ref_cosine_loss,
 	.logits_loss = distil_ref_logits_loss,
+	.has_type = distil_ref_has_type,
+	.fast_type = distil_ref_fast_type,
+	.linear_rows = distil_ref_linear_rows,
+	.quantize_rows = distil_ref_quantize_rows,
+	.norm_rows = distil_ref_norm_rows,
+	.attention_rows = distil_ref_attention_rows,
 	.adamw = distil_ref_adamw,
 };
 

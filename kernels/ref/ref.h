@@ -83,5 +83,16 @@ extern void distil_ref_cosine_loss(DistilDevice *dev, double *loss, float *ds, c
 								   const float *t, float scale, int rows, int c);
 extern void distil_ref_logits_loss(DistilDevice *dev, double *losses, float *s, const float *t,
 								   const int32_t *labels, const DistilLogitsLoss *loss, int rows, int v);
+extern bool distil_ref_has_type(DistilDevice *dev, DistilType type);
+extern DistilType distil_ref_fast_type(DistilDevice *dev);
+extern void distil_ref_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
+								   const DistilWeight *w, DistilActivation act, int m);
+extern void distil_ref_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
+									 int m, int c);
+extern void distil_ref_norm_rows(DistilDevice *dev, float *y, const DistilRows *low, const float *x,
+								 const float *residual, const float *gamma, const float *beta, float eps,
+								 int rows, int c);
+extern void distil_ref_attention_rows(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+									  const int32_t *offsets, const DistilAttention *a);
 
 #endif							/* DISTIL_REF_H */
