@@ -31,6 +31,21 @@ CALL distil_train('train-mlm', 'SELECT body FROM train_docs WHERE id > 10', meth
 SELECT state, student, method, step, steps, progress, texts, loss_ce > 0 AS ce, loss_mlm > 0 AS mlm, loss_cos > 0 AS cos
 	FROM distil_jobs WHERE job = distil_last_job();
 SELECT count(*) FROM distil_fill_mask('the [MASK] sat on the mat', 'distiltrain-mlm');
+-- DistilGPT2: a causal teacher, next words instead of masked ones
+\set gpt2 :srcdir '/test/golden/models/heads-gpt2/'
+SELECT jsonb_object_agg(f.name, lo_from_bytea(0, pg_read_binary_file(:'gpt2' || f.file))::bigint) AS objects
+	FROM (VALUES ('config.json', 'lm.config.json'), ('model.safetensors', 'backbone.safetensors'), ('tokenizer.json', 'tokenizer.json'),
+		('tokenizer_config.json', 'tokenizer_config.json')) f (name, file) \gset
+SELECT distil_import_objects('train-gpt2', :'objects');
+SELECT count(lo_unlink(value::oid)) FROM jsonb_each_text(:'objects');
+CALL distil_train('train-gpt2', 'train_docs', options => '{"max_steps": 6, "batch_size": 4, "gradient_accumulation_steps": 2, "threads": 1}', wait => true);
+SELECT state, student, method, step, loss_ce > 0 AS ce, loss_clm > 0 AS clm, loss_mlm, loss_cos > 0 AS cos, options->>'alpha_clm' AS alpha_clm,
+	options ? 'mlm_mask_prop' AS masks FROM distil_jobs WHERE job = distil_last_job();
+SELECT layers, teacher, tasks FROM distil_models WHERE name = 'distiltrain-gpt2';
+SELECT distil_perplexity('the quick brown fox reads rows of the table', 'distiltrain-gpt2') > 1 AS perplexity,
+	length(distil_generate('the quick brown', 'distiltrain-gpt2', max_tokens => 4)) > 0 AS writes;
+CALL distil_train('train-gpt2', 'train_docs', 'train-x', options => '{"alpha_mlm": 2}');
+CALL distil_train('train-mlm', 'train_docs', 'train-x', options => '{"alpha_clm": 2}');
 -- the same again gives the same weights to the bit, from a view and another name
 CALL distil_train('train-sentence', 'public.train_view', 'train-s2', options => '{"max_steps": 12, "batch_size": 8, "threads": 1}', wait => true);
 SELECT a.sha256 = b.sha256 AS same FROM distil_models a, distil_models b WHERE a.name = 'train-s1' AND b.name = 'train-s2';

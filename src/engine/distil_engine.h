@@ -494,6 +494,7 @@ typedef enum DistilMethod
 typedef struct DistilTrainOptions
 {
 	DistilMethod method;
+	bool		causal;			/* method triple: the teacher is a causal language model */
 	double		alpha_ce, alpha_mlm, alpha_clm, alpha_cos, alpha_mse;
 	double		temperature;
 	double		mlm_mask_prop, word_mask, word_keep, word_rand, mlm_smoothing;

@@ -29,9 +29,12 @@ struct DistilSpool
 	const DistilSink *sink;
 	const DistilTokenizer *tokenizer;
 	DistilMethod method;
+	bool		causal;
+	DistilSpoolEnds ends;
 	int			max_tokens;
 	int			vocabulary;
 	int32_t    *scratch;		/* [max_tokens] */
+	DistilBuffer whole;			/* a causal model's text with its ends, int32 each */
 	int64_t    *counts;			/* [vocabulary] */
 	DistilBuffer starts;		/* uint64 each */
 	DistilBuffer pending;
@@ -111,23 +114,42 @@ refuse_lower_case(DistilSpool *spool, DistilError *err)
 	return DISTIL_OK;
 }
 
+/* What each sequence of method triple begins and ends with. */
+static DistilStatus
+choose_ends(DistilSpoolEnds *ends, const DistilTrainOptions *options, const DistilSpecialIds *special,
+			DistilError *err)
+{
+	ends->unk = special->unk;
+	ends->first = special->cls;
+	ends->last = special->sep;
+	if (options->causal)
+	{
+		ends->first = special->bos >= 0 ? special->bos : special->eos;
+		ends->last = special->eos >= 0 ? special->eos : special->bos;
+		if (ends->last < 0)
+			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+							   "method \"triple\" needs a tokenizer with a begin or end token");
+	}
+	else if (options->method == DISTIL_METHOD_TRIPLE && (ends->first < 0 || ends->last < 0 || special->mask < 0))
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "method \"triple\" needs a tokenizer with [CLS], [SEP] and [MASK] tokens");
+	return DISTIL_OK;
+}
+
 DistilStatus
 distil_spool_create(DistilSpool **result, const DistilModel *teacher, const DistilTrainOptions *options,
 					const DistilSink *sink, const DistilAllocator *alloc, const DistilPoll *poll,
 					DistilError *err)
 {
 	const DistilTokenizer *tokenizer = distil_model_tokenizer(teacher);
-	const DistilSpecialIds *special = distil_tokenizer_special(tokenizer);
+	DistilSpoolEnds ends;
 	DistilSpoolHeader header;
 	DistilSpool *spool;
 	uint64_t	zero = 0;
 	DistilStatus status;
 
 	*result = NULL;
-	if (options->method == DISTIL_METHOD_TRIPLE &&
-		(special->cls < 0 || special->sep < 0 || special->mask < 0))
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "method \"triple\" needs a tokenizer with [CLS], [SEP] and [MASK] tokens");
+	DISTIL_FORWARD(choose_ends(&ends, options, distil_tokenizer_special(tokenizer), err));
 	spool = distil_alloc_array(alloc, 1, sizeof(DistilSpool));
 	if (spool == NULL)
 		return distil_fail_memory(err, sizeof(DistilSpool));
@@ -136,10 +158,13 @@ distil_spool_create(DistilSpool **result, const DistilModel *teacher, const Dist
 	spool->sink = sink;
 	spool->tokenizer = tokenizer;
 	spool->method = options->method;
+	spool->causal = options->causal;
+	spool->ends = ends;
 	spool->max_tokens = options->max_tokens;
 	spool->vocabulary = distil_model_info(teacher)->vocabulary;
 	distil_buffer_init(&spool->starts, alloc);
 	distil_buffer_init(&spool->pending, alloc);
+	distil_buffer_init(&spool->whole, alloc);
 	distil_encoding_init(&spool->encoding, alloc);
 	distil_fingerprint_init(&spool->fingerprint);
 	spool->scratch = distil_alloc_array(alloc, (size_t) spool->max_tokens, sizeof(int32_t));
@@ -192,7 +217,7 @@ keep_sequence(void *ctx, const int32_t *ids, int n, DistilError *err)
 }
 
 static DistilStatus
-filter_sequence(const int32_t *ids, int n, const DistilSpecialIds *special,
+filter_sequence(const int32_t *ids, int n, const DistilSpoolEnds *ends,
 				DistilSequenceFn take, void *ctx, DistilError *err)
 {
 	int			unknown = 0;
@@ -201,32 +226,32 @@ filter_sequence(const int32_t *ids, int n, const DistilSpecialIds *special,
 	if (n <= DISTIL_SPOOL_SHORT)
 		return DISTIL_OK;
 	for (i = 0; i < n; i++)
-		unknown += ids[i] == special->unk;
+		unknown += ids[i] == ends->unk;
 	if ((double) unknown / n >= DISTIL_SPOOL_UNKNOWN)
 		return DISTIL_OK;
 	return take(ctx, ids, n, err);
 }
 
 DistilStatus
-distil_spool_split(const int32_t *ids, int n, int max_len, const DistilSpecialIds *special,
+distil_spool_split(const int32_t *ids, int n, int max_len, const DistilSpoolEnds *ends,
 				   int32_t *scratch, DistilSequenceFn take, void *ctx, DistilError *err)
 {
 	int			first;
 
 	if (n <= max_len)
-		return filter_sequence(ids, n, special, take, ctx, err);
+		return filter_sequence(ids, n, ends, take, ctx, err);
 	for (first = 0; first < n; first += max_len - 2)
 	{
 		int			count = n - first < max_len - 2 ? n - first : max_len - 2;
 		int			used = 0;
 
-		if (ids[first] != special->cls)
-			scratch[used++] = special->cls;
+		if (ids[first] != ends->first)
+			scratch[used++] = ends->first;
 		memcpy(scratch + used, ids + first, (size_t) count * sizeof(int32_t));
 		used += count;
-		if (scratch[used - 1] != special->sep)
-			scratch[used++] = special->sep;
-		DISTIL_FORWARD(filter_sequence(scratch, used, special, take, ctx, err));
+		if (scratch[used - 1] != ends->last)
+			scratch[used++] = ends->last;
+		DISTIL_FORWARD(filter_sequence(scratch, used, ends, take, ctx, err));
 	}
 	return DISTIL_OK;
 }
@@ -242,10 +267,32 @@ only_special(const DistilEncoding *encoding)
 	return true;
 }
 
+/* The encoded text's sequences go to the file. */
+static DistilStatus
+add_sequences(DistilSpool *spool, DistilError *err)
+{
+	const int32_t *ids = spool->encoding.ids;
+	int			n = spool->encoding.n;
+
+	if (spool->causal)
+	{
+		/* The tokenizers of causal models add no special tokens of their own. */
+		spool->whole.length = 0;
+		if (!distil_buffer_append(&spool->whole, &spool->ends.first, sizeof(int32_t)) ||
+			(n > 0 && !distil_buffer_append(&spool->whole, ids, (size_t) n * sizeof(int32_t))) ||
+			!distil_buffer_append(&spool->whole, &spool->ends.last, sizeof(int32_t)))
+			return distil_fail_memory(err, ((size_t) n + 2) * sizeof(int32_t));
+		ids = (const int32_t *) spool->whole.data;
+		n += 2;
+	}
+	return distil_spool_split(ids, n, spool->max_tokens, &spool->ends, spool->scratch, keep_sequence, spool,
+							  err);
+}
+
 DistilStatus
 distil_spool_add(DistilSpool *spool, const DistilText *text, DistilError *err)
 {
-	DistilEncodeOptions encode = {.add_special = true, .truncation = DISTIL_TRUNCATE_NONE};
+	DistilEncodeOptions encode = {.add_special = !spool->causal, .truncation = DISTIL_TRUNCATE_NONE};
 	DistilStatus status;
 
 	if (spool->broken || spool->finished)
@@ -258,9 +305,7 @@ distil_spool_add(DistilSpool *spool, const DistilText *text, DistilError *err)
 	DISTIL_FORWARD(distil_tokenizer_encode(spool->tokenizer, &spool->encoding, text, NULL, &encode,
 										   spool->poll, err));
 	if (spool->method == DISTIL_METHOD_TRIPLE)
-		status = distil_spool_split(spool->encoding.ids, spool->encoding.n, spool->max_tokens,
-									distil_tokenizer_special(spool->tokenizer), spool->scratch,
-									keep_sequence, spool, err);
+		status = add_sequences(spool, err);
 	else if (only_special(&spool->encoding))
 		status = DISTIL_OK;
 	else
@@ -320,6 +365,7 @@ distil_spool_free(DistilSpool *spool)
 	distil_encoding_reset(&spool->encoding);
 	distil_buffer_free(&spool->starts);
 	distil_buffer_free(&spool->pending);
+	distil_buffer_free(&spool->whole);
 	distil_release(alloc, spool->scratch);
 	distil_release(alloc, spool->counts);
 	distil_release(alloc, spool);

@@ -60,15 +60,21 @@ extern DistilStatus distil_spool_view(DistilSpoolView *view, const void *spool, 
 									  const DistilPoll *poll, DistilError *err);
 
 /*
- * Cut one tokenised text into the sequences method triple learns from, strictly as the
- * DistilBERT scripts: cut what is longer than max_len into pieces of max_len - 2 (the
- * special tokens in front and at the end included), give each its [CLS] and [SEP], drop
+ * Cut one tokenised text, its special tokens included, into the sequences method triple learns
+ * from, strictly as the DistilBERT scripts: cut what is longer than max_len into pieces of max_len - 2 (the
+ * special tokens in front and at the end included), give each its first and last token, drop
  * pieces of 11 tokens or fewer, drop pieces of which half or more is unknown.
  * Calls take(ctx, ids, n) for each; scratch has room for max_len ids.
  */
+typedef struct DistilSpoolEnds
+{
+	int32_t		first;			/* [CLS]; of a causal model its begin token */
+	int32_t		last;			/* [SEP]; its end token */
+	int32_t		unk;
+} DistilSpoolEnds;
 typedef DistilStatus (*DistilSequenceFn) (void *ctx, const int32_t *ids, int n, DistilError *err);
 extern DistilStatus distil_spool_split(const int32_t *ids, int n, int max_len,
-									   const DistilSpecialIds *special,
+									   const DistilSpoolEnds *ends,
 									   int32_t *scratch, DistilSequenceFn take, void *ctx, DistilError *err);
 
 #endif							/* DISTIL_SPOOL_H */

@@ -98,7 +98,7 @@ distil_trainer_create(DistilTrainer **result, const DistilModel *teacher, const 
 	trainer->alloc = alloc;
 	trainer->teacher = teacher;
 	trainer->options = *options;
-	trainer->method = methods[options->method];
+	trainer->method = options->causal ? &distil_train_causal : methods[options->method];
 	trainer->nworkers = ndevices;
 	status = trainer_setup(trainer, spool, spool_size, devices, poll, err);
 	if (status != DISTIL_OK)
@@ -326,7 +326,8 @@ fill_report(DistilTrainer *trainer, const double losses[DISTIL_LOSS_TERMS], doub
 	if (options->method == DISTIL_METHOD_TRIPLE)
 	{
 		report->loss_ce = unweighted(losses[DISTIL_LOSS_CE], options->alpha_ce);
-		report->loss_mlm = unweighted(losses[DISTIL_LOSS_MLM], options->alpha_mlm);
+		report->loss_mlm = unweighted(losses[DISTIL_LOSS_LABEL], options->alpha_mlm);
+		report->loss_clm = unweighted(losses[DISTIL_LOSS_LABEL], options->alpha_clm);
 		report->loss_mse = unweighted(losses[DISTIL_LOSS_MSE], options->alpha_mse);
 		report->loss_cos = unweighted(losses[DISTIL_LOSS_COS], options->alpha_cos);
 	}

@@ -34,7 +34,7 @@
 typedef enum DistilLossTerm
 {
 	DISTIL_LOSS_CE,				/* order of the kernel logits_loss */
-	DISTIL_LOSS_MLM,
+	DISTIL_LOSS_LABEL,			/* of masked or of next tokens */
 	DISTIL_LOSS_MSE,
 	DISTIL_LOSS_COS,
 	DISTIL_LOSS_EMBEDDING,
@@ -110,10 +110,17 @@ typedef struct DistilTrainWorker
 	DistilBatch batch;			/* of the piece at work */
 } DistilTrainWorker;
 
+typedef enum DistilLabelling
+{
+	DISTIL_LABELS_NONE,
+	DISTIL_LABELS_MASKED,		/* inputs are masked; labels are the tokens that were there */
+	DISTIL_LABELS_NEXT			/* each token's label is the next one of its sequence */
+} DistilLabelling;
+
 typedef struct DistilTrainMethod
 {
 	const char *name;
-	bool		masked;			/* inputs are masked and labelled */
+	DistilLabelling labelling;
 	bool		grouped;		/* micro-batches hold sequences of like length */
 	bool		dropout;		/* the student learns with dropout */
 	/* floats of DistilTrainWorker.buffers */
@@ -124,6 +131,7 @@ typedef struct DistilTrainMethod
 } DistilTrainMethod;
 
 extern const DistilTrainMethod distil_train_triple;
+extern const DistilTrainMethod distil_train_causal; /* triple with a causal teacher */
 extern const DistilTrainMethod distil_train_embedding;
 
 /* Teacher embeddings kept over epochs, computed in fixed blocks of neighbours in the spool. */

@@ -29,66 +29,85 @@ typedef enum OptionKind
 	OPTION_REFUSED				/* planned, not there yet: refused by name */
 } OptionKind;
 
-#define FOR_TRIPLE (1u << DISTIL_METHOD_TRIPLE)
-#define FOR_EMBEDDING (1u << DISTIL_METHOD_EMBEDDING)
+/* Method triple has two sets: a causal teacher has nothing to mask. */
+typedef enum OptionSet
+{
+	SET_MASKED = DISTIL_METHOD_TRIPLE,
+	SET_EMBEDDING = DISTIL_METHOD_EMBEDDING,
+	SET_CAUSAL,
+	OPTION_SETS
+} OptionSet;
+
+#define FOR_MASKED (1u << SET_MASKED)
+#define FOR_EMBEDDING (1u << SET_EMBEDDING)
+#define FOR_CAUSAL (1u << SET_CAUSAL)
+#define FOR_TRIPLE (FOR_MASKED | FOR_CAUSAL)
 #define FOR_ALL (FOR_TRIPLE | FOR_EMBEDDING)
 
 typedef struct Option
 {
 	const char *name;
 	OptionKind	kind;
-	unsigned	methods;
+	unsigned	sets;
 	size_t		offset;
 	double		min;
 	double		max;
-	double		defaults[2];	/* by DistilMethod */
+	double		defaults[OPTION_SETS];
 } Option;
 
 #define FIELD(name) offsetof(DistilTrainOptions, name)
 
 static const char *const method_names[] = {"triple", "embedding"};
+static const char *const set_names[] = {"method \"triple\"", "method \"embedding\"", "a causal teacher"};
+
+static OptionSet
+set_of(const DistilTrainOptions *options)
+{
+	return options->causal ? SET_CAUSAL : (OptionSet) options->method;
+}
 
 /*
  * Defaults of embedding were found by trial on a 6-layer sentence model cut to 3 layers:
  * rate 5e-4 with linear decay; sequences of 64 texts; clipping at 1 as is usual there.
+ * DistilGPT2's loss weights were not published: alpha_clm has the weight of alpha_mlm.
  */
 static const Option options_table[] = {
-	{"alpha_ce", OPTION_REAL, FOR_TRIPLE, FIELD(alpha_ce), 0, 1e6, {5, 0}},
-	{"alpha_mlm", OPTION_REAL, FOR_TRIPLE, FIELD(alpha_mlm), 0, 1e6, {2, 0}},
-	{"alpha_clm", OPTION_REAL, FOR_TRIPLE, FIELD(alpha_clm), 0, 1e6, {0, 0}},
-	{"alpha_cos", OPTION_REAL, FOR_TRIPLE, FIELD(alpha_cos), 0, 1e6, {1, 0}},
-	{"alpha_mse", OPTION_REAL, FOR_TRIPLE, FIELD(alpha_mse), 0, 1e6, {0, 0}},
-	{"temperature", OPTION_REAL, FOR_TRIPLE, FIELD(temperature), 1e-3, 1e3, {2, 2}},
-	{"mlm_mask_prop", OPTION_REAL, FOR_TRIPLE, FIELD(mlm_mask_prop), 0, 1, {0.15, 0.15}},
-	{"word_mask", OPTION_REAL, FOR_TRIPLE, FIELD(word_mask), 0, 1, {0.8, 0.8}},
-	{"word_keep", OPTION_REAL, FOR_TRIPLE, FIELD(word_keep), 0, 1, {0.1, 0.1}},
-	{"word_rand", OPTION_REAL, FOR_TRIPLE, FIELD(word_rand), 0, 1, {0.1, 0.1}},
-	{"mlm_smoothing", OPTION_REAL, FOR_TRIPLE, FIELD(mlm_smoothing), 0, 10, {0.7, 0.7}},
-	{"restrict_ce_to_mask", OPTION_BOOL, FOR_TRIPLE, FIELD(restrict_ce_to_mask), 0, 1, {0, 0}},
-	{"layers", OPTION_LAYERS, FOR_ALL, 0, 1, DISTIL_MAX_LAYERS, {0, 0}},
-	{"dimensions", OPTION_REFUSED, FOR_ALL, 0, 0, 0, {0, 0}},
-	{"dtype", OPTION_REFUSED, FOR_ALL, 0, 0, 0, {0, 0}},
+	{"alpha_ce", OPTION_REAL, FOR_TRIPLE, FIELD(alpha_ce), 0, 1e6, {5, 0, 5}},
+	{"alpha_mlm", OPTION_REAL, FOR_TRIPLE, FIELD(alpha_mlm), 0, 1e6, {2, 0, 0}},
+	{"alpha_clm", OPTION_REAL, FOR_TRIPLE, FIELD(alpha_clm), 0, 1e6, {0, 0, 2}},
+	{"alpha_cos", OPTION_REAL, FOR_TRIPLE, FIELD(alpha_cos), 0, 1e6, {1, 0, 1}},
+	{"alpha_mse", OPTION_REAL, FOR_TRIPLE, FIELD(alpha_mse), 0, 1e6, {0, 0, 0}},
+	{"temperature", OPTION_REAL, FOR_TRIPLE, FIELD(temperature), 1e-3, 1e3, {2, 2, 2}},
+	{"mlm_mask_prop", OPTION_REAL, FOR_MASKED, FIELD(mlm_mask_prop), 0, 1, {0.15, 0.15, 0}},
+	{"word_mask", OPTION_REAL, FOR_MASKED, FIELD(word_mask), 0, 1, {0.8, 0.8, 0}},
+	{"word_keep", OPTION_REAL, FOR_MASKED, FIELD(word_keep), 0, 1, {0.1, 0.1, 0}},
+	{"word_rand", OPTION_REAL, FOR_MASKED, FIELD(word_rand), 0, 1, {0.1, 0.1, 0}},
+	{"mlm_smoothing", OPTION_REAL, FOR_MASKED, FIELD(mlm_smoothing), 0, 10, {0.7, 0.7, 0}},
+	{"restrict_ce_to_mask", OPTION_BOOL, FOR_MASKED, FIELD(restrict_ce_to_mask), 0, 1, {0, 0, 0}},
+	{"layers", OPTION_LAYERS, FOR_ALL, 0, 1, DISTIL_MAX_LAYERS, {0, 0, 0}},
+	{"dimensions", OPTION_REFUSED, FOR_ALL, 0, 0, 0, {0, 0, 0}},
+	{"dtype", OPTION_REFUSED, FOR_ALL, 0, 0, 0, {0, 0, 0}},
 	/* The published DistilBERT kept BERT's position table as it was. */
-	{"freeze_pos_embs", OPTION_BOOL, FOR_ALL, FIELD(freeze_pos_embs), 0, 1, {1, 0}},
-	{"learning_rate", OPTION_REAL, FOR_ALL, FIELD(learning_rate), 0, 10, {5e-4, 5e-4}},
-	{"warmup_prop", OPTION_REAL, FOR_ALL, FIELD(warmup_prop), 0, 1, {0.05, 0.05}},
-	{"weight_decay", OPTION_REAL, FOR_ALL, FIELD(weight_decay), 0, 10, {0, 0.01}},
-	{"adam_beta1", OPTION_REAL, FOR_ALL, FIELD(adam_beta1), 0, 0.9999999, {0.9, 0.9}},
-	{"adam_beta2", OPTION_REAL, FOR_ALL, FIELD(adam_beta2), 0, 0.9999999, {0.98, 0.999}},
-	{"adam_epsilon", OPTION_REAL, FOR_ALL, FIELD(adam_epsilon), 1e-12, 1, {1e-6, 1e-8}},
-	{"max_grad_norm", OPTION_REAL, FOR_ALL, FIELD(max_grad_norm), 0, 1e9, {5, 1}},
-	{"batch_size", OPTION_INT, FOR_ALL, FIELD(batch_size), 1, 65536, {5, 64}},
+	{"freeze_pos_embs", OPTION_BOOL, FOR_ALL, FIELD(freeze_pos_embs), 0, 1, {1, 0, 0}},
+	{"learning_rate", OPTION_REAL, FOR_ALL, FIELD(learning_rate), 0, 10, {5e-4, 5e-4, 5e-4}},
+	{"warmup_prop", OPTION_REAL, FOR_ALL, FIELD(warmup_prop), 0, 1, {0.05, 0.05, 0.05}},
+	{"weight_decay", OPTION_REAL, FOR_ALL, FIELD(weight_decay), 0, 10, {0, 0.01, 0}},
+	{"adam_beta1", OPTION_REAL, FOR_ALL, FIELD(adam_beta1), 0, 0.9999999, {0.9, 0.9, 0.9}},
+	{"adam_beta2", OPTION_REAL, FOR_ALL, FIELD(adam_beta2), 0, 0.9999999, {0.98, 0.999, 0.98}},
+	{"adam_epsilon", OPTION_REAL, FOR_ALL, FIELD(adam_epsilon), 1e-12, 1, {1e-6, 1e-8, 1e-6}},
+	{"max_grad_norm", OPTION_REAL, FOR_ALL, FIELD(max_grad_norm), 0, 1e9, {5, 1, 5}},
+	{"batch_size", OPTION_INT, FOR_ALL, FIELD(batch_size), 1, 65536, {5, 64, 5}},
 	{"gradient_accumulation_steps", OPTION_INT, FOR_ALL, FIELD(gradient_accumulation_steps),
-	1, 65536, {50, 1}},
-	{"epochs", OPTION_REAL, FOR_ALL, FIELD(epochs), 0, 1e6, {3, 1}},
-	{"max_steps", OPTION_INT64, FOR_ALL, FIELD(max_steps), -1, 1e12, {-1, -1}},
-	{"max_tokens", OPTION_INT, FOR_ALL, FIELD(max_tokens), 4, DISTIL_MAX_POSITIONS, {0, 0}},
-	{"threads", OPTION_INT, FOR_ALL, FIELD(threads), 0, 1024, {0, 0}},
-	{"seed", OPTION_INT64, FOR_ALL, FIELD(seed), -9e15, 9e15, {56, 56}},
-	{"deterministic", OPTION_BOOL, FOR_ALL, FIELD(deterministic), 0, 1, {1, 1}},
-	{"eval_fraction", OPTION_REAL, FOR_ALL, FIELD(eval_fraction), 0, 0.5, {0, 0}},
-	{"checkpoint_seconds", OPTION_INT, FOR_ALL, FIELD(checkpoint_seconds), 1, 86400, {60, 60}},
-	{"device", OPTION_DEVICE, FOR_ALL, FIELD(device), 0, 0, {0, 0}},
+	1, 65536, {50, 1, 50}},
+	{"epochs", OPTION_REAL, FOR_ALL, FIELD(epochs), 0, 1e6, {3, 1, 3}},
+	{"max_steps", OPTION_INT64, FOR_ALL, FIELD(max_steps), -1, 1e12, {-1, -1, -1}},
+	{"max_tokens", OPTION_INT, FOR_ALL, FIELD(max_tokens), 4, DISTIL_MAX_POSITIONS, {0, 0, 0}},
+	{"threads", OPTION_INT, FOR_ALL, FIELD(threads), 0, 1024, {0, 0, 0}},
+	{"seed", OPTION_INT64, FOR_ALL, FIELD(seed), -9e15, 9e15, {56, 56, 56}},
+	{"deterministic", OPTION_BOOL, FOR_ALL, FIELD(deterministic), 0, 1, {1, 1, 1}},
+	{"eval_fraction", OPTION_REAL, FOR_ALL, FIELD(eval_fraction), 0, 0.5, {0, 0, 0}},
+	{"checkpoint_seconds", OPTION_INT, FOR_ALL, FIELD(checkpoint_seconds), 1, 86400, {60, 60, 60}},
+	{"device", OPTION_DEVICE, FOR_ALL, FIELD(device), 0, 0, {0, 0, 0}},
 };
 
 #define NOPTIONS (sizeof(options_table) / sizeof(options_table[0]))
@@ -96,7 +115,7 @@ static const Option options_table[] = {
 static const char *const device_names[] = {"auto", "cpu", "cuda"};
 
 static void
-list_options(char *buffer, size_t size, DistilMethod method)
+list_options(char *buffer, size_t size, OptionSet set)
 {
 	size_t		used = 0;
 	size_t		i;
@@ -106,7 +125,7 @@ list_options(char *buffer, size_t size, DistilMethod method)
 	{
 		int			n;
 
-		if (options_table[i].kind == OPTION_REFUSED || !(options_table[i].methods & (1u << method)))
+		if (options_table[i].kind == OPTION_REFUSED || !(options_table[i].sets & (1u << set)))
 			continue;
 		n = snprintf(buffer + used, size - used, "%s%s", used > 0 ? ", " : "", options_table[i].name);
 		if (n < 0 || (size_t) n >= size - used)
@@ -134,8 +153,7 @@ choose_method(DistilMethod *method, const char *name, const DistilModelInfo *inf
 
 	if (name == NULL)
 	{
-		*method = info->sentence_model || !info->has_lm_head || info->causal ? DISTIL_METHOD_EMBEDDING
-			: DISTIL_METHOD_TRIPLE;
+		*method = info->sentence_model || !info->has_lm_head ? DISTIL_METHOD_EMBEDDING : DISTIL_METHOD_TRIPLE;
 		return DISTIL_OK;
 	}
 	for (i = 0; i < sizeof(planned) / sizeof(planned[0]); i++)
@@ -148,13 +166,10 @@ choose_method(DistilMethod *method, const char *name, const DistilModelInfo *inf
 		*method = (DistilMethod) i;
 		if (*method == DISTIL_METHOD_TRIPLE && !info->has_lm_head)
 		{
-			distil_fail(err, DISTIL_ERR_STATE, "method \"triple\" needs a teacher with a masked-LM head");
+			distil_fail(err, DISTIL_ERR_STATE, "method \"triple\" needs a teacher with a language-model head");
 			return distil_fail_hint(err, DISTIL_ERR_STATE, "Use method \"embedding\", or import "
-									"the model's file for masked language modelling.");
+									"the model's file for language modelling.");
 		}
-		if (*method == DISTIL_METHOD_TRIPLE && info->causal)
-			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-							   "method \"triple\" does not support causal language models");
 		return DISTIL_OK;
 	}
 	{
@@ -197,9 +212,13 @@ set_defaults(DistilTrainOptions *options, DistilMethod method, const DistilModel
 
 	memset(options, 0, sizeof(*options));
 	options->method = method;
+	options->causal = method == DISTIL_METHOD_TRIPLE && info->causal;
 	for (i = 0; i < NOPTIONS; i++)
-		store_number(options, &options_table[i], options_table[i].defaults[method],
-					 (int64_t) options_table[i].defaults[method]);
+	{
+		double		value = options_table[i].defaults[set_of(options)];
+
+		store_number(options, &options_table[i], value, (int64_t) value);
+	}
 	options->max_tokens = info->max_tokens;
 	options->nlayers = info->layers / 2 > 0 ? info->layers / 2 : 1;
 	distil_student_layers(options->layers, options->nlayers, info->layers, method);
@@ -319,17 +338,17 @@ parse_option(DistilTrainOptions *options, const char *key, size_t key_length, co
 	const Option *option = find_option(key, key_length);
 	char		known[480];
 
-	if (option == NULL || !(option->methods & (1u << options->method)))
+	if (option == NULL || !(option->sets & (1u << set_of(options))))
 	{
 		char		shown[80];
 
-		list_options(known, sizeof(known), options->method);
+		list_options(known, sizeof(known), set_of(options));
 		distil_printable(shown, sizeof(shown), key, key_length);
 		if (option == NULL)
 			distil_fail(err, DISTIL_ERR_ARGUMENT, "unknown option \"%s\"", shown);
 		else
-			distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"%s\" does not apply to method \"%s\"",
-						shown, method_names[options->method]);
+			distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"%s\" does not apply to %s", shown,
+						set_names[set_of(options)]);
 		distil_fail_hint(err, DISTIL_ERR_ARGUMENT, "Known options: %s.", known);
 		return DISTIL_ERR_ARGUMENT;
 	}
@@ -361,13 +380,15 @@ check_options(const DistilTrainOptions *options, DistilError *err)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"epochs\" must be greater than zero");
 	if (options->method != DISTIL_METHOD_TRIPLE)
 		return DISTIL_OK;
-	if (options->alpha_clm > 0)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "option \"alpha_clm\" (causal language modelling) "
-						   "is not supported for this teacher");
-	if (options->alpha_ce + options->alpha_mlm + options->alpha_cos + options->alpha_mse <= 0)
+	if ((options->causal ? options->alpha_mlm : options->alpha_clm) > 0)
+		return distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"%s\" does not apply to a %s teacher",
+						   options->causal ? "alpha_mlm" : "alpha_clm", options->causal ? "causal" : "masked-LM");
+	if (options->alpha_ce + options->alpha_mlm + options->alpha_clm + options->alpha_cos +
+		options->alpha_mse <= 0)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT,
 						   "at least one of the loss weights must be greater than zero");
+	if (options->causal)
+		return DISTIL_OK;
 	sum = options->word_mask + options->word_keep + options->word_rand;
 	if (fabs(sum - 1) > 1e-6)
 	{
@@ -475,7 +496,7 @@ distil_train_options_write(char **json, const DistilTrainOptions *options,
 	{
 		const Option *option = &options_table[i];
 
-		if (option->kind == OPTION_REFUSED || !(option->methods & (1u << options->method)))
+		if (option->kind == OPTION_REFUSED || !(option->sets & (1u << set_of(options))))
 			continue;
 		ok = distil_buffer_append(&out, first ? "{\"" : ", \"", first ? 2 : 3) &&
 			distil_buffer_append(&out, option->name, strlen(option->name)) &&

@@ -15,6 +15,21 @@ distil_round_begin(DistilTrainer *trainer, bool learn)
 	round->learn = learn;
 }
 
+/* Returns the number of labels. */
+static int
+label_next(int32_t *labels, const int32_t *ids, const int32_t *starts, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		memcpy(labels + starts[i], ids + starts[i] + 1,
+			   (size_t) (starts[i + 1] - starts[i] - 1) * sizeof(int32_t));
+		labels[starts[i + 1] - 1] = DISTIL_NO_LABEL;
+	}
+	return starts[n] - starts[0] - n;
+}
+
 bool
 distil_round_add(DistilTrainer *trainer, const int32_t *sequences, int n, int64_t micro, double share)
 {
@@ -44,7 +59,7 @@ distil_round_add(DistilTrainer *trainer, const int32_t *sequences, int n, int64_
 	added->tokens = total;
 	added->share = share;
 	added->labels = 0;
-	if (trainer->method->masked)
+	if (trainer->method->labelling == DISTIL_LABELS_MASKED)
 	{
 		DistilRng	rng;
 
@@ -53,6 +68,8 @@ distil_round_add(DistilTrainer *trainer, const int32_t *sequences, int n, int64_
 		added->labels = distil_masking_apply(&trainer->masking, round->ids + first, round->labels + first,
 											 total, round->heap, &rng);
 	}
+	else if (trainer->method->labelling == DISTIL_LABELS_NEXT)
+		added->labels = label_next(round->labels, round->ids, round->starts + round->nsequences - n, n);
 	round->nmicro++;
 	return true;
 }

@@ -13,8 +13,6 @@ DistilStatus
 distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *options, int ndevices,
 					 DistilError *err)
 {
-	const DistilSpecialIds *special = distil_tokenizer_special(teacher->tokenizer);
-
 	if (ndevices < 1)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "training needs at least one device");
 	if (options->nlayers < 1 || options->nlayers > DISTIL_MAX_LAYERS || options->batch_size < 1 ||
@@ -23,11 +21,8 @@ distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *optio
 	if (options->method != DISTIL_METHOD_TRIPLE)
 		return DISTIL_OK;
 	if (!teacher->spec.has_lm)
-		return distil_fail(err, DISTIL_ERR_STATE, "method \"triple\" needs a teacher with a masked-LM head");
-	if (teacher->spec.config.causal)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "method \"triple\" does not support causal language models");
-	if (special->mask < 0)
+		return distil_fail(err, DISTIL_ERR_STATE, "method \"triple\" needs a teacher with a language-model head");
+	if (!options->causal && distil_tokenizer_special(teacher->tokenizer)->mask < 0)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "method \"triple\" needs a tokenizer with a [MASK] token");
 	return DISTIL_OK;
@@ -226,7 +221,7 @@ distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices, cons
 											   sizeof(double));
 	if (trainer->segment_sums == NULL)
 		return distil_fail_memory(err, (size_t) trainer->nsegments * sizeof(double));
-	if (trainer->method->masked)
+	if (trainer->method->labelling == DISTIL_LABELS_MASKED)
 		DISTIL_FORWARD(masking_memory(trainer, err));
 	DISTIL_FORWARD(distil_cache_create(trainer, err));
 	if (!learns)

@@ -1,12 +1,12 @@
 /*
  * train_triple.c
- *		Method triple: the DistilBERT losses, teacher and student on the same masked input.
+ *		Method triple: the losses of DistilBERT and DistilGPT2, teacher and student on the same input.
  *
  *	L_ce  = T^2 / N sum over M of KL(softmax(t/T), softmax(s/T))
- *	L_mlm = mean over labelled positions of -log softmax(s)[label]
+ *	L_mlm = mean over labelled positions of -log softmax(s)[label]; L_clm the same: the label is the next token
  *	L_mse = 1 / N sum over M of sum over v of (s - t)^2
  *	L_cos = mean over all tokens of 1 - cos(h_s, h_t), last hidden states
- * M: all N tokens, special ones and those not masked included, or with
+ * M: all N tokens, special ones, those not masked and the last included, or with
  * restrict_ce_to_mask the labelled ones.  The total is the weighted sum; each micro-batch
  * counts 1 / accumulation.  A term of weight 0 is not computed.
  *
@@ -157,7 +157,7 @@ logits_losses(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPie
 	loss.scale_ce = (float) (t * t * options->alpha_ce / n_soft * micro->share);
 	loss.scale_mse = (float) (options->alpha_mse / n_soft * micro->share);
 	if (micro->labels > 0)
-		loss.scale_label = (float) (options->alpha_mlm / micro->labels * micro->share);
+		loss.scale_label = (float) ((options->alpha_mlm + options->alpha_clm) / micro->labels * micro->share);
 	if (soft)
 	{
 		if (!all)
@@ -219,7 +219,7 @@ triple_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPiec
 								 piece->ntokens, c);
 	else
 		device->ops->zero(device, worker->dhidden, tc);
-	if (options->alpha_ce > 0 || options->alpha_mlm > 0 || options->alpha_mse > 0)
+	if (options->alpha_ce > 0 || options->alpha_mlm > 0 || options->alpha_clm > 0 || options->alpha_mse > 0)
 		DISTIL_FORWARD(logits_losses(trainer, worker, piece, &buffers, hidden_s, hidden_t, err));
 	if (!trainer->round.learn)
 		return DISTIL_OK;
@@ -229,7 +229,16 @@ triple_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPiec
 
 const DistilTrainMethod distil_train_triple = {
 	.name = "triple",
-	.masked = true,
+	.labelling = DISTIL_LABELS_MASKED,
+	.grouped = true,
+	.dropout = true,
+	.buffer_floats = triple_buffer_floats,
+	.piece = triple_piece,
+};
+
+const DistilTrainMethod distil_train_causal = {
+	.name = "triple",
+	.labelling = DISTIL_LABELS_NEXT,
 	.grouped = true,
 	.dropout = true,
 	.buffer_floats = triple_buffer_floats,

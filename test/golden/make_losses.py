@@ -8,17 +8,19 @@ mask, dropout 0, in float64.  Tensors:
   triple.ids, triple.labels, triple.starts    the batch, rows concatenated (already masked)
   triple.losses [2, 4]      ce, mlm, mse, cos: all tokens; restricted to masked tokens
   triple0.NAME, triple1.NAME   gradients of 5 ce + 2 mlm + 0.5 mse + 1 cos for both
+  causal.ids, causal.starts, causal.labels, causal.losses [4], causal.NAME   ce, clm, mse, cos of a causal teacher; Conv1D
+                            gradients turned to [out, in]
   embedding.ids, embedding.starts, embedding.losses [1], embedding.NAME   mean squared distance of sentence vectors
 The student of triple is a DistilBERT of the layers 1, 0 of models/bert-mlm, with segment row 0 added
-to the position table; of embedding, layer 1 of models/bert-sentence.
+to the position table; of causal, layers 1, 0 of models/heads-gpt2; of embedding, layer 1 of models/bert-sentence.
 """
 import copy
 import os
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
-from transformers import BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM
+from transformers import BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM, GPT2Config, GPT2LMHeadModel
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 OUT = os.path.join(HERE, "losses.goldens.safetensors")
@@ -125,6 +127,62 @@ def triple(out):
     print(all_losses)
 
 
+def causal_models():
+    path = os.path.join(MODELS, "heads-gpt2")
+    config = GPT2Config.from_json_file(os.path.join(path, "lm.config.json"))
+    state = load_file(os.path.join(path, "backbone.safetensors"))
+    student_state = {}
+    for name, value in state.items():
+        parts = name.split(".")
+        if parts[1] == "h":
+            parts[2] = str(LAYERS.index(int(parts[2])))
+        student_state[".".join(parts)] = value
+    models = []
+    for weights in (state, student_state):
+        config.embd_pdrop = config.attn_pdrop = config.resid_pdrop = 0.0
+        model = GPT2LMHeadModel(config).double()
+        missing, unexpected = model.load_state_dict(weights, strict=False)
+        assert missing == ["lm_head.weight"] and not unexpected, (missing, unexpected)
+        model.tie_weights()
+        models.append(model)
+    return models[0].eval(), models[1].train()
+
+
+def causal(out):
+    generator = torch.Generator().manual_seed(22)
+    teacher, student = causal_models()
+    v = teacher.config.vocab_size
+    ids, mask = make_batch(generator, v, LENGTHS)
+    for i, n in enumerate(LENGTHS):
+        ids[i, 0] = ids[i, n - 1] = teacher.config.eos_token_id
+    labels = torch.where(mask.bool(), ids, -100)
+    shifted = torch.cat([labels[:, 1:], torch.full((len(LENGTHS), 1), -100)], 1)
+    out["causal.ids"] = flatten(ids, mask)
+    out["causal.labels"] = flatten(shifted, mask)
+    out["causal.starts"] = starts(LENGTHS)
+    with torch.no_grad():
+        t = teacher(input_ids=ids, output_hidden_states=True)
+    s = student(input_ids=ids, output_hidden_states=True)
+    s_sel, t_sel = s.logits[mask.bool()], t.logits[mask.bool()]
+    s_hid, t_hid = s.hidden_states[-1][mask.bool()], t.hidden_states[-1][mask.bool()]
+    losses = {
+        "ce": torch.nn.KLDivLoss(reduction="batchmean")(
+            torch.nn.functional.log_softmax(s_sel / TEMPERATURE, dim=-1),
+            torch.nn.functional.softmax(t_sel / TEMPERATURE, dim=-1)) * TEMPERATURE ** 2,
+        "clm": torch.nn.CrossEntropyLoss(ignore_index=-100)(s.logits[:, :-1].reshape(-1, v), labels[:, 1:].reshape(-1)),
+        "mse": torch.nn.MSELoss(reduction="sum")(s_sel, t_sel) / s_sel.size(0),
+        "cos": torch.nn.CosineEmbeddingLoss(reduction="mean")(s_hid, t_hid, torch.ones(s_hid.size(0)).double()),
+    }
+    # the logits are small and so is ce: with this weight its gradient is as large as the others'
+    (2000 * losses["ce"] + 2 * losses["clm"] + 0.5 * losses["mse"] + losses["cos"]).backward()
+    out["causal.losses"] = torch.tensor([losses[k].item() for k in ("ce", "clm", "mse", "cos")], dtype=torch.float64)
+    for name, p in student.named_parameters():
+        g = p.grad.float().clone()
+        turned = any(x in name for x in ("c_attn.weight", "c_proj.weight", "c_fc.weight"))
+        out["causal." + name.removeprefix("transformer.")] = g.T.contiguous() if turned else g
+    print(losses)
+
+
 def embedding(out):
     generator = torch.Generator().manual_seed(21)
     teacher = SentenceTransformer(os.path.join(MODELS, "bert-sentence"), device="cpu").double().eval()
@@ -156,6 +214,7 @@ def embedding(out):
 def main():
     out = {}
     triple(out)
+    causal(out)
     embedding(out)
     save_file({k: v.contiguous() for k, v in out.items()}, OUT)
     os.chmod(OUT, 0o644)

@@ -24,36 +24,6 @@ static const char *const kinds[] = {"lm", "sequence", "token", "question", "choi
 #define ARCHITECTURES 5
 #define KINDS 5
 
-/* ---------- one head of one architecture ---------- */
-
-static inline void
-rename_file(TestFolder *folder, const char *from, const char *to)
-{
-	int			i = test_folder_index(folder, from);
-
-	CHECK_MSG(i >= 0, "no file %s", from);
-	if (i < 0)
-		return;
-	test_folder_set(folder, to, folder->bytes[i].data, folder->bytes[i].length);
-}
-
-/* The folder of one head, as it would be imported. */
-static inline bool
-compose(TestFolder *folder, const char *arch, const char *kind)
-{
-	char		path[128];
-	char		name[64];
-
-	snprintf(path, sizeof(path), MODELS "heads-%s", arch);
-	if (!test_folder_load(folder, path))
-		return false;
-	snprintf(name, sizeof(name), "%s.config.json", kind);
-	rename_file(folder, name, "config.json");
-	snprintf(name, sizeof(name), "%s.index.json", kind);
-	rename_file(folder, name, "model.safetensors.index.json");
-	return true;
-}
-
 static inline DistilStatus
 load_head(LoadedModel *loaded, const char *arch, const char *kind, DistilError *err)
 {

@@ -206,6 +206,36 @@ test_folder_load(TestFolder *folder, const char *path)
 	return true;
 }
 
+/* ---------- one head of one architecture ---------- */
+
+static inline void
+rename_file(TestFolder *folder, const char *from, const char *to)
+{
+	int			i = test_folder_index(folder, from);
+
+	CHECK_MSG(i >= 0, "no file %s", from);
+	if (i < 0)
+		return;
+	test_folder_set(folder, to, folder->bytes[i].data, folder->bytes[i].length);
+}
+
+/* The folder of one head of test/golden/models/heads-ARCH, as it would be imported. */
+static inline bool
+compose(TestFolder *folder, const char *arch, const char *kind)
+{
+	char		path[128];
+	char		name[64];
+
+	snprintf(path, sizeof(path), "test/golden/models/heads-%s", arch);
+	if (!test_folder_load(folder, path))
+		return false;
+	snprintf(name, sizeof(name), "%s.config.json", kind);
+	rename_file(folder, name, "config.json");
+	snprintf(name, sizeof(name), "%s.index.json", kind);
+	rename_file(folder, name, "model.safetensors.index.json");
+	return true;
+}
+
 /* ---------- an allocator that can fail ---------- */
 
 typedef struct TestAllocator

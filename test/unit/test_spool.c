@@ -6,7 +6,7 @@
 #include "fingerprint.h"
 #include "train_fixture.h"
 
-static const DistilSpecialIds special = {.unk = 1,.cls = 2,.sep = 3,.pad = 0,.mask = 4,.bos = -1,.eos = -1};
+static const DistilSpoolEnds ends = {.first = 2,.last = 3,.unk = 1};
 
 typedef struct Kept
 {
@@ -43,10 +43,10 @@ split(int length, int unknown)
 	int			i;
 
 	for (i = 0; i < length; i++)
-		ids[i] = i <= unknown ? special.unk : 10 + i;
-	ids[0] = special.cls;
-	ids[length - 1] = special.sep;
-	CHECK(distil_spool_split(ids, length, 512, &special, scratch, keep, &kept, &err) == DISTIL_OK);
+		ids[i] = i <= unknown ? ends.unk : 10 + i;
+	ids[0] = ends.first;
+	ids[length - 1] = ends.last;
+	CHECK(distil_spool_split(ids, length, 512, &ends, scratch, keep, &kept, &err) == DISTIL_OK);
 	free(ids);
 	return kept;
 }
@@ -62,11 +62,11 @@ test_split(void)
 	CHECK(k.n == 1 && k.lengths[0] == 512);
 	/* 513 = 510 + 3: the second piece is too short with its [CLS] */
 	k = split(513, 0);
-	CHECK(k.n == 1 && k.lengths[0] == 511 && k.first[0] == special.cls && k.last[0] == special.sep);
+	CHECK(k.n == 1 && k.lengths[0] == 511 && k.first[0] == ends.first && k.last[0] == ends.last);
 	/* 1021 = 510 + 510 + 1: the last piece is only [SEP] */
 	k = split(1021, 0);
 	CHECK(k.n == 2 && k.lengths[0] == 511 && k.lengths[1] == 512);
-	CHECK(k.first[1] == special.cls && k.last[1] == special.sep);
+	CHECK(k.first[1] == ends.first && k.last[1] == ends.last);
 	/* 530 = 510 + 20 */
 	k = split(530, 0);
 	CHECK(k.n == 2 && k.lengths[1] == 21);
@@ -222,6 +222,41 @@ test_writing(const DistilModel *model)
 	distil_buffer_free(&buffer);
 }
 
+/* A causal model's sequences begin and end with its end token; a long text is cut. */
+static void
+test_causal(void)
+{
+	Fixture		gpt2;
+	DistilTrainOptions options;
+	DistilBuffer buffer;
+	DistilSink	sink = {fixture_write, &buffer};
+	DistilError err = {{0}, {0}, {0}};
+	DistilSpool *spool;
+	DistilSpoolView view;
+	int			i;
+
+	fixture_open_head(&gpt2, "gpt2", "lm");
+	options = fixture_options(gpt2.model, "triple", "{\"max_tokens\": 16}");
+	distil_buffer_init(&buffer, distil_alloc_system());
+	MUST(distil_spool_create(&spool, gpt2.model, &options, &sink, distil_alloc_system(), NULL, &err));
+	add(spool, "");
+	add(spool, "the cat sat on the mat");	/* 8 with its ends */
+	add(spool, "the cat sat on the mat and the dog and the fox");	/* 14 */
+	/* 27 = 14 + 13: the first piece without an end, the second without a beginning */
+	add(spool, "the cat sat on the mat and the dog and the fox and the cat and the dog and the fox and the mat on");
+	MUST(distil_spool_finish(spool, &err));
+	MUST(distil_spool_view(&view, buffer.data, buffer.length, DISTIL_METHOD_TRIPLE,
+						   distil_model_info(gpt2.model)->vocabulary, 16, NULL, &err));
+	CHECK(view.info.texts == 4 && view.info.sequences == 3 && view.longest == 15);
+	CHECK(view.starts[1] == 14 && view.starts[2] == 29);
+	CHECK(view.counts[0] == 6);
+	for (i = 0; i < 3; i++)
+		CHECK(view.ids[view.starts[i]] == 0 && view.ids[view.starts[i + 1] - 1] == 0);
+	distil_spool_free(spool);
+	distil_buffer_free(&buffer);
+	fixture_close(&gpt2);
+}
+
 static DistilStatus
 write_nothing(void *ctx, const void *data, size_t bytes, DistilError *err)
 {
@@ -285,6 +320,7 @@ main(void)
 
 	test_split();
 	test_fingerprint();
+	test_causal();
 	fixture_open(&model, "test/golden/models/bert-mlm");
 	test_writing(model.model);
 	test_full_disk(model.model);

@@ -26,15 +26,19 @@ static const char triple_json[] =
 static const char embedding_json[] =
 "{\"layers\": 1, \"batch_size\": 16, \"epochs\": 2, \"learning_rate\": 0.003, \"eval_fraction\": 0.1}";
 
+/* method "causal": triple with a causal teacher */
 static void
 open_job(Job *job, const char *method, const char *json, int ndevices)
 {
 	DistilError err = {{0}, {0}, {0}};
 	int			i;
 
-	fixture_open(&job->teacher, strcmp(method, "triple") == 0 ? "test/golden/models/bert-mlm"
-				 : "test/golden/models/bert-sentence");
-	job->options = fixture_options(job->teacher.model, method, json);
+	if (strcmp(method, "causal") == 0)
+		fixture_open_head(&job->teacher, "gpt2", "lm");
+	else
+		fixture_open(&job->teacher, strcmp(method, "triple") == 0 ? "test/golden/models/bert-mlm"
+					 : "test/golden/models/bert-sentence");
+	job->options = fixture_options(job->teacher.model, strcmp(method, "causal") == 0 ? "triple" : method, json);
 	fixture_spool(&job->spool, &job->spool_size, job->teacher.model, &job->options, TEXTS);
 	for (i = 0; i < 3; i++)
 		job->devices[i] = fixture_device("cpu");
@@ -132,9 +136,9 @@ test_curve(const char *method, const char *json, double factor)
 		if (job.options.method == DISTIL_METHOD_TRIPLE)
 		{
 			CHECK_NEAR(report.loss,
-					   5 * report.loss_ce + 2 * report.loss_mlm + 0.01 * report.loss_mse + report.loss_cos,
-					   1e-6 * report.loss);
-			CHECK(isnan(report.loss_clm));
+					   5 * report.loss_ce + 2 * (job.options.causal ? report.loss_clm : report.loss_mlm) +
+					   0.01 * report.loss_mse + report.loss_cos, 1e-6 * report.loss);
+			CHECK(isnan(job.options.causal ? report.loss_mlm : report.loss_clm));
 		}
 		else
 			CHECK(isnan(report.loss_ce) && isnan(report.loss_cos));
@@ -613,11 +617,18 @@ main(void)
 			   "\"learning_rate\": 0.003, \"eval_fraction\": 0.1}", 0.7);
 	test_resume("triple", triple_json, 1);
 	test_resume("triple", triple_json, 2);
+	test_curve("causal",
+			   "{\"layers\": 1, \"batch_size\": 4, \"gradient_accumulation_steps\": 2, \"epochs\": 5,"
+			   "\"learning_rate\": 0.003, \"eval_fraction\": 0.1, \"alpha_mse\": 0.01}", 0.95);
+	test_resume("causal", triple_json, 1);
+	test_resume("causal", triple_json, 2);
 	test_resume("embedding", embedding_json, 1);
 	test_resume("embedding", embedding_json, 2);
 	test_cancel("triple", triple_json, 1);
+	test_cancel("causal", triple_json, 2);
 	test_cancel("embedding", embedding_json, 2);
 	test_threads("triple", triple_json);
+	test_threads("causal", triple_json);
 	test_threads("embedding", embedding_json);
 	test_seed();
 	test_update();

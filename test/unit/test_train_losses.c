@@ -197,6 +197,91 @@ test_triple(const char *backend)
 }
 
 static void
+test_causal(const char *backend)
+{
+	static const double alpha[4] = {2000, 2, 0.5, 1};
+	DistilDevice *device = fixture_device(backend);
+	DistilError err = {{0}, {0}, {0}};
+	double	   *losses = golden("causal.losses", NULL);
+	DistilTrainOptions options;
+	DistilTrainer *trainer;
+	Fixture		teacher;
+	void	   *spool;
+	size_t		size;
+	int			i;
+	int			k;
+
+	fixture_open_head(&teacher, "gpt2", "lm");
+	options = fixture_options(teacher.model, "triple", "{\"layers\": [1, 0], \"alpha_ce\": 2000, \"alpha_mse\": 0.5}");
+	fixture_spool(&spool, &size, teacher.model, &options, 20);
+	MUST(distil_trainer_create(&trainer, teacher.model, &options, spool, size, &device, 1,
+							   distil_alloc_system(), NULL, &err));
+	for (k = 0; k < 2; k++)
+	{
+		run_batch(trainer, "causal", true);
+		/* 1e-6: a divergence of 1e-3 is the sum of differences of logarithms of size 6 */
+		for (i = 0; i < 4; i++)
+			CHECK_NEAR(trainer->workers[0].losses[i] / alpha[i], losses[i], 1e-5 * losses[i] + 1e-6);
+		CHECK(compare_gradients(trainer, "causal") >= 28);
+		trainer->logits_rows = 5;
+		trainer->piece_limit = 20;
+	}
+	distil_trainer_free(trainer);
+	free(spool);
+	free(losses);
+	fixture_close(&teacher);
+	device->ops->close(device);
+}
+
+/* Labels of a round are the next tokens of each sequence, with nothing masked. */
+static void
+test_causal_labels(void)
+{
+	DistilDevice *device = fixture_device("cpu");
+	DistilError err = {{0}, {0}, {0}};
+	DistilTrainOptions options;
+	DistilTrainer *trainer;
+	Fixture		teacher;
+	void	   *spool;
+	size_t		size;
+	int			i;
+	int			k;
+
+	fixture_open_head(&teacher, "gpt2", "lm");
+	options = fixture_options(teacher.model, "triple", "{\"batch_size\": 3}");
+	fixture_spool(&spool, &size, teacher.model, &options, 20);
+	MUST(distil_trainer_create(&trainer, teacher.model, &options, spool, size, &device, 1,
+							   distil_alloc_system(), NULL, &err));
+	distil_round_begin(trainer, true);
+	for (k = 0; k < 2; k++)
+	{
+		const int32_t *sequences;
+		int			n;
+
+		distil_sampler_batch(trainer->sampler, k, &sequences, &n);
+		CHECK(n == 3 && distil_round_add(trainer, sequences, n, k, 1));
+		CHECK(trainer->round.micro[k].labels == trainer->round.micro[k].tokens - n);
+	}
+	CHECK(trainer->round.nsequences == 6);
+	for (i = 0; i < trainer->round.nsequences; i++)
+	{
+		const int32_t *ids = trainer->round.ids;
+		int			from = trainer->round.starts[i];
+		int			to = trainer->round.starts[i + 1];
+
+		CHECK(memcmp(ids + from, trainer->spool.ids + trainer->spool.starts[trainer->round.sequences[i]],
+					 (size_t) (to - from) * sizeof(int32_t)) == 0);
+		CHECK(to - from > DISTIL_SPOOL_SHORT && ids[from] == 0 && ids[to - 1] == 0);
+		CHECK(memcmp(trainer->round.labels + from, ids + from + 1, (size_t) (to - from - 1) * sizeof(int32_t)) == 0);
+		CHECK(trainer->round.labels[to - 1] == DISTIL_NO_LABEL);
+	}
+	distil_trainer_free(trainer);
+	free(spool);
+	fixture_close(&teacher);
+	device->ops->close(device);
+}
+
+static void
 test_embedding(const char *backend)
 {
 	DistilDevice *device = fixture_device(backend);
@@ -241,8 +326,9 @@ total_loss(DistilTrainer *trainer, const char *kind)
  * third derivative and of float32 rounding, below 1 %.
  */
 static void
-test_direction(const char *folder, const char *method, const char *json)
+test_direction(const char *folder, const char *kind, const char *json)
 {
+	bool		causal = strcmp(kind, "causal") == 0;
 	DistilDevice *device = fixture_device("reference");
 	DistilError err = {{0}, {0}, {0}};
 	DistilTrainOptions options;
@@ -259,12 +345,15 @@ test_direction(const char *folder, const char *method, const char *json)
 	float	   *gradient;
 	float	   *weights;
 
-	fixture_open(&teacher, folder);
-	options = fixture_options(teacher.model, method, json);
+	if (causal)
+		fixture_open_head(&teacher, folder, "lm");
+	else
+		fixture_open(&teacher, folder);
+	options = fixture_options(teacher.model, causal ? "triple" : kind, json);
 	fixture_spool(&spool, &size, teacher.model, &options, 20);
 	MUST(distil_trainer_create(&trainer, teacher.model, &options, spool, size, &device, 1,
 							   distil_alloc_system(), NULL, &err));
-	run_batch(trainer, method, true);
+	run_batch(trainer, kind, true);
 	total = trainer->student.table.total;
 	gradient = malloc(total * sizeof(float));
 	weights = malloc(total * sizeof(float));
@@ -277,10 +366,10 @@ test_direction(const char *folder, const char *method, const char *json)
 	h = 3e-3 / norm;
 	for (i = 0; i < total; i++)
 		trainer->weights[i] = weights[i] + (float) (h * gradient[i]);
-	plus = total_loss(trainer, method);
+	plus = total_loss(trainer, kind);
 	for (i = 0; i < total; i++)
 		trainer->weights[i] = weights[i] - (float) (h * gradient[i]);
-	minus = total_loss(trainer, method);
+	minus = total_loss(trainer, kind);
 	CHECK_NEAR((plus - minus) / (2 * h * norm * norm), 1, 0.01);
 	free(gradient);
 	free(weights);
@@ -379,11 +468,15 @@ main(void)
 	open_goldens(&folder);
 	test_triple("reference");
 	test_triple("cpu");
+	test_causal("reference");
+	test_causal("cpu");
+	test_causal_labels();
 	test_embedding("reference");
 	test_embedding("cpu");
 	test_direction("test/golden/models/bert-mlm", "triple",
 				   "{\"layers\": [1], \"alpha_mse\": 0.01, \"freeze_pos_embs\": false}");
 	test_direction("test/golden/models/bert-sentence", "embedding", "{\"layers\": [1]}");
+	test_direction("gpt2", "causal", "{\"layers\": [1], \"alpha_mse\": 0.01}");
 	test_extraction("test/golden/models/bert-mlm", "{\"layers\": [0, 1], \"max_steps\": 0}");
 	test_extraction("test/golden/models/distilbert-mlm", "{\"layers\": [0, 1, 2], \"max_steps\": 0}");
 	distil_tensor_set_free(goldens);

@@ -8,6 +8,7 @@
 
 static Fixture mlm;
 static Fixture sentence;
+static Fixture causal;
 
 static DistilStatus
 parse(DistilTrainOptions *options, const DistilModel *model, const char *method, const char *json,
@@ -38,6 +39,11 @@ test_defaults(void)
 	CHECK(o.method == DISTIL_METHOD_EMBEDDING);
 	CHECK(o.batch_size == 64 && o.gradient_accumulation_steps == 1 && o.learning_rate == 5e-4 &&
 		  o.epochs == 1);
+	CHECK(parse(&o, causal.model, NULL, "{}", &err) == DISTIL_OK);
+	CHECK(o.method == DISTIL_METHOD_TRIPLE && o.causal && o.alpha_clm == 2 && o.alpha_mlm == 0 && o.alpha_ce == 5);
+	CHECK(!o.freeze_pos_embs && o.batch_size == 5 && o.temperature == 2);
+	CHECK(parse(&o, causal.model, "embedding", "", &err) == DISTIL_OK);
+	CHECK(o.method == DISTIL_METHOD_EMBEDDING && !o.causal);
 	CHECK(parse(&o, mlm.model, "embedding", "", &err) == DISTIL_OK);
 	CHECK(o.method == DISTIL_METHOD_EMBEDDING);
 }
@@ -105,7 +111,14 @@ test_errors(void)
 		{"embedding", "{\"alpha_ce\": 1}", DISTIL_ERR_ARGUMENT, "does not apply to method \"embedding\""},
 		{"triple", "{\"dtype\": \"bfloat16\"}", DISTIL_ERR_UNSUPPORTED, "\"dtype\""},
 		{"triple", "{\"dimensions\": 128}", DISTIL_ERR_UNSUPPORTED, "\"dimensions\""},
-		{"triple", "{\"alpha_clm\": 1}", DISTIL_ERR_UNSUPPORTED, "alpha_clm"},
+		{"triple", "{\"alpha_clm\": 1}", DISTIL_ERR_ARGUMENT, "\"alpha_clm\" does not apply to a masked-LM teacher"},
+		{"triple", "{\"alpha_clm\": 0.0}", DISTIL_OK, ""},
+		{"causal", "{\"alpha_mlm\": 1}", DISTIL_ERR_ARGUMENT, "\"alpha_mlm\" does not apply to a causal teacher"},
+		{"causal", "{\"alpha_mlm\": 0, \"alpha_clm\": 1}", DISTIL_OK, ""},
+		{"causal", "{\"mlm_mask_prop\": 0.1}", DISTIL_ERR_ARGUMENT, "does not apply to a causal teacher"},
+		{"causal", "{\"restrict_ce_to_mask\": true}", DISTIL_ERR_ARGUMENT, "does not apply to a causal teacher"},
+		{"causal", "{\"word_keep\": 0.1}", DISTIL_ERR_ARGUMENT, "alpha_clm, alpha_cos, alpha_mse, temperature, layers"},
+		{"causal", "{\"alpha_ce\": 0, \"alpha_clm\": 0, \"alpha_cos\": 0}", DISTIL_ERR_ARGUMENT, "at least one"},
 		{"triple", "{\"alpha_ce\": \"5\"}", DISTIL_ERR_ARGUMENT, "\"alpha_ce\" has the wrong type"},
 		{"triple", "{\"alpha_ce\": null}", DISTIL_ERR_ARGUMENT, "\"alpha_ce\" has the wrong type"},
 		{"triple", "{\"alpha_ce\": -1}", DISTIL_ERR_ARGUMENT, "\"alpha_ce\" is out of range"},
@@ -141,7 +154,9 @@ test_errors(void)
 
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 	{
-		DistilStatus status = parse(&o, mlm.model, cases[i].method, cases[i].json, &err);
+		bool		is_causal = strcmp(cases[i].method, "causal") == 0;
+		DistilStatus status = parse(&o, is_causal ? causal.model : mlm.model,
+									is_causal ? "triple" : cases[i].method, cases[i].json, &err);
 		char		all[1600];
 
 		snprintf(all, sizeof(all), "%s|%s|%s", err.message, err.detail, err.hint);
@@ -162,20 +177,24 @@ test_round_trip(void)
 		"\"seed\": 123456789012345,"
 		"\"temperature\": 3.7, \"device\": \"cuda\", \"max_steps\": 0, \"deterministic\": false}"},
 		{"embedding", "{\"eval_fraction\": 0.07, \"adam_epsilon\": 1e-10}"},
+		{"causal", "{\"alpha_clm\": 0.5, \"temperature\": 1}"},
 	};
 	size_t		i;
 
 	for (i = 0; i < sizeof(given) / sizeof(given[0]); i++)
 	{
+		bool		is_causal = strcmp(given[i][0], "causal") == 0;
+		const DistilModel *model = is_causal ? causal.model : mlm.model;
+		const char *method = is_causal ? "triple" : given[i][0];
 		DistilTrainOptions a;
 		DistilTrainOptions b;
 		DistilError err;
 		char	   *first;
 		char	   *second;
 
-		CHECK(parse(&a, mlm.model, given[i][0], given[i][1], &err) == DISTIL_OK);
+		CHECK(parse(&a, model, method, given[i][1], &err) == DISTIL_OK);
 		CHECK(distil_train_options_write(&first, &a, distil_alloc_system(), &err) == DISTIL_OK);
-		CHECK_MSG(parse(&b, mlm.model, given[i][0], first, &err) == DISTIL_OK, "%s: %s", first, err.message);
+		CHECK_MSG(parse(&b, model, method, first, &err) == DISTIL_OK, "%s: %s", first, err.message);
 		CHECK(memcmp(&a, &b, sizeof(a)) == 0);
 		CHECK(distil_train_options_write(&second, &b, distil_alloc_system(), &err) == DISTIL_OK);
 		CHECK(strcmp(first, second) == 0);
@@ -189,6 +208,7 @@ main(void)
 {
 	fixture_open(&mlm, "test/golden/models/bert-mlm");
 	fixture_open(&sentence, "test/golden/models/bert-sentence");
+	fixture_open_head(&causal, "gpt2", "lm");
 	test_defaults();
 	test_layers();
 	test_values();
@@ -196,5 +216,6 @@ main(void)
 	test_round_trip();
 	fixture_close(&mlm);
 	fixture_close(&sentence);
+	fixture_close(&causal);
 	return check_report("train_options");
 }

@@ -12,6 +12,7 @@
 #include "rng.h"
 #include "spool.h"
 #include "status.h"
+#include "test_folder.h"
 
 /* Bytes written through a DistilSink. */
 static DistilStatus
@@ -93,6 +94,17 @@ fixture_open(Fixture *fixture, const char *path)
 	MUST(distil_folder_open_disk(&folder, path, alloc, &err));
 	fixture_from_folder(fixture, folder);
 	distil_folder_close_disk(folder, alloc);
+}
+
+/* One head of an architecture. */
+static inline void
+fixture_open_head(Fixture *fixture, const char *arch, const char *kind)
+{
+	TestFolder	folder;
+
+	CHECK(compose(&folder, arch, kind));
+	fixture_from_folder(fixture, &folder.folder);
+	test_folder_free(&folder);
 }
 
 static inline void
