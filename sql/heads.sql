@@ -219,6 +219,27 @@ SELECT (SELECT sha256 FROM distil_models WHERE name = 'again') = sha256 AS same,
 	(SELECT sha256 FROM distil_models WHERE name = 'other') <> sha256 AS another_seed FROM distil_models WHERE name = 'fresh';
 SELECT bool_and(ok) FROM distil_verify('fresh');
 
+-- every model's export is the model again: imported ones, random ones and students
+CALL distil_train('bert-lm', 'SELECT body FROM texts', 'student-triple', method => 'triple', options => '{"max_steps": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "threads": 1}', wait => true);
+CALL distil_train('gpt2-lm', 'SELECT body FROM texts', 'student-causal', method => 'triple', options => '{"max_steps": 1, "batch_size": 1, "gradient_accumulation_steps": 1, "threads": 1}', wait => true);
+CALL distil_train('roberta-token', 'SELECT body FROM texts', 'student-embedding', method => 'embedding', options => '{"max_steps": 1, "batch_size": 2, "threads": 1}', wait => true);
+CREATE FUNCTION reimport(model text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	objects jsonb;
+BEGIN
+	SELECT jsonb_object_agg(file, content::bigint) INTO objects FROM distil_export(model);
+	PERFORM distil_import_objects('re-' || model, objects);
+	PERFORM lo_unlink(value::oid) FROM jsonb_each_text(objects);
+	RETURN 're-' || model;
+END $$;
+SELECT count(reimport(name)) AS models FROM distil_models WHERE name NOT LIKE 're-%';
+SELECT m.name, m.tasks = r.tasks AS tasks, distil_config(m.name) = distil_config(r.name) AS config,
+	(SELECT bool_and(distil_hidden_states(body, m.name) = distil_hidden_states(body, r.name)) FROM texts) AS hidden,
+	(SELECT bool_and(distil_logits(body, h.head) = distil_logits(body, 're-' || h.head)) FROM texts, distil_heads h WHERE h.model = m.name) AS logits,
+	(SELECT bool_and(ok) FROM distil_verify(r.name)) AS verified
+	FROM distil_models m JOIN distil_models r ON r.name = 're-' || m.name ORDER BY m.name COLLATE "C";
+SELECT distil_drop_model(name) FROM distil_models WHERE name LIKE 're-%' OR name LIKE 'student-%' \g /dev/null
+
 -- what users do wrong
 \pset tuples_only on
 \pset format unaligned
