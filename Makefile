@@ -16,7 +16,7 @@ DATA = distil--1.0.sql distil_vector--1.0.sql
 REGRESS = model infer heads token vector errors privileges encodings batch train distil_vector
 PGFILEDESC = "distil - transformer models inside PostgreSQL"
 
-KERNEL_SOURCES = $(wildcard kernels/*.c kernels/ref/*.c kernels/cpu/*.c)
+KERNEL_SOURCES = $(wildcard kernels/*.c kernels/ref/*.c kernels/cpu/*.c kernels/standin/*.c)
 ENGINE_SOURCES = $(wildcard src/engine/*.c)
 PG_SOURCES = $(wildcard src/pg/*.c)
 ENGINE_OBJS = $(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o)

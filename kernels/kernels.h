@@ -2,7 +2,7 @@
  * kernels.h
  *		The seam between models and hardware: one table of operations per backend.
  *
- * A backend (reference, cpu, cuda) is one DistilKernels: memory functions and one
+ * A backend (reference, cpu, cuda, standin) is one DistilKernels: memory functions and one
  * function pointer per operation.  Every data pointer an operation takes is
  * device memory of that backend; on the CPU backends that is plain memory.  The
  * rule a newcomer would break: code above this header never dereferences such a
@@ -30,7 +30,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Work of one call is kept below this (about 5 ms at 100 GF/s, 10 ms at 50). */
+/* Work of one call is kept below this, times the device's units (about 5 ms at 100 GF/s, 10 ms at 50). */
 #define DISTIL_UNIT_FLOPS 500000000.0
 
 typedef enum DistilActivation
@@ -177,11 +177,20 @@ struct DistilDevice
 
 struct DistilKernels
 {
-	const char *name;			/* "reference", "cpu", "cuda" */
+	const char *name;			/* "reference", "cpu", "cuda", "standin" */
+	bool		own_memory;		/* its memory is not the host's: reading such a pointer on the host is an error */
+	int			units;			/* of work that one call may take (distil_device_units) */
+	/*
+	 * What went wrong in any earlier call (the device is lost), or NULL; static storage or the device's.
+	 * Results copied out since are worthless.  A NULL member: operations cannot fail.
+	 */
+	const char *(*failure) (DistilDevice *dev);
 
 	/* Memory.  alloc returns NULL when there is none; 64-byte aligned. */
 	void	   *(*alloc) (DistilDevice *dev, size_t bytes);
 	void		(*release) (DistilDevice *dev, void *memory);	/* takes NULL */
+	/* alloc fails beyond so many bytes in all, 0: no limit.  NULL with own_memory false. */
+	void		(*limit_memory) (DistilDevice *dev, size_t bytes);
 	void		(*copy_in) (DistilDevice *dev, void *device, const void *host, size_t bytes);
 	void		(*copy_out) (DistilDevice *dev, void *host, const void *device, size_t bytes);
 	void		(*close) (DistilDevice *dev);	/* frees dev; takes NULL */
@@ -332,6 +341,13 @@ struct DistilKernels
 						  const DistilAdamW *step, size_t n);
 };
 
+/* Units of work (DISTIL_UNIT_FLOPS and the like) that one call to this device may take, at least 1. */
+static inline int
+distil_device_units(const DistilDevice *device)
+{
+	return device->ops->units > 1 ? device->ops->units : 1;
+}
+
 /*
  * A packed weight: panels of DISTIL_PANEL rows of w [n, k], each panel [k][DISTIL_PANEL], so
  * that a multiplication reads it front to back.  The last panel is filled up with zeros.
@@ -453,7 +469,7 @@ extern const char *distil_cpu_name(void);
 extern const char *distil_blas_version(void);
 
 /*
- * Open a device: backend "reference" or "cpu"; isa NULL or "auto" = best.  The first
+ * Open a device: backend "reference", "cpu", "cuda" or "standin"; isa NULL or "auto" = best.  The first
  * "cpu" device without AVX2 opens OpenBLAS (all signals blocked, one thread, core
  * type by CPUID); must not be called in a process that will fork servers.
  * NULL on failure, with a message in `message`.

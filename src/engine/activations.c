@@ -29,7 +29,7 @@ max_size(size_t a, size_t b)
 
 /* Floats of scratch, and how many F-wide rows (with C more for their output) fit it. */
 static size_t
-scratch_floats(const DistilConfig *config, size_t t, bool saved, int *mlp_rows)
+scratch_floats(const DistilConfig *config, size_t t, bool saved, size_t units, int *mlp_rows)
 {
 	size_t		c = (size_t) config->width;
 	size_t		f = (size_t) config->mlp;
@@ -43,8 +43,8 @@ scratch_floats(const DistilConfig *config, size_t t, bool saved, int *mlp_rows)
 	else
 		floats = max_size(4 * c * t, row * (least < 64 ? least : 64));
 	rows = floats / row;
-	if (!saved && rows > DISTIL_MLP_ROWS)
-		rows = DISTIL_MLP_ROWS;
+	if (!saved && rows > DISTIL_MLP_ROWS * units)
+		rows = DISTIL_MLP_ROWS * units;
 	*mlp_rows = (int) (rows < t ? rows : t);
 	return floats;
 }
@@ -55,6 +55,7 @@ plan(DistilActivations *a, const DistilConfig *config, int max_tokens, bool save
 {
 	size_t		t = (size_t) max_tokens;
 	size_t		c = (size_t) config->width;
+	size_t		units = a->device != NULL ? (size_t) distil_device_units(a->device) : 1;
 	size_t		used = 0;
 	int			i;
 
@@ -69,7 +70,7 @@ plan(DistilActivations *a, const DistilConfig *config, int max_tokens, bool save
 			a->drelative = take(memory, &used, n * (size_t) config->heads);
 	}
 	a->hidden = take(memory, &used, t * c);
-	a->scratch = take(memory, &used, scratch_floats(config, t, saved, &a->mlp_rows));
+	a->scratch = take(memory, &used, scratch_floats(config, t, saved, units, &a->mlp_rows));
 	if (!saved)
 		return used;
 	a->embedding_sum = take(memory, &used, t * c);

@@ -8,13 +8,14 @@ DistilStatus
 distil_add_rows(float *y, const float *x, size_t n, DistilDevice *device, const DistilPoll *poll,
 				DistilError *err)
 {
+	size_t		unit = DISTIL_UNIT_ELEMENTS(device);
 	size_t		i;
 
-	for (i = 0; i < n; i += DISTIL_UNIT_ELEMENTS)
+	for (i = 0; i < n; i += unit)
 	{
 		DISTIL_POLL(poll, err);
 		device->ops->axpy(device, y + i, x + i, 1.0f,
-						  n - i < DISTIL_UNIT_ELEMENTS ? n - i : DISTIL_UNIT_ELEMENTS);
+						  n - i < unit ? n - i : unit);
 	}
 	return DISTIL_OK;
 }
@@ -23,11 +24,12 @@ DistilStatus
 distil_dropout_rows(float *y, const float *x, DistilDropout dropout, size_t first, size_t n,
 					DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
+	size_t		unit = DISTIL_UNIT_ELEMENTS(device);
 	size_t		i;
 
-	for (i = 0; i < n; i += DISTIL_UNIT_ELEMENTS)
+	for (i = 0; i < n; i += unit)
 	{
-		size_t		count = n - i < DISTIL_UNIT_ELEMENTS ? n - i : DISTIL_UNIT_ELEMENTS;
+		size_t		count = n - i < unit ? n - i : unit;
 
 		DISTIL_POLL(poll, err);
 		device->ops->dropout(device, y + i, x + i, dropout, first + i, count);
@@ -39,11 +41,12 @@ DistilStatus
 distil_activation_rows(DistilActivation act, float *y, const float *x, size_t n,
 					   DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
+	size_t		unit = DISTIL_UNIT_ELEMENTS(device);
 	size_t		i;
 
-	for (i = 0; i < n; i += DISTIL_UNIT_ELEMENTS)
+	for (i = 0; i < n; i += unit)
 	{
-		size_t		count = n - i < DISTIL_UNIT_ELEMENTS ? n - i : DISTIL_UNIT_ELEMENTS;
+		size_t		count = n - i < unit ? n - i : unit;
 
 		DISTIL_POLL(poll, err);
 		device->ops->activation_forward(device, act, y + i, x + i, count);
@@ -55,11 +58,12 @@ DistilStatus
 distil_activation_backward_rows(DistilActivation act, float *dx, const float *dy, const float *x, size_t n,
 								DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
+	size_t		unit = DISTIL_UNIT_ELEMENTS(device);
 	size_t		i;
 
-	for (i = 0; i < n; i += DISTIL_UNIT_ELEMENTS)
+	for (i = 0; i < n; i += unit)
 	{
-		size_t		count = n - i < DISTIL_UNIT_ELEMENTS ? n - i : DISTIL_UNIT_ELEMENTS;
+		size_t		count = n - i < unit ? n - i : unit;
 
 		DISTIL_POLL(poll, err);
 		device->ops->activation_backward(device, act, dx + i, dy + i, x + i, count);
@@ -69,9 +73,9 @@ distil_activation_backward_rows(DistilActivation act, float *dx, const float *dy
 
 /* Rows of one unit, at least one. */
 static int
-unit_rows(int c)
+unit_rows(const DistilDevice *device, int c)
 {
-	int			rows = (int) (DISTIL_UNIT_ELEMENTS / (size_t) c);
+	int			rows = (int) (DISTIL_UNIT_ELEMENTS(device) / (size_t) c);
 
 	return rows > 0 ? rows : 1;
 }
@@ -81,7 +85,7 @@ distil_norm_rows(float *y, float *sum, float *mean, float *rstd, const float *x,
 				 const float *gamma, const float *beta, float eps, int rows, int c,
 				 DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
-	int			step = unit_rows(c);
+	int			step = unit_rows(device, c);
 	int			i;
 
 	for (i = 0; i < rows; i += step)
@@ -102,7 +106,7 @@ distil_norm_backward_rows(float *dx, float *dgamma, float *dbeta, const float *d
 						  const float *mean, const float *rstd, const float *gamma, int rows, int c,
 						  DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
-	int			step = unit_rows(c);
+	int			step = unit_rows(device, c);
 	int			i;
 
 	for (i = 0; i < rows; i += step)

@@ -47,7 +47,7 @@ attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *
 {
 	const DistilConfig *config = &pass->spec->config;
 	const int32_t *host = pass->batch->host_offsets;
-	double		unit = DISTIL_UNIT_ATTENTION / (job->dcontext != NULL ? BACKWARD_FACTOR : 1.0);
+	double		unit = DISTIL_UNIT_ATTENTION(pass->device) / (job->dcontext != NULL ? BACKWARD_FACTOR : 1.0);
 	DistilAttention attention = {0};
 	int			first = 0;
 

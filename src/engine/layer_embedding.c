@@ -8,9 +8,9 @@
 
 /* Tokens of one unit. */
 static int
-unit_tokens(int c)
+unit_tokens(const DistilDevice *device, int c)
 {
-	int			tokens = (int) (DISTIL_UNIT_ELEMENTS / (size_t) c);
+	int			tokens = (int) (DISTIL_UNIT_ELEMENTS(device) / (size_t) c);
 
 	return tokens > 0 ? tokens : 1;
 }
@@ -27,7 +27,7 @@ distil_embedding_layer_forward(const DistilPass *pass, DistilError *err)
 												DISTIL_DROP_EMBEDDINGS);
 	int			t = batch->ntokens;
 	int			c = spec->config.width;
-	int			step = unit_tokens(c);
+	int			step = unit_tokens(pass->device, c);
 	int			i;
 
 	for (i = 0; i < t; i += step)
@@ -65,7 +65,7 @@ distil_embedding_layer_backward(const DistilPass *pass, float *dhidden, DistilEr
 	const float *dsum = dhidden;
 	int			t = batch->ntokens;
 	int			c = spec->config.width;
-	int			step = unit_tokens(c);
+	int			step = unit_tokens(pass->device, c);
 	int			i;
 
 	if (dropout.p > 0)

@@ -15,10 +15,10 @@
 #include "status.h"
 
 /* Elements of one element-wise call: 512K values of an erf or a norm are below 10 ms. */
-#define DISTIL_UNIT_ELEMENTS ((size_t) 1 << 19)
+#define DISTIL_UNIT_ELEMENTS(device) (((size_t) 1 << 19) * (size_t) distil_device_units(device))
 /* Work of one attention call: its small products run far below GEMM speed. */
-#define DISTIL_UNIT_ATTENTION (DISTIL_UNIT_FLOPS / 5)
-/* Rows of the F-wide buffers: enough for a good GEMM, small enough to stay in L2. */
+#define DISTIL_UNIT_ATTENTION(device) (DISTIL_UNIT_FLOPS / 5 * distil_device_units(device))
+/* Rows of the F-wide buffers, per unit: enough for a good GEMM, small enough to stay in L2. */
 #define DISTIL_MLP_ROWS 256
 /* The most tokens of one pass. */
 #define DISTIL_MAX_PASS_TOKENS (1 << 24)

@@ -35,9 +35,10 @@ even_block(int total, double limit)
 
 /* Blocks of an output [rows, cols] whose every element costs 2 * inner flops. */
 static void
-choose_blocks(int *row_block, int *col_block, int rows, int cols, int inner)
+choose_blocks(int *row_block, int *col_block, int rows, int cols, int inner, const DistilDevice *device)
 {
-	double		area = DISTIL_UNIT_FLOPS / (2.0 * inner);
+	double		units = distil_device_units(device);
+	double		area = DISTIL_UNIT_FLOPS * units / (2.0 * inner);
 	double		side = sqrt(area);
 
 	if (rows <= side)
@@ -55,8 +56,8 @@ choose_blocks(int *row_block, int *col_block, int rows, int cols, int inner)
 		*row_block = even_block(rows, side);
 		*col_block = even_block(cols, area / *row_block);
 	}
-	if ((double) *col_block * inner > UNIT_WEIGHTS)
-		*col_block = even_block(cols, UNIT_WEIGHTS / inner);
+	if ((double) *col_block * inner > UNIT_WEIGHTS * units)
+		*col_block = even_block(cols, UNIT_WEIGHTS * units / inner);
 }
 
 static int
@@ -76,7 +77,7 @@ forward(float *y, size_t ldy, const float *x, size_t ldx, const float *w, bool p
 	int			i;
 	int			j;
 
-	choose_blocks(&mb, &nb, m, n, k);
+	choose_blocks(&mb, &nb, m, n, k, device);
 	for (i = 0; i < m; i += mb)
 		for (j = 0; j < n; j += nb)
 		{
@@ -121,7 +122,7 @@ backward_input(float *dx, size_t lddx, bool accumulate, const float *dy, size_t 
 	int			i;
 	int			j;
 
-	choose_blocks(&mb, &nb, m, n, k);
+	choose_blocks(&mb, &nb, m, n, k, device);
 	for (i = 0; i < m; i += mb)
 		for (j = 0; j < n; j += nb)
 		{
@@ -139,8 +140,9 @@ static DistilStatus
 backward_weight(float *dw, float *db, const float *dy, size_t lddy, const float *x, size_t ldx,
 				int m, int n, int k, DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
-	double		area = DISTIL_UNIT_FLOPS / (2.0 * k);
-	int			nb = even_block(n, fmin(fmax(area / m, 128.0), fmax(UNIT_WEIGHTS / 2 / k, 128.0)));
+	double		units = distil_device_units(device);
+	double		area = DISTIL_UNIT_FLOPS * units / (2.0 * k);
+	int			nb = even_block(n, fmin(fmax(area / m, 128.0), fmax(UNIT_WEIGHTS * units / 2 / k, 128.0)));
 	int			mb = even_block(m, area / nb);
 	int			i;
 	int			j;

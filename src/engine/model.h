@@ -268,6 +268,15 @@ extern void distil_spec_pack(DistilSpec *spec);
 extern void distil_param_read(float *to, const float *weights, const DistilParam *param, size_t first,
 							  size_t count);
 
+/* DISTIL_ERR_DEVICE when an operation of the device has failed; asked after results were copied out. */
+extern DistilStatus distil_device_check(DistilDevice *device, DistilError *err);
+/*
+ * The model's weights in the memory of a device that has its own, one flat block of plain rows: *uploaded,
+ * to be given back with device->ops->release.  NULL where the device reads the host's memory.
+ */
+extern DistilStatus distil_model_upload(float **uploaded, const DistilModel *model, DistilDevice *device,
+										const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
+
 /* ---------- forward and backward on ragged batches ---------- */
 
 /* All arrays are device memory of the device in use; offsets [nseq + 1] also on the host. */

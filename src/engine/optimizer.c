@@ -7,18 +7,19 @@
 #include "optimizer.h"
 #include "status.h"
 
-#define SEGMENT ((size_t) 256 * 1024)	/* floats: about 1 ms of AdamW */
+#define SEGMENT ((size_t) 256 * 1024)	/* floats of a unit: about 1 ms of AdamW */
 
 DistilStatus
 distil_optimizer_segments(DistilSegment **segments, int *n, const DistilParamTable *table,
-						  const DistilAllocator *alloc, DistilError *err)
+						  const DistilDevice *device, const DistilAllocator *alloc, DistilError *err)
 {
+	size_t		length = SEGMENT * (size_t) distil_device_units(device);
 	size_t		count = 0;
 	int			i;
 
 	*n = 0;
 	for (i = 0; i < table->n; i++)
-		count += (table->params[i].count + SEGMENT - 1) / SEGMENT;
+		count += (table->params[i].count + length - 1) / length;
 	*segments = distil_alloc_array(alloc, count, sizeof(DistilSegment));
 	if (*segments == NULL)
 		return distil_fail_memory(err, count * sizeof(DistilSegment));
@@ -29,12 +30,12 @@ distil_optimizer_segments(DistilSegment **segments, int *n, const DistilParamTab
 
 		if (param->flags & DISTIL_PARAM_FROZEN)
 			continue;
-		for (at = 0; at < param->count; at += SEGMENT)
+		for (at = 0; at < param->count; at += length)
 		{
 			DistilSegment *segment = &(*segments)[(*n)++];
 
 			segment->offset = param->offset + at;
-			segment->count = param->count - at < SEGMENT ? param->count - at : SEGMENT;
+			segment->count = param->count - at < length ? param->count - at : length;
 			segment->decay = !(param->flags & DISTIL_PARAM_NO_DECAY);
 		}
 	}

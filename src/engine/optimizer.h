@@ -19,9 +19,10 @@ typedef struct DistilSegment
 	bool		decay;
 } DistilSegment;
 
-/* Segments of the trained parameters, frozen ones left out.  *segments is allocated. */
+/* Segments of the trained parameters, frozen ones left out, each a unit of the device's work.  *segments is allocated. */
 extern DistilStatus distil_optimizer_segments(DistilSegment **segments, int *n, const DistilParamTable *table,
-											  const DistilAllocator *alloc, DistilError *err);
+											  const DistilDevice *device, const DistilAllocator *alloc,
+											  DistilError *err);
 /*
  * Factor for gradients of norm `norm`: 1, or max_norm / (norm + 1e-6) when beyond; max_norm 0: no clipping.
  */

@@ -117,7 +117,7 @@ static int
 unit_sequences(const PipelinePass *pass, int first)
 {
 	const int32_t *host = pass->batch->host_offsets;
-	int32_t		most = (int32_t) (DISTIL_UNIT_ELEMENTS / (size_t) pass->spec->config.width);
+	int32_t		most = (int32_t) (DISTIL_UNIT_ELEMENTS(pass->device) / (size_t) pass->spec->config.width);
 	int			count = 1;
 
 	while (first + count < pass->batch->nseq && host[first + count + 1] - host[first] <= most)

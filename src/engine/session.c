@@ -19,66 +19,11 @@ distil_session_clock(void)
 	return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
 }
 
-/* Backends whose device memory is not the host's get a copy of the weights. */
-static bool
-device_shares_memory(const DistilDevice *device)
+DistilStatus
+distil_session_fetch(DistilSession *session, void *host, const void *device, size_t bytes, DistilError *err)
 {
-	return strcmp(device->ops->name, "cpu") == 0 || strcmp(device->ops->name, "reference") == 0;
-}
-
-/* Packed parameters once more, as rows, for a device that reads no others. */
-static DistilStatus
-upload_unpacked(DistilSession *session, DistilError *err)
-{
-	const DistilParamTable *table = &session->model->spec.table;
-	float		values[4096];
-	size_t		count;
-
-	for (int i = 0; i < table->n; i++)
-	{
-		const DistilParam *param = &table->params[i];
-
-		if ((param->flags & DISTIL_PARAM_PACKED) == 0)
-			continue;
-		for (size_t at = 0; at < param->count; at += count)
-		{
-			count = param->count - at < 4096 ? param->count - at : 4096;
-			if (at % ((size_t) 1 << 20) == 0)
-				DISTIL_POLL(&session->poll, err);
-			distil_param_read(values, session->model->weights, param, at, count);
-			session->device->ops->copy_in(session->device, session->uploaded + param->offset + at, values,
-										  count * sizeof(float));
-		}
-	}
-	return DISTIL_OK;
-}
-
-/* Copy the weights to the device in parts, with polls. */
-static DistilStatus
-upload_weights(DistilSession *session, DistilError *err)
-{
-	const DistilSpec *spec = &session->model->spec;
-	size_t		part = (size_t) 4 << 20;
-	size_t		i;
-
-	session->weights = session->model->weights;
-	if (device_shares_memory(session->device))
-		return DISTIL_OK;
-	session->uploaded = session->device->ops->alloc(session->device, spec->table.total * sizeof(float));
-	if (session->uploaded == NULL)
-		return distil_fail_memory(err, spec->table.total * sizeof(float));
-	for (i = 0; i < spec->table.total; i += part)
-	{
-		size_t		count = spec->table.total - i < part ? spec->table.total - i : part;
-
-		DISTIL_POLL(&session->poll, err);
-		session->device->ops->copy_in(session->device, session->uploaded + i, session->model->weights + i,
-									  count * sizeof(float));
-	}
-	if (session->device->ops->linear_forward_packed == NULL)
-		DISTIL_FORWARD(upload_unpacked(session, err));
-	session->weights = session->uploaded;
-	return DISTIL_OK;
+	session->device->ops->copy_out(session->device, host, device, bytes);
+	return distil_device_check(session->device, err);
 }
 
 /* Bytes of everything that grows with a pass of so many tokens and texts. */
@@ -188,7 +133,8 @@ distil_session_create(DistilSession **session, const DistilModel *model, DistilD
 						   max_tokens, model->spec.config.positions - model->spec.config.position_offset);
 	}
 	choose_pass(s, memory_limit);
-	status = upload_weights(s, err);
+	status = distil_model_upload(&s->uploaded, model, device, alloc, &s->poll, err);
+	s->weights = s->uploaded != NULL ? s->uploaded : model->weights;
 	if (status == DISTIL_OK)
 		status = create_buffers(s, err);
 	if (status == DISTIL_OK)
@@ -313,8 +259,8 @@ distil_session_hidden(DistilSession *session, const float **states, int *tokens,
 	}
 	DISTIL_FORWARD(distil_session_single(session, session->encoding.ids, session->encoding.types, n,
 										 &hidden, err));
-	session->device->ops->copy_out(session->device, session->host_hidden, hidden,
-								   sizeof(float) * (size_t) n * c);
+	DISTIL_FORWARD(distil_session_fetch(session, session->host_hidden, hidden, sizeof(float) * (size_t) n * c,
+										err));
 	*states = session->host_hidden;
 	return DISTIL_OK;
 }

@@ -99,6 +99,9 @@ struct DistilSession
 	bool		want_offsets;	/* encode with offsets */
 };
 
+/* Results from the device to the host. */
+extern DistilStatus distil_session_fetch(DistilSession *session, void *host, const void *device, size_t bytes,
+										 DistilError *err);
 /* Seconds of a monotonic clock. */
 extern double distil_session_clock(void);
 

@@ -51,8 +51,8 @@ run_pass(DistilSession *session, float *out, const DistilWindowText *texts, int 
 	DISTIL_FORWARD(distil_pipeline_forward(&session->model->spec, session->weights, session->pooled, hidden,
 										   &batch,
 										   NULL, session->pipeline, session->device, &session->poll, err));
-	session->device->ops->copy_out(session->device, session->host_pooled, session->pooled,
-								   sizeof(float) * d * (size_t) count);
+	DISTIL_FORWARD(distil_session_fetch(session, session->host_pooled, session->pooled,
+										sizeof(float) * d * (size_t) count, err));
 	for (i = 0; i < count; i++)
 		memcpy(out + (size_t) texts[i].index * d, session->host_pooled + (size_t) i * d, sizeof(float) * d);
 	return DISTIL_OK;

@@ -81,8 +81,8 @@ distil_session_head_run(DistilSession *session, const int32_t *ids, const int32_
 		DISTIL_FORWARD(distil_head_forward(spec, session->weights, head->logits,
 										   hidden + ((size_t) first + (size_t) i) * c, count, head->work,
 										   session->device, &session->poll, err));
-		session->device->ops->copy_out(session->device, head->host + (size_t) i * k, head->logits,
-									   (size_t) count * k * sizeof(float));
+		DISTIL_FORWARD(distil_session_fetch(session, head->host + (size_t) i * k, head->logits,
+											(size_t) count * k * sizeof(float), err));
 	}
 	return DISTIL_OK;
 }
@@ -223,8 +223,8 @@ distil_session_rerank(DistilSession *session, float *score, const DistilText *qu
 	{
 		session->device->ops->activation_forward(session->device, config->rank_activation,
 												 session->head.logits, session->head.logits, 1);
-		session->device->ops->copy_out(session->device, session->head.host, session->head.logits,
-									   sizeof(float));
+		DISTIL_FORWARD(distil_session_fetch(session, session->head.host, session->head.logits, sizeof(float),
+											err));
 	}
 	*score = session->head.host[0];
 	return DISTIL_OK;

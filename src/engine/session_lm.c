@@ -90,21 +90,20 @@ distil_session_lm_prepare(DistilSession *session, bool causal, DistilError *err)
 }
 
 /* One row of lm.logits to the host. */
-static void
-fetch_row(DistilSession *session, int row)
+static DistilStatus
+fetch_row(DistilSession *session, int row, DistilError *err)
 {
 	size_t		v = (size_t) session->model->spec.config.vocabulary;
 
-	session->device->ops->copy_out(session->device, session->lm.host, session->lm.logits + (size_t) row * v,
-								   v * sizeof(float));
+	return distil_session_fetch(session, session->lm.host, session->lm.logits + (size_t) row * v,
+								v * sizeof(float), err);
 }
 
 DistilStatus
 distil_session_lm_row(DistilSession *session, const float *hidden, int row, DistilError *err)
 {
 	DISTIL_FORWARD(compute_logits(session, hidden, row, 1, err));
-	fetch_row(session, 0);
-	return DISTIL_OK;
+	return fetch_row(session, 0, err);
 }
 
 /*
@@ -137,7 +136,7 @@ distil_session_lm_logits(DistilSession *session, const DistilText *text, const D
 		DISTIL_FORWARD(compute_logits(session, hidden, i, count, err));
 		for (j = 0; j < count; j++)
 		{
-			fetch_row(session, j);
+			DISTIL_FORWARD(fetch_row(session, j, err));
 			DISTIL_FORWARD(row(ctx, i + j, session->lm.host, v, err));
 		}
 	}
@@ -445,7 +444,7 @@ distil_session_fill_mask(DistilSession *session, DistilFill **fills, int *nfills
 	DISTIL_FORWARD(distil_session_single(session, session->window_ids, session->types, session->window_used,
 										 &hidden, err));
 	DISTIL_FORWARD(compute_logits(session, hidden, at, 1, err));
-	fetch_row(session, 0);
+	DISTIL_FORWARD(fetch_row(session, 0, err));
 	best = distil_alloc_array(session->alloc, (size_t) top_k, sizeof(Candidate));
 	if (best == NULL)
 		return distil_fail_memory(err, (size_t) top_k * sizeof(Candidate));

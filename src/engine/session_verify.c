@@ -45,6 +45,7 @@ verify_weights(DistilSession *session, DistilVerifyFn report, void *ctx, DistilE
 				first = i;
 		}
 	session->device->ops->release(session->device, device_bad);
+	DISTIL_FORWARD(distil_device_check(session->device, err));
 	if (first >= 0)
 		snprintf(detail, sizeof(detail), "%lld values are not finite, the first in \"%.128s\"",
 				 (long long) total,

@@ -57,10 +57,6 @@ trainer_setup(DistilTrainer *trainer, const void *spool, size_t spool_size, Dist
 						 distil_schedule_updates(trainer->sampler != NULL ? trainer->sampler->batches : 0,
 												 options->gradient_accumulation_steps, options->epochs,
 												 options->max_steps));
-	/* An accelerator wants larger pieces; it is one device. */
-	trainer->piece_limit = DISTIL_PIECE_TOKENS;
-	if (strcmp(devices[0]->ops->name, "cuda") == 0)
-		trainer->piece_limit = DISTIL_ROUND_TOKENS;
 	trainer->piece_tokens = trainer->spool.longest > trainer->piece_limit
 		? trainer->spool.longest : trainer->piece_limit;
 	trainer->workers = distil_alloc_array(trainer->alloc, (size_t) trainer->nworkers,
@@ -82,16 +78,14 @@ trainer_setup(DistilTrainer *trainer, const void *spool, size_t spool_size, Dist
 	return DISTIL_OK;
 }
 
-DistilStatus
-distil_trainer_create(DistilTrainer **result, const DistilModel *teacher, const DistilTrainOptions *options,
-					  const void *spool, size_t spool_size, DistilDevice *const *devices, int ndevices,
-					  const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
+static DistilStatus
+create(DistilTrainer **result, const DistilModel *teacher, const DistilTrainOptions *options,
+	   const void *spool, size_t spool_size, DistilDevice *const *devices, int ndevices, int piece_limit,
+	   const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
 {
 	DistilTrainer *trainer;
 	DistilStatus status;
 
-	*result = NULL;
-	DISTIL_FORWARD(distil_trainer_check(teacher, options, ndevices, err));
 	trainer = distil_alloc_array(alloc, 1, sizeof(DistilTrainer));
 	if (trainer == NULL)
 		return distil_fail_memory(err, sizeof(DistilTrainer));
@@ -100,6 +94,7 @@ distil_trainer_create(DistilTrainer **result, const DistilModel *teacher, const 
 	trainer->options = *options;
 	trainer->method = options->causal ? &distil_train_causal : methods[options->method];
 	trainer->nworkers = ndevices;
+	trainer->piece_limit = piece_limit;
 	status = trainer_setup(trainer, spool, spool_size, devices, poll, err);
 	if (status != DISTIL_OK)
 	{
@@ -108,6 +103,27 @@ distil_trainer_create(DistilTrainer **result, const DistilModel *teacher, const 
 	}
 	*result = trainer;
 	return DISTIL_OK;
+}
+
+DistilStatus
+distil_trainer_create(DistilTrainer **result, const DistilModel *teacher, const DistilTrainOptions *options,
+					  const void *spool, size_t spool_size, DistilDevice *const *devices, int ndevices,
+					  const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
+{
+	int			limit = DISTIL_PIECE_TOKENS;
+	DistilStatus status;
+
+	*result = NULL;
+	DISTIL_FORWARD(distil_trainer_check(teacher, options, devices, ndevices, err));
+	if (devices[0]->ops->own_memory)
+		limit = DISTIL_DEVICE_PIECE_TOKENS;
+	do
+	{
+		status = create(result, teacher, options, spool, spool_size, devices, ndevices, limit, alloc, poll, err);
+		limit /= 2;
+	}
+	while (status == DISTIL_ERR_MEMORY && limit >= DISTIL_PIECE_TOKENS);
+	return status;
 }
 
 static void
@@ -145,6 +161,8 @@ distil_trainer_free(DistilTrainer *trainer)
 		device->ops->release(device, trainer->weights);
 		device->ops->release(device, trainer->moment1);
 		device->ops->release(device, trainer->moment2);
+		device->ops->release(device, trainer->uploaded);
+		device->ops->release(device, trainer->device_sums);
 		for (i = 0; i < trainer->nworkers; i++)
 			free_worker(trainer, &trainer->workers[i]);
 	}
@@ -190,17 +208,14 @@ sum_segment(void *ctx, int number, int item, DistilError *err)
 {
 	DistilTrainer *trainer = ctx;
 	const DistilSegment *segment = &trainer->segments[item];
-	DistilTrainWorker *worker = &trainer->workers[number];
-	DistilDevice *device = worker->device;
+	DistilDevice *device = trainer->workers[number].device;
 	float	   *sum = trainer->workers[0].gradients + segment->offset;
 	int			w;
 
 	(void) err;
 	for (w = 1; w < trainer->nworkers; w++)
 		device->ops->axpy(device, sum, trainer->workers[w].gradients + segment->offset, 1.0f, segment->count);
-	device->ops->sum_squares(device, worker->device_losses + DISTIL_LOSS_TERMS, sum, segment->count);
-	device->ops->copy_out(device, &trainer->segment_sums[item], worker->device_losses + DISTIL_LOSS_TERMS,
-						  sizeof(double));
+	device->ops->sum_squares(device, &trainer->device_sums[item], sum, segment->count);
 	return DISTIL_OK;
 }
 
@@ -368,6 +383,7 @@ apply_update(DistilTrainer *trainer, double total, double norm, DistilError *err
 static DistilStatus
 take_step(DistilTrainer *trainer, DistilTrainState *before, DistilError *err)
 {
+	DistilDevice *device = trainer->workers[0].device;
 	double		losses[DISTIL_LOSS_TERMS];
 	double		total;
 	double		norm = 0;
@@ -378,6 +394,9 @@ take_step(DistilTrainer *trainer, DistilTrainState *before, DistilError *err)
 	clear_losses(trainer);
 	DISTIL_FORWARD(accumulate(trainer, err));
 	DISTIL_FORWARD(distil_pool_run(trainer->pool, sum_segment, trainer, trainer->nsegments, NULL, err));
+	device->ops->copy_out(device, trainer->segment_sums, trainer->device_sums,
+						  (size_t) trainer->nsegments * sizeof(double));
+	DISTIL_FORWARD(distil_device_check(device, err));
 	for (i = 0; i < trainer->nsegments; i++)
 		norm += trainer->segment_sums[i];
 	norm = sqrt(norm);
@@ -432,6 +451,7 @@ distil_trainer_student(DistilTrainer *trainer, const DistilFolder **folder, Dist
 		device->ops->copy_out(device, trainer->student_weights + at, trainer->weights + at,
 							  count * sizeof(float));
 	}
+	DISTIL_FORWARD(distil_device_check(device, err));
 	if (trainer->student_folder == NULL)
 		DISTIL_FORWARD(distil_student_folder_create(&trainer->student_folder, &trainer->student,
 													trainer->teacher,

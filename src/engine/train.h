@@ -28,8 +28,10 @@
 /* Tokens of a piece on processors: enough for a good GEMM, small enough for the cache. */
 #define DISTIL_PIECE_TOKENS 512
 #define DISTIL_ROUND_TOKENS 16384
-/* Bytes of a worker's two blocks of logits. */
+/* Bytes of a worker's two blocks of logits, for a piece of DISTIL_PIECE_TOKENS. */
 #define DISTIL_LOGITS_BYTES ((size_t) 32 << 20)
+/* Tokens of a piece on an accelerator; halved, down to the above, while its memory is too small. */
+#define DISTIL_DEVICE_PIECE_TOKENS 16384
 
 typedef enum DistilLossTerm
 {
@@ -102,7 +104,7 @@ typedef struct DistilTrainWorker
 	int32_t    *host;			/* [piece tokens + 1] host scratch of integers */
 	int32_t    *host_offsets;	/* [piece tokens + 1], as host_starts */
 	int32_t    *host_starts;
-	double	   *device_losses;	/* [DISTIL_LOSS_TERMS + 1], the last for a sum of squares */
+	double	   *device_losses;	/* [DISTIL_LOSS_TERMS] */
 	double		losses[DISTIL_LOSS_TERMS];
 	int64_t		load;			/* tokens given to it in this update */
 	float	   *dhidden;		/* [piece tokens, C] */
@@ -161,12 +163,15 @@ struct DistilTrainer
 	int			piece_limit;	/* tokens of a piece of several sequences */
 	int			piece_tokens;	/* the most of any piece: one long sequence may exceed the limit */
 	int			logits_rows;	/* rows of logits made at a time */
+	const float *teacher_weights;	/* of the device */
+	float	   *uploaded;		/* the device's own copy of them, NULL where it reads the host's */
 	float	   *weights;		/* device, as moments */
 	float	   *moment1;
 	float	   *moment2;
 	DistilSegment *segments;
 	int			nsegments;
-	double	   *segment_sums;	/* [nsegments] */
+	double	   *segment_sums;	/* [nsegments] host */
+	double	   *device_sums;	/* the same on the device */
 	DistilAdamW adamw;			/* of the update at work */
 	int32_t    *train_items;	/* sequences learnt from, then those held out */
 	int32_t		ntrain, neval;
@@ -189,7 +194,7 @@ struct DistilTrainer
 
 /* train_setup.c */
 extern DistilStatus distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *options,
-										 int ndevices, DistilError *err);
+										 DistilDevice *const *devices, int ndevices, DistilError *err);
 extern DistilStatus distil_trainer_split(DistilTrainer *trainer, DistilError *err);
 extern DistilStatus distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices,
 										  const DistilPoll *poll, DistilError *err);

@@ -78,6 +78,8 @@ distil_trainer_save(DistilTrainer *trainer, const DistilSink *sink, DistilError 
 			DISTIL_FORWARD(put(&save, trainer->host_block, count * sizeof(float), err));
 		}
 	}
+	/* What a failed device gave is not sealed with a checksum. */
+	DISTIL_FORWARD(distil_device_check(device, err));
 	distil_fingerprint_value(&save.print, value);
 	return sink->write(sink->ctx, value, sizeof(value), err);
 }

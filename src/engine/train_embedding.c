@@ -66,10 +66,10 @@ teacher_vectors(DistilTrainer *trainer, DistilTrainWorker *worker, const Embeddi
 	const float *hidden;
 
 	batch.types = teacher->spec.type >= 0 ? worker->types : NULL;
-	DISTIL_FORWARD(distil_encoder_forward(&teacher->spec, teacher->weights, &batch, worker->teacher, 0,
+	DISTIL_FORWARD(distil_encoder_forward(&teacher->spec, trainer->teacher_weights, &batch, worker->teacher, 0,
 										  &hidden,
 										  worker->device, worker->poll, err));
-	return distil_pipeline_forward(&teacher->spec, teacher->weights, buffers->et, hidden, &batch, NULL,
+	return distil_pipeline_forward(&teacher->spec, trainer->teacher_weights, buffers->et, hidden, &batch, NULL,
 								   buffers->scratch, worker->device, worker->poll, err);
 }
 
@@ -174,7 +174,7 @@ fill_block(void *ctx, int number, int item, DistilError *err)
 	worker->device->ops->copy_out(worker->device,
 								  cache->vectors + (size_t) first * (size_t) cache->dimensions,
 								  buffers.et, (size_t) n * (size_t) cache->dimensions * sizeof(float));
-	return DISTIL_OK;
+	return distil_device_check(worker->device, err);
 }
 
 DistilStatus

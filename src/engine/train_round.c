@@ -176,6 +176,7 @@ run_piece(void *ctx, int number, int item, DistilError *err)
 	device->ops->copy_in(device, worker->device_losses, zeros, sizeof(zeros));
 	DISTIL_FORWARD(trainer->method->piece(trainer, worker, piece, err));
 	device->ops->copy_out(device, losses, worker->device_losses, sizeof(losses));
+	DISTIL_FORWARD(distil_device_check(device, err));
 	for (i = 0; i < DISTIL_LOSS_TERMS; i++)
 		worker->losses[i] += losses[i];
 	return DISTIL_OK;

@@ -10,11 +10,15 @@
 #include "train.h"
 
 DistilStatus
-distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *options, int ndevices,
-					 DistilError *err)
+distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *options,
+					 DistilDevice *const *devices, int ndevices, DistilError *err)
 {
 	if (ndevices < 1)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "training needs at least one device");
+	/* weights and moments are one block that all workers read */
+	if (ndevices > 1 && devices[0]->ops->own_memory)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "training on several \"%s\" devices is not supported",
+						   devices[0]->ops->name);
 	if (options->nlayers < 1 || options->nlayers > DISTIL_MAX_LAYERS || options->batch_size < 1 ||
 		options->gradient_accumulation_steps < 1 || options->max_tokens < 1)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "training options are out of range");
@@ -139,7 +143,7 @@ worker_memory(DistilTrainer *trainer, DistilTrainWorker *worker, DistilError *er
 		DISTIL_FORWARD(device_block((void **) integers[i], device, t, sizeof(int32_t), err));
 	/* one text each: all segments 0 */
 	device->ops->copy_in(device, worker->types, worker->host, t * sizeof(int32_t));
-	DISTIL_FORWARD(device_block((void **) &worker->device_losses, device, DISTIL_LOSS_TERMS + 1,
+	DISTIL_FORWARD(device_block((void **) &worker->device_losses, device, DISTIL_LOSS_TERMS,
 								sizeof(double), err));
 	DISTIL_FORWARD(device_block((void **) &worker->gradients, device, trainer->student.table.total,
 								sizeof(float), err));
@@ -196,10 +200,14 @@ distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices, cons
 	DistilDevice *device = devices[0];
 	size_t		total = trainer->student.table.total;
 	size_t		row = 2 * sizeof(float) * (size_t) trainer->student.config.vocabulary;
+	size_t		logits = DISTIL_LOGITS_BYTES;
 	bool		learns = trainer->schedule.updates > 0;
 	int			i;
 
-	trainer->logits_rows = (int) (DISTIL_LOGITS_BYTES / row);
+	/* on the CPU for any piece the same */
+	if (trainer->piece_limit > DISTIL_PIECE_TOKENS)
+		logits *= (size_t) (trainer->piece_limit / DISTIL_PIECE_TOKENS);
+	trainer->logits_rows = (int) (logits / row);
 	if (trainer->logits_rows < 1)
 		trainer->logits_rows = 1;
 	if (trainer->logits_rows > trainer->piece_tokens)
@@ -207,6 +215,8 @@ distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices, cons
 	trainer->host_block = distil_alloc_array(trainer->alloc, DISTIL_COPY_FLOATS, sizeof(float));
 	if (trainer->host_block == NULL)
 		return distil_fail_memory(err, DISTIL_COPY_FLOATS * sizeof(float));
+	DISTIL_FORWARD(distil_model_upload(&trainer->uploaded, trainer->teacher, device, trainer->alloc, poll, err));
+	trainer->teacher_weights = trainer->uploaded != NULL ? trainer->uploaded : trainer->teacher->weights;
 	DISTIL_FORWARD(device_block((void **) &trainer->weights, device, total, sizeof(float), err));
 	DISTIL_FORWARD(device_block((void **) &trainer->moment1, device, total, sizeof(float), err));
 	DISTIL_FORWARD(device_block((void **) &trainer->moment2, device, total, sizeof(float), err));
@@ -216,11 +226,13 @@ distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices, cons
 										  &trainer->options, trainer->host_block, DISTIL_COPY_FLOATS,
 										  device, poll, err));
 	DISTIL_FORWARD(distil_optimizer_segments(&trainer->segments, &trainer->nsegments, &trainer->student.table,
-											 trainer->alloc, err));
+											 device, trainer->alloc, err));
 	trainer->segment_sums = distil_alloc_array(trainer->alloc, (size_t) trainer->nsegments + 1,
 											   sizeof(double));
 	if (trainer->segment_sums == NULL)
 		return distil_fail_memory(err, (size_t) trainer->nsegments * sizeof(double));
+	DISTIL_FORWARD(device_block((void **) &trainer->device_sums, device, (size_t) trainer->nsegments,
+								sizeof(double), err));
 	if (trainer->method->labelling == DISTIL_LABELS_MASKED)
 		DISTIL_FORWARD(masking_memory(trainer, err));
 	DISTIL_FORWARD(distil_cache_create(trainer, err));
@@ -241,13 +253,16 @@ distil_trainer_prints(DistilTrainer *trainer, const DistilPoll *poll, DistilErro
 {
 	const DistilModel *teacher = trainer->teacher;
 	DistilFingerprint print;
+	DistilTrainOptions options = trainer->options;
 	char	   *json;
 	float		values[2048];
 	size_t		done = 0;
 	size_t		part;
 	int			i;
 
-	DISTIL_FORWARD(distil_train_options_write(&json, &trainer->options, trainer->alloc, err));
+	/* a job may go on on another device */
+	strcpy(options.device, "auto");
+	DISTIL_FORWARD(distil_train_options_write(&json, &options, trainer->alloc, err));
 	distil_fingerprint_init(&print);
 	distil_fingerprint_update(&print, trainer->method->name, strlen(trainer->method->name) + 1);
 	distil_fingerprint_update(&print, json, strlen(json));

@@ -89,7 +89,8 @@ fused_loss(DistilTrainWorker *worker, const TripleBuffers *buffers, const Distil
 		   bool with_teacher, int first, int rows, int v, DistilError *err)
 {
 	DistilDevice *device = worker->device;
-	int			step = LOSS_UNIT / v > 0 ? LOSS_UNIT / v : 1;
+	int			unit = LOSS_UNIT * distil_device_units(device);
+	int			step = unit / v > 0 ? unit / v : 1;
 	int			i;
 
 	for (i = 0; i < rows; i += step)
@@ -118,7 +119,7 @@ decode_losses(DistilTrainer *trainer, DistilTrainWorker *worker, const TripleBuf
 		int			rows = n - first < trainer->logits_rows ? n - first : trainer->logits_rows;
 
 		if (with_teacher)
-			DISTIL_FORWARD(distil_lm_decode(teacher, trainer->teacher->weights, buffers->logits_t,
+			DISTIL_FORWARD(distil_lm_decode(teacher, trainer->teacher_weights, buffers->logits_t,
 											buffers->ht + (size_t) first * ct, rows,
 											worker->device, worker->poll, err));
 		DISTIL_FORWARD(distil_lm_decode(student, trainer->weights, buffers->logits_s,
@@ -162,7 +163,7 @@ logits_losses(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPie
 	{
 		if (!all)
 			device->ops->gather_rows(device, buffers->gathered, hidden_t, worker->rows, n, c);
-		DISTIL_FORWARD(distil_lm_transform(&trainer->teacher->spec, trainer->teacher->weights, buffers->ht,
+		DISTIL_FORWARD(distil_lm_transform(&trainer->teacher->spec, trainer->teacher_weights, buffers->ht,
 										   all ? hidden_t : buffers->gathered, n, NULL, buffers->scratch,
 										   device, worker->poll, err));
 	}
@@ -206,7 +207,7 @@ triple_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPiec
 	if (options->alpha_ce > 0 || options->alpha_mse > 0 || options->alpha_cos > 0)
 	{
 		batch.types = teacher->type >= 0 ? worker->types : NULL;
-		DISTIL_FORWARD(distil_encoder_forward(teacher, trainer->teacher->weights, &batch, worker->teacher, 0,
+		DISTIL_FORWARD(distil_encoder_forward(teacher, trainer->teacher_weights, &batch, worker->teacher, 0,
 											  &hidden_t, device, worker->poll, err));
 	}
 	batch.types = student->type >= 0 ? worker->types : NULL;

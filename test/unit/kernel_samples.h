@@ -12,6 +12,7 @@
 #define DISTIL_KERNEL_SAMPLES_H
 
 #include "check.h"
+#include "host_device.h"
 #include "kernels.h"
 
 #include <stdint.h>
@@ -137,6 +138,38 @@ on_every_device(void (*test) (DistilDevice *dev))
 		snprintf(name, sizeof(name), "%s/%s", devices[i][0], isa);
 		under_test = name;
 		random_state = 1;
+		test(dev);
+		under_test = "";
+		dev->ops->close(dev);
+	}
+}
+
+/* The same on devices with memory of their own, where the operations take copies of the arguments. */
+static inline void
+on_every_accelerator(void (*test) (DistilDevice *dev))
+{
+	static const char *const devices[][2] = {
+		{"standin", "auto"},
+#ifdef DISTIL_TEST_CUDA
+		{"cuda", "float32"},
+#endif
+	};
+	char		message[400];
+	char		name[64];
+	size_t		i;
+
+	for (i = 0; i < sizeof(devices) / sizeof(devices[0]); i++)
+	{
+		DistilDevice *real = distil_device_open(devices[i][0], devices[i][1], message, sizeof(message));
+		DistilDevice *dev;
+
+		CHECK_MSG(real != NULL, "%s: %s\n", devices[i][0], message);
+		if (real == NULL)
+			continue;
+		snprintf(name, sizeof(name), "%s/%s", devices[i][0], devices[i][1]);
+		under_test = name;
+		random_state = 1;
+		dev = host_device(real, ref);
 		test(dev);
 		under_test = "";
 		dev->ops->close(dev);

@@ -148,13 +148,15 @@ test_fill_special(void)
 int
 main(void)
 {
-	static const char *const devices[][2] = {{"reference", NULL}, {"cpu", "avx2"}, {"cpu", "avx512"}};
+	static const char *const devices[][2] = {
+		{"reference", NULL}, {"standin", NULL}, {"cpu", "avx2"}, {"cpu", "avx512"}
+	};
 	char		message[256];
 	int			i;
 
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < 4; i++)
 	{
-		if (i > 0 && !distil_cpu_has(devices[i][1]))
+		if (devices[i][1] != NULL && !distil_cpu_has(devices[i][1]))
 			continue;
 		device = distil_device_open(devices[i][0], devices[i][1], message, sizeof(message));
 		CHECK_MSG(device != NULL, "%s", message);

@@ -332,6 +332,7 @@ main(void)
 	if (!open_reference())
 		return check_report("kernel_sequences");
 	on_every_device(test_device);
+	on_every_accelerator(test_device);
 	ref->ops->close(ref);
 	return check_report("kernel_sequences");
 }

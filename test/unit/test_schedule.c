@@ -81,13 +81,15 @@ test_segments(void)
 		{.name = "c", .offset = 600032, .count = 77, .flags = DISTIL_PARAM_FROZEN},
 	};
 	DistilParamTable table = {.params = params, .n = 3, .total = 600112};
+	static const DistilKernels ops = {.name = "none"};
+	DistilDevice device = {.ops = &ops};
 	DistilSegment *segments;
 	DistilError err;
 	size_t		covered = 0;
 	int			n;
 	int			i;
 
-	CHECK(distil_optimizer_segments(&segments, &n, &table, distil_alloc_system(), &err) == DISTIL_OK);
+	CHECK(distil_optimizer_segments(&segments, &n, &table, &device, distil_alloc_system(), &err) == DISTIL_OK);
 	CHECK(n == 4);
 	for (i = 0; i < n; i++)
 		covered += segments[i].count;

@@ -1,0 +1,46 @@
+/*
+ * standin.h
+ *		Inside of the stand-in: an accelerator played by the reference kernels, for tests.
+ *
+ * It has what makes an accelerator different for the code above: memory of its own, large
+ * units of work, no packed weights, a limit of memory, and operations that may fail.
+ */
+#ifndef DISTIL_STANDIN_H
+#define DISTIL_STANDIN_H
+
+#include "../backends.h"
+
+#define STANDIN_BLOCKS 256		/* blocks allocated at a time */
+
+typedef struct StandinBlock
+{
+	char	   *address;		/* what the code above sees */
+	char	   *memory;			/* where the bytes are */
+	size_t		bytes;
+	size_t		reserved;		/* of address, no access */
+} StandinBlock;
+
+typedef struct StandinDevice
+{
+	DistilDevice base;
+	DistilDevice *inner;		/* reference */
+	StandinBlock blocks[STANDIN_BLOCKS];
+	size_t		nblocks;
+	size_t		used;			/* bytes allocated */
+	size_t		limit;			/* of them, 0: none */
+	long		lost_after;		/* operations; -1: never */
+	const char *failure;
+} StandinDevice;
+
+extern void distil_standin_fail(StandinDevice *dev, const char *what);
+/* Where the bytes of a device address are; NULL for NULL, and for a foreign address, which is a failure. */
+extern void *distil_standin_at(DistilDevice *base, const void *address);
+
+extern void *distil_standin_alloc(DistilDevice *base, size_t bytes);
+extern void distil_standin_release(DistilDevice *base, void *memory);
+extern void distil_standin_limit_memory(DistilDevice *base, size_t bytes);
+extern void distil_standin_copy_in(DistilDevice *base, void *device, const void *host, size_t bytes);
+extern void distil_standin_copy_out(DistilDevice *base, void *host, const void *device, size_t bytes);
+extern void distil_standin_close(DistilDevice *base);
+
+#endif							/* DISTIL_STANDIN_H */
