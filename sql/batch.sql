@@ -163,7 +163,72 @@ SELECT * FROM plan_of('SELECT id % 3, max(distil_token_count(body || id)) FROM d
 SELECT * FROM plan_of('SELECT id % 3, max(distil_token_count(body)) FROM docs GROUP BY 1');
 RESET enable_hashagg;
 
--- Left row by row: guarded calls, set-returning lists, constants
+-- Arguments of window functions that see all rows of their partition; not those that pick rows
+SELECT * FROM plan_of('SELECT id, sum(distil_token_count(body || id)) OVER (PARTITION BY id % 3 ORDER BY id) FROM docs');
+SELECT * FROM compare($$SELECT id, sum(distil_token_count(body || id)) OVER (PARTITION BY id % 3 ORDER BY id), count(distil_embed(body)) OVER (),
+  lag(distil_token_count(body)) OVER (ORDER BY id), avg(distil_similarity(body, 'doc 5')) OVER (ORDER BY id ROWS 3 PRECEDING) FROM docs$$);
+SELECT * FROM plan_of('SELECT id, lag(distil_token_count(body)) OVER (ORDER BY id) FROM docs');
+SELECT * FROM plan_of('SELECT id, sum(distil_token_count(body)) OVER (ORDER BY id ROWS BETWEEN 2 FOLLOWING AND 4 FOLLOWING) FROM docs');
+
+-- Conditions: those after a call, and the target list, see only rows that it lets pass
+SELECT * FROM plan_of($$SELECT id FROM docs WHERE distil_token_count(body) > 3 AND id > 5$$);
+EXPLAIN (VERBOSE, COSTS OFF) SELECT upper(body), distil_token_count(body) FROM docs WHERE id > 5 AND distil_token_count(body) > 3 AND distil_similarity(body, 'doc 7') > 0.5;
+SELECT * FROM compare($$SELECT id, 1 / (distil_token_count(body) - 3) FROM docs WHERE distil_token_count(body) > 3 AND distil_similarity(body, 'doc 7') > 0.5$$);
+SELECT * FROM compare($$SELECT id, distil_embed(body) FROM docs WHERE distil_token_count(body) > 3 LIMIT 7$$);
+SELECT * FROM plan_of('SELECT d.id FROM docs d JOIN parts p ON d.id = p.id + 1 AND distil_similarity(d.body, p.body) > 0.9');
+SELECT * FROM compare('SELECT d.id FROM docs d JOIN parts p ON d.id = p.id + 1 AND distil_similarity(d.body, p.body) > 0.9 ORDER BY 1');
+SELECT * FROM compare('SELECT d.id, p.id FROM docs d LEFT JOIN parts p ON d.id = p.id + 1 AND distil_similarity(d.body, p.body) > 0.9 ORDER BY 1');
+SELECT * FROM compare('SELECT id % 10 AS k, max(body) FROM docs GROUP BY 1 HAVING distil_token_count(max(body)) > 3 ORDER BY 1');
+SELECT * FROM plan_of('SELECT id % 10 AS k FROM docs GROUP BY 1 HAVING distil_token_count(max(body)) > 3');
+SELECT * FROM compare('SELECT id FROM docs d WHERE EXISTS (SELECT FROM parts p WHERE p.id > d.id AND distil_token_count(p.body) > 3)');
+SELECT * FROM compare('SELECT id FROM docs d WHERE id IN (SELECT distil_token_count(p.body) FROM parts p)');
+SELECT * FROM compare($$SELECT id FROM docs WHERE (SELECT count(*) FROM parts p WHERE p.id < 9 AND distil_token_count(p.body || docs.body) > 3) > 2$$);
+
+-- RETURNING
+SELECT * FROM plan_of('UPDATE docs SET body = body RETURNING id, distil_embed(body)');
+CREATE TABLE copied (LIKE parts);
+WITH w AS (INSERT INTO copied SELECT * FROM parts RETURNING id, distil_token_count(body) AS n)
+  SELECT count(*), sum(n) = (SELECT sum(distil_token_count(body)) FROM parts) AS same FROM w;
+WITH w AS (UPDATE parts SET body = body RETURNING id, distil_token_count(body) AS n)
+  SELECT count(*), sum(n) = (SELECT sum(distil_token_count(body)) FROM parts) AS same FROM w;
+DELETE FROM copied WHERE distil_token_count(body) > 3 AND id < 4 RETURNING id, distil_token_count(body), tableoid::regclass;
+DROP TABLE copied;
+
+-- An error belongs to its row: one that is not asked for does not fail the query
+\set VERBOSITY terse
+CREATE TABLE bad AS SELECT i AS id, 'text ' || i AS body, i - 5 AS n, CASE i WHEN 40 THEN 'none' ELSE 'batch-tiny' END AS model FROM generate_series(1, 100) i;
+ANALYZE bad;
+SELECT id, 1 / n, distil_token_count(body) FROM bad LIMIT 3;
+SELECT id, 1 / n, distil_token_count(body) FROM bad LIMIT 5;
+BEGIN;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body, model) FROM bad;
+MOVE 37 IN c;
+FETCH 2 FROM c;
+FETCH 1 FROM c;
+ROLLBACK;
+BEGIN;
+DECLARE c CURSOR FOR SELECT id, 1 / n, distil_token_count(body) FROM bad;
+FETCH 4 FROM c;
+CLOSE c;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body || 1 / n) FROM bad;
+FETCH 4 FROM c;
+CLOSE c;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body) FROM bad WHERE 1 / n <> 9;
+FETCH 4 FROM c;
+CLOSE c;
+DECLARE c CURSOR FOR SELECT id, cardinality(distil_embed(body)) FROM bad WHERE distil_token_count(body, model) > 2;
+MOVE 38 IN c;
+FETCH 1 FROM c;
+FETCH 1 FROM c;
+COMMIT;
+SELECT count(*) FROM (SELECT distil_token_count(body, model) FROM bad LIMIT 39) s;
+SELECT count(*) FROM bad b WHERE id < 39 AND EXISTS (SELECT FROM bad c WHERE c.id > b.id AND distil_token_count(c.body, c.model) > 2 OFFSET 0);
+SELECT id FROM bad WHERE id <> 40 AND distil_token_count(body, model) > 2 AND id > 98;
+SELECT * FROM plan_of('SELECT id, distil_token_count(body) FROM bad ORDER BY 1 / n');
+DROP TABLE bad;
+\set VERBOSITY default
+
+-- Left row by row: guarded calls, constants
 SELECT * FROM plan_of('SELECT CASE WHEN id > 5 THEN distil_embed(body) END FROM docs');
 SELECT * FROM plan_of('SELECT coalesce(distil_token_count(body), 0), id > 5 AND distil_token_count(body) > 3, nullif(distil_token_count(body), 3) FROM docs');
 SELECT * FROM compare('SELECT coalesce(distil_token_count(body), 0), id > 5 AND distil_token_count(body) > 3, distil_embed(body) FROM docs');
@@ -171,7 +236,8 @@ SELECT * FROM plan_of('SELECT generate_series(1, 2), distil_token_count(body) FR
 SELECT * FROM plan_of($$SELECT id, distil_embed('constant') FROM docs$$);
 SELECT * FROM compare($$SELECT id, distil_embed('constant'), distil_embed(body) FROM docs$$);
 SELECT * FROM plan_of('SELECT id FROM docs WHERE distil_token_count(body) > 3');
--- Volatile expressions are not read ahead under a LIMIT
+-- Volatile expressions are evaluated when their row is due; not read ahead under a LIMIT when they are arguments
+SELECT * FROM plan_of('SELECT id, distil_embed(body || random()) FROM docs LIMIT (SELECT 3)');
 SELECT * FROM plan_of('SELECT id, random(), distil_embed(body) FROM docs LIMIT 3');
 SELECT * FROM plan_of('SELECT id, random(), distil_embed(body) FROM docs');
 SET distil.batch = off;

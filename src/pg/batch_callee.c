@@ -28,6 +28,7 @@ PG_FUNCTION_INFO_V1(distil_support);
 
 static HTAB *callees = NULL;
 static bool callees_stale = false;
+static Oid	support_function = InvalidOid;	/* of the last function found to be ours */
 
 /*
  * Planner support function of the batchable functions.  It answers no request: calling
@@ -132,6 +133,8 @@ read_callee(DistilBatchCallee *callee, Oid funcid)
 			function = distil_batch_function(source);
 		if (function != NULL && !is_our_support(support, library))
 			function = NULL;
+		if (function != NULL)
+			support_function = support;
 	}
 	ReleaseSysCache(tuple);
 	callee->function = function;
@@ -155,4 +158,10 @@ distil_batch_callee(Oid funcid, DistilBatchCallee *callee)
 		*entry = *callee;
 	}
 	return callee->function != NULL;
+}
+
+Oid
+distil_batch_support(void)
+{
+	return support_function;
 }

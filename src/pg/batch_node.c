@@ -10,99 +10,36 @@
  * not pay for hundreds, unless the plan says how many rows are wanted.  The calls are no
  * expressions of the executor: this node itself checks EXECUTE rights and strictness.
  *
+ * An error belongs to its row.  When a run over many rows fails, it is undone as a
+ * subtransaction and each row is run by itself when it is due; a row that nobody asks for
+ * cannot fail.  A node of this kind above, which reads ahead itself, is told of the error
+ * as if the rows ended and comes back when the row is due there.
+ *
  * Below a Gather the node is parallel-aware, for one purpose: workers add their counts
- * in shared memory, the leader collects them before the Gather lets go of it.
+ * in shared memory (batch_report.c).
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "commands/explain.h"
 #include "executor/executor.h"
 #include "miscadmin.h"
 #include "nodes/nodeFuncs.h"
-#include "port/atomics.h"
 #include "utils/acl.h"
-#include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/resowner.h"
 
-#include "batch_plan.h"
+#include "batch_node.h"
 #include "compat.h"
 #include "guc.h"
-#include "model_cache.h"
-#include "sql_args.h"
 
 #define BATCH_GROWTH 4			/* each refill takes this many times the rows of the one before */
 
-/* What EXPLAIN ANALYZE shows. */
-typedef struct BatchCounts
-{
-	int64		batches;
-	int64		rows;
-	int64		tokens;
-	double		tokenizer_seconds;
-	double		model_seconds;
-} BatchCounts;
-
-/* The same, summed over workers; times in microseconds. */
-typedef struct SharedCounts
-{
-	pg_atomic_uint64 batches;
-	pg_atomic_uint64 rows;
-	pg_atomic_uint64 tokens;
-	pg_atomic_uint64 tokenizer_us;
-	pg_atomic_uint64 model_us;
-} SharedCounts;
-
-/* A column of the buffered rows that is an argument. */
-typedef struct BatchColumn
-{
-	AttrNumber	number;			/* of the child's column, from 1; 0: constant */
-	ExprState  *constant;
-	Oid			type;
-	bool		is_varlena;
-	Datum	   *values;			/* [rows] in the buffer */
-	bool	   *nulls;
-} BatchColumn;
-
-typedef struct BatchFunctionCall
-{
-	DistilBatchCallee callee;
-	int			nargs;
-	int			args[DISTIL_BATCH_MAX_ARGS];	/* indexes into columns */
-	Datum	   *results;		/* [rows] in the buffer */
-	bool	   *nulls;
-} BatchFunctionCall;
-
-typedef struct DistilBatchState
-{
-	CustomScanState css;		/* must be first */
-	int			nchild;			/* columns of the child */
-	int			ncalls;
-	BatchFunctionCall *calls;
-	int			ncolumns;
-	BatchColumn *columns;
-
-	MemoryContext buffer;		/* rows, arguments, results of one refill */
-	MinimalTuple *rows;
-	int			nrows;
-	int			next;			/* row to return next */
-	int			target;			/* rows the next refill may take */
-	int			wanted;			/* rows the nodes above will ask for, INT_MAX: all, 0: unknown */
-	int			given;			/* rows buffered so far since the (re)scan, at most INT_MAX */
-	int			ceiling;		/* rows any refill may take, lowered when results are large */
-	bool		done;			/* the child has no more rows */
-	TupleTableSlot *row_slot;	/* reads one buffered row */
-
-	BatchCounts counts;			/* of this process and of the workers collected so far */
-	List	   *models;			/* of char *, what EXPLAIN ANALYZE shows */
-	SharedCounts *shared;		/* while the workers may add; in a worker: where to add */
-	bool		is_worker;
-} DistilBatchState;
-
 static Node *create_state(CustomScan *node);
+static const CustomExecMethods exec_methods;
 
 const CustomScanMethods distil_batch_methods = {
 	.CustomName = "DistilBatch",
@@ -139,7 +76,7 @@ choose_target(DistilBatchState *state)
 	state->given = state->given > INT_MAX - state->nrows ? INT_MAX : state->given + state->nrows;
 	if (state->wanted > state->given)
 		state->target = state->wanted - state->given;
-	else if (state->wanted > state->given - state->nrows)
+	else if (!state->at_least && state->wanted > state->given - state->nrows)
 		state->target = 1;
 	else
 		state->target = Min(state->target, DISTIL_MAX_BATCH_ROWS) * BATCH_GROWTH;
@@ -217,9 +154,10 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 
 	state->buffer = AllocSetContextCreate(estate->es_query_cxt, "DistilBatch rows", ALLOCSET_DEFAULT_SIZES);
 	state->row_slot = ExecInitExtraTupleSlot(estate, ExecGetResultType(outerPlanState(node)), &TTSOpsMinimalTuple);
-	state->wanted = linitial_int(plan->custom_private);
+	state->wanted = list_nth_int(plan->custom_private, DISTIL_BATCH_ROWS);
+	state->at_least = list_nth_int(plan->custom_private, DISTIL_BATCH_AT_LEAST) != 0;
 	/* A Limit cannot tell a Sort below this node that it may keep the first rows only. */
-	if (state->wanted > 0 && state->wanted < INT_MAX)
+	if (state->wanted > 0 && state->wanted < INT_MAX && !state->at_least)
 		ExecSetTupleBound(state->wanted, outerPlanState(node));
 	state->ceiling = INT_MAX;
 	restart(state);
@@ -236,6 +174,7 @@ forget_rows(DistilBatchState *state)
 	state->rows = NULL;
 	state->nrows = 0;
 	state->next = 0;
+	state->row_wise = false;
 }
 
 /* Arguments of the row in row_slot; returns the bytes they took besides the row. */
@@ -294,12 +233,23 @@ read_constants(DistilBatchState *state)
 	}
 }
 
-/* Read up to target rows, fewer when they get long. */
+/* The child if it is a node of this kind. */
+static DistilBatchState *
+child_state(const DistilBatchState *state)
+{
+	PlanState  *child = outerPlanState(&state->css);
+
+	return IsA(child, CustomScanState) && ((CustomScanState *) child)->methods == &exec_methods ?
+		(DistilBatchState *) child : NULL;
+}
+
+/* Read up to target rows, fewer when they get long or the next one has an error. */
 static void
 read_rows(DistilBatchState *state, int target)
 {
 	const Size	limit = (Size) work_mem * 1024 / 4;
 	PlanState  *child = outerPlanState(&state->css);
+	DistilBatchState *same_kind = child_state(state);
 	Size		bytes = 0;
 	int			i;
 
@@ -311,14 +261,18 @@ read_rows(DistilBatchState *state, int target)
 	}
 	while (state->nrows < target && bytes < limit)
 	{
-		TupleTableSlot *slot = ExecProcNode(child);
+		TupleTableSlot *slot;
 		MemoryContext old_context;
 		MinimalTuple row;
 
 		CHECK_FOR_INTERRUPTS();
+		if (same_kind != NULL)
+			same_kind->deferring = state->deferring || state->nrows > 0;
+		slot = ExecProcNode(child);
 		if (TupIsNull(slot))
 		{
-			state->done = true;
+			state->done = same_kind == NULL || !same_kind->deferred;
+			state->deferred = state->nrows == 0 && !state->done;
 			break;
 		}
 		old_context = MemoryContextSwitchTo(state->buffer);
@@ -331,28 +285,26 @@ read_rows(DistilBatchState *state, int target)
 	ExecClearTuple(state->row_slot);
 }
 
-/* Run one call on the rows that need it: all, or for a strict function those without a NULL. */
+/* Run one call on those of count rows that need it: all, or for a strict function those without a NULL. */
 static void
-run_call(DistilBatchState *state, BatchFunctionCall *call)
+run_call(DistilBatchState *state, BatchFunctionCall *call, int first, int count)
 {
 	DistilBatchArgs args = {0};
-	Datum	   *results = palloc0(sizeof(Datum) * state->nrows);
-	bool	   *nulls = palloc0(sizeof(bool) * state->nrows);
-	int		   *wanted = palloc(sizeof(int) * state->nrows);
+	Datum	   *results = palloc0(sizeof(Datum) * count);
+	bool	   *nulls = palloc0(sizeof(bool) * count);
+	int		   *wanted = palloc(sizeof(int) * count);
 	int			row;
 	int			i;
 
-	call->results = palloc0(sizeof(Datum) * state->nrows);
-	call->nulls = palloc(sizeof(bool) * state->nrows);
 	args.nargs = call->nargs;
 	args.results = results;
 	args.result_nulls = nulls;
 	for (i = 0; i < call->nargs; i++)
 	{
-		args.values[i] = palloc(sizeof(Datum) * state->nrows);
-		args.nulls[i] = palloc(sizeof(bool) * state->nrows);
+		args.values[i] = palloc(sizeof(Datum) * count);
+		args.nulls[i] = palloc(sizeof(bool) * count);
 	}
-	for (row = 0; row < state->nrows; row++)
+	for (row = first; row < first + count; row++)
 	{
 		bool		has_null = false;
 
@@ -377,93 +329,71 @@ run_call(DistilBatchState *state, BatchFunctionCall *call)
 	}
 }
 
-/* Count a refill; before and after are the totals of this backend round the runs. */
+/* Run all calls on rows [first, first + count). */
 static void
-count_refill(DistilBatchState *state, const DistilBatchTotals *before, const DistilBatchTotals *after)
+run_rows(DistilBatchState *state, int first, int count)
 {
-	BatchCounts *counts = &state->counts;
-	double		tokenizer_seconds = after->tokenizer_seconds - before->tokenizer_seconds;
-	double		model_seconds = after->model_seconds - before->model_seconds;
-
-	counts->batches++;
-	counts->rows += state->nrows;
-	counts->tokens += after->tokens - before->tokens;
-	counts->tokenizer_seconds += tokenizer_seconds;
-	counts->model_seconds += model_seconds;
-	if (state->is_worker && state->shared != NULL)
-	{
-		pg_atomic_fetch_add_u64(&state->shared->batches, 1);
-		pg_atomic_fetch_add_u64(&state->shared->rows, state->nrows);
-		pg_atomic_fetch_add_u64(&state->shared->tokens, after->tokens - before->tokens);
-		pg_atomic_fetch_add_u64(&state->shared->tokenizer_us, (int64) (tokenizer_seconds * 1e6));
-		pg_atomic_fetch_add_u64(&state->shared->model_us, (int64) (model_seconds * 1e6));
-	}
-}
-
-/* "name (dtype)" of the model that a call has run, NULL when it differs from row to row. */
-static char *
-model_label(DistilBatchState *state, BatchFunctionCall *call)
-{
-	int			arg = call->callee.function->model_arg;
-	char	   *name = NULL;
-	DistilOpenModel *open;
-
-	if (arg < call->nargs)
-	{
-		BatchColumn *column = &state->columns[call->args[arg]];
-		Datum		value;
-		bool		isnull;
-
-		if (column->constant == NULL)
-			return NULL;
-		value = ExecEvalExpr(column->constant, state->css.ss.ps.ps_ExprContext, &isnull);
-		if (!isnull)
-			name = TextDatumGetCString(value);
-		else if (call->callee.strict)
-			return NULL;
-	}
-	if (call->callee.function->is_head && name != NULL)
-		name = distil_args_head_model(name);
-	open = distil_cache_get_tokenizer(name);
-	return psprintf("%s (%s)", open->name, open->info->dtype);
-}
-
-/*
- * For EXPLAIN ANALYZE, once there was a run: the models exist and may be used.  Looked up
- * here, where a snapshot is active; plans are also shown at the end of the executor (auto_explain).
- */
-static void
-note_models(DistilBatchState *state)
-{
-	EState	   *estate = state->css.ss.ps.state;
-	MemoryContext old_context;
+	MemoryContext old_context = MemoryContextSwitchTo(state->buffer);
+	DistilBatchTotals before;
+	DistilBatchTotals after;
 	int			i;
 
-	if (estate->es_instrument == 0 || state->models != NIL || state->counts.tokens == 0)
-		return;
-	old_context = MemoryContextSwitchTo(estate->es_query_cxt);
+	distil_batch_totals(&before);
 	for (i = 0; i < state->ncalls; i++)
-	{
-		char	   *label = model_label(state, &state->calls[i]);
-		ListCell   *cell;
-
-		foreach(cell, state->models)
-		{
-			if (label != NULL && strcmp(lfirst(cell), label) == 0)
-				label = NULL;
-		}
-		if (label != NULL)
-			state->models = lappend(state->models, label);
-	}
+		run_call(state, &state->calls[i], first, count);
+	distil_batch_totals(&after);
 	MemoryContextSwitchTo(old_context);
+	distil_batch_count(state, count, &before, &after);
+	distil_batch_note_models(state);
 }
 
-/* The next rows with their results; false at the end. */
+/* The same; false when it failed and nothing is left of it.  A cancel is no such failure. */
+static bool
+try_rows(DistilBatchState *state, int first, int count)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	volatile bool done = true;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		run_rows(state, first, count);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+		MemoryContextSwitchTo(context);
+		CurrentResourceOwner = owner;
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+			ReThrowError(error);
+		FreeErrorData(error);
+		done = false;
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	return done;
+}
+
+/* Subtransactions are not to be had while workers run. */
+static bool
+can_try(void)
+{
+	return !IsInParallelMode();
+}
+
+/* The next rows with their results; false at the end or when an error is deferred. */
 static bool
 refill(DistilBatchState *state)
 {
-	DistilBatchTotals before;
-	DistilBatchTotals after;
 	MemoryContext old_context;
 	int			i;
 
@@ -474,15 +404,18 @@ refill(DistilBatchState *state)
 	if (state->nrows == 0)
 		return false;
 
-	distil_batch_totals(&before);
 	old_context = MemoryContextSwitchTo(state->buffer);
 	read_constants(state);
 	for (i = 0; i < state->ncalls; i++)
-		run_call(state, &state->calls[i]);
+	{
+		state->calls[i].results = palloc0(sizeof(Datum) * state->nrows);
+		state->calls[i].nulls = palloc(sizeof(bool) * state->nrows);
+	}
 	MemoryContextSwitchTo(old_context);
-	distil_batch_totals(&after);
-	count_refill(state, &before, &after);
-	note_models(state);
+	if ((state->nrows > 1 || state->deferring) && can_try())
+		state->row_wise = !try_rows(state, 0, state->nrows);
+	else
+		run_rows(state, 0, state->nrows);
 	choose_target(state);
 	return true;
 }
@@ -510,6 +443,21 @@ store_row(DistilBatchState *state)
 	ExecStoreVirtualTuple(scan);
 }
 
+/* Have the results of the next row, unless they are an error that is deferred. */
+static bool
+finish_row(DistilBatchState *state)
+{
+	if (!state->row_wise)
+		return true;
+	if (state->deferring && can_try())
+	{
+		state->deferred = !try_rows(state, state->next, 1);
+		return !state->deferred;
+	}
+	run_rows(state, state->next, 1);
+	return true;
+}
+
 static TupleTableSlot *
 exec_scan(CustomScanState *node)
 {
@@ -517,15 +465,18 @@ exec_scan(CustomScanState *node)
 	ProjectionInfo *projection = node->ss.ps.ps_ProjInfo;
 	ExprContext *econtext = node->ss.ps.ps_ExprContext;
 
-	ResetExprContext(econtext);
-	if (state->next >= state->nrows && !refill(state))
-		return projection ? ExecClearTuple(projection->pi_state.resultslot) :
-			ExecClearTuple(node->ss.ss_ScanTupleSlot);
-	store_row(state);
-	if (projection == NULL)
-		return node->ss.ss_ScanTupleSlot;
-	econtext->ecxt_scantuple = node->ss.ss_ScanTupleSlot;
-	return ExecProject(projection);
+	state->deferred = false;
+	for (;;)
+	{
+		ResetExprContext(econtext);
+		if ((state->next >= state->nrows && !refill(state)) || !finish_row(state))
+			return ExecClearTuple(projection ? projection->pi_state.resultslot : node->ss.ss_ScanTupleSlot);
+		store_row(state);
+		econtext->ecxt_scantuple = node->ss.ss_ScanTupleSlot;
+		if (node->ss.ps.qual == NULL || ExecQual(node->ss.ps.qual, econtext))
+			return projection ? ExecProject(projection) : node->ss.ss_ScanTupleSlot;
+		InstrCountFiltered1(node, 1);
+	}
 }
 
 static void
@@ -546,92 +497,17 @@ end_scan(CustomScanState *node)
 	ExecEndNode(outerPlanState(node));
 }
 
-/* ---------- parallel query ---------- */
-
-static Size
-estimate_shared(CustomScanState *node, ParallelContext *context)
-{
-	return sizeof(SharedCounts);
-}
-
-static void
-initialize_shared(CustomScanState *node, ParallelContext *context, void *coordinate)
-{
-	DistilBatchState *state = (DistilBatchState *) node;
-
-	state->shared = coordinate;
-	pg_atomic_init_u64(&state->shared->batches, 0);
-	pg_atomic_init_u64(&state->shared->rows, 0);
-	pg_atomic_init_u64(&state->shared->tokens, 0);
-	pg_atomic_init_u64(&state->shared->tokenizer_us, 0);
-	pg_atomic_init_u64(&state->shared->model_us, 0);
-}
-
-static void
-initialize_worker(CustomScanState *node, shm_toc *toc, void *coordinate)
-{
-	DistilBatchState *state = (DistilBatchState *) node;
-
-	state->shared = coordinate;
-	state->is_worker = true;
-}
-
-/* Called before the Gather above frees the shared memory, possibly more than once. */
-static void
-shutdown_scan(CustomScanState *node)
-{
-	DistilBatchState *state = (DistilBatchState *) node;
-	SharedCounts *shared = state->shared;
-
-	if (shared == NULL || state->is_worker)
-		return;
-	state->counts.batches += pg_atomic_read_u64(&shared->batches);
-	state->counts.rows += pg_atomic_read_u64(&shared->rows);
-	state->counts.tokens += pg_atomic_read_u64(&shared->tokens);
-	state->counts.tokenizer_seconds += pg_atomic_read_u64(&shared->tokenizer_us) / 1e6;
-	state->counts.model_seconds += pg_atomic_read_u64(&shared->model_us) / 1e6;
-	state->shared = NULL;
-	note_models(state);
-}
-
-/* ---------- EXPLAIN ---------- */
-
-static void
-explain_scan(CustomScanState *node, List *ancestors, ExplainState *es)
-{
-	DistilBatchState *state = (DistilBatchState *) node;
-	List	   *names = NIL;
-	int			i;
-
-	for (i = 0; i < state->ncalls; i++)
-		names = lappend(names, get_func_name(state->calls[i].callee.funcid));
-	ExplainPropertyList("Functions", names, es);
-	ExplainPropertyInteger("Batch Rows", NULL, distil_batch ? distil_batch_rows : 1, es);
-	if (!es->analyze)
-		return;
-	if (state->models != NIL)
-		ExplainPropertyList("Models", state->models, es);
-	ExplainPropertyInteger("Batches", NULL, state->counts.batches, es);
-	ExplainPropertyInteger("Batched Rows", NULL, state->counts.rows, es);
-	ExplainPropertyInteger("Tokens", NULL, state->counts.tokens, es);
-	if (es->timing)
-	{
-		ExplainPropertyFloat("Tokenizer Time", "ms", state->counts.tokenizer_seconds * 1e3, 3, es);
-		ExplainPropertyFloat("Model Time", "ms", state->counts.model_seconds * 1e3, 3, es);
-	}
-}
-
 static const CustomExecMethods exec_methods = {
 	.CustomName = "DistilBatch",
 	.BeginCustomScan = begin_scan,
 	.ExecCustomScan = exec_scan,
 	.EndCustomScan = end_scan,
 	.ReScanCustomScan = rescan,
-	.EstimateDSMCustomScan = estimate_shared,
-	.InitializeDSMCustomScan = initialize_shared,
-	.InitializeWorkerCustomScan = initialize_worker,
-	.ShutdownCustomScan = shutdown_scan,
-	.ExplainCustomScan = explain_scan
+	.EstimateDSMCustomScan = distil_batch_estimate_shared,
+	.InitializeDSMCustomScan = distil_batch_initialize_shared,
+	.InitializeWorkerCustomScan = distil_batch_initialize_worker,
+	.ShutdownCustomScan = distil_batch_shutdown,
+	.ExplainCustomScan = distil_batch_explain
 };
 
 static Node *
@@ -648,5 +524,5 @@ void
 distil_batch_node_init(void)
 {
 	RegisterCustomScanMethods(&distil_batch_methods);
-	distil_batch_plan_init();
+	distil_batch_hooks_init();
 }

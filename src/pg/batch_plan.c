@@ -1,50 +1,75 @@
 /*
  * batch_plan.c
- *		Walks finished plans and puts DistilBatch above nodes whose target list calls ours.
+ *		Walks finished plans and puts DistilBatch above nodes whose expressions call ours.
  *
  * Finished plans and not paths: final target lists are attached only when paths become
  * plans.  The new node returns the old output column for column, so nothing above changes.
  *
  * Rules that keep this right:
- *	- A plan given to the executor may belong to the plan cache: it is copied before a change.
- *	- Nodes this file does not know are neither wrapped nor descended into.
+ *	- Nodes that are not in the table below are neither wrapped nor descended into.
  *	- Node numbers must be unique in the statement: instrumentation and workers use them.
- *	- The node reads ahead.  It has no backward scan and no mark, and under a LIMIT or in a
- *	  cursor nothing volatile may be read ahead.
+ *	- The node reads ahead.  It has no backward scan and no mark, and where not all rows may be
+ *	  asked for it is put only if nobody can tell (batch_ahead.c).
  */
 #include "postgres.h"
 
-#include "access/parallel.h"
 #include "common/int.h"
-#include "executor/executor.h"
 #include "jit/jit.h"
 #include "miscadmin.h"
+#include "nodes/plannodes.h"
 #include "optimizer/optimizer.h"
-#include "optimizer/planner.h"
-#include "utils/memutils.h"
-#include "utils/syscache.h"
 
 #include "batch_plan.h"
-#include "guc.h"
 
 /* What is known of a place in the plan from the nodes above it. */
 typedef struct Place
 {
-	bool		partial;		/* not all rows may be asked for */
+	bool		partial;		/* not all rows that are read ahead may be asked for */
 	bool		marked;			/* must support mark and restore */
 	bool		in_worker;		/* below a Gather */
 	int			rows_wanted;	/* rows that are asked for, if so many exist; INT_MAX: all; 0: unknown */
 } Place;
 
-typedef struct Rewrite
+/* What may be done with a node. */
+enum
 {
-	bool		look_only;		/* change nothing, stop at the first node that would be made */
-	bool		found;
-	int			next_node_id;
-} Rewrite;
+	WRAPS = 1,					/* projects its target list: a DistilBatch may lie above it */
+	KEEPS_ROWS = 2,				/* asks its children for no more rows than it is asked for */
+	TAKES_ALL = 4				/* reads all of its left child */
+};
 
-static planner_hook_type previous_planner = NULL;
-static ExecutorStart_hook_type previous_executor_start = NULL;
+typedef struct NodeKind
+{
+	NodeTag		tag;
+	int			flags;
+} NodeKind;
+
+static const NodeKind kinds[] = {
+	{T_SeqScan, WRAPS}, {T_SampleScan, WRAPS}, {T_IndexScan, WRAPS}, {T_IndexOnlyScan, WRAPS},
+	{T_BitmapHeapScan, WRAPS}, {T_TidScan, WRAPS}, {T_TidRangeScan, WRAPS}, {T_SubqueryScan, WRAPS | KEEPS_ROWS},
+	{T_FunctionScan, WRAPS}, {T_TableFuncScan, WRAPS}, {T_ValuesScan, WRAPS}, {T_CteScan, WRAPS},
+	{T_NamedTuplestoreScan, WRAPS}, {T_WorkTableScan, WRAPS}, {T_ForeignScan, WRAPS},
+	{T_NestLoop, WRAPS}, {T_MergeJoin, WRAPS}, {T_HashJoin, WRAPS},
+	{T_Gather, WRAPS}, {T_GatherMerge, WRAPS}, {T_Agg, WRAPS}, {T_Group, WRAPS}, {T_WindowAgg, WRAPS},
+	{T_Result, WRAPS | KEEPS_ROWS}, {T_ProjectSet, WRAPS}, {T_ModifyTable, TAKES_ALL},
+	{T_Append, KEEPS_ROWS}, {T_MergeAppend, KEEPS_ROWS}, {T_Sort, TAKES_ALL}, {T_Hash, TAKES_ALL},
+	{T_IncrementalSort, 0}, {T_Limit, 0}, {T_LockRows, 0}, {T_Material, 0}, {T_Memoize, 0},
+	{T_RecursiveUnion, 0}, {T_SetOp, 0}, {T_Unique, 0},
+};
+
+/* The flags of a node, -1 when it is not known. */
+static int
+node_flags(const Plan *plan)
+{
+	int			i;
+
+	for (i = 0; i < lengthof(kinds); i++)
+	{
+		if (kinds[i].tag == nodeTag(plan))
+			return kinds[i].flags;
+	}
+	return -1;
+}
 
 /* Field with a list of child plans, NULL for nodes that have none. */
 static List **
@@ -94,30 +119,12 @@ highest_node_id(Plan *plan)
 static bool
 can_wrap(Plan *plan)
 {
+	int			flags = node_flags(plan);
+
+	if (flags < 0 || (flags & WRAPS) == 0)
+		return IsA(plan, CustomScan) && ((CustomScan *) plan)->methods == &distil_batch_methods;
 	switch (nodeTag(plan))
 	{
-		case T_SeqScan:
-		case T_SampleScan:
-		case T_IndexScan:
-		case T_IndexOnlyScan:
-		case T_BitmapHeapScan:
-		case T_TidScan:
-		case T_TidRangeScan:
-		case T_SubqueryScan:
-		case T_FunctionScan:
-		case T_TableFuncScan:
-		case T_ValuesScan:
-		case T_CteScan:
-		case T_NamedTuplestoreScan:
-		case T_WorkTableScan:
-		case T_NestLoop:
-		case T_MergeJoin:
-		case T_HashJoin:
-		case T_Gather:
-		case T_GatherMerge:
-		case T_Agg:
-		case T_Group:
-			return true;
 			/* Without a child it is one row. */
 		case T_Result:
 			return outerPlan(plan) != NULL;
@@ -133,8 +140,60 @@ can_wrap(Plan *plan)
 					scan->fdw_scan_tlist == NIL && !plan->async_capable;
 			}
 		default:
-			return false;
+			return true;
 	}
+}
+
+/* ---------- one node ---------- */
+
+/* What a cut changes in a plan node. */
+typedef struct SavedPlan
+{
+	Plan		plan;
+	Join		join;
+} SavedPlan;
+
+static bool
+is_join(Plan *plan)
+{
+	return IsA(plan, NestLoop) || IsA(plan, MergeJoin) || IsA(plan, HashJoin);
+}
+
+static void
+save_plan(SavedPlan *saved, Plan *plan)
+{
+	saved->plan = *plan;
+	if (is_join(plan))
+		saved->join = *(Join *) plan;
+}
+
+static void
+restore_plan(Plan *plan, const SavedPlan *saved)
+{
+	if (is_join(plan))
+		*(Join *) plan = saved->join;
+	else
+		*plan = saved->plan;
+}
+
+/* How a node is to be run; parallel-aware only to get shared memory where workers add up what EXPLAIN shows. */
+static void
+finish_node(CustomScan *node, Place place, bool at_least)
+{
+	node->custom_private = list_make2_int(place.rows_wanted, at_least);
+	node->scan.plan.parallel_aware = place.in_worker;
+}
+
+/* Below a node that may ask for more rows than it is asked for. */
+static Place
+place_of_more(Place place)
+{
+	if (place.rows_wanted > 0 && place.rows_wanted < INT_MAX)
+	{
+		place.partial = true;
+		place.rows_wanted = 0;
+	}
+	return place;
 }
 
 /*
@@ -142,23 +201,91 @@ can_wrap(Plan *plan)
  * in the target list of plan again: one node above the other.
  */
 static Plan *
-wrap(Plan *plan, Place place, Rewrite *rewrite)
+wrap_targetlist(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 {
+	SavedPlan	saved;
 	CustomScan *node;
 
-	if (place.marked || !can_wrap(plan) || !distil_batch_has_call(plan->targetlist))
+	if (!distil_batch_has_call(plan->targetlist))
 		return plan;
-	if (place.partial && (contain_volatile_functions((Node *) plan->targetlist) ||
-						  contain_volatile_functions((Node *) plan->qual)))
-		return plan;
-	rewrite->found = true;
 	if (rewrite->look_only)
+	{
+		rewrite->found = true;
 		return plan;
-	node = distil_batch_split(plan, rewrite->next_node_id++);
-	node->custom_private = list_make1_int(place.rows_wanted);
-	/* Parallel-aware only to get shared memory in which workers add up what EXPLAIN shows. */
-	node->scan.plan.parallel_aware = place.in_worker;
-	node->scan.plan.lefttree = wrap(plan, place, rewrite);
+	}
+	save_plan(&saved, plan);
+	node = distil_batch_split(plan, rewrite->next_node_id);
+	if (place.partial && !distil_batch_reads_ahead(plan))
+	{
+		restore_plan(plan, &saved);
+		return plan;
+	}
+	rewrite->found = true;
+	rewrite->next_node_id++;
+	finish_node(node, place, false);
+	node->scan.plan.lefttree = wrap_targetlist(plan, place, rewrite);
+	return &node->scan.plan;
+}
+
+/* Wrap plan if its conditions have calls: one node for each such condition, the first lowest. */
+static Plan *
+wrap_conditions(Plan *plan, Place place, DistilBatchRewrite *rewrite)
+{
+	int			clause = distil_batch_condition(plan);
+	Place		below = place_of_more(place);
+	SavedPlan	saved;
+	CustomScan *node;
+
+	if (clause < 0)
+		return plan;
+	if (rewrite->look_only)
+	{
+		rewrite->found = true;
+		return plan;
+	}
+	save_plan(&saved, plan);
+	node = distil_batch_split_condition(plan, clause, rewrite->next_node_id);
+	if (below.partial && !distil_batch_reads_ahead(plan))
+	{
+		restore_plan(plan, &saved);
+		return plan;
+	}
+	rewrite->found = true;
+	rewrite->next_node_id++;
+	finish_node(node, place, true);
+	/* The arguments may be calls again. */
+	node->scan.plan.lefttree = wrap_targetlist(plan, below, rewrite);
+	return wrap_conditions(&node->scan.plan, place, rewrite);
+}
+
+static Plan *
+wrap(Plan *plan, Place place, DistilBatchRewrite *rewrite)
+{
+	if (place.marked || !can_wrap(plan))
+		return plan;
+	return wrap_targetlist(wrap_conditions(plan, place, rewrite), place, rewrite);
+}
+
+/* A node above a ModifyTable whose RETURNING has calls; what it writes, it writes for all rows anyway. */
+static Plan *
+wrap_returning(ModifyTable *modify, DistilBatchRewrite *rewrite)
+{
+	Place		place = {.rows_wanted = INT_MAX};
+	CustomScan *node;
+
+	if (modify->returningLists == NIL || !distil_batch_has_call(linitial(modify->returningLists)))
+		return &modify->plan;
+	if (rewrite->look_only)
+	{
+		rewrite->found = true;
+		return &modify->plan;
+	}
+	node = distil_batch_split_returning(modify, rewrite->next_node_id);
+	if (node == NULL)
+		return &modify->plan;
+	rewrite->found = true;
+	rewrite->next_node_id++;
+	finish_node(node, place, false);
 	return &node->scan.plan;
 }
 
@@ -168,40 +295,42 @@ can_extend(Plan *plan)
 {
 	if (contain_volatile_functions((Node *) plan->targetlist))
 		return false;
-	return IsA(plan, Sort) ? can_extend(outerPlan(plan)) : can_wrap(plan);
+	return IsA(plan, Sort) || IsA(plan, IncrementalSort) ? can_extend(outerPlan(plan)) : can_wrap(plan);
 }
 
 /*
- * A node below an Agg whose aggregates have calls in their arguments.  The arguments of these
- * may be new expressions of the child, with calls again.
+ * A node below an Agg or WindowAgg whose aggregates have calls in their arguments.  The
+ * arguments of these may be new expressions of the child, with calls again.
  */
 static void
-wrap_aggregate_input(Agg *agg, Place place, Rewrite *rewrite)
+wrap_input(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 {
-	Plan	   *child = outerPlan(agg);
+	Plan	   *child = outerPlan(plan);
 	CustomScan *node;
 
-	if (!distil_batch_has_aggregate_call(agg))
-		return;
-	if (place.partial && (contain_volatile_functions((Node *) agg->plan.targetlist) ||
-						  contain_volatile_functions((Node *) child->targetlist)))
+	if (child == NULL || !distil_batch_has_input_call(plan))
 		return;
 	if (rewrite->look_only)
 	{
 		rewrite->found = true;
 		return;
 	}
-	node = distil_batch_split_aggregate(agg, rewrite->next_node_id, can_extend(child));
+	if (place.partial && (!distil_batch_evaluates_ahead((Node *) plan->targetlist) ||
+						  !distil_batch_evaluates_ahead((Node *) plan->qual) ||
+						  !distil_batch_reads_ahead(child)))
+		return;
+	node = distil_batch_split_input(plan, rewrite->next_node_id, can_extend(child));
 	if (node == NULL)
 		return;
 	rewrite->found = true;
 	rewrite->next_node_id++;
-	node->custom_private = list_make1_int(place.rows_wanted);
-	node->scan.plan.parallel_aware = place.in_worker;
-	if (IsA(child, Sort))
+	finish_node(node, place, false);
+	if (IsA(child, Sort) || IsA(child, IncrementalSort))
 		outerPlan(child) = wrap(outerPlan(child), place, rewrite);
 	node->scan.plan.lefttree = wrap(child, place, rewrite);
 }
+
+/* ---------- the whole plan ---------- */
 
 /* Rows that a Limit with constants takes from its child, 0 if that is not known. */
 static int
@@ -223,44 +352,40 @@ limit_rows(const Limit *limit)
 	return rows > 0 && rows < INT_MAX ? (int) rows : 0;
 }
 
-/* Nodes that ask their children for no other number of rows than they are asked for themselves. */
+/* A Limit without a count, only an offset, takes all rows. */
 static bool
-keeps_rows_wanted(Plan *plan)
+is_offset(const Limit *limit)
 {
-	switch (nodeTag(plan))
-	{
-		case T_Append:
-		case T_MergeAppend:
-			return true;
-		case T_Result:
-		case T_SubqueryScan:
-			return plan->qual == NIL;
-		default:
-			return false;
-	}
+	return limit->limitCount == NULL ||
+		(IsA(limit->limitCount, Const) && ((const Const *) limit->limitCount)->constisnull);
 }
 
 /* What a node says of the places of its two children. */
 static void
 places_below(Plan *plan, Place place, Place *left, Place *right)
 {
+	int			flags = node_flags(plan);
+
 	*left = place;
 	left->marked = false;
-	if (!keeps_rows_wanted(plan))
+	if ((flags & KEEPS_ROWS) == 0 || plan->qual != NIL)
+	{
+		*left = place_of_more(*left);
 		left->rows_wanted = 0;
+	}
+	if ((flags & TAKES_ALL) != 0)
+	{
+		left->partial = false;
+		left->rows_wanted = INT_MAX;
+	}
 	*right = *left;
 	switch (nodeTag(plan))
 	{
 		case T_Limit:
-			left->partial = true;
+			if (is_offset((Limit *) plan))
+				break;
 			left->rows_wanted = limit_rows((Limit *) plan);
-			break;
-			/* These read all of their input. */
-		case T_Sort:
-		case T_Hash:
-		case T_ModifyTable:
-			left->partial = false;
-			left->rows_wanted = INT_MAX;
+			left->partial = place.partial || left->rows_wanted == 0;
 			break;
 		case T_Agg:
 			if (((Agg *) plan)->aggstrategy == AGG_PLAIN || ((Agg *) plan)->aggstrategy == AGG_HASHED)
@@ -277,9 +402,12 @@ places_below(Plan *plan, Place place, Place *left, Place *right)
 		case T_Result:
 			left->marked = place.marked;
 			break;
+			/* The inner side may be left at its first match. */
 		case T_NestLoop:
 		case T_HashJoin:
-			right->partial = true;
+			if (((Join *) plan)->inner_unique || ((Join *) plan)->jointype == JOIN_SEMI ||
+				((Join *) plan)->jointype == JOIN_ANTI)
+				right->partial = true;
 			break;
 		case T_MergeJoin:
 			left->partial = true;
@@ -292,19 +420,23 @@ places_below(Plan *plan, Place place, Place *left, Place *right)
 }
 
 static Plan *
-rewrite_plan(Plan *plan, Place place, Rewrite *rewrite)
+rewrite_plan(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 {
 	List	  **children;
 	ListCell   *cell;
 	Place		left;
 	Place		right;
 
-	if (plan == NULL || (rewrite->look_only && rewrite->found))
+	if (plan == NULL || node_flags(plan) < 0 || (rewrite->look_only && rewrite->found))
 		return plan;
 	check_stack_depth();
 	places_below(plan, place, &left, &right);
-	plan->lefttree = rewrite_plan(plan->lefttree, left, rewrite);
-	plan->righttree = rewrite_plan(plan->righttree, right, rewrite);
+	/* What a ForeignScan has below it is run for one row again, after a concurrent update. */
+	if (!IsA(plan, ForeignScan))
+	{
+		plan->lefttree = rewrite_plan(plan->lefttree, left, rewrite);
+		plan->righttree = rewrite_plan(plan->righttree, right, rewrite);
+	}
 	if (IsA(plan, SubqueryScan))
 		((SubqueryScan *) plan)->subplan = rewrite_plan(((SubqueryScan *) plan)->subplan, left, rewrite);
 	children = plan_children(plan);
@@ -313,20 +445,20 @@ rewrite_plan(Plan *plan, Place place, Rewrite *rewrite)
 		foreach(cell, *children)
 			lfirst(cell) = rewrite_plan(lfirst(cell), left, rewrite);
 	}
-	if (IsA(plan, Agg))
-		wrap_aggregate_input((Agg *) plan, left, rewrite);
-	return wrap(plan, place, rewrite);
+	if (IsA(plan, Agg) || IsA(plan, WindowAgg))
+		wrap_input(plan, left, rewrite);
+	return IsA(plan, ModifyTable) ? wrap_returning((ModifyTable *) plan, rewrite) : wrap(plan, place, rewrite);
 }
 
 /*
- * Rewrite the main plan and the subplans; those may be left before their end (EXISTS, CTE).
- * Just-in-time compilation goes: it was chosen for costs that are the calls', which it cannot
- * speed up, and would take longer than a small batch.
+ * Subplans may be left before their end (EXISTS, CTE).  Just-in-time compilation goes: it was
+ * chosen for costs that are the calls', which it cannot speed up, and would take longer than a
+ * small batch.
  */
-static void
-rewrite_statement(PlannedStmt *statement, bool in_cursor, Rewrite *rewrite)
+void
+distil_batch_rewrite(PlannedStmt *statement, bool partial, DistilBatchRewrite *rewrite)
 {
-	Place		place = {.partial = in_cursor};
+	Place		place = {.partial = partial};
 	ListCell   *cell;
 
 	rewrite->next_node_id = highest_node_id(statement->planTree);
@@ -340,78 +472,4 @@ rewrite_statement(PlannedStmt *statement, bool in_cursor, Rewrite *rewrite)
 		lfirst(cell) = rewrite_plan(lfirst(cell), place, rewrite);
 	if (rewrite->found && !rewrite->look_only)
 		statement->jitFlags = PGJIT_NONE;
-}
-
-/*
- * A plan depends on each function that is not built in, and says so in its list of
- * invalidation items: no such item, no call of ours.  This is what most statements pay.
- */
-static bool
-calls_functions(const PlannedStmt *statement)
-{
-	ListCell   *cell;
-
-	foreach(cell, statement->invalItems)
-	{
-		if (lfirst_node(PlanInvalItem, cell)->cacheId == PROCOID)
-			return true;
-	}
-	return false;
-}
-
-static PlannedStmt *
-batch_planner(Query *parse, const char *query_string, int cursor_options, ParamListInfo bound_params)
-{
-	const int	cursor = CURSOR_OPT_NO_SCROLL | CURSOR_OPT_HOLD | CURSOR_OPT_FAST_PLAN;
-	PlannedStmt *statement;
-	Rewrite		rewrite = {0};
-
-	if (previous_planner)
-		statement = previous_planner(parse, query_string, cursor_options, bound_params);
-	else
-		statement = standard_planner(parse, query_string, cursor_options, bound_params);
-
-	/* A scrollable cursor was planned for reading backward. */
-	if (distil_batch && (cursor_options & CURSOR_OPT_SCROLL) == 0 && calls_functions(statement))
-		rewrite_statement(statement, (cursor_options & cursor) != 0, &rewrite);
-	return statement;
-}
-
-/*
- * The statement that made the server load this library was planned without the hook
- * above, and a plan cache may keep it: rewrite a copy each time.  A plan that the hook
- * has seen has nothing left to rewrite.
- */
-static void
-batch_executor_start(QueryDesc *query, int eflags)
-{
-	if (distil_batch && (eflags & EXEC_FLAG_BACKWARD) == 0 && !IsParallelWorker() &&
-		calls_functions(query->plannedstmt))
-	{
-		Rewrite		look = {.look_only = true};
-
-		rewrite_statement(query->plannedstmt, false, &look);
-		if (look.found)
-		{
-			MemoryContext old_context = MemoryContextSwitchTo(GetMemoryChunkContext(query));
-			Rewrite		rewrite = {0};
-
-			query->plannedstmt = copyObject(query->plannedstmt);
-			rewrite_statement(query->plannedstmt, false, &rewrite);
-			MemoryContextSwitchTo(old_context);
-		}
-	}
-	if (previous_executor_start)
-		previous_executor_start(query, eflags);
-	else
-		standard_ExecutorStart(query, eflags);
-}
-
-void
-distil_batch_plan_init(void)
-{
-	previous_planner = planner_hook;
-	planner_hook = batch_planner;
-	previous_executor_start = ExecutorStart_hook;
-	ExecutorStart_hook = batch_executor_start;
 }

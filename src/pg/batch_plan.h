@@ -2,8 +2,9 @@
  * batch_plan.h
  *		Putting DistilBatch nodes into finished plans.
  *
- * batch_callee.c knows which functions can be batched, batch_split.c cuts one target
- * list in two, batch_plan.c walks plans and hooks into the planner, batch_node.c executes.
+ * batch_callee.c knows which functions can be batched, batch_split.c and batch_input.c cut
+ * expressions in two, batch_ahead.c says what may be read ahead, batch_plan.c walks plans,
+ * batch_hooks.c hooks into planner and executor, batch_node.c executes.
  */
 #ifndef DISTIL_BATCH_PLAN_H
 #define DISTIL_BATCH_PLAN_H
@@ -28,28 +29,64 @@ typedef struct DistilBatchCallee
  */
 extern bool distil_batch_callee(Oid funcid, DistilBatchCallee *callee);
 
+/* The planner support function of these, InvalidOid before one was seen. */
+extern Oid	distil_batch_support(void);
+
 /* Whether an entry of the target list calls a batchable function for each of its rows. */
 extern bool distil_batch_has_call(List *targetlist);
 
 /*
- * Cut the target list of plan: plan keeps the arguments and everything else that is
- * computed below, the returned node (plan is its outer child) has the calls and plan's old output.
+ * Cut the target list of plan: plan keeps its columns and the arguments of calls; the returned
+ * node (plan is its outer child) has the calls and plan's old output.
  */
 extern CustomScan *distil_batch_split(Plan *plan, int plan_node_id);
 
-/* The same for calls in arguments of the aggregates of agg. */
-extern bool distil_batch_has_aggregate_call(Agg *agg);
-
+/* Number of the first condition with a call, in the order of their evaluation; -1: none. */
+extern int	distil_batch_condition(Plan *plan);
 /*
- * Put a node below agg, above its child, that computes these calls.  Left row by row are calls
+ * The same for this condition, which the node evaluates; those after it and the old output go
+ * above with it, so that nothing sees a row before the condition let it pass.
+ */
+extern CustomScan *distil_batch_split_condition(Plan *plan, int clause, int plan_node_id);
+
+/* The same for RETURNING; NULL, and nothing changed, when partitions differ too much. */
+extern CustomScan *distil_batch_split_returning(ModifyTable *modify, int plan_node_id);
+
+/* Calls in arguments of aggregates of an Agg or WindowAgg, made for each row of its input. */
+extern bool distil_batch_has_input_call(Plan *plan);
+/*
+ * Put a node below plan, above its child, that computes these calls.  Left row by row are calls
  * whose arguments the child does not have and, unless can_extend, cannot project; NULL, and
  * nothing changed, when that is all of them.
  */
-extern CustomScan *distil_batch_split_aggregate(Agg *agg, int plan_node_id, bool can_extend);
+extern CustomScan *distil_batch_split_input(Plan *plan, int plan_node_id, bool can_extend);
+
+/* Whether nobody can tell that rows of plan were read which are then not asked for. */
+extern bool distil_batch_reads_ahead(Plan *plan);
+/* The same for an expression that is evaluated for such rows. */
+extern bool distil_batch_evaluates_ahead(Node *node);
+
+/* How many rows the nodes above a DistilBatch ask for; in its custom_private. */
+typedef enum DistilBatchPrivate
+{
+	DISTIL_BATCH_ROWS,			/* INT_MAX: all; 0: unknown */
+	DISTIL_BATCH_AT_LEAST		/* 0: exactly so many, if they exist; 1: or more */
+} DistilBatchPrivate;
 
 extern const CustomScanMethods distil_batch_methods;
 
+/* What batch_plan.c did with a statement. */
+typedef struct DistilBatchRewrite
+{
+	bool		look_only;		/* change nothing, stop at the first place with a call */
+	bool		found;
+	int			next_node_id;
+} DistilBatchRewrite;
+
+/* Rewrite main plan and subplans; partial: not all rows of the main plan may be asked for. */
+extern void distil_batch_rewrite(PlannedStmt *statement, bool partial, DistilBatchRewrite *rewrite);
+
 /* Planner and executor hooks; called by distil_batch_node_init(). */
-extern void distil_batch_plan_init(void);
+extern void distil_batch_hooks_init(void);
 
 #endif							/* DISTIL_BATCH_PLAN_H */

@@ -1,20 +1,19 @@
 /*
  * batch_split.c
- *		Cuts a finished target list in two: what the child computes, and what is
- *		computed above a batch of its rows.
+ *		Cuts the finished expressions of a plan node in two: what the child computes, and
+ *		what is computed above a batch of its rows.
  *
- *			distil_embed(title || body)::float8[], id
+ *			distil_embed(title || body)::float8[], id / n
  *
- *		becomes in the child (title || body), id; the calls read child columns as
+ *		becomes in the child (title || body), id, n; the calls read child columns as
  *		OUTER_VAR; the new target list reads children and calls as INDEX_VAR.
  *
- * Calls in the arguments of an aggregate are cut off likewise, but upward of the child: the
- * new node lies between the child and the Agg and adds a column per call.
+ * Only arguments of calls are computed ahead.  Everything else is evaluated above, when its
+ * row is due: a row that nobody asks for cannot fail, and volatile functions run as often as before.
  *
  * A call is taken only from where the executor would evaluate it for each row.  In CASE,
- * COALESCE, AND, OR and everything else that is not in passes_through() it stays a part of an
- * expression of the child, evaluated there row by row and only when needed.  All that
- * has no call goes to the child as a whole, so that it is evaluated as often as before.
+ * COALESCE, AND, OR and everything else that is not in passes_through() it stays a part of its
+ * expression, evaluated row by row and only when needed.
  */
 #include "postgres.h"
 
@@ -24,19 +23,13 @@
 #include "optimizer/optimizer.h"
 
 #include "batch_plan.h"
-
-typedef struct Split
-{
-	List	   *child;			/* of TargetEntry: new target list of the child */
-	List	   *calls;			/* of FuncExpr, arguments OUTER_VAR or constant */
-	bool		is_aggregate;	/* below an Agg: child begins with the columns that are there */
-	bool		can_extend;		/* columns may be added to these */
-} Split;
+#include "batch_split.h"
+#include "compat.h"
 
 /* Number of a call while the number of child columns is not known yet. */
 #define CALL_VARNO ROWID_VAR
 
-static bool has_call_walker(Node *node, void *context);
+/* ---------- calls ---------- */
 
 /* Nodes that make a value differ from row to row (parameters change only with a rescan). */
 static bool
@@ -76,6 +69,7 @@ passes_through(Node *node)
 	switch (nodeTag(node))
 	{
 		case T_List:
+		case T_FuncExpr:
 		case T_OpExpr:
 		case T_DistinctExpr:
 		case T_ScalarArrayOpExpr:
@@ -90,19 +84,43 @@ passes_through(Node *node)
 		case T_NullTest:
 		case T_BooleanTest:
 			return true;
-		case T_FuncExpr:
-			return !((FuncExpr *) node)->funcretset;
 		default:
 			return false;
 	}
 }
 
+/* What only the child can compute: its columns, aggregates, sets. */
 static bool
-has_call(Node *node)
+is_atom(Node *node)
+{
+	switch (nodeTag(node))
+	{
+		case T_Var:
+		case T_Aggref:
+		case T_GroupingFunc:
+		case T_WindowFunc:
+			return true;
+		case T_FuncExpr:
+			return ((FuncExpr *) node)->funcretset;
+		case T_OpExpr:
+			return ((OpExpr *) node)->opretset;
+		default:
+			return DISTIL_IS_RETURNING_NODE(node);
+	}
+}
+
+static bool
+has_call_walker(Node *node, void *context)
+{
+	return distil_split_has_call(node);
+}
+
+bool
+distil_split_has_call(Node *node)
 {
 	DistilBatchCallee callee;
 
-	if (node == NULL)
+	if (node == NULL || is_atom(node))
 		return false;
 	if (is_call(node, &callee))
 		return true;
@@ -110,20 +128,14 @@ has_call(Node *node)
 	{
 			/* The expression for one element is no place for a column. */
 		case T_ArrayCoerceExpr:
-			return has_call((Node *) ((ArrayCoerceExpr *) node)->arg);
+			return distil_split_has_call((Node *) ((ArrayCoerceExpr *) node)->arg);
 			/* Subscripts are skipped when the array is NULL. */
 		case T_SubscriptingRef:
 			return ((SubscriptingRef *) node)->refassgnexpr == NULL &&
-				has_call((Node *) ((SubscriptingRef *) node)->refexpr);
+				distil_split_has_call((Node *) ((SubscriptingRef *) node)->refexpr);
 		default:
 			return passes_through(node) && expression_tree_walker(node, has_call_walker, NULL);
 	}
-}
-
-static bool
-has_call_walker(Node *node, void *context)
-{
-	return has_call(node);
 }
 
 bool
@@ -133,21 +145,23 @@ distil_batch_has_call(List *targetlist)
 
 	foreach(cell, targetlist)
 	{
-		if (has_call((Node *) lfirst_node(TargetEntry, cell)->expr))
+		if (distil_split_has_call((Node *) lfirst_node(TargetEntry, cell)->expr))
 			return true;
 	}
 	return false;
 }
 
-static Var *
-make_column(int varno, int attno, Node *node)
+/* ---------- columns ---------- */
+
+Var *
+distil_split_column(int varno, int attno, Node *node)
 {
 	return makeVar(varno, attno, exprType(node), exprTypmod(node), exprCollation(node), 0);
 }
 
 /* Number of the child column that computes node; equal ones are shared unless they are volatile. */
 static int
-child_column(Split *split, Node *node)
+child_column(DistilSplit *split, Node *node)
 {
 	bool		shared = !contain_volatile_functions(node);
 	ListCell   *cell;
@@ -162,55 +176,50 @@ child_column(Split *split, Node *node)
 	return list_length(split->child);
 }
 
-/* Something to read as column of varno, or itself when it is the same for the whole statement. */
+/* The same for the whole statement. */
+static bool
+is_constant(Node *node)
+{
+	return IsA(node, Const) || (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN);
+}
+
+/* What a call reads as argument: a column of the child, or a constant. */
 static Node *
-leaf(Split *split, Node *node, int varno)
+argument(DistilSplit *split, Node *node)
 {
-	/* Expressions of an Agg read columns of its child: they stay, and so do the numbers. */
-	if (split->is_aggregate && (varno == INDEX_VAR || (IsA(node, Var) && ((Var *) node)->varno == OUTER_VAR)))
+	if (is_constant(node) || (split->is_input && IsA(node, Var) && ((Var *) node)->varno == OUTER_VAR))
 		return copyObject(node);
-	if (node == NULL || IsA(node, Const) ||
-		(IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN))
-		return copyObject(node);
-	return (Node *) make_column(varno, child_column(split, node), node);
+	return (Node *) distil_split_column(OUTER_VAR, child_column(split, node), node);
 }
 
-static List *
-leaf_list(Split *split, List *list, int varno)
+/* Is call what `taken` computes? */
+static bool
+same_call(const DistilSplit *split, const FuncExpr *taken, const FuncExpr *call)
 {
-	List	   *result = NIL;
-	ListCell   *cell;
+	ListCell   *a;
+	ListCell   *b;
 
-	foreach(cell, list)
-		result = lappend(result, leaf(split, lfirst(cell), varno));
-	return result;
-}
-
-/* Column of a call; equal calls are one column unless the function is volatile. */
-static Var *
-call_column(Split *split, FuncExpr *call, const DistilBatchCallee *callee)
-{
-	FuncExpr   *taken = makeNode(FuncExpr);
-	ListCell   *cell;
-
-	*taken = *call;
-	taken->args = leaf_list(split, call->args, OUTER_VAR);
-	foreach(cell, split->calls)
+	if (taken->funcid != call->funcid || list_length(taken->args) != list_length(call->args))
+		return false;
+	forboth(a, taken->args, b, call->args)
 	{
-		if (!callee->is_volatile && equal(lfirst(cell), taken))
-			return make_column(CALL_VARNO, foreach_current_index(cell) + 1, (Node *) call);
+		Node	   *expr = lfirst(a);
+
+		if (IsA(expr, Var) && ((Var *) expr)->varno == OUTER_VAR)
+			expr = (Node *) list_nth_node(TargetEntry, split->child, ((Var *) expr)->varattno - 1)->expr;
+		if (!equal(expr, lfirst(b)))
+			return false;
 	}
-	split->calls = lappend(split->calls, taken);
-	return make_column(CALL_VARNO, list_length(split->calls), (Node *) call);
+	return true;
 }
 
 /* Whether the child has the arguments of a call, or can compute them. */
 static bool
-has_arguments(const Split *split, const FuncExpr *call)
+has_arguments(const DistilSplit *split, const FuncExpr *call)
 {
 	ListCell   *cell;
 
-	if (!split->is_aggregate)
+	if (!split->is_input)
 		return true;
 	foreach(cell, call->args)
 	{
@@ -222,42 +231,103 @@ has_arguments(const Split *split, const FuncExpr *call)
 	return true;
 }
 
-/* The expression to evaluate above the batch. */
+/* ---------- expressions above ---------- */
+
+typedef struct Upper
+{
+	DistilSplit *split;
+	bool		take;
+} Upper;
+
+/* Column of a call, NULL when it stays a call; equal calls are one column unless something is volatile. */
+static Node *
+call_column(const Upper *upper, FuncExpr *call, const DistilBatchCallee *callee)
+{
+	DistilSplit *split = upper->split;
+	bool		shared = !callee->is_volatile && !contain_volatile_functions((Node *) call->args);
+	FuncExpr   *taken;
+	List	   *args = NIL;
+	ListCell   *cell;
+
+	foreach(cell, split->calls)
+	{
+		if (shared && same_call(split, lfirst(cell), call))
+			return (Node *) distil_split_column(CALL_VARNO, foreach_current_index(cell) + 1, (Node *) call);
+	}
+	if (!upper->take || !has_arguments(split, call))
+		return NULL;
+	foreach(cell, call->args)
+		args = lappend(args, argument(split, lfirst(cell)));
+	taken = makeNode(FuncExpr);
+	*taken = *call;
+	taken->args = args;
+	split->calls = lappend(split->calls, taken);
+	return (Node *) distil_split_column(CALL_VARNO, list_length(split->calls), (Node *) call);
+}
+
 static Node *
 upper_mutator(Node *node, void *context)
 {
-	Split	   *split = (Split *) context;
+	const Upper *upper = context;
+	Upper		guarded = {upper->split, false};
 	DistilBatchCallee callee;
+	Node	   *column;
 
 	if (node == NULL)
 		return NULL;
+	if (is_atom(node))
+		return upper->split->is_input ? copyObject(node) :
+			(Node *) distil_split_column(INDEX_VAR, child_column(upper->split, node), node);
 	if (is_call(node, &callee))
-		return has_arguments(split, (FuncExpr *) node) ?
-			(Node *) call_column(split, (FuncExpr *) node, &callee) : copyObject(node);
-	if (IsA(node, List))
-		return expression_tree_mutator(node, upper_mutator, context);
-	if (!has_call(node))
-		return leaf(split, node, INDEX_VAR);
+	{
+		column = call_column(upper, (FuncExpr *) node, &callee);
+		if (column != NULL)
+			return column;
+	}
 	if (IsA(node, ArrayCoerceExpr))
 	{
-		ArrayCoerceExpr *upper = makeNode(ArrayCoerceExpr);
+		ArrayCoerceExpr *copy = makeNode(ArrayCoerceExpr);
 
-		*upper = *(ArrayCoerceExpr *) node;
-		upper->arg = (Expr *) upper_mutator((Node *) upper->arg, context);
-		upper->elemexpr = copyObject(upper->elemexpr);
-		return (Node *) upper;
+		*copy = *(ArrayCoerceExpr *) node;
+		copy->arg = (Expr *) upper_mutator((Node *) copy->arg, context);
+		copy->elemexpr = copyObject(copy->elemexpr);
+		return (Node *) copy;
 	}
-	if (IsA(node, SubscriptingRef))
+	if (IsA(node, SubscriptingRef) && ((SubscriptingRef *) node)->refassgnexpr == NULL)
 	{
-		SubscriptingRef *upper = makeNode(SubscriptingRef);
+		SubscriptingRef *copy = makeNode(SubscriptingRef);
 
-		*upper = *(SubscriptingRef *) node;
-		upper->refexpr = (Expr *) upper_mutator((Node *) upper->refexpr, context);
-		upper->refupperindexpr = leaf_list(split, upper->refupperindexpr, INDEX_VAR);
-		upper->reflowerindexpr = leaf_list(split, upper->reflowerindexpr, INDEX_VAR);
-		return (Node *) upper;
+		*copy = *(SubscriptingRef *) node;
+		copy->refexpr = (Expr *) upper_mutator((Node *) copy->refexpr, context);
+		copy->refupperindexpr = (List *) upper_mutator((Node *) copy->refupperindexpr, &guarded);
+		copy->reflowerindexpr = (List *) upper_mutator((Node *) copy->reflowerindexpr, &guarded);
+		return (Node *) copy;
 	}
-	return expression_tree_mutator(node, upper_mutator, context);
+	return expression_tree_mutator(node, upper_mutator, passes_through(node) ? context : &guarded);
+}
+
+Node *
+distil_split_upper(DistilSplit *split, Node *node, bool take)
+{
+	Upper		upper = {split, take};
+
+	return upper_mutator(node, &upper);
+}
+
+List *
+distil_split_upper_list(DistilSplit *split, List *targetlist, bool take)
+{
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, targetlist)
+	{
+		TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+
+		entry->expr = (Expr *) distil_split_upper(split, (Node *) entry->expr, take);
+		result = lappend(result, entry);
+	}
+	return result;
 }
 
 /* Calls follow other columns: when these are counted, number them. */
@@ -275,13 +345,23 @@ number_calls_mutator(Node *node, void *context)
 	if (node == NULL)
 		return NULL;
 	if (IsA(node, Var) && ((Var *) node)->varno == CALL_VARNO)
-		return (Node *) make_column(numbers->varno, numbers->before + ((Var *) node)->varattno, node);
+		return (Node *) distil_split_column(numbers->varno, numbers->before + ((Var *) node)->varattno, node);
 	return expression_tree_mutator(node, number_calls_mutator, context);
 }
 
+Node *
+distil_split_number_calls(Node *node, int varno, int before)
+{
+	CallNumbers numbers = {varno, before};
+
+	return number_calls_mutator(node, &numbers);
+}
+
+/* ---------- nodes ---------- */
+
 /* Columns of the scan tuple: the child's, then one per call. */
 static List *
-scan_targetlist(const Split *split)
+scan_targetlist(const DistilSplit *split)
 {
 	List	   *list = NIL;
 	ListCell   *cell;
@@ -291,16 +371,17 @@ scan_targetlist(const Split *split)
 		Node	   *node = (Node *) lfirst_node(TargetEntry, cell)->expr;
 		int			number = list_length(list) + 1;
 
-		list = lappend(list, makeTargetEntry((Expr *) make_column(OUTER_VAR, number, node), number, NULL, false));
+		list = lappend(list, makeTargetEntry((Expr *) distil_split_column(OUTER_VAR, number, node), number,
+											 NULL, false));
 	}
 	foreach(cell, split->calls)
 		list = lappend(list, makeTargetEntry(lfirst(cell), list_length(list) + 1, NULL, false));
 	return list;
 }
 
-/* The node above plan.  Rows, width, costs and parallel safety are plan's. */
-static CustomScan *
-make_node(Plan *plan, const Split *split, List *targetlist, int plan_node_id)
+/* Rows, width, costs and parallel safety are plan's; its initplans move up, where all expressions can name them. */
+CustomScan *
+distil_split_node(Plan *plan, const DistilSplit *split, List *targetlist, int plan_node_id)
 {
 	CustomScan *node = makeNode(CustomScan);
 
@@ -313,174 +394,130 @@ make_node(Plan *plan, const Split *split, List *targetlist, int plan_node_id)
 	node->scan.plan.qual = NIL;
 	node->scan.plan.lefttree = plan;
 	node->scan.plan.righttree = NULL;
-	node->scan.plan.initPlan = NIL;
 	node->scan.plan.extParam = bms_copy(plan->extParam);
 	node->scan.plan.allParam = bms_copy(plan->allParam);
 	node->scan.scanrelid = 0;
 	node->flags = CUSTOMPATH_SUPPORT_PROJECTION;
 	node->custom_scan_tlist = scan_targetlist(split);
 	node->methods = &distil_batch_methods;
+	plan->initPlan = NIL;
 	return node;
 }
 
 CustomScan *
 distil_batch_split(Plan *plan, int plan_node_id)
 {
-	Split		split = {0};
-	CallNumbers numbers = {INDEX_VAR, 0};
+	DistilSplit split = {0};
+	List	   *targetlist = distil_split_upper_list(&split, plan->targetlist, true);
 	CustomScan *node;
-	List	   *targetlist = NIL;
-	ListCell   *cell;
 
-	foreach(cell, plan->targetlist)
-	{
-		TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
-
-		entry->expr = (Expr *) upper_mutator((Node *) entry->expr, &split);
-		targetlist = lappend(targetlist, entry);
-	}
-	numbers.before = list_length(split.child);
-	targetlist = (List *) number_calls_mutator((Node *) targetlist, &numbers);
-	node = make_node(plan, &split, targetlist, plan_node_id);
+	targetlist = (List *) distil_split_number_calls((Node *) targetlist, INDEX_VAR, list_length(split.child));
+	node = distil_split_node(plan, &split, targetlist, plan_node_id);
 	plan->targetlist = split.child;
 	return node;
 }
 
-/* ---------- arguments of aggregates ---------- */
+/* ---------- conditions ---------- */
 
-/* An aggregate that evaluates its arguments for each row of the Agg's child. */
-static bool
-takes_all_rows(const Aggref *aggref)
+/* The condition of an inner join, whose place does not matter; NULL for other nodes. */
+static Join *
+inner_join(Plan *plan)
 {
-	return aggref->aggfilter == NULL && !DO_AGGSPLIT_COMBINE(aggref->aggsplit);
-}
-
-static bool
-aggregate_call_walker(Node *node, void *context)
-{
-	if (node == NULL)
-		return false;
-	if (IsA(node, Aggref))
-		return takes_all_rows((Aggref *) node) && distil_batch_has_call(((Aggref *) node)->args);
-	return expression_tree_walker(node, aggregate_call_walker, context);
-}
-
-bool
-distil_batch_has_aggregate_call(Agg *agg)
-{
-	return aggregate_call_walker((Node *) agg->plan.targetlist, NULL) ||
-		aggregate_call_walker((Node *) agg->plan.qual, NULL);
-}
-
-static Node *
-aggregate_mutator(Node *node, void *context)
-{
-	Aggref	   *aggref;
-	List	   *args = NIL;
-	ListCell   *cell;
-
-	if (node == NULL)
-		return NULL;
-	if (!IsA(node, Aggref))
-		return expression_tree_mutator(node, aggregate_mutator, context);
-	aggref = copyObject((Aggref *) node);
-	if (!takes_all_rows(aggref))
-		return (Node *) aggref;
-	foreach(cell, aggref->args)
+	switch (nodeTag(plan))
 	{
-		TargetEntry *entry = lfirst_node(TargetEntry, cell);
-
-		entry->expr = (Expr *) upper_mutator((Node *) entry->expr, context);
-		args = lappend(args, entry);
+		case T_NestLoop:
+		case T_MergeJoin:
+		case T_HashJoin:
+			return ((Join *) plan)->jointype == JOIN_INNER ? (Join *) plan : NULL;
+		default:
+			return NULL;
 	}
-	aggref->args = args;
-	return (Node *) aggref;
 }
 
-/* An expression over the output of a plan, as one over the plan's input. */
-static Node *
-below_mutator(Node *node, void *context)
-{
-	if (node == NULL)
-		return NULL;
-	if (IsA(node, Var) && ((Var *) node)->varno == OUTER_VAR)
-	{
-		TargetEntry *entry = list_nth_node(TargetEntry, (List *) context, ((Var *) node)->varattno - 1);
-
-		return (Node *) copyObject(entry->expr);
-	}
-	return expression_tree_mutator(node, below_mutator, context);
-}
-
-/* Add a column to a plan: an expression over its output.  A Sort passes on what its child computes. */
-static void
-extend(Plan *plan, Node *expr)
-{
-	int			number = list_length(plan->targetlist) + 1;
-
-	expr = below_mutator(expr, plan->targetlist);
-	if (IsA(plan, Sort))
-	{
-		extend(outerPlan(plan), expr);
-		expr = (Node *) make_column(OUTER_VAR, list_length(outerPlan(plan)->targetlist), expr);
-	}
-	plan->targetlist = lappend(list_copy(plan->targetlist), makeTargetEntry((Expr *) expr, number, NULL, false));
-}
-
-/* Output of the node below an Agg: the child's columns as they were, then the calls. */
+/* Clauses in the order of their evaluation. */
 static List *
-aggregate_input(List *child, const Split *split)
+conditions(Plan *plan)
 {
-	List	   *targetlist = NIL;
+	Join	   *join = inner_join(plan);
+
+	return join != NULL ? list_concat_copy(join->joinqual, plan->qual) : plan->qual;
+}
+
+int
+distil_batch_condition(Plan *plan)
+{
 	ListCell   *cell;
-	int			nchild = list_length(split->child);
+	List	   *clauses = conditions(plan);
 
-	foreach(cell, child)
+	foreach(cell, clauses)
 	{
-		TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
-
-		entry->expr = (Expr *) make_column(INDEX_VAR, foreach_current_index(cell) + 1, (Node *) entry->expr);
-		targetlist = lappend(targetlist, entry);
+		if (distil_split_has_call(lfirst(cell)))
+			return foreach_current_index(cell);
 	}
-	foreach(cell, split->calls)
-	{
-		Var		   *column = make_column(INDEX_VAR, ++nchild, lfirst(cell));
+	return -1;
+}
 
-		targetlist = lappend(targetlist, makeTargetEntry((Expr *) column, list_length(targetlist) + 1, NULL, false));
-	}
-	return targetlist;
+/* Leave the first n clauses to the plan. */
+static void
+keep_conditions(Plan *plan, int n)
+{
+	Join	   *join = inner_join(plan);
+	int			before = join != NULL ? list_length(join->joinqual) : 0;
+
+	plan->qual = n > before ? list_truncate(list_copy(plan->qual), n - before) : NIL;
+	if (n >= before)
+		return;
+	join->joinqual = list_truncate(list_copy(join->joinqual), n);
+	/* That there is one match for each outer row may have followed from what went. */
+	join->inner_unique = false;
 }
 
 CustomScan *
-distil_batch_split_aggregate(Agg *agg, int plan_node_id, bool can_extend)
+distil_batch_split_condition(Plan *plan, int clause, int plan_node_id)
 {
-	Plan	   *child = outerPlan(agg);
-	List	   *output = child->targetlist;
-	Split		split = {.is_aggregate = true};
-	CallNumbers numbers = {OUTER_VAR, list_length(output)};
-	CustomScan *node;
+	DistilSplit split = {0};
+	List	   *clauses = conditions(plan);
 	List	   *targetlist;
-	List	   *qual;
+	List	   *qual = NIL;
+	CustomScan *node;
 	ListCell   *cell;
 
-	split.can_extend = can_extend;
-	foreach(cell, output)
+	for_each_from(cell, clauses, clause)
+		qual = lappend(qual, distil_split_upper(&split, lfirst(cell), foreach_current_index(cell) == clause));
+	targetlist = distil_split_upper_list(&split, plan->targetlist, false);
+	targetlist = (List *) distil_split_number_calls((Node *) targetlist, INDEX_VAR, list_length(split.child));
+	qual = (List *) distil_split_number_calls((Node *) qual, INDEX_VAR, list_length(split.child));
+	node = distil_split_node(plan, &split, targetlist, plan_node_id);
+	node->scan.plan.qual = qual;
+	keep_conditions(plan, clause);
+	plan->targetlist = split.child;
+	return node;
+}
+
+/* ---------- RETURNING ---------- */
+
+CustomScan *
+distil_batch_split_returning(ModifyTable *modify, int plan_node_id)
+{
+	DistilSplit first = {0};
+	List	   *targetlist = distil_split_upper_list(&first, linitial(modify->returningLists), true);
+	List	   *lists = NIL;
+	CustomScan *node;
+	ListCell   *cell;
+
+	foreach(cell, modify->returningLists)
 	{
-		TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+		DistilSplit split = {0};
+		List	   *same = distil_split_upper_list(&split, lfirst(cell), true);
 
-		entry->expr = (Expr *) make_column(OUTER_VAR, foreach_current_index(cell) + 1, (Node *) entry->expr);
-		split.child = lappend(split.child, entry);
+		/* One node must do for all partitions: the same columns above, computed from other ones below. */
+		if (!equal(same, targetlist) || list_length(split.child) != list_length(first.child))
+			return NULL;
+		lists = lappend(lists, split.child);
 	}
-	targetlist = (List *) aggregate_mutator((Node *) agg->plan.targetlist, &split);
-	qual = (List *) aggregate_mutator((Node *) agg->plan.qual, &split);
-	if (split.calls == NIL)
-		return NULL;
-
-	agg->plan.targetlist = (List *) number_calls_mutator((Node *) targetlist, &numbers);
-	agg->plan.qual = (List *) number_calls_mutator((Node *) qual, &numbers);
-	node = make_node(child, &split, aggregate_input(output, &split), plan_node_id);
-	for_each_from(cell, split.child, list_length(output))
-		extend(child, (Node *) lfirst_node(TargetEntry, cell)->expr);
-	outerPlan(agg) = &node->scan.plan;
+	targetlist = (List *) distil_split_number_calls((Node *) targetlist, INDEX_VAR, list_length(first.child));
+	node = distil_split_node(&modify->plan, &first, targetlist, plan_node_id);
+	modify->returningLists = lists;
+	modify->plan.targetlist = copyObject(linitial(lists));
 	return node;
 }

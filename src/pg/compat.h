@@ -73,4 +73,13 @@
 #define DISTIL_FUNCTION_ACLCHECK(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
 #endif
 
+/* Nodes that only RETURNING of a statement that writes can evaluate. */
+#if PG_VERSION_NUM >= 180000
+#define DISTIL_IS_RETURNING_NODE(node) (IsA(node, MergeSupportFunc) || IsA(node, ReturningExpr))
+#elif PG_VERSION_NUM >= 170000
+#define DISTIL_IS_RETURNING_NODE(node) IsA(node, MergeSupportFunc)
+#else
+#define DISTIL_IS_RETURNING_NODE(node) false
+#endif
+
 #endif							/* DISTIL_COMPAT_H */

@@ -1,0 +1,202 @@
+/*
+ * batch_ahead.c
+ *		What may be computed for rows that nobody may ask for.
+ *
+ * Under a LIMIT, in a cursor or below EXISTS a node that reads ahead runs its child for rows
+ * that would not have been reached.  That must not show: no volatile function, and no error.
+ * So in such places everything below is made of functions that are known not to fail: those
+ * marked LEAKPROOF, which by definition never do, and a few of the server's own.
+ *
+ * Nodes that read all of their input for their first row hide what is below them.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_proc.h"
+#include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
+#include "utils/fmgroids.h"
+#include "utils/lsyscache.h"
+
+#include "batch_plan.h"
+
+/* Functions of the server that fail for no value (beyond want of memory), though not marked leakproof. */
+static const Oid harmless[] = {
+	F_TEXTCAT, F_ANYTEXTCAT, F_TEXTANYCAT, F_CONCAT, F_CONCAT_WS,
+	F_LOWER_TEXT, F_UPPER_TEXT, F_INITCAP, F_MD5_TEXT, F_LEFT, F_RIGHT, F_REPLACE, F_REVERSE,
+	F_BTRIM_TEXT, F_BTRIM_TEXT_TEXT, F_LTRIM_TEXT, F_LTRIM_TEXT_TEXT, F_RTRIM_TEXT, F_RTRIM_TEXT_TEXT,
+	F_LENGTH_TEXT, F_CHAR_LENGTH_TEXT, F_OCTET_LENGTH_TEXT, F_STARTS_WITH, F_STRPOS, F_POSITION_TEXT_TEXT,
+	F_TEXTIN, F_TEXTOUT, F_VARCHARIN, F_VARCHAROUT, F_BPCHAROUT, F_BOOLOUT, F_INT2OUT, F_INT4OUT, F_INT8OUT,
+	F_FLOAT4OUT, F_FLOAT8OUT, F_NUMERIC_OUT, F_NAMEOUT, F_UUID_OUT, F_DATE_OUT, F_TIMESTAMP_OUT, F_TIMESTAMPTZ_OUT,
+	F_NUMERIC_EQ, F_NUMERIC_NE, F_NUMERIC_LT, F_NUMERIC_LE, F_NUMERIC_GT, F_NUMERIC_GE, F_NOW,
+	F_ARRAY_EQ, F_ARRAY_NE, F_CARDINALITY, F_ARRAY_LENGTH, F_JSONB_OBJECT_FIELD, F_JSONB_OBJECT_FIELD_TEXT,
+};
+
+/* LIKE fails for no text, but for some patterns. */
+static const Oid likes[] = {F_TEXTLIKE, F_TEXTNLIKE, F_TEXTICLIKE, F_TEXTICNLIKE};
+
+static bool
+is_in(Oid funcid, const Oid *list, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		if (list[i] == funcid)
+			return true;
+	}
+	return false;
+}
+
+static bool
+function_shows(Oid funcid, void *context)
+{
+	DistilBatchCallee callee;
+
+	if (func_volatile(funcid) == PROVOLATILE_VOLATILE)
+		return true;
+	return !is_in(funcid, harmless, lengthof(harmless)) && !get_func_leakproof(funcid) &&
+		!distil_batch_callee(funcid, &callee);
+}
+
+/* LIKE with a constant pattern that has no escapes. */
+static bool
+is_plain_like(Node *node)
+{
+	OpExpr	   *op = (OpExpr *) node;
+	Const	   *pattern;
+
+	if (!IsA(node, OpExpr) || !is_in(op->opfuncid, likes, lengthof(likes)))
+		return false;
+	pattern = lsecond(op->args);
+	return IsA(pattern, Const) && (pattern->constisnull ||
+								   memchr(VARDATA_ANY(DatumGetPointer(pattern->constvalue)), '\\',
+										  VARSIZE_ANY_EXHDR(DatumGetPointer(pattern->constvalue))) == NULL);
+}
+
+/* context: NULL, or not NULL when aggregates are finished for all rows before the first. */
+static bool
+shows_walker(Node *node, void *context)
+{
+	if (node == NULL || (context != NULL && IsA(node, Aggref)))
+		return false;
+	if (!is_plain_like(node) && check_functions_in_node(node, function_shows, context))
+		return true;
+	switch (nodeTag(node))
+	{
+		case T_NextValueExpr:
+		case T_SubPlan:
+		case T_AlternativeSubPlan:
+		case T_CoerceToDomain:
+		case T_CurrentOfExpr:
+		case T_XmlExpr:
+			return true;
+		default:
+			return expression_tree_walker(node, shows_walker, context);
+	}
+}
+
+bool
+distil_batch_evaluates_ahead(Node *node)
+{
+	return !shows_walker(node, NULL);
+}
+
+/* ---------- plans ---------- */
+
+static bool
+join_reads_ahead(Plan *plan)
+{
+	return distil_batch_evaluates_ahead((Node *) ((Join *) plan)->joinqual) &&
+		distil_batch_reads_ahead(outerPlan(plan)) && distil_batch_reads_ahead(innerPlan(plan));
+}
+
+static bool
+all_read_ahead(List *plans)
+{
+	ListCell   *cell;
+
+	foreach(cell, plans)
+	{
+		if (!distil_batch_reads_ahead(lfirst(cell)))
+			return false;
+	}
+	return true;
+}
+
+/* Does it aggregate all rows for its first one? */
+static bool
+is_whole_aggregate(Plan *plan)
+{
+	return IsA(plan, Agg) &&
+		(((Agg *) plan)->aggstrategy == AGG_PLAIN || ((Agg *) plan)->aggstrategy == AGG_HASHED);
+}
+
+/* Nodes that are not listed may do anything for a row. */
+bool
+distil_batch_reads_ahead(Plan *plan)
+{
+	void	   *context = is_whole_aggregate(plan) ? plan : NULL;
+
+	if (shows_walker((Node *) plan->targetlist, context) || shows_walker((Node *) plan->qual, context))
+		return false;
+	check_stack_depth();
+	switch (nodeTag(plan))
+	{
+			/* Their first row has cost all of the rows below. */
+		case T_Sort:
+		case T_Hash:
+		case T_FunctionScan:
+		case T_BitmapIndexScan:
+		case T_BitmapAnd:
+		case T_BitmapOr:
+			return true;
+		case T_Agg:
+			return is_whole_aggregate(plan) || distil_batch_reads_ahead(outerPlan(plan));
+		case T_SeqScan:
+		case T_SampleScan:
+		case T_TidScan:
+		case T_TidRangeScan:
+		case T_WorkTableScan:
+		case T_NamedTuplestoreScan:
+			return true;
+		case T_IndexScan:
+			return distil_batch_evaluates_ahead((Node *) ((IndexScan *) plan)->indexqualorig) &&
+				distil_batch_evaluates_ahead((Node *) ((IndexScan *) plan)->indexorderbyorig);
+		case T_IndexOnlyScan:
+			return distil_batch_evaluates_ahead((Node *) ((IndexOnlyScan *) plan)->indexqual) &&
+				distil_batch_evaluates_ahead((Node *) ((IndexOnlyScan *) plan)->indexorderby);
+		case T_BitmapHeapScan:
+			return distil_batch_evaluates_ahead((Node *) ((BitmapHeapScan *) plan)->bitmapqualorig);
+		case T_ValuesScan:
+			return distil_batch_evaluates_ahead((Node *) ((ValuesScan *) plan)->values_lists);
+		case T_SubqueryScan:
+			return distil_batch_reads_ahead(((SubqueryScan *) plan)->subplan);
+		case T_NestLoop:
+			return join_reads_ahead(plan);
+		case T_MergeJoin:
+			return distil_batch_evaluates_ahead((Node *) ((MergeJoin *) plan)->mergeclauses) && join_reads_ahead(plan);
+		case T_HashJoin:
+			return distil_batch_evaluates_ahead((Node *) ((HashJoin *) plan)->hashclauses) && join_reads_ahead(plan);
+		case T_Append:
+			return all_read_ahead(((Append *) plan)->appendplans);
+		case T_MergeAppend:
+			return all_read_ahead(((MergeAppend *) plan)->mergeplans);
+		case T_Result:
+			return outerPlan(plan) == NULL || distil_batch_reads_ahead(outerPlan(plan));
+		case T_Gather:
+		case T_GatherMerge:
+		case T_Group:
+		case T_IncrementalSort:
+		case T_Limit:
+		case T_Material:
+		case T_Memoize:
+		case T_Unique:
+		case T_WindowAgg:
+			return distil_batch_reads_ahead(outerPlan(plan));
+			/* One of ours keeps an error until its row is due. */
+		case T_CustomScan:
+			return ((CustomScan *) plan)->methods == &distil_batch_methods && distil_batch_reads_ahead(outerPlan(plan));
+		default:
+			return false;
+	}
+}

@@ -1,0 +1,216 @@
+/*
+ * batch_input.c
+ *		Puts DistilBatch below a node that calls ours in the arguments of its aggregates.
+ *
+ * The new node lies between an Agg or WindowAgg and its child.  The child's columns keep
+ * their numbers, by which both know what to group, sort and compare; a column per call follows.
+ *
+ * Taken are arguments that are evaluated for each row of the input: not behind a FILTER,
+ * not of window functions that pick rows, not with frames that may leave rows out.
+ */
+#include "postgres.h"
+
+#include "nodes/makefuncs.h"
+#include "nodes/nodeFuncs.h"
+#include "optimizer/optimizer.h"
+
+#include "batch_plan.h"
+#include "batch_split.h"
+
+/* Frames that begin with the partition and end with the row itself or later: each row is in one. */
+#define WHOLE_FRAME (FRAMEOPTION_START_UNBOUNDED_PRECEDING)
+#define FRAME_ENDS (FRAMEOPTION_END_CURRENT_ROW | FRAMEOPTION_END_UNBOUNDED_FOLLOWING)
+
+typedef struct Input
+{
+	DistilSplit *split;
+	bool		all_rows;		/* frames of window functions leave no row out */
+} Input;
+
+static bool
+frame_has_all_rows(const WindowAgg *window)
+{
+	return (window->frameOptions & WHOLE_FRAME) != 0 && (window->frameOptions & FRAME_ENDS) != 0 &&
+		(window->frameOptions & FRAMEOPTION_EXCLUSION) == 0;
+}
+
+/* The arguments of an aggregate that evaluates them for each row of its input, otherwise NIL. */
+static List *
+evaluated_arguments(Node *node, bool all_rows)
+{
+	if (IsA(node, Aggref))
+	{
+		const Aggref *aggref = (const Aggref *) node;
+
+		return aggref->aggfilter == NULL && !DO_AGGSPLIT_COMBINE(aggref->aggsplit) ? aggref->args : NIL;
+	}
+	if (IsA(node, WindowFunc))
+	{
+		const WindowFunc *func = (const WindowFunc *) node;
+
+		return all_rows && func->winagg && func->aggfilter == NULL ? func->args : NIL;
+	}
+	return NIL;
+}
+
+static Node *
+argument_expr(Node *argument)
+{
+	return IsA(argument, TargetEntry) ? (Node *) ((TargetEntry *) argument)->expr : argument;
+}
+
+static bool
+has_call_walker(Node *node, void *context)
+{
+	const Input *input = context;
+	ListCell   *cell;
+
+	if (node == NULL)
+		return false;
+	if (!IsA(node, Aggref) && !IsA(node, WindowFunc))
+		return expression_tree_walker(node, has_call_walker, context);
+	foreach(cell, evaluated_arguments(node, input->all_rows))
+	{
+		if (distil_split_has_call(argument_expr(lfirst(cell))))
+			return true;
+	}
+	return false;
+}
+
+static Input
+input_of(Plan *plan, DistilSplit *split)
+{
+	Input		input = {split, IsA(plan, WindowAgg) && frame_has_all_rows((WindowAgg *) plan)};
+
+	return input;
+}
+
+bool
+distil_batch_has_input_call(Plan *plan)
+{
+	Input		input = input_of(plan, NULL);
+
+	return has_call_walker((Node *) plan->targetlist, &input) || has_call_walker((Node *) plan->qual, &input);
+}
+
+static Node *
+input_mutator(Node *node, void *context)
+{
+	const Input *input = context;
+	List	   *args = NIL;
+	Node	   *copy;
+	ListCell   *cell;
+
+	if (node == NULL)
+		return NULL;
+	if (!IsA(node, Aggref) && !IsA(node, WindowFunc))
+		return expression_tree_mutator(node, input_mutator, context);
+	copy = copyObject(node);
+	foreach(cell, evaluated_arguments(copy, input->all_rows))
+	{
+		Node	   *argument = lfirst(cell);
+		Node	   *upper = distil_split_upper(input->split, argument_expr(argument), true);
+
+		if (IsA(argument, TargetEntry))
+			((TargetEntry *) argument)->expr = (Expr *) upper;
+		args = lappend(args, IsA(argument, TargetEntry) ? argument : upper);
+	}
+	if (args != NIL && IsA(copy, Aggref))
+		((Aggref *) copy)->args = args;
+	else if (args != NIL)
+		((WindowFunc *) copy)->args = args;
+	return copy;
+}
+
+/* ---------- columns of the child ---------- */
+
+/* An expression over the output of a plan, as one over the plan's input. */
+static Node *
+below_mutator(Node *node, void *context)
+{
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var) && ((Var *) node)->varno == OUTER_VAR)
+	{
+		TargetEntry *entry = list_nth_node(TargetEntry, (List *) context, ((Var *) node)->varattno - 1);
+
+		return (Node *) copyObject(entry->expr);
+	}
+	return expression_tree_mutator(node, below_mutator, context);
+}
+
+/* Add a column to a plan: an expression over its output.  A Sort passes on what its child computes. */
+static void
+extend(Plan *plan, Node *expr)
+{
+	int			number = list_length(plan->targetlist) + 1;
+
+	expr = below_mutator(expr, plan->targetlist);
+	if (IsA(plan, Sort) || IsA(plan, IncrementalSort))
+	{
+		extend(outerPlan(plan), expr);
+		expr = (Node *) distil_split_column(OUTER_VAR, list_length(outerPlan(plan)->targetlist), expr);
+	}
+	plan->targetlist = lappend(list_copy(plan->targetlist), makeTargetEntry((Expr *) expr, number, NULL, false));
+}
+
+/* Output of the node: the child's columns as they were, then the calls. */
+static List *
+input_targetlist(List *child, const DistilSplit *split)
+{
+	List	   *targetlist = NIL;
+	ListCell   *cell;
+	int			nchild = list_length(split->child);
+
+	foreach(cell, child)
+	{
+		TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+
+		entry->expr = (Expr *) distil_split_column(INDEX_VAR, foreach_current_index(cell) + 1,
+												   (Node *) entry->expr);
+		targetlist = lappend(targetlist, entry);
+	}
+	foreach(cell, split->calls)
+	{
+		Var		   *column = distil_split_column(INDEX_VAR, ++nchild, lfirst(cell));
+
+		targetlist = lappend(targetlist, makeTargetEntry((Expr *) column, list_length(targetlist) + 1,
+														 NULL, false));
+	}
+	return targetlist;
+}
+
+CustomScan *
+distil_batch_split_input(Plan *plan, int plan_node_id, bool can_extend)
+{
+	Plan	   *child = outerPlan(plan);
+	List	   *output = child->targetlist;
+	DistilSplit split = {.is_input = true};
+	Input		input = input_of(plan, &split);
+	CustomScan *node;
+	List	   *targetlist;
+	List	   *qual;
+	ListCell   *cell;
+
+	split.can_extend = can_extend;
+	foreach(cell, output)
+	{
+		TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+
+		entry->expr = (Expr *) distil_split_column(OUTER_VAR, foreach_current_index(cell) + 1,
+												   (Node *) entry->expr);
+		split.child = lappend(split.child, entry);
+	}
+	targetlist = (List *) input_mutator((Node *) plan->targetlist, &input);
+	qual = (List *) input_mutator((Node *) plan->qual, &input);
+	if (split.calls == NIL)
+		return NULL;
+
+	plan->targetlist = (List *) distil_split_number_calls((Node *) targetlist, OUTER_VAR, list_length(output));
+	plan->qual = (List *) distil_split_number_calls((Node *) qual, OUTER_VAR, list_length(output));
+	node = distil_split_node(child, &split, input_targetlist(output, &split), plan_node_id);
+	for_each_from(cell, split.child, list_length(output))
+		extend(child, (Node *) lfirst_node(TargetEntry, cell)->expr);
+	outerPlan(plan) = &node->scan.plan;
+	return node;
+}
