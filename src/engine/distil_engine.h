@@ -326,6 +326,23 @@ extern DistilStatus distil_tokenizer_chunk(const DistilTokenizer *tokenizer, Dis
 										   const DistilText *text, int max_tokens, int overlap,
 										   const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
 
+/* ---------- threads ---------- */
+
+/*
+ * nworkers >= 1: the calling thread and up to nworkers - 1 threads, which start when a run
+ * first wants them and end idle_ms milliseconds (0: never) after the last one.  poll (borrowed,
+ * may be NULL) is called by the calling thread only.
+ */
+typedef struct DistilPool DistilPool;
+extern DistilStatus distil_pool_create(DistilPool **pool, int nworkers, int idle_ms, const DistilPoll *poll,
+									   const DistilAllocator *alloc, DistilError *err);
+/*
+ * Use the first `workers` workers only, 1 to nworkers.  May be called from the poll: the
+ * others take no more work then; more workers than before join at the next run.
+ */
+extern void distil_pool_limit(DistilPool *pool, int workers);
+extern void distil_pool_free(DistilPool *pool); /* joins its threads; takes NULL */
+
 /* ---------- sessions: inference ---------- */
 
 typedef struct DistilSession DistilSession;

@@ -67,7 +67,7 @@ trainer_setup(DistilTrainer *trainer, const void *spool, size_t spool_size, Dist
 		trainer->workers[i].device = devices[i];
 	DISTIL_FORWARD(distil_trainer_memory(trainer, devices, poll, err));
 	DISTIL_FORWARD(distil_trainer_prints(trainer, poll, err));
-	DISTIL_FORWARD(distil_pool_create(&trainer->pool, trainer->nworkers, poll, trainer->alloc, err));
+	DISTIL_FORWARD(distil_pool_create(&trainer->pool, trainer->nworkers, 0, poll, trainer->alloc, err));
 	for (i = 0; i < trainer->nworkers; i++)
 	{
 		trainer->workers[i].poll = distil_pool_poll(trainer->pool, i);

@@ -23,7 +23,7 @@
 #include "spool.h"
 #include "status.h"
 #include "student.h"
-#include "train_pool.h"
+#include "thread_pool.h"
 
 /* Tokens of a piece on processors: enough for a good GEMM, small enough for the cache. */
 #define DISTIL_PIECE_TOKENS 512

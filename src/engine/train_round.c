@@ -74,9 +74,44 @@ distil_round_add(DistilTrainer *trainer, const int32_t *sequences, int n, int64_
 	return true;
 }
 
-/* Consecutive sequences of one micro-batch, up to `limit` tokens together. */
+/* Tokens of a piece: at most the limit, and so many pieces that all workers get as many. */
+static int
+piece_size(const DistilTrainer *trainer)
+{
+	const DistilRound *round = &trainer->round;
+	int			limit = trainer->piece_limit;
+	int			workers = trainer->nworkers;
+	int			pieces = (round->ntokens + limit - 1) / limit;
+	int			size;
+
+	if (workers == 1)
+		return limit;
+	/* Many threads share a small round in smaller pieces. */
+	if (workers > 4 && pieces < 4 * workers)
+		pieces = 4 * workers;
+	pieces = (pieces + workers - 1) / workers * workers;
+	size = (round->ntokens + pieces - 1) / pieces;
+	if (size < DISTIL_PIECE_TOKENS / 4)
+		size = DISTIL_PIECE_TOKENS / 4;
+	return size < limit ? size : limit;
+}
+
+/* End of a piece that begins at `first`: the end nearest to `size` tokens, but not over the limit. */
+static int
+piece_end(const DistilTrainer *trainer, int first, int end, int size)
+{
+	const int32_t *starts = trainer->round.starts;
+	int			last = first + 1;
+
+	while (last < end && starts[last + 1] - starts[first] <= trainer->piece_limit &&
+		   starts[last + 1] - starts[first] - size <= size - (starts[last] - starts[first]))
+		last++;
+	return last;
+}
+
+/* Consecutive sequences of one micro-batch, about `size` tokens together, which is cut evenly. */
 static void
-cut_pieces(DistilTrainer *trainer, int limit)
+cut_pieces(DistilTrainer *trainer, int size)
 {
 	DistilRound *round = &trainer->round;
 	int			sequence = 0;
@@ -85,17 +120,17 @@ cut_pieces(DistilTrainer *trainer, int limit)
 	for (m = 0; m < round->nmicro; m++)
 	{
 		int			end = sequence + round->micro[m].sequences;
+		int			left = (round->micro[m].tokens + size / 2) / size;
 
-		while (sequence < end)
+		for (; sequence < end; left--)
 		{
 			DistilPiece *piece = &round->pieces[round->npieces++];
+			int			tokens = round->starts[end] - round->starts[sequence];
 
 			piece->micro = m;
 			piece->sequence = sequence;
 			piece->token = round->starts[sequence];
-			do
-				sequence++;
-			while (sequence < end && round->starts[sequence + 1] - piece->token <= limit);
+			sequence = piece_end(trainer, sequence, end, left > 1 ? tokens / left : tokens);
 			piece->nseq = sequence - piece->sequence;
 			piece->ntokens = round->starts[sequence] - piece->token;
 			piece->dropout_seed = 0;
@@ -186,20 +221,10 @@ DistilStatus
 distil_round_run(DistilTrainer *trainer, DistilError *err)
 {
 	DistilRound *round = &trainer->round;
-	int			limit = trainer->piece_limit;
 
-	/* Many threads share a small round in smaller pieces. */
-	if (trainer->nworkers > 4 && limit > round->ntokens / (4 * trainer->nworkers))
-	{
-		limit = round->ntokens / (4 * trainer->nworkers);
-		if (limit < DISTIL_PIECE_TOKENS / 4)
-			limit = DISTIL_PIECE_TOKENS / 4;
-		if (limit > trainer->piece_limit)
-			limit = trainer->piece_limit;
-	}
 	if (trainer->cache.enabled)
 		DISTIL_FORWARD(distil_cache_fill(trainer, err));
-	cut_pieces(trainer, limit);
+	cut_pieces(trainer, piece_size(trainer));
 	assign_pieces(trainer);
 	if (round->learn)
 		trainer->state.tokens += round->ntokens;

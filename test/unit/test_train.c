@@ -303,6 +303,44 @@ test_threads(const char *method, const char *json)
 }
 
 /* The same job twice gives the same bits; another seed does not. */
+/* A batch that is no multiple of pieces is cut so that no worker waits for another. */
+static void
+test_balance(void)
+{
+	Job			job;
+	DistilError err = {{0}, {0}, {0}};
+	int			threads;
+
+	open_job(&job, "embedding", "{\"layers\": 1, \"batch_size\": 36, \"epochs\": 1}", 1);
+	for (threads = 2; threads <= 3; threads++)
+	{
+		reopen_trainer(&job, threads, NULL);
+		while (!distil_trainer_done(job.trainer))
+		{
+			int64_t		least = INT64_MAX;
+			int64_t		most = 0;
+			int64_t		total = 0;
+			int			w;
+
+			MUST(distil_trainer_step(job.trainer, NULL, &err));
+			for (w = 0; w < threads; w++)
+			{
+				int64_t		load = job.trainer->workers[w].load;
+
+				least = load < least ? load : least;
+				most = load > most ? load : most;
+				total += load;
+			}
+			if (total < threads * DISTIL_PIECE_TOKENS / 4)
+				continue;		/* too small to be shared */
+			/* a sequence is not cut: half of one at either end of a piece */
+			CHECK_MSG(most - least <= 2 * job.trainer->spool.longest, "%d threads: %d to %d tokens", threads,
+					  (int) least, (int) most);
+		}
+	}
+	close_job(&job);
+}
+
 static void
 test_seed(void)
 {
@@ -630,6 +668,7 @@ main(void)
 	test_threads("triple", triple_json);
 	test_threads("causal", triple_json);
 	test_threads("embedding", embedding_json);
+	test_balance();
 	test_seed();
 	test_update();
 	test_frozen();
