@@ -55,14 +55,18 @@ ENGINE_CFLAGS = -std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fvisibility=h
 # Products and sums are fused by the kernels of an instruction set only: elsewhere results must not depend on the compiler.
 NO_FMA = -ffp-contract=off
 $(ENGINE_OBJS): override CFLAGS += $(ENGINE_CFLAGS)
-$(filter-out %_avx2.o %_avx512.o,$(ENGINE_OBJS)): override CFLAGS += $(NO_FMA)
+$(filter-out kernels/cpu/ops_%.o,$(ENGINE_OBJS)) kernels/cpu/ops_portable.o: override CFLAGS += $(NO_FMA)
 $(OBJS): $(wildcard kernels/*.h kernels/*/*.h src/engine/*.h src/pg/*.h)
 
 # Instruction sets by file name; which one runs is decided by CPUID at run time.
 ISA_avx2 = -mavx2 -mfma -mf16c -mprefer-vector-width=256 -ffp-contract=fast
 ISA_avx512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
-kernels/cpu/%_avx2.o: override CFLAGS += $(ISA_avx2)
-kernels/cpu/%_avx512.o: override CFLAGS += $(ISA_avx512)
+ISA_avx512_bf16 = $(ISA_avx512) -mavx512bf16
+# Tiles are written as assembly, see tile_amx.h.
+ISA_amx = $(ISA_avx512) -mavx512bf16
+ISA_amx_plain = $(ISA_avx512)
+ISAS = avx2 avx512 avx512_bf16 amx amx_plain
+$(foreach isa,$(ISAS),$(eval kernels/cpu/ops_$(isa).o: override CFLAGS += $(ISA_$(isa))))
 
 # ---- engine without a server: unit tests, fuzzers ----
 BUILD ?= build
@@ -78,8 +82,7 @@ UNIT_LIBS = -ljansson -lm -ldl -lpthread
 UNIT_OBJS = $(addprefix $(UNIT_DIR)/,$(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o))
 UNIT_TESTS = $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(wildcard test/unit/test_*.c))
 
-$(UNIT_DIR)/kernels/cpu/%_avx2.o: ISA = $(ISA_avx2)
-$(UNIT_DIR)/kernels/cpu/%_avx512.o: ISA = $(ISA_avx512)
+$(foreach isa,$(ISAS),$(eval $(UNIT_DIR)/kernels/cpu/ops_$(isa).o: ISA = $(ISA_$(isa))))
 $(UNIT_DIR)/%.o: %.c $(wildcard kernels/*.h kernels/*/*.h src/engine/*.h)
 	@mkdir -p $(@D)
 	$(UNIT_CC) $(UNIT_CFLAGS) $(ISA) -c -o $@ $<
@@ -106,8 +109,7 @@ FUZZ_CC ?= clang
 FUZZ_CFLAGS = -g -O1 -std=gnu11 -fno-math-errno -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined $(INCLUDES)
 FUZZ_OBJS = $(addprefix $(FUZZ_DIR)/,$(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o))
 FUZZERS = $(patsubst test/fuzz/%.c,$(FUZZ_DIR)/%,$(wildcard test/fuzz/fuzz_*.c))
-$(FUZZ_DIR)/kernels/cpu/%_avx2.o: ISA = $(filter -m%,$(ISA_avx2))
-$(FUZZ_DIR)/kernels/cpu/%_avx512.o: ISA = $(filter -m%,$(ISA_avx512))
+$(foreach isa,$(ISAS),$(eval $(FUZZ_DIR)/kernels/cpu/ops_$(isa).o: ISA = $(filter -m%,$(ISA_$(isa)))))
 $(FUZZ_DIR)/%.o: %.c $(wildcard kernels/*.h kernels/*/*.h src/engine/*.h)
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(FUZZ_CFLAGS) $(ISA) -c -o $@ $<

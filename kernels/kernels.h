@@ -131,6 +131,7 @@ typedef enum DistilType
 	DISTIL_TYPE_BF16,			/* the upper half of a float32, rounded to nearest even */
 	DISTIL_TYPE_INT8
 } DistilType;
+#define DISTIL_TYPES 3
 
 /*
  * m rows of activations.  INT8: unsigned, value = scale[row] * (q - zero[row]).

@@ -1,6 +1,6 @@
 /*
  * cpu.h
- *		The float32 CPU backend: its device, its operation tables, its GEMM.
+ *		The CPU backend: its device, its operation tables, OpenBLAS.
  *
  * One DistilKernels per instruction set, each made by compiling the same template
  * headers (*_cpu.h) with that set's flags (ops_<isa>.c).  Nothing compiled with
@@ -24,9 +24,27 @@
 #define CPU_PACK_ROWS	 240	/* a multiple of every set's tiles */
 #define CPU_BLAS_ROWS	 128
 
+/*
+ * Low-precision operations of an instruction set, by the type of weights or of results; NULL: not here.
+ */
+typedef struct CpuRows
+{
+	DistilType	fast;			/* fast_type of kernels.h */
+	void		(*linear[DISTIL_TYPES]) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
+										 const DistilWeight *w, DistilActivation act, int m);
+	void		(*quantize[DISTIL_TYPES]) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
+										   int m, int c);
+	void		(*norm[DISTIL_TYPES]) (DistilDevice *dev, float *y, const DistilRows *low, const float *x,
+									   const float *residual, const float *gamma, const float *beta,
+									   float eps, int rows, int c);
+	void		(*attention) (DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+							  const int32_t *offsets, const DistilAttention *attention);
+} CpuRows;
+
 typedef struct CpuDevice
 {
 	DistilDevice base;
+	const CpuRows *rows;
 	float	   *scratch;
 	float	   *area[CPU_AREAS];	/* of scratch, see attention_cpu.h */
 	float	   *pack_b;			/* of scratch: [CPU_PACK_STEPS * CPU_PACK_COLUMNS] */
@@ -37,6 +55,33 @@ typedef struct CpuDevice
 extern const DistilKernels distil_cpu_kernels_avx512;
 extern const DistilKernels distil_cpu_kernels_avx2;
 extern const DistilKernels distil_cpu_kernels_portable;
+
+extern const CpuRows distil_cpu_rows_amx;
+extern const CpuRows distil_cpu_rows_amx_plain;
+extern const CpuRows distil_cpu_rows_avx512_bf16;
+extern const CpuRows distil_cpu_rows_avx512;
+extern const CpuRows distil_cpu_rows_avx2;
+extern const CpuRows distil_cpu_rows_portable;
+
+/* ---------- rows_cpu.c: the entries of the operation tables that go by the device's CpuRows ---------- */
+
+extern bool distil_cpu_has_type(DistilDevice *dev, DistilType type);
+extern DistilType distil_cpu_fast_type(DistilDevice *dev);
+extern void distil_cpu_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
+								   const DistilWeight *w, DistilActivation act, int m);
+extern void distil_cpu_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
+									 int m, int c);
+extern void distil_cpu_norm_rows(DistilDevice *dev, float *y, const DistilRows *low, const float *x,
+								 const float *residual, const float *gamma, const float *beta, float eps,
+								 int rows, int c);
+extern void distil_cpu_attention_rows(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+									  const int32_t *offsets, const DistilAttention *attention);
+
+/* Ask the system for the tile registers of this process: false when it does not give them. */
+extern bool distil_cpu_permit_amx(void);
+
+/* Made by AMD, by CPUID. */
+extern bool distil_cpu_is_amd(void);
 
 extern void distil_cpu_close(DistilDevice *dev);
 

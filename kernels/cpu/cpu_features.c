@@ -23,6 +23,7 @@ typedef struct CpuFeatures
 	bool		avx512_vnni;
 	bool		avx_vnni;
 	bool		amx;			/* tiles, bf16 and int8; use needs the system's permission besides */
+	bool		amd;
 	char		name[64];
 } CpuFeatures;
 
@@ -97,6 +98,8 @@ find_features(void)
 
 	strcpy(features.name, "x86 processor");
 	find_name();
+	if (__get_cpuid(0, &a, &b, &c, &d))
+		features.amd = b == 0x68747541;	/* "Auth" of "AuthenticAMD" */
 	if (!__get_cpuid(1, &a, &b, &c, &d) || !bit(c, 27))
 		return;					/* the system does not manage extended state */
 	fma = bit(c, 12);
@@ -115,6 +118,7 @@ find_features(void)
 		features.avx_vnni = features.avx2 && bit(a, 4);
 		features.avx512_bf16 = features.avx512 && bit(a, 5);
 	}
+	features.amx = features.amx && features.avx512_bf16 && features.avx512_vnni;
 }
 
 #else
@@ -176,6 +180,12 @@ distil_cpu_isa(void)
 	if (distil_cpu_has("avx2"))
 		return "avx2";
 	return "reference";
+}
+
+bool
+distil_cpu_is_amd(void)
+{
+	return get_features()->amd;
 }
 
 const char *

@@ -5,5 +5,6 @@
 #if defined(__x86_64__)
 #define CPU_LANES 8
 #define CPU_TABLE distil_cpu_kernels_avx2
+#define CPU_ROWS distil_cpu_rows_avx2
 #include "table_cpu.h"
 #endif

@@ -4,4 +4,5 @@
  */
 #define CPU_LANES 4
 #define CPU_TABLE distil_cpu_kernels_portable
+#define CPU_ROWS distil_cpu_rows_portable
 #include "table_cpu.h"

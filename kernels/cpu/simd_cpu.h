@@ -240,7 +240,7 @@ v_sigmoid(vf x)
 }
 
 /* Sum of a[i] * b[i] with double accumulators, in a fixed order. */
-static double
+static inline double
 dot_double(const float *a, const float *b, size_t n)
 {
 	vd			sum0 = {0};

@@ -2,11 +2,12 @@
  * table_cpu.h
  *		All operation templates and the table they end in.
  *
- * Included by each ops_<isa>.c after CPU_LANES (floats per vector) and CPU_TABLE
- * (name of the table) are defined.
+ * Included by each ops_<isa>.c after CPU_LANES (floats per vector), CPU_TABLE and CPU_ROWS
+ * (names of the tables) are defined.
  */
 #include "simd_cpu.h"
 #include "vector_cpu.h"
+#include "act_cpu.h"
 #include "activation_cpu.h"
 #include "tile_cpu.h"
 #include "gemm_cpu.h"
@@ -16,6 +17,8 @@
 #include "attention_cpu.h"
 #include "pool_cpu.h"
 #include "loss_cpu.h"
+#include "bf16_cpu.h"
+#include "rows_cpu.h"
 
 const DistilKernels CPU_TABLE = {
 	.name = "cpu",
@@ -50,5 +53,18 @@ const DistilKernels CPU_TABLE = {
 	.mse_loss = mse_loss,
 	.cosine_loss = cosine_loss,
 	.logits_loss = logits_loss,
+	.has_type = distil_cpu_has_type,
+	.fast_type = distil_cpu_fast_type,
+	.linear_rows = distil_cpu_linear_rows,
+	.quantize_rows = distil_cpu_quantize_rows,
+	.norm_rows = distil_cpu_norm_rows,
+	.attention_rows = distil_cpu_attention_rows,
 	.adamw = adamw,
+};
+
+const CpuRows CPU_ROWS = {
+	.linear = {NULL, linear_bf16, NULL},
+	.quantize = {NULL, quantize_bf16, NULL},
+	.norm = {NULL, norm_bf16, NULL},
+	.attention = attention_rows,
 };

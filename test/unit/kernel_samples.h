@@ -111,18 +111,18 @@ static const size_t lengths[] = {1, 3, 17, 31, 33, 129, 1000};
 
 #define LENGTHS (sizeof(lengths) / sizeof(lengths[0]))
 
-/* Run test(dev) on every device this machine can open; the others must be refused by name. */
+/* Backend and instruction set. */
+typedef const char *DeviceName[2];
+
+/* Run test(dev) on each of these devices this machine can open; the others must be refused by name. */
 static inline void
-on_every_device(void (*test) (DistilDevice *dev))
+on_devices(const DeviceName *devices, size_t n, void (*test) (DistilDevice *dev))
 {
-	static const char *const devices[][2] = {
-		{"cpu", "avx512"}, {"cpu", "avx2"}, {"cpu", "reference"}, {"reference", "auto"},
-	};
 	char		message[400];
 	char		name[64];
 	size_t		i;
 
-	for (i = 0; i < sizeof(devices) / sizeof(devices[0]); i++)
+	for (i = 0; i < n; i++)
 	{
 		const char *isa = devices[i][1];
 		DistilDevice *dev = distil_device_open(devices[i][0], isa, message, sizeof(message));
@@ -142,6 +142,29 @@ on_every_device(void (*test) (DistilDevice *dev))
 		under_test = "";
 		dev->ops->close(dev);
 	}
+}
+
+/* All devices with float32 operations of their own. */
+static inline void
+on_every_device(void (*test) (DistilDevice *dev))
+{
+	static const DeviceName devices[] = {
+		{"cpu", "avx512"}, {"cpu", "avx2"}, {"cpu", "reference"}, {"reference", "auto"},
+	};
+
+	on_devices(devices, sizeof(devices) / sizeof(devices[0]), test);
+}
+
+/* All devices with low-precision operations of their own. */
+static inline void
+on_every_rows_device(void (*test) (DistilDevice *dev))
+{
+	static const DeviceName devices[] = {
+		{"cpu", "amx"}, {"cpu", "amx_plain"}, {"cpu", "avx512_bf16"}, {"cpu", "avx512"}, {"cpu", "avx2"},
+		{"cpu", "reference"}, {"reference", "auto"},
+	};
+
+	on_devices(devices, sizeof(devices) / sizeof(devices[0]), test);
 }
 
 /* The same on devices with memory of their own, where the operations take copies of the arguments. */

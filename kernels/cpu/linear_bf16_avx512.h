@@ -1,0 +1,131 @@
+/*
+ * linear_bf16_avx512.h
+ *		y = act(x w^T + bias) in BF16 by vdpbf16ps: tiles of 6 rows by 4 panels.
+ *
+ * The form of gemm_cpu.h with pairs of k instead of single ones: a broadcast pair of x against a vector of
+ * pairs of w.  Every output is one chain in the order of k.  Attention is that of plain AVX-512: its
+ * products are small, and its time goes into exponentials.
+ */
+
+#define DOT_ROWS	6
+#define DOT_PANELS	4
+#define DOT_WIDE	(DOT_PANELS * DISTIL_PANEL)
+
+/* Panels against all rows. */
+typedef struct DotGroup
+{
+	Epilogue	epilogue;
+	const char *x;
+	size_t		ldx;			/* bytes */
+	const char *w[DOT_PANELS];	/* behind the last one: the last one again */
+	size_t		panel;			/* bytes of one */
+	int			column;
+	const char *next;			/* asked for from memory meanwhile; addresses only */
+} DotGroup;
+
+/* rows is a constant after inlining */
+static inline __attribute__((always_inline)) void
+dot_tile(DotGroup *g, size_t row, int rows)
+{
+	__m512		sum[DOT_ROWS][DOT_PANELS];
+	const char *x = g->x + row * g->ldx;
+	size_t		l;
+	int			r,
+				v;
+
+#pragma GCC unroll 6
+	for (r = 0; r < rows; r++)
+	{
+#pragma GCC unroll 4
+		for (v = 0; v < DOT_PANELS; v++)
+			sum[r][v] = _mm512_setzero_ps();
+	}
+#pragma GCC unroll 1
+	for (l = 0; l < g->panel; l += 64)
+	{
+		__m512bh	w[DOT_PANELS];
+
+#pragma GCC unroll 4
+		for (v = 0; v < DOT_PANELS; v++)
+			w[v] = (__m512bh) _mm512_loadu_si512(g->w[v] + l);
+#pragma GCC unroll 6
+		for (r = 0; r < rows; r++)
+		{
+			int32_t		pair;
+			__m512bh	xv;
+
+			memcpy(&pair, x + r * g->ldx + l / 16, sizeof(pair));
+			xv = (__m512bh) _mm512_set1_epi32(pair);
+#pragma GCC unroll 4
+			for (v = 0; v < DOT_PANELS; v++)
+				sum[r][v] = _mm512_dpbf16_ps(sum[r][v], w[v], xv);
+		}
+	}
+#pragma GCC unroll 6
+	for (r = 0; r < rows; r++)
+	{
+#pragma GCC unroll 2
+		for (v = 0; v < DOT_PANELS; v += 2)
+		{
+			if (g->column + v * DISTIL_PANEL < g->epilogue.n)
+				finish_columns(&g->epilogue, row + r, g->column + v * DISTIL_PANEL, sum[r][v], sum[r][v + 1]);
+		}
+	}
+}
+
+static void
+dot_rows(DotGroup *g, size_t row, int rows)
+{
+#define DOT_HEIGHT(height) \
+		case height: \
+			dot_tile(g, row, height); \
+			break;
+	switch (rows)
+	{
+		DOT_HEIGHT(1) DOT_HEIGHT(2) DOT_HEIGHT(3) DOT_HEIGHT(4) DOT_HEIGHT(5) DOT_HEIGHT(DOT_ROWS)
+	}
+#undef DOT_HEIGHT
+}
+
+static void
+linear_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, const DistilWeight *w,
+				   DistilActivation act, int m)
+{
+	DotGroup	g = {.epilogue = {y, w->bias, act, w->n}};
+	int			tiles = (m + DOT_ROWS - 1) / DOT_ROWS;
+	size_t		lines;
+	int			v;
+
+	(void) dev;
+	g.x = x->data;
+	g.ldx = x->ld * sizeof(uint16_t);
+	g.panel = distil_row_length(DISTIL_TYPE_BF16, w->k) * DISTIL_PANEL * sizeof(uint16_t);
+	lines = (DOT_PANELS * g.panel / 64 + tiles - 1) / tiles;
+	for (g.column = 0; g.column < w->n; g.column += DOT_WIDE)
+	{
+		int			row = 0;
+		int			left = tiles;
+
+		for (v = 0; v < DOT_PANELS; v++)
+			g.w[v] = g.column + v * DISTIL_PANEL < w->n
+				? (const char *) w->data + (size_t) (g.column / DISTIL_PANEL + v) * g.panel : g.w[v - 1];
+		g.next = (const char *) ((uintptr_t) g.w[0] + DOT_PANELS * g.panel);
+		for (; left > 0; left--)
+		{
+			int			rows = (m - row + left - 1) / left;
+			size_t		i;
+
+			for (i = 0; i < lines; i++, g.next += 64)
+				__builtin_prefetch(g.next, 0, 2);
+			dot_rows(&g, row, rows);
+			row += rows;
+		}
+	}
+}
+
+static void
+attention_bf16_avx512(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+					  const int32_t *offsets, const DistilAttention *a)
+{
+	distil_cpu_rows_avx512.attention(dev, out, qkv, offsets, a);
+}

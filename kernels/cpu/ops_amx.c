@@ -1,0 +1,10 @@
+/*
+ * ops_amx.c
+ *		Low-precision operations with AMX.  Nothing here may run unless CPUID says so and the system
+ *		allows tiles.
+ */
+#if defined(__x86_64__)
+#define CPU_LANES 16
+#define AMX_ROWS distil_cpu_rows_amx
+#include "rows_amx.h"
+#endif

@@ -1,0 +1,10 @@
+/*
+ * ops_amx_plain.c
+ *		Low-precision operations of AMX with tiles in plain C, over AVX-512: for tests.
+ */
+#if defined(__x86_64__)
+#define AMX_PLAIN
+#define CPU_LANES 16
+#define AMX_ROWS distil_cpu_rows_amx_plain
+#include "rows_amx.h"
+#endif

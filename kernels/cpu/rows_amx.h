@@ -1,0 +1,22 @@
+/*
+ * rows_amx.h
+ *		All operations over tiles and the table they end in.
+ *
+ * Included by ops_amx.c and ops_amx_plain.c after AMX_ROWS (name of the table) is defined.
+ */
+#include "simd_cpu.h"
+#include "bf16_cpu.h"
+#include "act_cpu.h"
+#include "tile_amx.h"
+#include "epilogue_avx512.h"
+#include "norm_avx512.h"
+#include "linear_amx.h"
+#include "attention_amx.h"
+
+const CpuRows AMX_ROWS = {
+	.fast = DISTIL_TYPE_BF16,
+	.linear = {NULL, linear_bf16_amx, NULL},
+	.quantize = {NULL, quantize_bf16_avx512, NULL},
+	.norm = {NULL, norm_bf16_avx512, NULL},
+	.attention = attention_amx,
+};

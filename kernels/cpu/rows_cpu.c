@@ -1,0 +1,74 @@
+/*
+ * rows_cpu.c
+ *		Low-precision operations: each call goes to the device's instruction set.
+ *
+ * They are apart from the float32 tables because sets share those: "amx" is the float32 of
+ * "avx512" with other products of low precision.
+ */
+#include "cpu.h"
+
+#include <unistd.h>
+#if defined(__x86_64__)
+#include <sys/syscall.h>
+#endif
+
+static const CpuRows *
+rows_of(DistilDevice *dev)
+{
+	return ((CpuDevice *) dev)->rows;
+}
+
+bool
+distil_cpu_has_type(DistilDevice *dev, DistilType type)
+{
+	return rows_of(dev)->linear[type] != NULL;
+}
+
+DistilType
+distil_cpu_fast_type(DistilDevice *dev)
+{
+	return rows_of(dev)->fast;
+}
+
+void
+distil_cpu_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
+					   const DistilWeight *w, DistilActivation act, int m)
+{
+	if (m > 0)
+		rows_of(dev)->linear[w->type] (dev, y, x, w, act, m);
+}
+
+void
+distil_cpu_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c)
+{
+	rows_of(dev)->quantize[y->type] (dev, y, x, m, c);
+}
+
+void
+distil_cpu_norm_rows(DistilDevice *dev, float *y, const DistilRows *low, const float *x,
+					 const float *residual, const float *gamma, const float *beta, float eps,
+					 int rows, int c)
+{
+	rows_of(dev)->norm[low->type] (dev, y, low, x, residual, gamma, beta, eps, rows, c);
+}
+
+void
+distil_cpu_attention_rows(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+						  const int32_t *offsets, const DistilAttention *attention)
+{
+	rows_of(dev)->attention(dev, out, qkv, offsets, attention);
+}
+
+/* Linux kernel, Documentation/arch/x86/xstate.rst: ARCH_REQ_XCOMP_PERM of the tile data. */
+#define REQUEST_PERMISSION 0x1023
+#define TILE_DATA 18
+
+bool
+distil_cpu_permit_amx(void)
+{
+#if defined(__x86_64__) && defined(SYS_arch_prctl)
+	return syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) == 0;
+#else
+	return false;
+#endif
+}

@@ -1,0 +1,402 @@
+/*
+ * test_kernel_rows.c
+ *		BF16 rows and weights: every backend against the reference, and each row alone.
+ *
+ * Operands are the same BF16 numbers on both sides, so a product of k terms of size 1 differs by the order
+ * of its float32 sums only: 2e-6 sqrt(k).  A result in BF16 is rounded on both sides: 1/128 of its size.
+ * Probabilities of attention are rounded to BF16 by the matrix units: 1/256 of the mean of |v|.
+ */
+#include "kernel_samples.h"
+
+#define HALF_STEP (1.0 / 256)	/* of BF16, relative */
+
+/* m rows of c random values; what lies behind them is NaN, which must not matter. */
+static DistilRows
+random_rows(int m, int c, double size)
+{
+	size_t		n = distil_rows_elements(DISTIL_TYPE_BF16, m, c);
+	DistilRows	rows = {DISTIL_TYPE_BF16, NULL, distil_row_stride(DISTIL_TYPE_BF16, c), NULL, NULL};
+	uint16_t   *data = ref->ops->alloc(ref, n * sizeof(uint16_t));
+	size_t		i;
+
+	for (i = 0; i < n; i++)
+	{
+		size_t		column = i % rows.ld;
+
+		data[i] = i / rows.ld >= (size_t) m ? 0x7fc0 : column >= (size_t) c ? 0
+			: distil_bf16((float) ((2 * uniform() - 1) * size));
+	}
+	rows.data = data;
+	return rows;
+}
+
+/* Rows to be written, all NaN. */
+static DistilRows
+unset_rows(DistilType type, int m, int c)
+{
+	size_t		n = distil_rows_elements(type, m, c);
+	DistilRows	rows = {type, NULL, distil_row_stride(type, c), NULL, NULL};
+
+	rows.data = ref->ops->alloc(ref, n * distil_type_size(type));
+	memset(rows.data, 0xff, n * distil_type_size(type));
+	return rows;
+}
+
+static DistilWeight
+random_weight(int n, int k, bool bias)
+{
+	DistilWeight w = {DISTIL_TYPE_BF16, n, k, NULL, NULL, NULL, NULL};
+	float	   *values = random_floats((size_t) n * k, 1.0);
+	size_t		length = distil_row_length(DISTIL_TYPE_BF16, k);
+	uint16_t   *data = ref->ops->alloc(ref, distil_weight_bytes(DISTIL_TYPE_BF16, n, k));
+	int			j;
+
+	for (j = 0; j < n; j += DISTIL_PANEL)
+		distil_pack_panel_bf16(data + j * length, values + (size_t) j * k, k,
+							   n - j < DISTIL_PANEL ? n - j : DISTIL_PANEL, k);
+	for (j = 0; j < n * k; j += 7)
+		CHECK(data[distil_weight_index(DISTIL_TYPE_BF16, j / k, j % k, k)] == distil_bf16(values[j]));
+	drop(values);
+	w.data = data;
+	w.bias = bias ? random_floats(n, 1.0) : NULL;
+	return w;
+}
+
+static double
+get(const DistilRows *rows, int row, int column)
+{
+	size_t		at = row * rows->ld + column;
+
+	return rows->type == DISTIL_TYPE_F32 ? ((const float *) rows->data)[at]
+		: distil_bf16_float(((const uint16_t *) rows->data)[at]);
+}
+
+/* Rows [from, m) of c columns; behind them zeros (BF16) or what was there before. */
+static void
+same_rows(const char *what, const DistilRows *got, const DistilRows *want, int from, int m, int c,
+		  double absolute, double relative)
+{
+	int			end = (int) distil_row_length(got->type, c);
+	double		worst = 0.0;
+	int			stray = 0;
+	int			i,
+				j;
+
+	for (i = from; i < m; i++)
+	{
+		for (j = 0; j < c; j++)
+		{
+			double		error = fabs(get(got, i, j) - get(want, i, j));
+			double		excess = error - relative * fabs(get(want, i, j));
+
+			if (!(excess <= worst))
+				worst = excess;
+		}
+		for (; j < (int) got->ld; j++)
+			stray += got->type == DISTIL_TYPE_BF16 && j < end ? get(got, i, j) != 0 : !isnan(get(got, i, j));
+	}
+	CHECK_MSG(worst <= absolute, "%s %s, %d rows of %d: off by %g, allowed %g\n", under_test, what, m, c,
+			  worst, absolute);
+	CHECK_MSG(stray == 0, "%s %s, %d rows of %d: %d numbers beside the result\n", under_test, what, m, c,
+			  stray);
+}
+
+/* ---------- linear ---------- */
+
+static void
+try_linear(DistilDevice *dev, int m, int n, int k, DistilActivation act, DistilType type, bool bias)
+{
+	DistilRows	x = random_rows(m, k, 1.0);
+	DistilWeight w = random_weight(n, k, bias);
+	DistilRows	got = unset_rows(type, m, n);
+	DistilRows	want = unset_rows(type, m, n);
+	DistilRows	one = unset_rows(type, 1, n);
+	size_t		row = x.ld * sizeof(uint16_t);
+	size_t		bytes = n * distil_type_size(type);
+	int			differ = 0;
+	int			i;
+
+	dev->ops->linear_rows(dev, &got, &x, &w, act, m);
+	ref->ops->linear_rows(ref, &want, &x, &w, act, m);
+	same_rows("linear_rows", &got, &want, 0, m, n, 4e-6 * sqrt(k) + 4e-6,
+			  type == DISTIL_TYPE_BF16 ? 2 * HALF_STEP : 1e-6);
+	for (i = 0; i < m; i++)
+	{
+		DistilRows	xi = {x.type, (char *) x.data + i * row, x.ld, NULL, NULL};
+
+		dev->ops->linear_rows(dev, &one, &xi, &w, act, 1);
+		differ += memcmp(one.data, (char *) got.data + i * got.ld * distil_type_size(type), bytes) != 0;
+	}
+	CHECK_MSG(differ == 0, "%s linear_rows %d x %d x %d: %d rows differ alone\n", under_test, m, n, k,
+			  differ);
+	drop(x.data);
+	drop((void *) w.data);
+	drop((void *) w.bias);
+	drop(got.data);
+	drop(want.data);
+	drop(one.data);
+}
+
+static void
+test_linear(DistilDevice *dev)
+{
+	static const int shapes[][3] = {
+		{1, 1, 1}, {2, 16, 32}, {5, 17, 33}, {7, 80, 31}, {16, 48, 64}, {17, 64, 96}, {31, 33, 100},
+		{33, 112, 384}, {40, 130, 1536}, {65, 32, 40}, {70, 192, 16}
+	};
+	size_t		i;
+	int			round;
+
+	for (i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+	{
+		try_linear(dev, shapes[i][0], shapes[i][1], shapes[i][2], DISTIL_ACT_NONE, DISTIL_TYPE_F32, true);
+		try_linear(dev, shapes[i][0], shapes[i][1], shapes[i][2], DISTIL_ACT_GELU, DISTIL_TYPE_BF16, i % 2);
+	}
+	for (i = DISTIL_ACT_NONE; i <= DISTIL_ACT_SIGMOID; i++)
+		try_linear(dev, 18, 50, 40, (DistilActivation) i, i % 2 ? DISTIL_TYPE_F32 : DISTIL_TYPE_BF16, true);
+	for (round = 0; round < 40; round++)
+	{
+		int			m = 1 + (int) (uniform() * 70);
+		int			n = 1 + (int) (uniform() * 150);
+		int			k = 1 + (int) (uniform() * 200);
+
+		try_linear(dev, m, n, k, round % 3 ? DISTIL_ACT_NONE : DISTIL_ACT_GELU,
+				   round % 2 ? DISTIL_TYPE_F32 : DISTIL_TYPE_BF16, round % 5 > 0);
+	}
+}
+
+/* Over its whole range, and far out. */
+static void
+test_gelu(DistilDevice *dev)
+{
+	uint16_t	one[32] = {0};
+	DistilWeight w = {DISTIL_TYPE_BF16, 16, 1, NULL, NULL, NULL, NULL};
+	DistilRows	x = random_rows(1, 1, 1.0);
+	DistilRows	y = unset_rows(DISTIL_TYPE_F32, 1, 16);
+	uint16_t   *data = ref->ops->alloc(ref, distil_weight_bytes(DISTIL_TYPE_BF16, 16, 1));
+	double		worst = 0.0;
+	int			i,
+				j;
+
+	memset(data, 0, distil_weight_bytes(DISTIL_TYPE_BF16, 16, 1));
+	one[0] = distil_bf16(1.0f);
+	memcpy(x.data, one, sizeof(one));
+	w.data = data;
+	for (i = -1400; i < 1400; i += 16)
+	{
+		for (j = 0; j < 16; j++)
+			data[distil_weight_index(DISTIL_TYPE_BF16, j, 0, 1)] =
+				distil_bf16(i < -1300 ? -1e30f : i >= 1300 ? 1e6f : (float) (i + j) / 200.0f);
+		dev->ops->linear_rows(dev, &y, &x, &w, DISTIL_ACT_GELU, 1);
+		for (j = 0; j < 16; j++)
+		{
+			double		v = distil_bf16_float(data[distil_weight_index(DISTIL_TYPE_BF16, j, 0, 1)]);
+			double		want = 0.5 * v * erfc(-v * 0.70710678118654752440);
+
+			worst = fmax(worst, fabs(get(&y, 0, j) - want) / fmax(1.0, fabs(want)));
+		}
+	}
+	CHECK_MSG(worst < 4e-6, "%s: gelu is off by %g\n", under_test, worst);
+	/* a NaN comes out */
+	((uint16_t *) x.data)[0] = 0x7fc0;
+	dev->ops->linear_rows(dev, &y, &x, &w, DISTIL_ACT_GELU, 1);
+	CHECK(isnan(get(&y, 0, 0)) && isnan(get(&y, 0, 15)));
+	drop(data);
+	drop(x.data);
+	drop(y.data);
+}
+
+/* ---------- rounding and norms ---------- */
+
+static void
+test_quantize(DistilDevice *dev)
+{
+	size_t		i;
+
+	for (i = 0; i < LENGTHS; i++)
+	{
+		int			c = (int) lengths[i];
+		float	   *values = random_floats(3 * (size_t) c, 100.0);
+		DistilRows	x = {DISTIL_TYPE_F32, values, (size_t) c, NULL, NULL};
+		DistilRows	got = unset_rows(DISTIL_TYPE_BF16, 3, c);
+		int			j;
+
+		dev->ops->quantize_rows(dev, &got, &x, 3, c);
+		same_rows("quantize_rows", &got, &x, 0, 3, c, 0.0, HALF_STEP);
+		for (j = 0; j < 3 * c; j++)
+			CHECK(((uint16_t *) got.data)[j / c * got.ld + j % c] == distil_bf16(values[j]));
+		drop(values);
+		drop(got.data);
+	}
+}
+
+static void
+try_norm(DistilDevice *dev, int c, bool residual)
+{
+	int			m = 5;
+	size_t		n = (size_t) m * c;
+	float	   *x = random_floats(n, 2.0);
+	float	   *r = residual ? random_floats(n, 2.0) : NULL;
+	float	   *gamma = random_floats(c, 1.0);
+	float	   *beta = random_floats(c, 1.0);
+	float	   *got = unset_floats(n);
+	float	   *want = unset_floats(n);
+	DistilRows	low = unset_rows(DISTIL_TYPE_BF16, m, c);
+	DistilRows	low_want = unset_rows(DISTIL_TYPE_BF16, m, c);
+	float	   *place = residual ? r : x;
+	int			i;
+
+	ref->ops->norm_rows(ref, want, &low_want, x, r, gamma, beta, 1e-5f, m, c);
+	dev->ops->norm_rows(dev, got, &low, x, r, gamma, beta, 1e-5f, m, c);
+	same("norm_rows", got, want, n, 1e-5);
+	same_rows("norm_rows", &low, &low_want, 0, m, c, 1e-5, 2 * HALF_STEP);
+	for (i = 0; i < m * c; i++)
+		CHECK(((uint16_t *) low.data)[i / c * low.ld + i % c] == distil_bf16(got[i]));
+	/* in place */
+	dev->ops->norm_rows(dev, place, &low, x, r, gamma, beta, 1e-5f, m, c);
+	CHECK(memcmp(place, got, n * sizeof(float)) == 0);
+	drop(x);
+	drop(r);
+	drop(gamma);
+	drop(beta);
+	drop(got);
+	drop(want);
+	drop(low.data);
+	drop(low_want.data);
+}
+
+static void
+test_norm(DistilDevice *dev)
+{
+	size_t		i;
+
+	for (i = 1; i < LENGTHS; i++)	/* one column has no variance */
+	{
+		try_norm(dev, (int) lengths[i], false);
+		try_norm(dev, (int) lengths[i], true);
+	}
+}
+
+/* ---------- attention ---------- */
+
+typedef struct AttentionCase
+{
+	int			heads;
+	int			dim;
+	bool		causal;
+	int			query_first;	/* one sequence only */
+	bool		relative;
+	int			head_first;
+	int			head_count;		/* 0: all */
+	int			lengths[4];		/* ends with 0 */
+} AttentionCase;
+
+static void
+try_attention(DistilDevice *dev, const AttentionCase *c)
+{
+	int32_t		offsets[6] = {0};
+	int			width = c->heads * c->dim;
+	int			longest = 0;
+	int			nseq;
+	int			t;
+	int			differ = 0;
+	DistilAttention a = {.heads = c->heads,.head_dim = c->dim,.scale = 1.0f / sqrtf(c->dim),
+		.causal = c->causal,.query_first = c->query_first,.head_first = c->head_first,
+	.head_count = c->head_count > 0 ? c->head_count : c->heads};
+	DistilRows	qkv,
+				got,
+				want,
+				alone;
+	float	   *relative = NULL;
+	int			i;
+
+	for (nseq = 0; nseq < 4 && c->lengths[nseq] > 0; nseq++)
+	{
+		offsets[nseq + 1] = offsets[nseq] + c->lengths[nseq];
+		longest = longest > c->lengths[nseq] ? longest : c->lengths[nseq];
+	}
+	t = offsets[nseq];
+	qkv = random_rows(t, 3 * width, 2.0);
+	got = unset_rows(DISTIL_TYPE_BF16, t, width);
+	want = unset_rows(DISTIL_TYPE_BF16, t, width);
+	alone = unset_rows(DISTIL_TYPE_BF16, t, width);
+	if (c->relative)
+	{
+		relative = random_floats((2 * (size_t) longest - 1) * c->heads, 1.0);
+		a.relative = relative;
+		a.relative_limit = longest;
+	}
+	a.nseq = nseq;
+	dev->ops->attention_rows(dev, &got, &qkv, offsets, &a);
+	ref->ops->attention_rows(ref, &want, &qkv, offsets, &a);
+	if (c->head_count > 0)		/* the other heads are not written */
+	{
+		for (i = 0; i < t * width; i++)
+		{
+			int			head = i % width / c->dim;
+
+			if (head < c->head_first || head >= c->head_first + c->head_count)
+			{
+				CHECK(isnan(get(&got, i / width, i % width)));
+				((uint16_t *) got.data)[i / width * got.ld + i % width] = 0;
+				((uint16_t *) want.data)[i / width * got.ld + i % width] = 0;
+			}
+		}
+	}
+	same_rows("attention_rows", &got, &want, c->query_first, t, width, HALF_STEP, 2 * HALF_STEP);
+	a.nseq = 1;
+	for (i = 0; i < nseq && c->head_count == 0; i++)
+	{
+		size_t		skip = (size_t) offsets[i] + c->query_first;
+
+		dev->ops->attention_rows(dev, &alone, &qkv, offsets + i, &a);
+		differ += memcmp((uint16_t *) alone.data + skip * got.ld, (uint16_t *) got.data + skip * got.ld,
+						 ((size_t) offsets[i + 1] - skip - 1) * got.ld * 2 + (size_t) width * 2) != 0;
+	}
+	CHECK_MSG(differ == 0, "%s attention_rows: %d sequences differ alone\n", under_test, differ);
+	drop(relative);
+	drop(qkv.data);
+	drop(got.data);
+	drop(want.data);
+	drop(alone.data);
+}
+
+static void
+test_attention(DistilDevice *dev)
+{
+	static const AttentionCase cases[] = {
+		{2, 32, false, 0, false, 0, 0, {1, 17, 33, 5}},
+		{1, 64, false, 0, false, 0, 0, {128, 1, 16}},
+		{2, 96, false, 0, false, 0, 0, {40, 31}},
+		{1, 128, true, 0, false, 0, 0, {50}},
+		{3, 20, false, 0, false, 0, 0, {7, 30}},
+		{1, 160, false, 0, false, 0, 0, {19}},
+		{2, 32, true, 0, false, 0, 0, {1, 70, 17}},
+		{1, 32, false, 0, false, 0, 0, {255, 256, 257}},
+		{1, 32, true, 0, false, 0, 0, {300, 530}},
+		{1, 64, true, 299, false, 0, 0, {300}},
+		{2, 32, true, 20, false, 0, 0, {41}},
+		{2, 32, false, 0, true, 0, 0, {29, 290}},
+		{2, 24, false, 0, true, 0, 0, {29, 30}},
+		{3, 32, false, 0, false, 1, 1, {20, 18}},
+		{1, 32, false, 0, false, 0, 0, {2700}},	/* beyond the float32 kernels' scratch */
+	};
+	size_t		i;
+
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+		try_attention(dev, &cases[i]);
+}
+
+int
+main(void)
+{
+	if (!open_reference())
+		return check_report("kernel_rows");
+	on_every_rows_device(test_linear);
+	on_every_rows_device(test_gelu);
+	on_every_rows_device(test_quantize);
+	on_every_rows_device(test_norm);
+	on_every_rows_device(test_attention);
+	ref->ops->close(ref);
+	return check_report("kernel_rows");
+}
