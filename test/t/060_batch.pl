@@ -1,0 +1,218 @@
+# Random queries give the same rows and fail at the same row with and without DistilBatch; beside other planner hooks.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use FindBin;
+use lib $FindBin::RealBin;
+use DistilTest;
+
+my $seed = $ENV{DISTIL_BATCH_SEED} // 1;
+my $count = $ENV{DISTIL_BATCH_QUERIES} // 100;
+srand($seed);
+
+sub one { return $_[ int(rand(scalar @_)) ]; }
+sub chance { return rand() < $_[0]; }
+
+# ---- expressions over a row of docs or parts named $t ----
+
+sub text_of
+{
+	my ($t, $depth) = @_;
+	return one("$t.body", "$t.body", "$t.body", "$t.body || '!'", "upper($t.body)", "$t.body || $t.n", "left($t.body, 5)") if $depth <= 0 || chance(0.6);
+	return one("$t.body || 12 / ($t.n + 1)", "CASE WHEN $t.n > 3 THEN $t.body END", "coalesce($t.body, 'none')",
+		'distil_decode(distil_token_ids(' . text_of($t, $depth - 1) . '))', 'upper(' . text_of($t, $depth - 1) . ')',
+		'(' . number_of($t, $depth - 1) . ')::text', "(SELECT max(p.body) FROM parts p WHERE p.id = $t.id)");
+}
+
+sub call_of
+{
+	my ($t, $depth) = @_;
+	my $text = text_of($t, $depth - 1);
+	return one("distil_token_count($text)", "distil_token_count($text)", "distil_token_count($text, 'm')", "distil_token_count($text, $t.m)",
+		"cardinality(distil_token_ids($text))", "round((distil_embed($text))[2]::numeric, 2)::float8", "cardinality(distil_embed($text, $t.m))",
+		"round(distil_similarity($text, " . text_of($t, $depth - 1) . ')::numeric, 2)::float8', "cardinality(distil_embed_query($text, 'm'))",
+		"length(distil_classify($text, 'c/classify'))", "array_length(distil_logits($text, 'c/classify'), 1)",
+		"array_length(distil_hidden_states($text), 1)");
+}
+
+sub number_of
+{
+	my ($t, $depth) = @_;
+	return one("$t.n", "$t.id", call_of($t, 0)) if $depth <= 0;
+	return call_of($t, $depth) if chance(0.6);
+	my $call = number_of($t, $depth - 1);
+	return one("$call + $t.n", "coalesce($call, 0)", "CASE WHEN $t.n > 2 THEN $call END", "12 / ($t.n + 1) + $call", "greatest($call, 3)",
+		"nullif($call, 4)", "(ARRAY[$call, $t.n])[$t.n % 2 + 1]", "abs(-$call)", "($call IS NULL)::int", "length(ROW($call, $t.id)::text)");
+}
+
+sub condition_of
+{
+	my ($t, $depth) = @_;
+	my $number = number_of($t, $depth);
+	return one("$number > 3", "$number IS NOT NULL", "$t.n > 1", "12 / ($t.n + 1) > 0", "($number > 4 OR $t.n = 1)", "NOT ($number = 5)",
+		"$t.body LIKE '%a%'", "$t.id BETWEEN 3 AND 50");
+}
+
+sub where_of
+{
+	my ($t) = @_;
+	my @conditions = map { condition_of($t, 1) } 1 .. int(rand(4));
+	return @conditions ? 'WHERE ' . join(' AND ', @conditions) : '';
+}
+
+# An order in which equal rows are the same, or none.
+sub tail_of
+{
+	my ($columns) = @_;
+	my $tail = chance(0.4) ? 'ORDER BY ' . ($columns == 2 ? one('1, 2', '2 DESC, 1') : one('1, 2, 3', '2, 1, 3', '3 DESC, 1, 2')) : '';
+	$tail .= one('', '', ' LIMIT 5', ' LIMIT 20', ' LIMIT 3 OFFSET 10', ' LIMIT (SELECT 4)', ' FETCH FIRST 4 ROWS WITH TIES') if $tail ne '';
+	$tail .= one('', '', '', ' LIMIT 7', ' OFFSET 5', ' LIMIT (SELECT 6)') if $tail eq '';
+	return $tail;
+}
+
+my $from = 0;
+
+# A table expression and the name of a row of it with the columns id, body, n, m.
+sub from_of
+{
+	my ($depth) = @_;
+	my $t = 't' . ++$from;
+	my $u = 't' . ++$from;
+	return ("docs $t", $t) if $depth <= 0 || chance(0.4);
+	return one(
+		sub { return ("parts $t", $t); },
+		sub { return ("docs $t JOIN parts $u USING (id)", $u) if chance(0.3); return ("docs $t JOIN parts $u ON $t.id = $u.id + 1 AND " . condition_of($u, 1), $t); },
+		sub { return ("docs $t LEFT JOIN (SELECT id, " . number_of('p', 1) . " AS x FROM parts p) $u ON $t.id = $u.id", $t); },
+		sub { return ("docs $t JOIN LATERAL (SELECT " . number_of($t, 1) . " AS x) $u ON true", $t); },
+		sub { return ("(SELECT * FROM docs d " . where_of('d') . " OFFSET 0) $t", $t); },
+		sub { return ("(SELECT id, body, n, m FROM docs UNION ALL SELECT id, body, n, m FROM parts) $t", $t); },
+		sub { return ("(SELECT max(id) AS id, max(body) AS body, n, max(m) AS m FROM docs GROUP BY n HAVING " . call_of('docs', 0) =~ s/docs\.(body|id|m)/max(docs.$1)/gr . " > 3) $t", $t); },
+	)->();
+}
+
+sub query
+{
+	my ($source, $t) = from_of(1);
+	my $form = one(qw(plain plain plain plain aggregate group window exists distinct cte));
+	my $where = where_of($t);
+	my $a = number_of($t, 2);
+	my $b = number_of($t, 1);
+	return "SELECT $t.id, $a AS a, $b AS b FROM $source $where " . tail_of(3) if $form eq 'plain';
+	return "SELECT count(*), sum($a) AS a, max($b) FILTER (WHERE $t.n > 2) AS b, array_agg($b ORDER BY $t.id) AS c FROM $source $where" if $form eq 'aggregate';
+	return "SELECT $t.n AS a, max($a) AS b, count(DISTINCT $b) AS c FROM $source $where GROUP BY 1 HAVING max($b) > 2 " . tail_of(3) if $form eq 'group';
+	return "SELECT $t.id, sum($a) OVER (PARTITION BY $t.n ORDER BY $t.id) AS a, lag($b) OVER (ORDER BY $t.id) AS b FROM $source $where " . tail_of(3) if $form eq 'window';
+	return "SELECT $t.id, $b AS b FROM $source WHERE EXISTS (SELECT FROM parts e WHERE e.id > $t.id AND " . condition_of('e', 1) . ') ' . tail_of(2) if $form eq 'exists';
+	return "SELECT DISTINCT $a AS a, $b AS b FROM $source $where " . tail_of(2) if $form eq 'distinct';
+	return "WITH w AS MATERIALIZED (SELECT $t.id, $a AS a FROM $source $where) SELECT x.id, x.a, y.a AS b FROM w x JOIN w y ON x.id = y.id + 1 " . tail_of(3);
+}
+
+sub write_query
+{
+	my $a = number_of('docs', 2);
+	my $where = where_of('docs');
+	my $returning = 'RETURNING docs.id, ' . number_of('docs', 1) . ' AS a, ' . number_of('docs', 2) . ' AS b';
+	return one(
+		"UPDATE docs SET n = $a $where $returning",
+		"UPDATE docs SET n = s.a FROM (SELECT id, " . number_of('p', 1) . " AS a FROM parts p) s WHERE s.id = docs.id + 1 $returning",
+		"DELETE FROM docs $where $returning",
+		"INSERT INTO docs SELECT 1000 + p.id, p.body, " . number_of('p', 1) . ", p.m FROM parts p " . where_of('p') . " $returning",
+		"UPDATE parts SET n = " . number_of('parts', 1) . ' ' . where_of('parts') . ' RETURNING parts.id, ' . number_of('parts', 1) . ' AS a');
+}
+
+# ---- the server: other planner and executor hooks loaded before and after ----
+
+my $node = new_node('batch', conf => <<'CONF');
+shared_preload_libraries = 'pg_stat_statements'
+compute_query_id = on
+CONF
+my $m = model_path('bert-sentence');
+$node->safe_psql('postgres', <<SQL);
+CREATE EXTENSION pg_stat_statements;
+SELECT distil_import('m', '$m');
+SELECT distil_create('c', distil_config('m') || '{"architectures": ["BertForSequenceClassification"], "problem_type": "single_label_classification",
+  "id2label": {"0": "one", "1": "twelve", "2": "three"}}', tokenizer_of => 'm', seed => 3);
+CREATE TABLE docs (id int PRIMARY KEY, body text, n int, m text);
+INSERT INTO docs SELECT i, CASE WHEN i % 13 <> 0 THEN 'doc ' || i % 17 || repeat(' and more', i % 5) END, i % 6, CASE WHEN i = 52 THEN 'none' WHEN i % 11 <> 0 THEN 'm' END
+  FROM generate_series(1, 60) i;
+CREATE TABLE parts (LIKE docs) PARTITION BY RANGE (id);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (20);
+CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (20) TO (2000);
+INSERT INTO parts SELECT id, body || '?', (n + 1) % 6, m FROM docs;
+ANALYZE;
+
+-- Rows up to an error, in a cursor at most `stop`; what a statement writes is undone.
+CREATE FUNCTION outcome(query text, mode text, stop int, batch boolean, OUT rows jsonb, OUT failure text) LANGUAGE plpgsql AS \$\$
+DECLARE
+  c refcursor;
+  r record;
+BEGIN
+  rows := '[]';
+  PERFORM set_config('distil.batch', batch::text, true);
+  BEGIN
+    IF mode = 'cursor' THEN
+      OPEN c NO SCROLL FOR EXECUTE query;
+      WHILE jsonb_array_length(rows) < stop LOOP
+        FETCH c INTO r;
+        EXIT WHEN NOT FOUND;
+        rows := rows || jsonb_build_array(to_jsonb(r));
+      END LOOP;
+    ELSIF mode = 'write' THEN
+      EXECUTE format('WITH w AS (%s) SELECT jsonb_agg(to_jsonb(w)) FROM w', query) INTO rows;
+      rows := rows || (SELECT jsonb_agg(to_jsonb(d) ORDER BY id) FROM docs d) || (SELECT jsonb_agg(to_jsonb(p) ORDER BY id) FROM parts p);
+    ELSE
+      EXECUTE format('SELECT jsonb_agg(to_jsonb(q)) FROM (%s) q', query) INTO rows;
+    END IF;
+    RAISE EXCEPTION 'undo';
+  EXCEPTION WHEN OTHERS THEN
+    failure := nullif(SQLERRM, 'undo');
+  END;
+END \$\$;
+
+-- NULL, or how the outcomes with and without DistilBatch differ; which error comes first in a row is left open.
+CREATE FUNCTION difference(query text, mode text, stop int) RETURNS text LANGUAGE sql AS \$\$
+  SELECT CASE WHEN (a.failure IS NULL) <> (b.failure IS NULL) OR a.rows IS DISTINCT FROM b.rows
+              THEN format(E'%s: %s\\nbatch %s %s\\nrow by row %s %s', mode, query, a.failure, left(a.rows::text, 2000), b.failure, left(b.rows::text, 2000)) END
+    FROM outcome(query, mode, stop, true) a, outcome(query, mode, stop, false) b
+\$\$;
+
+CREATE FUNCTION batched(query text) RETURNS boolean LANGUAGE plpgsql AS \$\$
+DECLARE
+  plan text;
+BEGIN
+  EXECUTE 'EXPLAIN (FORMAT JSON) ' || query INTO plan;
+  RETURN plan LIKE '%DistilBatch%';
+END \$\$;
+SQL
+
+my $settings = "SET distil.default_model = 'm'; SET client_min_messages = error; LOAD 'auto_explain'; SET auto_explain.log_min_duration = 0; SET auto_explain.log_analyze = on;\n";
+my $script = $settings . "SELECT 1 FROM (SELECT count(distil_embed(body)) FROM docs) s WHERE count = 0;\n";
+for my $i (1 .. $count)
+{
+	my $query = chance(0.25) ? write_query() : query();
+	my @modes = $query =~ /RETURNING/ ? ('write') : ('cursor', 'all');
+	my $set = one('', '', 'SET enable_hashagg = off; SET enable_hashjoin = off;', 'SET enable_nestloop = off;', 'SET distil.batch_rows = 3;', 'SET enable_sort = off;');
+	$script .= "$set\n" if $set;
+	my $literal = $query =~ s/'/''/gr;
+	for my $mode (@modes)
+	{
+		my $stop = one(1, 4, 12, 100);
+		$script .= "SELECT difference('$literal', '$mode', $stop);\n";
+	}
+	$script .= "SELECT 'batched' WHERE batched('$literal');\n";
+	$script .= "RESET enable_hashagg; RESET enable_hashjoin; RESET enable_nestloop; RESET enable_sort; RESET distil.batch_rows;\n" if $set;
+}
+my ($code, $out, $err) = quiet_psql($node, $script, on_error_stop => 0);
+is($code, 0, "$count random queries (seed $seed) run");
+is($err, '', 'all of them are valid');
+my $batched = () = $out =~ /^batched$/mg;
+cmp_ok($batched, '>', $count / 2, "most are batched ($batched of $count)");
+my $differences = join("\n", grep { $_ ne '' && $_ ne 'batched' } split /\n/, $out);
+is($differences, '', 'none differs from its row-by-row form');
+
+# The hooks of others saw the same statements.
+like($node->safe_psql('postgres', "SELECT max(calls) FROM pg_stat_statements WHERE query LIKE 'SELECT difference%'"), qr/^\d+$/, 'pg_stat_statements counts them');
+ok(slurp_file($node->logfile) =~ /Custom Scan \(DistilBatch\)/, 'auto_explain shows the nodes');
+
+done_testing();
