@@ -55,7 +55,7 @@ ENGINE_CFLAGS = -std=gnu11 -O3 -fno-math-errno -fno-trapping-math -fvisibility=h
 # Products and sums are fused by the kernels of an instruction set only: elsewhere results must not depend on the compiler.
 NO_FMA = -ffp-contract=off
 $(ENGINE_OBJS): override CFLAGS += $(ENGINE_CFLAGS)
-$(filter-out kernels/cpu/ops_%.o,$(ENGINE_OBJS)) kernels/cpu/ops_portable.o: override CFLAGS += $(NO_FMA)
+$(filter-out kernels/cpu/ops_%.o kernels/cpu/int8_%.o,$(ENGINE_OBJS)) kernels/cpu/ops_portable.o kernels/cpu/int8_portable.o: override CFLAGS += $(NO_FMA)
 $(OBJS): $(wildcard kernels/*.h kernels/*/*.h src/engine/*.h src/pg/*.h)
 
 # Instruction sets by file name; which one runs is decided by CPUID at run time.
@@ -65,8 +65,10 @@ ISA_avx512_bf16 = $(ISA_avx512) -mavx512bf16
 # Tiles are written as assembly, see tile_amx.h.
 ISA_amx = $(ISA_avx512) -mavx512bf16
 ISA_amx_plain = $(ISA_avx512)
-ISAS = avx2 avx512 avx512_bf16 amx amx_plain
-$(foreach isa,$(ISAS),$(eval kernels/cpu/ops_$(isa).o: override CFLAGS += $(ISA_$(isa))))
+ISA_avx_vnni = $(ISA_avx2) -mavxvnni
+ISA_avx512_vnni = $(ISA_avx512) -mavx512vnni
+ISAS = avx2 avx_vnni avx512 avx512_vnni avx512_bf16 amx amx_plain
+$(foreach isa,$(ISAS),$(eval kernels/cpu/ops_$(isa).o kernels/cpu/int8_$(isa).o: override CFLAGS += $(ISA_$(isa))))
 
 # ---- engine without a server: unit tests, fuzzers ----
 BUILD ?= build
@@ -82,7 +84,7 @@ UNIT_LIBS = -ljansson -lm -ldl -lpthread
 UNIT_OBJS = $(addprefix $(UNIT_DIR)/,$(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o))
 UNIT_TESTS = $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(wildcard test/unit/test_*.c))
 
-$(foreach isa,$(ISAS),$(eval $(UNIT_DIR)/kernels/cpu/ops_$(isa).o: ISA = $(ISA_$(isa))))
+$(foreach isa,$(ISAS),$(eval $(UNIT_DIR)/kernels/cpu/ops_$(isa).o $(UNIT_DIR)/kernels/cpu/int8_$(isa).o: ISA = $(ISA_$(isa))))
 $(UNIT_DIR)/%.o: %.c $(wildcard kernels/*.h kernels/*/*.h src/engine/*.h)
 	@mkdir -p $(@D)
 	$(UNIT_CC) $(UNIT_CFLAGS) $(ISA) -c -o $@ $<
@@ -109,7 +111,7 @@ FUZZ_CC ?= clang
 FUZZ_CFLAGS = -g -O1 -std=gnu11 -fno-math-errno -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined $(INCLUDES)
 FUZZ_OBJS = $(addprefix $(FUZZ_DIR)/,$(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o))
 FUZZERS = $(patsubst test/fuzz/%.c,$(FUZZ_DIR)/%,$(wildcard test/fuzz/fuzz_*.c))
-$(foreach isa,$(ISAS),$(eval $(FUZZ_DIR)/kernels/cpu/ops_$(isa).o: ISA = $(filter -m%,$(ISA_$(isa)))))
+$(foreach isa,$(ISAS),$(eval $(FUZZ_DIR)/kernels/cpu/ops_$(isa).o $(FUZZ_DIR)/kernels/cpu/int8_$(isa).o: ISA = $(filter -m%,$(ISA_$(isa)))))
 $(FUZZ_DIR)/%.o: %.c $(wildcard kernels/*.h kernels/*/*.h src/engine/*.h)
 	@mkdir -p $(@D)
 	$(FUZZ_CC) $(FUZZ_CFLAGS) $(ISA) -c -o $@ $<

@@ -146,6 +146,7 @@ typedef struct DistilRows
 	size_t		ld;
 	float	   *scale;			/* [m], INT8 only */
 	int32_t    *zero;			/* [m], INT8 only */
+	const float *factor;		/* columns are multiplied by it when INT8 rows are written; NULL: by 1 */
 } DistilRows;
 
 #define DISTIL_ROW_BLOCK 32

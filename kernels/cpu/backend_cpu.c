@@ -24,7 +24,9 @@ static const InstructionSet instruction_sets[] = {
 #if defined(__x86_64__)
 	{"amx", "amx", false, distil_cpu_permit_amx, &distil_cpu_kernels_avx512, &distil_cpu_rows_amx},
 	{"avx512_bf16", "avx512_bf16", false, NULL, &distil_cpu_kernels_avx512, &distil_cpu_rows_avx512_bf16},
+	{"avx512_vnni", "avx512_vnni", false, NULL, &distil_cpu_kernels_avx512, &distil_cpu_rows_avx512_vnni},
 	{"avx512", "avx512", false, NULL, &distil_cpu_kernels_avx512, &distil_cpu_rows_avx512},
+	{"avx_vnni", "avx_vnni", false, NULL, &distil_cpu_kernels_avx2, &distil_cpu_rows_avx_vnni},
 	{"avx2", "avx2", false, NULL, &distil_cpu_kernels_avx2, &distil_cpu_rows_avx2},
 #endif
 	{"reference", "reference", true, NULL, &distil_cpu_kernels_portable, &distil_cpu_rows_portable},

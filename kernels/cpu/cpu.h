@@ -59,7 +59,9 @@ extern const DistilKernels distil_cpu_kernels_portable;
 extern const CpuRows distil_cpu_rows_amx;
 extern const CpuRows distil_cpu_rows_amx_plain;
 extern const CpuRows distil_cpu_rows_avx512_bf16;
+extern const CpuRows distil_cpu_rows_avx512_vnni;
 extern const CpuRows distil_cpu_rows_avx512;
+extern const CpuRows distil_cpu_rows_avx_vnni;
 extern const CpuRows distil_cpu_rows_avx2;
 extern const CpuRows distil_cpu_rows_portable;
 

@@ -6,5 +6,7 @@
 #define AMX_PLAIN
 #define CPU_LANES 16
 #define AMX_ROWS distil_cpu_rows_amx_plain
+#define AMX_LINEAR_INT8 distil_cpu_linear_int8_amx_plain
+#define AMX_QUANTIZE_INT8 distil_cpu_quantize_int8_amx_plain
 #include "rows_amx.h"
 #endif

@@ -5,6 +5,8 @@
 #if defined(__x86_64__)
 #define CPU_LANES 8
 #define CPU_TABLE distil_cpu_kernels_avx2
-#define CPU_ROWS distil_cpu_rows_avx2
 #include "table_cpu.h"
+
+CPU_ROWS_TABLE(distil_cpu_rows_avx2, avx2)
+CPU_ROWS_TABLE(distil_cpu_rows_avx_vnni, avx_vnni)
 #endif

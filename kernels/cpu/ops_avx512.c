@@ -5,6 +5,8 @@
 #if defined(__x86_64__)
 #define CPU_LANES 16
 #define CPU_TABLE distil_cpu_kernels_avx512
-#define CPU_ROWS distil_cpu_rows_avx512
 #include "table_cpu.h"
+
+CPU_ROWS_TABLE(distil_cpu_rows_avx512, avx2)
+CPU_ROWS_TABLE(distil_cpu_rows_avx512_vnni, avx512_vnni)
 #endif

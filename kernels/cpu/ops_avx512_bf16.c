@@ -10,12 +10,13 @@
 #include "epilogue_avx512.h"
 #include "norm_avx512.h"
 #include "linear_bf16_avx512.h"
+#include "int8.h"
 
 const CpuRows distil_cpu_rows_avx512_bf16 = {
 	.fast = DISTIL_TYPE_BF16,
-	.linear = {NULL, linear_bf16_avx512, NULL},
-	.quantize = {NULL, quantize_bf16_avx512, NULL},
-	.norm = {NULL, norm_bf16_avx512, NULL},
+	.linear = {NULL, linear_bf16_avx512, distil_cpu_linear_int8_avx512_vnni},
+	.quantize = {NULL, quantize_bf16_avx512, distil_cpu_quantize_int8_avx512_vnni},
+	.norm = {NULL, norm_bf16_avx512, distil_cpu_norm_int8},
 	.attention = attention_bf16_avx512,
 };
 #endif

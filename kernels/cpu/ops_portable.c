@@ -4,5 +4,6 @@
  */
 #define CPU_LANES 4
 #define CPU_TABLE distil_cpu_kernels_portable
-#define CPU_ROWS distil_cpu_rows_portable
 #include "table_cpu.h"
+
+CPU_ROWS_TABLE(distil_cpu_rows_portable, portable)

@@ -2,7 +2,8 @@
  * rows_amx.h
  *		All operations over tiles and the table they end in.
  *
- * Included by ops_amx.c and ops_amx_plain.c after AMX_ROWS (name of the table) is defined.
+ * Included by ops_amx.c and ops_amx_plain.c after AMX_ROWS (name of the table), AMX_LINEAR_INT8 and
+ * AMX_QUANTIZE_INT8 are defined.
  */
 #include "simd_cpu.h"
 #include "bf16_cpu.h"
@@ -12,11 +13,12 @@
 #include "norm_avx512.h"
 #include "linear_amx.h"
 #include "attention_amx.h"
+#include "int8.h"
 
 const CpuRows AMX_ROWS = {
 	.fast = DISTIL_TYPE_BF16,
-	.linear = {NULL, linear_bf16_amx, NULL},
-	.quantize = {NULL, quantize_bf16_avx512, NULL},
-	.norm = {NULL, norm_bf16_avx512, NULL},
+	.linear = {NULL, linear_bf16_amx, AMX_LINEAR_INT8},
+	.quantize = {NULL, quantize_bf16_avx512, AMX_QUANTIZE_INT8},
+	.norm = {NULL, norm_bf16_avx512, distil_cpu_norm_int8},
 	.attention = attention_amx,
 };

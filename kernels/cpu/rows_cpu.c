@@ -5,7 +5,7 @@
  * They are apart from the float32 tables because sets share those: "amx" is the float32 of
  * "avx512" with other products of low precision.
  */
-#include "cpu.h"
+#include "int8.h"
 
 #include <unistd.h>
 #if defined(__x86_64__)
@@ -50,6 +50,26 @@ distil_cpu_norm_rows(DistilDevice *dev, float *y, const DistilRows *low, const f
 					 int rows, int c)
 {
 	rows_of(dev)->norm[low->type] (dev, y, low, x, residual, gamma, beta, eps, rows, c);
+}
+
+/* Row by row, so that the copy finds the row in the cache. */
+void
+distil_cpu_norm_int8(DistilDevice *dev, float *y, const DistilRows *low, const float *x,
+					 const float *residual, const float *gamma, const float *beta, float eps, int rows, int c)
+{
+	int			row;
+
+	for (row = 0; row < rows; row++)
+	{
+		size_t		at = (size_t) row * c;
+		DistilRows	from = {DISTIL_TYPE_F32, y + at, c, NULL, NULL, NULL};
+		DistilRows	to = {DISTIL_TYPE_INT8, (uint8_t *) low->data + row * low->ld, low->ld, low->scale + row,
+		low->zero + row, low->factor};
+
+		dev->ops->layernorm_forward(dev, y + at, NULL, NULL, NULL, x + at,
+									residual != NULL ? residual + at : NULL, gamma, beta, eps, 1, c);
+		rows_of(dev)->quantize[DISTIL_TYPE_INT8] (dev, &to, &from, 1, c);
+	}
 }
 
 void

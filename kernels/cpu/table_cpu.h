@@ -2,8 +2,8 @@
  * table_cpu.h
  *		All operation templates and the table they end in.
  *
- * Included by each ops_<isa>.c after CPU_LANES (floats per vector), CPU_TABLE and CPU_ROWS
- * (names of the tables) are defined.
+ * Included by each ops_<isa>.c after CPU_LANES (floats per vector), CPU_TABLE
+ * (name of the table) are defined; it ends in one CPU_ROWS_TABLE for each set with these operations.
  */
 #include "simd_cpu.h"
 #include "vector_cpu.h"
@@ -19,6 +19,7 @@
 #include "loss_cpu.h"
 #include "bf16_cpu.h"
 #include "rows_cpu.h"
+#include "int8.h"
 
 const DistilKernels CPU_TABLE = {
 	.name = "cpu",
@@ -62,9 +63,11 @@ const DistilKernels CPU_TABLE = {
 	.adamw = adamw,
 };
 
-const CpuRows CPU_ROWS = {
-	.linear = {NULL, linear_bf16, NULL},
-	.quantize = {NULL, quantize_bf16, NULL},
-	.norm = {NULL, norm_bf16, NULL},
-	.attention = attention_rows,
+/* The low-precision operations of a set; int8_set: the one whose products of bytes it uses. */
+#define CPU_ROWS_TABLE(name, int8_set) \
+const CpuRows name = { \
+	.linear = {NULL, linear_bf16, distil_cpu_linear_int8_##int8_set}, \
+	.quantize = {NULL, quantize_bf16, distil_cpu_quantize_int8_##int8_set}, \
+	.norm = {NULL, norm_bf16, distil_cpu_norm_int8}, \
+	.attention = attention_rows, \
 };

@@ -103,7 +103,13 @@ distil_ref_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows 
 	}
 }
 
-/* Unsigned, from the smallest value (or 0) to the largest (or 0), so that 0 is exact. */
+static double
+scaled_get(const DistilRows *x, const float *factor, size_t row, size_t column)
+{
+	return row_get(x, row, column) * (factor != NULL ? factor[column] : 1.0f);
+}
+
+/* Unsigned, from the smallest value (or 0) to the largest (or 0), so that 0 is exact; a row with a NaN is one of NaNs. */
 static void
 quantize_row(const DistilRows *y, const DistilRows *x, size_t row, size_t c)
 {
@@ -111,24 +117,30 @@ quantize_row(const DistilRows *y, const DistilRows *x, size_t row, size_t c)
 	size_t		end = distil_row_length(y->type, c);
 	double		low = 0.0;
 	double		high = 0.0;
+	bool		finite = true;
 	float		scale;
 	size_t		i;
 
 	for (i = 0; i < c; i++)
 	{
-		low = fmin(low, row_get(x, row, i));
-		high = fmax(high, row_get(x, row, i));
+		double		value = scaled_get(x, y->factor, row, i);
+
+		low = fmin(low, value);
+		high = fmax(high, value);
+		finite = finite && isfinite(value);
 	}
 	scale = (float) ((high - low) / 255.0);
-	if (!(scale > 0.0f))
+	if (!finite)
+		scale = NAN;
+	else if (!(scale > 0.0f))
 		scale = 1.0f;
 	y->scale[row] = scale;
-	y->zero[row] = (int32_t) nearbyint(-low / scale);
+	y->zero[row] = finite ? (int32_t) nearbyint(-low / scale) : 0;
 	for (i = 0; i < end; i++)
 	{
-		double		q = i < c ? nearbyint(row_get(x, row, i) / scale) + y->zero[row] : y->zero[row];
+		double		q = i < c ? nearbyint(scaled_get(x, y->factor, row, i) / scale) + y->zero[row] : y->zero[row];
 
-		to[i] = (uint8_t) fmin(fmax(q, 0.0), 255.0);
+		to[i] = finite ? (uint8_t) fmin(fmax(q, 0.0), 255.0) : 0;
 	}
 }
 
@@ -157,7 +169,7 @@ distil_ref_norm_rows(DistilDevice *dev, float *y, const DistilRows *low, const f
 					 const float *residual, const float *gamma, const float *beta, float eps,
 					 int rows, int c)
 {
-	DistilRows	full = {DISTIL_TYPE_F32, y, (size_t) c, NULL, NULL};
+	DistilRows	full = {DISTIL_TYPE_F32, y, (size_t) c, NULL, NULL, NULL};
 
 	distil_ref_layernorm_forward(dev, y, NULL, NULL, NULL, x, residual, gamma, beta, eps, rows, c);
 	distil_ref_quantize_rows(dev, low, &full, rows, c);

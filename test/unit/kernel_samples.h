@@ -160,7 +160,8 @@ static inline void
 on_every_rows_device(void (*test) (DistilDevice *dev))
 {
 	static const DeviceName devices[] = {
-		{"cpu", "amx"}, {"cpu", "amx_plain"}, {"cpu", "avx512_bf16"}, {"cpu", "avx512"}, {"cpu", "avx2"},
+		{"cpu", "amx"}, {"cpu", "amx_plain"}, {"cpu", "avx512_bf16"}, {"cpu", "avx512_vnni"},
+		{"cpu", "avx512"}, {"cpu", "avx_vnni"}, {"cpu", "avx2"},
 		{"cpu", "reference"}, {"reference", "auto"},
 	};
 

@@ -15,7 +15,7 @@ static DistilRows
 random_rows(int m, int c, double size)
 {
 	size_t		n = distil_rows_elements(DISTIL_TYPE_BF16, m, c);
-	DistilRows	rows = {DISTIL_TYPE_BF16, NULL, distil_row_stride(DISTIL_TYPE_BF16, c), NULL, NULL};
+	DistilRows	rows = {DISTIL_TYPE_BF16, NULL, distil_row_stride(DISTIL_TYPE_BF16, c), NULL, NULL, NULL};
 	uint16_t   *data = ref->ops->alloc(ref, n * sizeof(uint16_t));
 	size_t		i;
 
@@ -35,7 +35,7 @@ static DistilRows
 unset_rows(DistilType type, int m, int c)
 {
 	size_t		n = distil_rows_elements(type, m, c);
-	DistilRows	rows = {type, NULL, distil_row_stride(type, c), NULL, NULL};
+	DistilRows	rows = {type, NULL, distil_row_stride(type, c), NULL, NULL, NULL};
 
 	rows.data = ref->ops->alloc(ref, n * distil_type_size(type));
 	memset(rows.data, 0xff, n * distil_type_size(type));
@@ -122,7 +122,7 @@ try_linear(DistilDevice *dev, int m, int n, int k, DistilActivation act, DistilT
 			  type == DISTIL_TYPE_BF16 ? 2 * HALF_STEP : 1e-6);
 	for (i = 0; i < m; i++)
 	{
-		DistilRows	xi = {x.type, (char *) x.data + i * row, x.ld, NULL, NULL};
+		DistilRows	xi = {x.type, (char *) x.data + i * row, x.ld, NULL, NULL, NULL};
 
 		dev->ops->linear_rows(dev, &one, &xi, &w, act, 1);
 		differ += memcmp(one.data, (char *) got.data + i * got.ld * distil_type_size(type), bytes) != 0;
@@ -217,7 +217,7 @@ test_quantize(DistilDevice *dev)
 	{
 		int			c = (int) lengths[i];
 		float	   *values = random_floats(3 * (size_t) c, 100.0);
-		DistilRows	x = {DISTIL_TYPE_F32, values, (size_t) c, NULL, NULL};
+		DistilRows	x = {DISTIL_TYPE_F32, values, (size_t) c, NULL, NULL, NULL};
 		DistilRows	got = unset_rows(DISTIL_TYPE_BF16, 3, c);
 		int			j;
 

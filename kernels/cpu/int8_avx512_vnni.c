@@ -1,0 +1,60 @@
+/*
+ * int8_avx512_vnni.c
+ *		8-bit linear layers with AVX-512 VNNI: twelve rows by two panels in 24 registers.
+ */
+#if defined(__x86_64__)
+#define CPU_LANES 16
+#define INT8_LINEAR distil_cpu_linear_int8_avx512_vnni
+#define INT8_QUANTIZE distil_cpu_quantize_int8_avx512_vnni
+#include "int8_cpu.h"
+
+#define INT8_TILE_ROWS 12
+#define INT8_TILE_PANELS 2
+
+/* Four values of a row in every lane. */
+static inline __m512i
+spread(const uint8_t *x)
+{
+	int32_t		word;
+
+	memcpy(&word, x, sizeof(word));
+	return _mm512_set1_epi32(word);
+}
+
+static inline __attribute__((always_inline)) void
+int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t panel, int steps, int rows)
+{
+	__m512i		sum[INT8_TILE_ROWS][2];
+	int			step,
+				r,
+				p;
+
+#pragma GCC unroll 12
+	for (r = 0; r < rows; r++)
+		sum[r][0] = sum[r][1] = _mm512_setzero_si512();
+	for (step = 0; step < steps; step++)
+	{
+		__m512i		w0 = _mm512_loadu_si512(w + (size_t) step * 64);
+		__m512i		w1 = _mm512_loadu_si512(w + panel + (size_t) step * 64);
+
+#pragma GCC unroll 12
+		for (r = 0; r < rows; r++)
+		{
+			__m512i		a = spread(x + r * ld + (size_t) step * 4);
+
+			sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], a, w0);
+			sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], a, w1);
+		}
+	}
+#pragma GCC unroll 12
+	for (r = 0; r < rows; r++)
+	{
+#pragma GCC unroll 2
+		for (p = 0; p < 2; p++)
+			_mm512_store_si512(sums + r * INT8_PAIR + p * DISTIL_PANEL, sum[r][p]);
+	}
+}
+
+#include "int8_vectors.h"
+#include "int8_functions.h"
+#endif

@@ -1,0 +1,53 @@
+/*
+ * int8_avx_vnni.c
+ *		8-bit linear layers with AVX-VNNI: six rows by half a panel twice in 12 registers.
+ */
+#if defined(__x86_64__)
+#define CPU_LANES 8
+#define INT8_LINEAR distil_cpu_linear_int8_avx_vnni
+#define INT8_QUANTIZE distil_cpu_quantize_int8_avx_vnni
+#include <immintrin.h>
+#include "int8_cpu.h"
+
+#define INT8_TILE_ROWS 6
+#define INT8_TILE_PANELS 1
+
+static inline __attribute__((always_inline)) void
+int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t panel, int steps, int rows)
+{
+	__m256i		sum[INT8_TILE_ROWS][2];
+	int			step,
+				r;
+
+	(void) panel;
+#pragma GCC unroll 6
+	for (r = 0; r < rows; r++)
+		sum[r][0] = sum[r][1] = _mm256_setzero_si256();
+	for (step = 0; step < steps; step++)
+	{
+		__m256i		w0 = _mm256_loadu_si256((const __m256i *) (const void *) (w + (size_t) step * 64));
+		__m256i		w1 = _mm256_loadu_si256((const __m256i *) (const void *) (w + (size_t) step * 64 + 32));
+
+#pragma GCC unroll 6
+		for (r = 0; r < rows; r++)
+		{
+			int32_t		word;
+			__m256i		a;
+
+			memcpy(&word, x + r * ld + (size_t) step * 4, sizeof(word));
+			a = _mm256_set1_epi32(word);
+			sum[r][0] = _mm256_dpbusd_avx_epi32(sum[r][0], a, w0);
+			sum[r][1] = _mm256_dpbusd_avx_epi32(sum[r][1], a, w1);
+		}
+	}
+#pragma GCC unroll 6
+	for (r = 0; r < rows; r++)
+	{
+		_mm256_store_si256((__m256i *) (void *) (sums + r * INT8_PAIR), sum[r][0]);
+		_mm256_store_si256((__m256i *) (void *) (sums + r * INT8_PAIR + 8), sum[r][1]);
+	}
+}
+
+#include "int8_vectors.h"
+#include "int8_functions.h"
+#endif

@@ -1,0 +1,303 @@
+/*
+ * int8_cpu.h
+ *		Template: linear layers whose activations and weights have 8 bits.
+ *
+ * A file int8_<isa>.c defines CPU_LANES, INT8_LINEAR and INT8_QUANTIZE (names of its
+ * two functions) and includes this header, then a file that multiplies.  Sums of products are
+ * exact integers on every instruction set, so how they are cut into tiles does not show in
+ * the result; the rule a newcomer would break is that what follows them (int8_finish_vector)
+ * must be one expression for all columns and rows.
+ *
+ * Quantised rows: value = scale (q - zero), q in 0 .. 255, 254 steps from the row's smallest to its
+ * largest value; both are rounded into the range whatever the rounding of the last bit does.
+ */
+#include "int8.h"
+#include "simd_cpu.h"
+#include "act_cpu.h"
+#include "bf16_cpu.h"
+
+#if defined(__AVX512F__)
+#include <immintrin.h>
+#endif
+
+#define INT8_PAIR	(2 * DISTIL_PANEL)	/* columns of a block: two panels */
+#define INT8_ROWS	512			/* multiplied at a time: they stay in the second-level cache */
+
+typedef uint8_t vu8 __attribute__((vector_size(CPU_LANES)));
+typedef uint8_t vu8_memory __attribute__((vector_size(CPU_LANES), aligned(1), may_alias));
+typedef int32_t vi_memory __attribute__((vector_size(CPU_LANES * 4), aligned(4), may_alias));
+
+/* What the columns of a block contribute, zero behind the last one. */
+typedef struct Int8Columns
+{
+	float		scale[INT8_PAIR] __attribute__((aligned(64)));
+	float		sum[INT8_PAIR] __attribute__((aligned(64)));	/* scale times the sum of the weights */
+	float		bias[INT8_PAIR] __attribute__((aligned(64)));
+	int			first;
+	int			count;
+} Int8Columns;
+
+typedef struct Int8Linear
+{
+	const DistilRows *y;
+	const DistilRows *x;
+	const DistilWeight *w;
+	DistilActivation act;
+	int			m;				/* at most INT8_ROWS */
+	float		shift[INT8_ROWS];	/* of each row: -scale zero */
+} Int8Linear;
+
+/* ---- from sums to results ---- */
+
+#define GELU_END 3.4f
+
+/*
+ * x Phi(x), absolute error below 1.2e-3, which is below the rounding of the eight bits that the
+ * next layer sees.  Phi(x) = 1/2 + c Q(c^2), c = x clamped to +-GELU_END; Q minimax for x Phi(x), and
+ * such that nothing is left of it beyond.
+ */
+static inline vf
+act_gelu_short(vf x)
+{
+#if defined(__AVX512DQ__) && CPU_LANES == 16
+	vf			c = (vf) _mm512_range_ps((__m512) x, _mm512_set1_ps(GELU_END), 2);
+#else
+	vf			c = v_clamp(x, -GELU_END, GELU_END);
+#endif
+	vf			t = c * c;
+	vf			q = t * 1.00155985e-05f - 4.00921941e-04f;
+
+	q = q * t + 6.58669602e-03f;
+	q = q * t - 5.93871474e-02f;
+	q = q * t + 3.93858433e-01f;
+	return x * (c * q + 0.5f);
+}
+
+static inline __attribute__((always_inline)) vf
+int8_finish_vector(const int32_t *sums, const Int8Columns *columns, int at, float scale, float shift)
+{
+	vf			value = __builtin_convertvector((vi) *(const vi_memory *) sums, vf);
+
+	return value * (v_load(columns->scale + at) * scale) + (v_load(columns->sum + at) * shift + v_load(columns->bias + at));
+}
+
+static inline vf
+int8_activate(DistilActivation act, vf x)
+{
+#define ACTIVATE_CASE(value, name) \
+		case value: \
+			return value == DISTIL_ACT_GELU ? act_gelu_short(x) : act_##name(x);
+	switch (act)
+	{
+		EACH_ACTIVATION(ACTIVATE_CASE)
+	}
+#undef ACTIVATE_CASE
+	return x;
+}
+
+/* One row of the last columns, or with an activation that has no code of its own. */
+static __attribute__((noinline)) void
+int8_finish_part(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, int row, float scale,
+				 float shift)
+{
+	int			at;
+
+	for (at = 0; at < columns->count; at += CPU_LANES)
+	{
+		size_t		place = (size_t) row * l->y->ld + columns->first + at;
+		size_t		part = v_part(at, columns->count);
+		vf			value = int8_activate(l->act, int8_finish_vector(sums + at, columns, at, scale, shift));
+		uint16_t	low[CPU_LANES];
+
+		v_narrow(low, value);
+		if (l->y->type == DISTIL_TYPE_F32)
+			v_put((float *) l->y->data + place, value, part);
+		else
+			memcpy((uint16_t *) l->y->data + place, low, part * sizeof(uint16_t));
+	}
+}
+
+/*
+ * One row of a block; act and type are constants after inlining: DISTIL_ACT_NONE, DISTIL_ACT_GELU, or any
+ * other for a block that needs int8_finish_part.
+ */
+static inline __attribute__((always_inline)) void
+int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, int row, float scale,
+				float shift, DistilActivation act, DistilType type)
+{
+	size_t		place = (size_t) row * l->y->ld + columns->first;
+	vf			value[INT8_PAIR / CPU_LANES];
+	int			v;
+
+	if ((act != DISTIL_ACT_NONE && act != DISTIL_ACT_GELU) || columns->count < INT8_PAIR)
+	{
+		int8_finish_part(l, columns, sums, row, scale, shift);
+		return;
+	}
+#pragma GCC unroll 8
+	for (v = 0; v < INT8_PAIR / CPU_LANES; v++)
+	{
+		value[v] = int8_finish_vector(sums + v * CPU_LANES, columns, v * CPU_LANES, scale, shift);
+		if (act == DISTIL_ACT_GELU)
+			value[v] = act_gelu_short(value[v]);
+	}
+#if defined(__AVX512BF16__) && CPU_LANES == 16
+	if (type == DISTIL_TYPE_BF16)
+	{
+		_mm512_storeu_si512((uint16_t *) l->y->data + place,
+							(__m512i) _mm512_cvtne2ps_pbh((__m512) value[1], (__m512) value[0]));
+		return;
+	}
+#endif
+#pragma GCC unroll 8
+	for (v = 0; v < INT8_PAIR / CPU_LANES; v++)
+	{
+		if (type == DISTIL_TYPE_F32)
+			v_store((float *) l->y->data + place + v * CPU_LANES, value[v]);
+		else
+			v_narrow((uint16_t *) l->y->data + place + v * CPU_LANES, value[v]);
+	}
+}
+
+static inline void
+int8_columns(Int8Columns *columns, const DistilWeight *w, int first)
+{
+	int			i;
+
+	columns->first = first;
+	columns->count = w->n - first < INT8_PAIR ? w->n - first : INT8_PAIR;
+	for (i = 0; i < INT8_PAIR; i++)
+	{
+		bool		inside = i < columns->count;
+
+		columns->scale[i] = inside ? w->scale[first + i] : 0.0f;
+		columns->sum[i] = inside ? w->scale[first + i] * (float) w->sum[first + i] : 0.0f;
+		columns->bias[i] = inside && w->bias != NULL ? w->bias[first + i] : 0.0f;
+	}
+}
+
+/* The activations and types that have code of their own: X(act, type, name). */
+#define EACH_INT8_FINISH(X) \
+	X(DISTIL_ACT_NONE, DISTIL_TYPE_F32, none_f32) X(DISTIL_ACT_NONE, DISTIL_TYPE_BF16, none_bf16) \
+	X(DISTIL_ACT_GELU, DISTIL_TYPE_BF16, gelu_bf16) X(DISTIL_ACT_SIGMOID, DISTIL_TYPE_F32, any)
+
+/* ---- rows to eight bits ---- */
+
+/* LANES values of a row, times the columns' factors. */
+static inline __attribute__((always_inline)) vf
+int8_source(const DistilRows *x, size_t row, size_t i, DistilType type, const float *factor)
+{
+	vf			value = type == DISTIL_TYPE_F32 ? v_load((const float *) x->data + row + i) :
+		v_widen((const uint16_t *) x->data + row + i);
+
+	return factor != NULL ? value * v_load(factor + i) : value;
+}
+
+/* The last values of a row, zeros behind them. */
+static inline vf
+int8_source_end(const DistilRows *x, size_t row, size_t i, size_t part, const float *factor)
+{
+	uint16_t	low[CPU_LANES] = {0};
+	vf			value;
+
+	if (x->type == DISTIL_TYPE_F32)
+		value = v_get((const float *) x->data + row + i, part);
+	else
+	{
+		memcpy(low, (const uint16_t *) x->data + row + i, part * sizeof(uint16_t));
+		value = v_widen(low);
+	}
+	return factor != NULL ? value * v_get(factor + i, part) : value;
+}
+
+/* Smaller and larger of two, NaN of the new value in either. */
+static inline vf
+int8_min(vf x, vf y)
+{
+#if defined(__AVX512F__) && CPU_LANES == 16
+	return (vf) _mm512_min_ps((__m512) y, (__m512) x);
+#else
+	return v_select(y < x, y, x);
+#endif
+}
+
+static inline vf
+int8_max(vf x, vf y)
+{
+#if defined(__AVX512F__) && CPU_LANES == 16
+	return (vf) _mm512_max_ps((__m512) y, (__m512) x);
+#else
+	return v_select(y > x, y, x);
+#endif
+}
+
+static inline void
+int8_put(uint8_t *to, vf x, vf inverse, vf shift)
+{
+#if defined(__AVX512F__) && CPU_LANES == 16
+	_mm_storeu_si128((__m128i *) (void *) to, _mm512_cvtepi32_epi8((__m512i) (x * inverse + shift)));
+#else
+	*(vu8_memory *) to = __builtin_convertvector((vi) (x * inverse + shift), vu8);
+#endif
+}
+
+static inline __attribute__((always_inline)) void
+int8_quantize_row(const DistilRows *y, const DistilRows *x, int row, size_t n, DistilType type,
+				  const float *factor)
+{
+	uint8_t    *to = (uint8_t *) y->data + (size_t) row * y->ld;
+	size_t		from = (size_t) row * x->ld;
+	size_t		whole = n / LANES * LANES;
+	vf			low = {0};
+	vf			high = {0};
+	vf			sum = {0};
+	vf			inverse;
+	vf			shift;
+	vf			end = {0};
+	Int8Step	step;
+	size_t		i;
+
+	for (i = 0; i < whole; i += LANES)
+	{
+		vf			value = int8_source(x, from, i, type, factor);
+
+		low = int8_min(low, value);
+		high = int8_max(high, value);
+		sum += value;
+	}
+	if (i < n)
+	{
+		end = int8_source_end(x, from, i, n - i, factor);
+		low = int8_min(low, end);
+		high = int8_max(high, end);
+		sum += end;
+	}
+	step = int8_step(-v_top(-low), v_top(high), v_sum(sum));
+	y->scale[row] = step.scale;
+	y->zero[row] = step.zero;
+	inverse = v_set(step.inverse);
+	shift = v_set(ROUND_BIAS + (float) step.zero);
+	for (i = 0; i < whole; i += LANES)
+		int8_put(to + i, int8_source(x, from, i, type, factor), inverse, shift);
+	for (; i < distil_row_length(DISTIL_TYPE_INT8, n); i += LANES, end = (vf) {0})
+		int8_put(to + i, end, inverse, shift);
+}
+
+void
+INT8_QUANTIZE(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c)
+{
+	int			row;
+
+	(void) dev;
+	for (row = 0; row < m; row++)
+	{
+		if (x->type == DISTIL_TYPE_F32 && y->factor == NULL)
+			int8_quantize_row(y, x, row, c, DISTIL_TYPE_F32, NULL);
+		else if (x->type == DISTIL_TYPE_F32)
+			int8_quantize_row(y, x, row, c, DISTIL_TYPE_F32, y->factor);
+		else if (y->factor == NULL)
+			int8_quantize_row(y, x, row, c, DISTIL_TYPE_BF16, NULL);
+		else
+			int8_quantize_row(y, x, row, c, DISTIL_TYPE_BF16, y->factor);
+	}
+}

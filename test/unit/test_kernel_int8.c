@@ -1,0 +1,335 @@
+/*
+ * test_kernel_int8.c
+ *		8-bit linear layers of every instruction set of this machine against the reference.
+ *
+ * Sums of products are exact, so that only what follows them differs: scale * sum + bias in
+ * float32, at most four roundings of terms no larger than |scale sum| + |scale zero sum(w)|
+ * + |bias|, 3e-7 of that; GELU within 1.2e-3; bfloat16 rounds twice by 2^-8.  The instruction sets must
+ * agree with themselves to the bit, whatever rows are multiplied together.
+ */
+#include "kernel_samples.h"
+
+#define POISON 0x5a
+
+static DistilRows
+make_rows(DistilType type, int m, int c)
+{
+	size_t		bytes = distil_rows_elements(type, m, c) * distil_type_size(type);
+	DistilRows	rows = {type, ref->ops->alloc(ref, bytes), distil_row_stride(type, c), NULL, NULL, NULL};
+
+	memset(rows.data, POISON, bytes);
+	if (type == DISTIL_TYPE_INT8)
+	{
+		rows.scale = unset_floats(m + 1);
+		rows.zero = random_ints(m + 1, 256);
+	}
+	return rows;
+}
+
+static void
+drop_rows(DistilRows *rows)
+{
+	drop(rows->data);
+	drop(rows->scale);
+	drop(rows->zero);
+}
+
+/* Float rows whose sizes differ from row to row. */
+static DistilRows
+random_rows(DistilType type, int m, int c)
+{
+	DistilRows	rows = make_rows(type, m, c);
+	int			i,
+				j;
+
+	for (i = 0; i < m; i++)
+	{
+		double		size = exp(6.0 * uniform() - 3.0);
+		double		shift = uniform() - 0.3;
+
+		for (j = 0; j < c; j++)
+		{
+			float		value = (float) (size * (2.0 * uniform() - 1.0 + shift));
+
+			if (type == DISTIL_TYPE_F32)
+				((float *) rows.data)[(size_t) i * rows.ld + j] = value;
+			else
+				((uint16_t *) rows.data)[(size_t) i * rows.ld + j] = distil_bf16(value);
+		}
+	}
+	return rows;
+}
+
+static double
+row_value(const DistilRows *rows, int row, int column)
+{
+	size_t		at = (size_t) row * rows->ld + column;
+
+	switch (rows->type)
+	{
+		case DISTIL_TYPE_F32:
+			return ((const float *) rows->data)[at];
+		case DISTIL_TYPE_BF16:
+			return distil_bf16_float(((const uint16_t *) rows->data)[at]);
+		case DISTIL_TYPE_INT8:
+			return (double) rows->scale[row] * (((const uint8_t *) rows->data)[at] - rows->zero[row]);
+	}
+	return NAN;
+}
+
+static DistilWeight
+random_weight(int n, int k, bool bias)
+{
+	int8_t	   *data = ref->ops->alloc(ref, distil_weight_bytes(DISTIL_TYPE_INT8, n, k));
+	float	   *scale = random_floats(n, 0.01);
+	int32_t    *sum = random_ints(n, 2);
+	int			i,
+				j;
+
+	memset(data, 0, distil_weight_bytes(DISTIL_TYPE_INT8, n, k));
+	for (i = 0; i < n; i++)
+	{
+		sum[i] = 0;
+		for (j = 0; j < k; j++)
+		{
+			int			q = (int) (255.0 * uniform()) - 127;
+
+			data[distil_weight_index(DISTIL_TYPE_INT8, i, j, k)] = (int8_t) q;
+			sum[i] += q;
+		}
+	}
+	return (DistilWeight) {DISTIL_TYPE_INT8, n, k, data, scale, sum, bias ? random_floats(n, 0.5) : NULL};
+}
+
+static void
+drop_weight(DistilWeight *w)
+{
+	drop((void *) w->data);
+	drop((void *) w->scale);
+	drop((void *) w->sum);
+	drop((void *) w->bias);
+}
+
+/* The largest of the terms that make element (i, j). */
+static double
+term_size(const DistilRows *x, const DistilWeight *w, int i, int j)
+{
+	double		sum = 0.0;
+	int			l;
+
+	for (l = 0; l < w->k; l++)
+		sum += row_value(x, i, l) * w->scale[j] *
+			((const int8_t *) w->data)[distil_weight_index(DISTIL_TYPE_INT8, j, l, w->k)];
+	return fabs(sum) + 2.0 * fabs((double) x->scale[i] * x->zero[i] * w->scale[j] * w->sum[j]) +
+		(w->bias != NULL ? fabs(w->bias[j]) : 0.0);
+}
+
+static void
+check_linear(DistilDevice *dev, const DistilRows *x, const DistilWeight *w, DistilType type, DistilActivation act,
+			 int m)
+{
+	DistilRows	got = make_rows(type, m, w->n);
+	DistilRows	want = make_rows(type, m, w->n);
+	size_t		size = distil_type_size(type);
+	size_t		filled = type == DISTIL_TYPE_BF16 ? distil_row_length(type, w->n) : (size_t) w->n;
+	double		worst = 0.0;
+	bool		kept = true;
+	int			i,
+				j;
+
+	dev->ops->linear_rows(dev, &got, x, w, act, m);
+	ref->ops->linear_rows(ref, &want, x, w, act, m);
+	for (i = 0; i < m; i++)
+	{
+		const uint8_t *row = (const uint8_t *) got.data + (size_t) i * got.ld * size;
+
+		for (j = 0; j < w->n; j++)
+		{
+			double		expected = row_value(&want, i, j);
+			double		error = fabs(row_value(&got, i, j) - expected);
+			double		bound = 3e-7 * term_size(x, w, i, j) + 1e-6 + (act == DISTIL_ACT_GELU ? 1.2e-3 : 0.0);
+
+			if (type == DISTIL_TYPE_BF16)
+				bound += fabs(expected) / 128.0;
+			if (!(error / bound <= worst))
+				worst = error / bound;
+		}
+		for (j = w->n; (size_t) j < filled; j++)
+			kept = kept && row_value(&got, i, j) == 0.0;
+		for (size_t byte = filled * size; byte < got.ld * size; byte++)
+			kept = kept && row[byte] == POISON;
+	}
+	CHECK_MSG(worst <= 1.0, "%s, %d x %d x %d, activation %d: %.3g of the allowed error\n", under_test, m, w->n,
+			  w->k, act, worst);
+	CHECK_MSG(kept, "%s, %d x %d x %d wrote beside its columns\n", under_test, m, w->n, w->k);
+	drop_rows(&got);
+	drop_rows(&want);
+}
+
+/* Row i alone has the bits it has among others. */
+static void
+check_alone(DistilDevice *dev, const DistilRows *x, const DistilWeight *w, int m)
+{
+	DistilRows	all = make_rows(DISTIL_TYPE_BF16, m, w->n);
+	DistilRows	one = make_rows(DISTIL_TYPE_BF16, 1, w->n);
+	int			i;
+	bool		equal = true;
+
+	dev->ops->linear_rows(dev, &all, x, w, DISTIL_ACT_GELU, m);
+	for (i = 0; i < m; i++)
+	{
+		DistilRows	row = {DISTIL_TYPE_INT8, (uint8_t *) x->data + (size_t) i * x->ld, x->ld, x->scale + i,
+		x->zero + i, NULL};
+
+		dev->ops->linear_rows(dev, &one, &row, w, DISTIL_ACT_GELU, 1);
+		equal = equal && memcmp(one.data, (uint16_t *) all.data + (size_t) i * all.ld,
+								w->n * sizeof(uint16_t)) == 0;
+	}
+	CHECK_MSG(equal, "%s, %d x %d x %d: a row depends on the others\n", under_test, m, w->n, w->k);
+	drop_rows(&all);
+	drop_rows(&one);
+}
+
+static void
+test_linear(DistilDevice *dev)
+{
+	static const int shapes[][3] = {
+		{1, 1, 1}, {1, 16, 64}, {2, 17, 3}, {3, 33, 65}, {5, 48, 130}, {15, 31, 63}, {16, 32, 64}, {17, 64, 384},
+		{31, 96, 100}, {32, 40, 128}, {33, 70, 1}, {47, 16, 200}, {48, 100, 257}, {65, 33, 96}, {35, 96, 384},
+	};
+	static const DistilActivation acts[] = {DISTIL_ACT_NONE, DISTIL_ACT_GELU, DISTIL_ACT_RELU, DISTIL_ACT_TANH};
+
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+	{
+		int			m = shapes[i][0];
+		int			k = shapes[i][2];
+		DistilWeight w = random_weight(shapes[i][1], k, i % 3 != 0);
+		DistilRows	source = random_rows(i % 2 == 0 ? DISTIL_TYPE_F32 : DISTIL_TYPE_BF16, m, k);
+		DistilRows	x = make_rows(DISTIL_TYPE_INT8, m, k);
+
+		dev->ops->quantize_rows(dev, &x, &source, m, k);
+		for (size_t a = 0; a < (i < 8 ? sizeof(acts) / sizeof(acts[0]) : 2); a++)
+		{
+			check_linear(dev, &x, &w, DISTIL_TYPE_F32, acts[a], m);
+			check_linear(dev, &x, &w, DISTIL_TYPE_BF16, acts[a], m);
+		}
+		check_alone(dev, &x, &w, m);
+		drop_rows(&x);
+		drop_rows(&source);
+		drop_weight(&w);
+	}
+}
+
+/* Each value (times its column's factor) within half a step, nought exactly nought. */
+static void
+check_steps(const DistilRows *rows, const DistilRows *source, const float *factor, int m, int c)
+{
+	double		worst = 0.0;
+	bool		nought = true;
+	int			i,
+				j;
+
+	for (i = 0; i < m; i++)
+	{
+		for (j = 0; j < c; j++)
+		{
+			double		want = row_value(source, i, j) * (factor != NULL ? factor[j] : 1.0);
+			double		error = fabs(row_value(rows, i, j) - want) / rows->scale[i];
+
+			if (!(error <= worst))
+				worst = error;
+		}
+		for (; (size_t) j < distil_row_length(DISTIL_TYPE_INT8, c); j++)
+			nought = nought && row_value(rows, i, j) == 0.0;
+	}
+	CHECK_MSG(worst <= 0.5001, "%s, %d columns: %.6f steps\n", under_test, c, worst);
+	CHECK(nought);
+}
+
+static void
+test_quantize(DistilDevice *dev)
+{
+	static const int widths[] = {1, 3, 15, 16, 17, 64, 65, 384, 1000};
+
+	for (size_t i = 0; i < sizeof(widths) / sizeof(widths[0]); i++)
+	{
+		int			m = 9;
+		int			c = widths[i];
+		DistilRows	source = random_rows(i % 2 == 0 ? DISTIL_TYPE_F32 : DISTIL_TYPE_BF16, m, c);
+		DistilRows	rows = make_rows(DISTIL_TYPE_INT8, m, c);
+		float	   *factor = random_floats(c, 2.0);
+
+		if (source.type == DISTIL_TYPE_F32)
+			memset((float *) source.data + 2 * source.ld, 0, c * sizeof(float));
+		dev->ops->quantize_rows(dev, &rows, &source, m, c);
+		check_steps(&rows, &source, NULL, m, c);
+		rows.factor = factor;
+		dev->ops->quantize_rows(dev, &rows, &source, m, c);
+		check_steps(&rows, &source, factor, m, c);
+		if (source.type == DISTIL_TYPE_F32)
+		{
+			((float *) source.data)[source.ld + c / 2] = i % 4 == 0 ? NAN : INFINITY;
+			dev->ops->quantize_rows(dev, &rows, &source, m, c);
+			CHECK(isnan(rows.scale[1]) && isfinite(rows.scale[0]) && isfinite(rows.scale[2]));
+		}
+		drop(factor);
+		drop_rows(&rows);
+		drop_rows(&source);
+	}
+}
+
+/* The float32 rows are those of layernorm_forward, the others are they in steps. */
+static void
+test_norm(DistilDevice *dev)
+{
+	static const int widths[] = {1, 17, 64, 100, 384};
+
+	for (size_t i = 0; i < sizeof(widths) / sizeof(widths[0]); i++)
+	{
+		int			m = 5;
+		int			c = widths[i];
+		float	   *x = random_floats((size_t) m * c, 3.0);
+		float	   *residual = random_floats((size_t) m * c, 1.0);
+		float	   *gamma = random_floats(c, 1.0);
+		float	   *beta = random_floats(c, 1.0);
+		float	   *factor = random_floats(c, 2.0);
+		float	   *y = unset_floats((size_t) m * c);
+		float	   *want = unset_floats((size_t) m * c);
+		DistilRows	low = make_rows(DISTIL_TYPE_INT8, m, c);
+		DistilRows	full = {DISTIL_TYPE_F32, y, c, NULL, NULL, NULL};
+
+		low.factor = i % 2 == 0 ? factor : NULL;
+		dev->ops->norm_rows(dev, y, &low, x, i % 2 == 0 ? residual : NULL, gamma, beta, 1e-5f, m, c);
+		ref->ops->layernorm_forward(ref, want, NULL, NULL, NULL, x, i % 2 == 0 ? residual : NULL, gamma, beta,
+									1e-5f, m, c);
+		same("norm_rows", y, want, (size_t) m * c, 1e-4);	/* few columns: 1 / sqrt(variance) is large */
+		check_steps(&low, &full, low.factor, m, c);
+		drop(x);
+		drop(residual);
+		drop(gamma);
+		drop(beta);
+		drop(factor);
+		drop(y);
+		drop(want);
+		drop_rows(&low);
+	}
+}
+
+static void
+test_int8(DistilDevice *dev)
+{
+	CHECK(dev->ops->has_type(dev, DISTIL_TYPE_INT8));
+	test_quantize(dev);
+	test_norm(dev);
+	test_linear(dev);
+}
+
+int
+main(void)
+{
+	if (!open_reference())
+		return check_report("test_kernel_int8");
+	on_every_rows_device(test_int8);
+	ref->ops->close(ref);
+	return check_report("test_kernel_int8");
+}
