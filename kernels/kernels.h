@@ -226,6 +226,13 @@ struct DistilKernels
 										   const float *dy, size_t lddy,
 										   const float *x, size_t ldx, int m, int n, int k);
 
+	/*
+	 * From now on the operands of linear_* are rounded to this type before they are multiplied (F32: they are
+	 * not); sums stay float32, and small products may stay exact.  false: not on this device, then nothing
+	 * is rounded.  The call replaces dev->ops.  NULL: F32 only.
+	 */
+	bool		(*round_products) (DistilDevice *dev, DistilType type);
+
 	/* y[n] = act(x[n]); may be in place.  dx[n] = dy[n] * act'(x[n]); dx may be dy. */
 	void		(*activation_forward) (DistilDevice *dev, DistilActivation act,
 									   float *y, const float *x, size_t n);

@@ -4,7 +4,7 @@
  *
  * Adding an instruction set is one row of the table and one ops_<isa>.c.
  */
-#include "cpu.h"
+#include "products_bf16.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -75,6 +75,7 @@ distil_cpu_close(DistilDevice *dev)
 {
 	if (dev == NULL)
 		return;
+	distil_cpu_rounded_free(((CpuDevice *) dev)->rounded);
 	distil_host_release(dev, ((CpuDevice *) dev)->scratch);
 	distil_host_release(dev, dev);
 }
@@ -94,7 +95,8 @@ distil_cpu_open(const char *isa, char *message, size_t message_size)
 	cpu = distil_host_alloc(NULL, sizeof(CpuDevice));
 	if (cpu != NULL)
 	{
-		cpu->base.ops = set->ops;
+		cpu->base.ops = cpu->exact = set->ops;
+		cpu->rounded = NULL;
 		cpu->rows = set->rows;
 		cpu->scratch = distil_host_alloc(NULL, sizeof(float) * (areas + pack_b + pack_a));
 		if (cpu->scratch != NULL)

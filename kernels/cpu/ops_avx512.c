@@ -6,6 +6,7 @@
 #define CPU_LANES 16
 #define CPU_TABLE distil_cpu_kernels_avx512
 #include "table_cpu.h"
+#include "pack_bf16_avx512.h"
 
 CPU_ROWS_TABLE(distil_cpu_rows_avx512, avx2)
 CPU_ROWS_TABLE(distil_cpu_rows_avx512_vnni, avx512_vnni)

@@ -5,6 +5,7 @@
  * Included by each ops_<isa>.c after CPU_LANES (floats per vector), CPU_TABLE
  * (name of the table) are defined; it ends in one CPU_ROWS_TABLE for each set with these operations.
  */
+#include "products_bf16.h"
 #include "simd_cpu.h"
 #include "vector_cpu.h"
 #include "act_cpu.h"
@@ -36,6 +37,7 @@ const DistilKernels CPU_TABLE = {
 	.linear_forward_packed = linear_forward_packed,
 	.linear_backward_input = linear_backward_input,
 	.linear_backward_weight = linear_backward_weight,
+	.round_products = distil_cpu_round_products,
 	.activation_forward = activation_forward,
 	.activation_backward = activation_backward,
 	.dropout = dropout,

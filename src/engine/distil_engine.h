@@ -530,6 +530,7 @@ typedef struct DistilTrainOptions
 	double		eval_fraction;
 	int			checkpoint_seconds;
 	char		device[16];		/* auto, cpu, cuda */
+	char		dtype[16];		/* of the products' operands: auto, float32, bfloat16 */
 } DistilTrainOptions;
 
 /*

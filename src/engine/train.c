@@ -65,6 +65,7 @@ trainer_setup(DistilTrainer *trainer, const void *spool, size_t spool_size, Dist
 		return distil_fail_memory(err, (size_t) trainer->nworkers * sizeof(DistilTrainWorker));
 	for (i = 0; i < trainer->nworkers; i++)
 		trainer->workers[i].device = devices[i];
+	DISTIL_FORWARD(distil_trainer_products(trainer, err));
 	DISTIL_FORWARD(distil_trainer_memory(trainer, devices, poll, err));
 	DISTIL_FORWARD(distil_trainer_prints(trainer, poll, err));
 	DISTIL_FORWARD(distil_pool_create(&trainer->pool, trainer->nworkers, 0, poll, trainer->alloc, err));
@@ -135,6 +136,8 @@ free_worker(DistilTrainer *trainer, DistilTrainWorker *worker)
 	};
 	size_t		i;
 
+	if (device->ops->round_products != NULL)
+		device->ops->round_products(device, DISTIL_TYPE_F32);
 	for (i = 0; i < sizeof(on_device) / sizeof(on_device[0]); i++)
 		device->ops->release(device, on_device[i]);
 	distil_activations_free(worker->teacher);

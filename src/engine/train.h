@@ -196,6 +196,7 @@ struct DistilTrainer
 extern DistilStatus distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *options,
 										 DistilDevice *const *devices, int ndevices, DistilError *err);
 extern DistilStatus distil_trainer_split(DistilTrainer *trainer, DistilError *err);
+extern DistilStatus distil_trainer_products(DistilTrainer *trainer, DistilError *err);
 extern DistilStatus distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices,
 										  const DistilPoll *poll, DistilError *err);
 extern DistilStatus distil_trainer_prints(DistilTrainer *trainer, const DistilPoll *poll, DistilError *err);

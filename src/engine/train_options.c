@@ -25,8 +25,10 @@ typedef enum OptionKind
 	OPTION_INT64,
 	OPTION_BOOL,
 	OPTION_LAYERS,
-	OPTION_DEVICE,
-	OPTION_REFUSED				/* planned, not there yet: refused by name */
+	OPTION_DEVICE,				/* a word of its list in `choices`; the first is the default */
+	OPTION_DTYPE,
+	OPTION_REFUSED,				/* planned, not there yet: refused by name */
+	OPTION_KINDS
 } OptionKind;
 
 /* Method triple has two sets: a causal teacher has nothing to mask. */
@@ -54,6 +56,11 @@ typedef struct Option
 	double		max;
 	double		defaults[OPTION_SETS];
 } Option;
+
+static const char *const choices[OPTION_KINDS][4] = {
+	[OPTION_DEVICE] = {"auto", "cpu", "cuda"},
+	[OPTION_DTYPE] = {"auto", "float32", "bfloat16"},
+};
 
 #define FIELD(name) offsetof(DistilTrainOptions, name)
 
@@ -86,7 +93,7 @@ static const Option options_table[] = {
 	{"restrict_ce_to_mask", OPTION_BOOL, FOR_MASKED, FIELD(restrict_ce_to_mask), 0, 1, {0, 0, 0}},
 	{"layers", OPTION_LAYERS, FOR_ALL, 0, 1, DISTIL_MAX_LAYERS, {0, 0, 0}},
 	{"dimensions", OPTION_REFUSED, FOR_ALL, 0, 0, 0, {0, 0, 0}},
-	{"dtype", OPTION_REFUSED, FOR_ALL, 0, 0, 0, {0, 0, 0}},
+	{"dtype", OPTION_DTYPE, FOR_ALL, FIELD(dtype), 0, 0, {0, 0, 0}},
 	/* The published DistilBERT kept BERT's position table as it was. */
 	{"freeze_pos_embs", OPTION_BOOL, FOR_ALL, FIELD(freeze_pos_embs), 0, 1, {1, 0, 0}},
 	{"learning_rate", OPTION_REAL, FOR_ALL, FIELD(learning_rate), 0, 10, {5e-4, 5e-4, 5e-4}},
@@ -111,8 +118,6 @@ static const Option options_table[] = {
 };
 
 #define NOPTIONS (sizeof(options_table) / sizeof(options_table[0]))
-
-static const char *const device_names[] = {"auto", "cpu", "cuda"};
 
 static void
 list_options(char *buffer, size_t size, OptionSet set)
@@ -217,12 +222,14 @@ set_defaults(DistilTrainOptions *options, DistilMethod method, const DistilModel
 	{
 		double		value = options_table[i].defaults[set_of(options)];
 
-		store_number(options, &options_table[i], value, (int64_t) value);
+		if (choices[options_table[i].kind][0] != NULL)
+			strcpy((char *) options + options_table[i].offset, choices[options_table[i].kind][0]);
+		else
+			store_number(options, &options_table[i], value, (int64_t) value);
 	}
 	options->max_tokens = info->max_tokens;
 	options->nlayers = info->layers / 2 > 0 ? info->layers / 2 : 1;
 	distil_student_layers(options->layers, options->nlayers, info->layers, method);
-	strcpy(options->device, "auto");
 }
 
 static DistilStatus
@@ -286,25 +293,29 @@ parse_layers(DistilTrainOptions *options, const Option *option, const DistilJson
 }
 
 static DistilStatus
-parse_device(DistilTrainOptions *options, const Option *option, const DistilJson *value, DistilError *err)
+parse_choice(DistilTrainOptions *options, const Option *option, const DistilJson *value, DistilError *err)
 {
+	const char *const *words = choices[option->kind];
+	char		known[80] = "";
 	const char *text;
 	size_t		length;
-	size_t		i;
+	int			i;
 
 	if (distil_json_type(value) != DISTIL_JSON_STRING)
 		return wrong_type(option, "a string", err);
 	text = distil_json_string(value, &length);
-	for (i = 0; i < sizeof(device_names) / sizeof(device_names[0]); i++)
+	for (i = 0; words[i] != NULL; i++)
 	{
-		if (strlen(device_names[i]) == length && memcmp(device_names[i], text, length) == 0)
+		if (strlen(words[i]) == length && memcmp(words[i], text, length) == 0)
 		{
-			strcpy(options->device, device_names[i]);
+			strcpy((char *) options + option->offset, words[i]);
 			return DISTIL_OK;
 		}
+		snprintf(known + strlen(known), sizeof(known) - strlen(known), "%s%s", i > 0 ? ", " : "",
+				 words[i]);
 	}
-	distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"device\" has an unknown value");
-	return distil_fail_detail(err, DISTIL_ERR_ARGUMENT, "Known devices: auto, cpu, cuda.");
+	distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"%s\" has an unknown value", option->name);
+	return distil_fail_detail(err, DISTIL_ERR_ARGUMENT, "Known values: %s.", known);
 }
 
 static DistilStatus
@@ -359,7 +370,8 @@ parse_option(DistilTrainOptions *options, const char *key, size_t key_length, co
 		case OPTION_LAYERS:
 			return parse_layers(options, option, value, info, err);
 		case OPTION_DEVICE:
-			return parse_device(options, option, value, err);
+		case OPTION_DTYPE:
+			return parse_choice(options, option, value, err);
 		case OPTION_BOOL:
 			if (distil_json_type(value) != DISTIL_JSON_BOOL)
 				return wrong_type(option, "true or false", err);
@@ -466,6 +478,7 @@ write_option(DistilBuffer *out, const DistilTrainOptions *options, const Option 
 			snprintf(text, sizeof(text), "%s", *(const bool *) field ? "true" : "false");
 			break;
 		case OPTION_DEVICE:
+		case OPTION_DTYPE:
 			snprintf(text, sizeof(text), "\"%s\"", field);
 			break;
 		default:

@@ -32,6 +32,41 @@ distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *optio
 	return DISTIL_OK;
 }
 
+/*
+ * What the operands of products are rounded to, by the option dtype.  auto: bfloat16 where that is
+ * faster, on all devices or on none.
+ */
+DistilStatus
+distil_trainer_products(DistilTrainer *trainer, DistilError *err)
+{
+	const char *dtype = trainer->options.dtype;
+	bool		rounded = strcmp(dtype, "float32") != 0;
+	int			i;
+
+	for (i = 0; rounded && i < trainer->nworkers; i++)
+	{
+		DistilDevice *device = trainer->workers[i].device;
+
+		rounded = device->ops->round_products != NULL &&
+			device->ops->round_products(device, DISTIL_TYPE_BF16);
+	}
+	if (rounded)
+		return DISTIL_OK;
+	if (strcmp(dtype, "bfloat16") == 0)
+	{
+		distil_fail(err, DISTIL_ERR_UNSUPPORTED, "option \"dtype\" is \"bfloat16\", which this device does not multiply");
+		return distil_fail_hint(err, DISTIL_ERR_UNSUPPORTED, "Leave it out, or say \"float32\".");
+	}
+	for (i = 0; i < trainer->nworkers; i++)
+	{
+		DistilDevice *device = trainer->workers[i].device;
+
+		if (device->ops->round_products != NULL)
+			device->ops->round_products(device, DISTIL_TYPE_F32);
+	}
+	return DISTIL_OK;
+}
+
 /* A sequence is held out by a hash of its number: the same ones for every seed. */
 static bool
 held_out(int64_t sequence, double fraction)

@@ -109,7 +109,7 @@ test_errors(void)
 		{"triple", "{\"alpha_kl\": 1}", DISTIL_ERR_ARGUMENT, "unknown option \"alpha_kl\""},
 		{"triple", "{\"alpha_kl\": 1}", DISTIL_ERR_ARGUMENT, "checkpoint_seconds, device."},
 		{"embedding", "{\"alpha_ce\": 1}", DISTIL_ERR_ARGUMENT, "does not apply to method \"embedding\""},
-		{"triple", "{\"dtype\": \"bfloat16\"}", DISTIL_ERR_UNSUPPORTED, "\"dtype\""},
+		{"triple", "{\"dtype\": \"float8\"}", DISTIL_ERR_ARGUMENT, "auto, float32, bfloat16"},
 		{"triple", "{\"dimensions\": 128}", DISTIL_ERR_UNSUPPORTED, "\"dimensions\""},
 		{"triple", "{\"alpha_clm\": 1}", DISTIL_ERR_ARGUMENT, "\"alpha_clm\" does not apply to a masked-LM teacher"},
 		{"triple", "{\"alpha_clm\": 0.0}", DISTIL_OK, ""},
