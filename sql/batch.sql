@@ -71,11 +71,11 @@ CREATE FUNCTION compare(query text, OUT "rows" bigint, OUT differ bigint) LANGUA
     FROM ROWS FROM (unnest(rows_of(query, true)), unnest(rows_of(query, false))) AS s (a, b)
 $$;
 
-CREATE TABLE docs (id int PRIMARY KEY, body text, e real[]);
+CREATE TABLE docs (id int PRIMARY KEY, body text, e real[]) WITH (autovacuum_enabled = off);
 INSERT INTO docs SELECT i, CASE WHEN i % 97 <> 0 THEN 'doc ' || i END FROM generate_series(1, 300) i;
 CREATE TABLE parts (id int, body text) PARTITION BY RANGE (id);
-CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (100);
-CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (100) TO (1000);
+CREATE TABLE parts_1 PARTITION OF parts FOR VALUES FROM (0) TO (100) WITH (autovacuum_enabled = off);
+CREATE TABLE parts_2 PARTITION OF parts FOR VALUES FROM (100) TO (1000) WITH (autovacuum_enabled = off);
 INSERT INTO parts SELECT id, body FROM docs;
 ANALYZE docs, parts;
 
@@ -116,6 +116,13 @@ SELECT * FROM compare($$SELECT id, distil_embed(body), distil_embed(body), disti
 SELECT * FROM plan_of($$SELECT distil_embed(body), distil_embed(body), distil_embed(body, 'batch-tiny') FROM docs$$);
 SELECT * FROM compare($$SELECT id, distil_similarity(body, 'doc 7'), distil_similarity(body, body || '!', NULL),
   distil_token_ids(body), distil_token_count(body), distil_hidden_states(body) FROM docs WHERE id < 20$$);
+SELECT distil_create('batch-classes', distil_config('batch-tiny') || '{"architectures": ["BertForSequenceClassification"], "problem_type": "single_label_classification",
+  "id2label": {"0": "a", "1": "b", "2": "c"}}', tokenizer_of => 'batch-tiny', seed => 1);
+SELECT distil_create('batch-ranks', distil_config('batch-tiny') || '{"architectures": ["BertForSequenceClassification"], "id2label": {"0": "a"}}', tokenizer_of => 'batch-tiny', seed => 2);
+SELECT * FROM compare($$SELECT id, distil_classify(body, 'batch-classes/classify'), distil_logits(body, 'batch-classes/classify'),
+  distil_logits(body, 'batch-classes/classify', nullif(left(body, 5), 'doc 2')), distil_rerank('doc 12', body, 'batch-ranks/rerank') FROM docs$$);
+SELECT * FROM compare($$SELECT id, distil_classify(body, CASE WHEN id % 7 <> 0 THEN 'batch-classes/classify' END), distil_hidden_states(coalesce(body, '')) FROM docs$$);
+SELECT distil_drop_model('batch-classes'), distil_drop_model('batch-ranks');
 SELECT * FROM plan_of('SELECT id, distil_decode(distil_token_ids(body)) FROM docs');
 SELECT * FROM compare('SELECT id, distil_decode(distil_token_ids(body)) FROM docs');
 SELECT * FROM compare($$SELECT id, (distil_embed(body))[1], (distil_embed(body))[id % 4 + 1], (distil_embed(body))[1:2],

@@ -387,6 +387,21 @@ extern DistilStatus distil_session_hidden(DistilSession *session, const float **
 										  const DistilText *text, DistilError *err);
 
 /*
+ * Rows of each of many texts, texts in any order: rows [n, width] are borrowed for the call.
+ * same is called instead for a text that equals text `first`, which has been there.
+ */
+typedef struct DistilTextRows
+{
+	DistilStatus (*rows) (void *ctx, int index, const float *rows, int n, int width, DistilError *err);
+	DistilStatus (*same) (void *ctx, int index, int first, DistilError *err);
+	void	   *ctx;
+} DistilTextRows;
+
+/* Last hidden states of n texts; has [n] is false for a text without a token, which gets no call. */
+extern DistilStatus distil_session_hidden_many(DistilSession *session, const DistilText *texts, int n,
+											   const DistilTextRows *rows, bool *has, DistilError *err);
+
+/*
  * Masked-LM logits of one text (and pair, may be NULL): calls row(ctx, t, logits [V]) for
  * each token t in order; nothing of size T x V is held unless the host holds it.
  */
@@ -421,6 +436,11 @@ extern DistilStatus distil_session_head_logits(DistilSession *session, const flo
 											   const DistilText *text, const DistilText *pair,
 											   DistilError *err);
 
+/* The same of n texts (and pairs, NULL: none); has as for distil_session_hidden_many. */
+extern DistilStatus distil_session_head_many(DistilSession *session, const DistilText *texts,
+											 const DistilText *pairs, int n, const DistilTextRows *rows,
+											 bool *has, DistilError *err);
+
 typedef struct DistilScore
 {
 	const char *label;
@@ -429,9 +449,12 @@ typedef struct DistilScore
 /* Best first: softmax, sigmoids of a multi-label head, or the one value of a regression (*regression true). */
 extern DistilStatus distil_session_classify(DistilSession *session, DistilScore **scores, int *nscores,
 											bool *regression, const DistilText *text, DistilError *err);
-/* As sentence-transformers' CrossEncoder.predict. */
-extern DistilStatus distil_session_rerank(DistilSession *session, float *score, const DistilText *query,
-										  const DistilText *document, DistilError *err);
+/* The best label of each of n texts; labels [n] are filled unless the head is a regression. */
+extern DistilStatus distil_session_labels(DistilSession *session, const char **labels, bool *regression,
+										  const DistilText *texts, int n, DistilError *err);
+/* scores [n]: of n pairs, as sentence-transformers' CrossEncoder.predict. */
+extern DistilStatus distil_session_rerank(DistilSession *session, float *scores, const DistilText *queries,
+										  const DistilText *documents, int n, DistilError *err);
 /* scores [n]: softmax over the choices, in their order. */
 extern DistilStatus distil_session_choose(DistilSession *session, float *scores, const DistilText *prompt,
 										  const DistilText *choices, int n, DistilError *err);

@@ -171,6 +171,7 @@ distil_session_free(DistilSession *session)
 	ops->release(session->device, session->head.memory);
 	distil_release(session->alloc, session->staging);
 	distil_release(session->alloc, session->window_ids);
+	distil_release(session->alloc, session->window_types);
 	distil_release(session->alloc, session->window);
 	distil_release(session->alloc, session->host_pooled);
 	distil_release(session->alloc, session->host_hidden);
@@ -233,21 +234,12 @@ distil_session_single(DistilSession *session, const int32_t *ids, const int32_t 
 	return status;
 }
 
-/* Last hidden state of one text: *states [*tokens, C] on the host, borrowed until the next call. */
-DistilStatus
-distil_session_hidden(DistilSession *session, const float **states, int *tokens,
-					  const DistilText *text, DistilError *err)
+/* Hidden states of n tokens from the device to host_hidden. */
+static DistilStatus
+fetch_hidden(DistilSession *session, const float *hidden, int n, DistilError *err)
 {
 	size_t		c = (size_t) session->model->spec.config.width;
-	const float *hidden;
-	int			n;
 
-	DISTIL_FORWARD(distil_session_encode(session, text, NULL, -1, err));
-	n = session->encoding.n;
-	*tokens = n;
-	*states = session->host_hidden;
-	if (n == 0)
-		return DISTIL_OK;
 	if (n > session->host_hidden_rows)
 	{
 		distil_release(session->alloc, session->host_hidden);
@@ -257,10 +249,65 @@ distil_session_hidden(DistilSession *session, const float **states, int *tokens,
 			return distil_fail_memory(err, (size_t) n * c * sizeof(float));
 		session->host_hidden_rows = n;
 	}
+	return distil_session_fetch(session, session->host_hidden, hidden, sizeof(float) * (size_t) n * c, err);
+}
+
+/* Last hidden state of one text: *states [*tokens, C] on the host, borrowed until the next call. */
+DistilStatus
+distil_session_hidden(DistilSession *session, const float **states, int *tokens,
+					  const DistilText *text, DistilError *err)
+{
+	const float *hidden;
+	int			n;
+
+	DISTIL_FORWARD(distil_session_encode(session, text, NULL, -1, err));
+	n = session->encoding.n;
+	*tokens = n;
+	*states = session->host_hidden;
+	if (n == 0)
+		return DISTIL_OK;
 	DISTIL_FORWARD(distil_session_single(session, session->encoding.ids, session->encoding.types, n,
 										 &hidden, err));
-	DISTIL_FORWARD(distil_session_fetch(session, session->host_hidden, hidden, sizeof(float) * (size_t) n * c,
-										err));
+	DISTIL_FORWARD(fetch_hidden(session, hidden, n, err));
 	*states = session->host_hidden;
 	return DISTIL_OK;
+}
+
+static DistilStatus
+hidden_pass(DistilSession *session, void *ctx, const DistilBatch *batch, const float *hidden,
+			const DistilWindowText *texts, int count, DistilError *err)
+{
+	const DistilTextRows *rows = ctx;
+	int			c = session->model->spec.config.width;
+	int			i;
+
+	for (i = 0; i < count; i++)
+	{
+		const float *first = hidden + (size_t) batch->host_offsets[i] * (size_t) c;
+
+		DISTIL_FORWARD(fetch_hidden(session, first, texts[i].length, err));
+		DISTIL_FORWARD(rows->rows(rows->ctx, texts[i].index, session->host_hidden, texts[i].length, c, err));
+	}
+	return DISTIL_OK;
+}
+
+static DistilStatus
+hidden_copy(DistilSession *session, void *ctx, int to, int from, DistilError *err)
+{
+	const DistilTextRows *rows = ctx;
+
+	(void) session;
+	return rows->same(rows->ctx, to, from, err);
+}
+
+DistilStatus
+distil_session_hidden_many(DistilSession *session, const DistilText *texts, int n, const DistilTextRows *rows,
+						   bool *has, DistilError *err)
+{
+	DistilWindowRun run = {
+		.texts = texts, .n = n, .prompt = -1, .typed = true,
+		.pass = hidden_pass, .copy = hidden_copy, .ctx = (void *) rows
+	};
+
+	return distil_session_run_texts(session, &run, has, err);
 }

@@ -45,8 +45,9 @@ typedef struct DistilSessionLm
 /* Buffers of the task head. */
 typedef struct DistilSessionHead
 {
-	float	   *memory;			/* device: work [2 * rows * C], logits [rows * K] */
-	float	   *work, *logits;
+	float	   *memory;			/* device: work [2 * rows * C], x [rows * C], logits [rows * K], gather [rows] */
+	float	   *work, *x, *logits;
+	int32_t    *gather;
 	float	   *host;			/* [host_rows, K] the scores of the last text */
 	int			host_rows;
 } DistilSessionHead;
@@ -81,6 +82,7 @@ struct DistilSession
 
 	/* a window of tokenised texts */
 	int32_t    *window_ids;
+	int32_t    *window_types;	/* made at first use */
 	int			window_tokens;	/* capacity */
 	int			window_used;
 	DistilWindowText *window;
@@ -147,5 +149,25 @@ extern DistilStatus distil_session_forward(DistilSession *session, DistilBatch *
 extern DistilStatus distil_session_single(DistilSession *session, const int32_t *ids, const int32_t *types,
 										  int n,
 										  const float **hidden, DistilError *err);
+
+/*
+ * n texts (and pairs, NULL: none) in as few passes as they fit.  pass is called for each, with
+ * the hidden states of `count` texts on the device and batch->host_offsets; copy for a text that
+ * equals an earlier one.  Texts with no more than `skip` tokens are left out: has false.
+ */
+typedef struct DistilWindowRun
+{
+	const DistilText *texts, *pairs;
+	int			n;
+	int			prompt;			/* -1: none */
+	int			skip;			/* tokens of the prompt that are not pooled */
+	bool		typed;			/* with the tokenizer's types, otherwise zero */
+	DistilStatus (*pass) (DistilSession *session, void *ctx, const DistilBatch *batch, const float *hidden,
+						  const DistilWindowText *texts, int count, DistilError *err);
+	DistilStatus (*copy) (DistilSession *session, void *ctx, int to, int from, DistilError *err);
+	void	   *ctx;
+} DistilWindowRun;
+extern DistilStatus distil_session_run_texts(DistilSession *session, const DistilWindowRun *run, bool *has,
+											 DistilError *err);
 
 #endif							/* DISTIL_SESSION_H */

@@ -31,18 +31,20 @@ prepare(DistilSession *session, int rows, DistilError *err)
 {
 	DistilSessionHead *head = &session->head;
 	const DistilSpec *spec = &session->model->spec;
-	size_t		c = (size_t) spec->config.width;
 	size_t		k = (size_t) spec->head.outputs;
-	size_t		work = (2 * DISTIL_SESSION_HEAD_ROWS * c + 15) / 16 * 16;
+	size_t		wide = (DISTIL_SESSION_HEAD_ROWS * (size_t) spec->config.width + 15) / 16 * 16;
+	size_t		scores = (DISTIL_SESSION_HEAD_ROWS * k + 15) / 16 * 16;
+	size_t		bytes = (3 * wide + scores + DISTIL_SESSION_HEAD_ROWS) * sizeof(float);
 
 	if (head->memory == NULL)
 	{
-		head->memory = session->device->ops->alloc(session->device,
-												   (work + DISTIL_SESSION_HEAD_ROWS * k) * sizeof(float));
+		head->memory = session->device->ops->alloc(session->device, bytes);
 		if (head->memory == NULL)
-			return distil_fail_memory(err, (work + DISTIL_SESSION_HEAD_ROWS * k) * sizeof(float));
+			return distil_fail_memory(err, bytes);
 		head->work = head->memory;
-		head->logits = head->memory + work;
+		head->x = head->work + 2 * wide;
+		head->logits = head->x + wide;
+		head->gather = (int32_t *) (head->logits + scores);
 	}
 	if (rows > head->host_rows)
 	{
@@ -56,36 +58,130 @@ prepare(DistilSession *session, int rows, DistilError *err)
 	return DISTIL_OK;
 }
 
-DistilStatus
-distil_session_head_run(DistilSession *session, const int32_t *ids, const int32_t *types, int n, int *rows,
-						DistilError *err)
+/*
+ * Scores of n rows of hidden into head.host [n, K]: of rows[0 .. n), or of the first n when rows
+ * is NULL.  The activation is put on them.
+ */
+static DistilStatus
+score(DistilSession *session, const float *hidden, const int32_t *rows, int n, DistilActivation activation,
+	  DistilError *err)
 {
 	DistilSessionHead *head = &session->head;
 	const DistilSpec *spec = &session->model->spec;
+	DistilDevice *device = session->device;
 	size_t		c = (size_t) spec->config.width;
 	size_t		k = (size_t) spec->head.outputs;
-	const int32_t offsets[2] = {0, n};
-	const float *hidden;
-	int32_t		first = 0;
-	int			i;
 
-	*rows = spec->head.head->every_token ? n : 1;
-	DISTIL_FORWARD(prepare(session, *rows, err));
-	DISTIL_FORWARD(distil_session_single(session, ids, types, n, &hidden, err));
-	if (!spec->head.head->every_token)
-		distil_head_rows(&first, spec, ids, offsets, 1);
-	for (i = 0; i < *rows; i += DISTIL_SESSION_HEAD_ROWS)
+	DISTIL_FORWARD(prepare(session, n, err));
+	for (int i = 0; i < n; i += DISTIL_SESSION_HEAD_ROWS)
 	{
-		int			count = *rows - i < DISTIL_SESSION_HEAD_ROWS ? *rows - i : DISTIL_SESSION_HEAD_ROWS;
+		int			count = n - i < DISTIL_SESSION_HEAD_ROWS ? n - i : DISTIL_SESSION_HEAD_ROWS;
+		const float *x = hidden + (size_t) i * c;
 
-		DISTIL_FORWARD(distil_head_forward(spec, session->weights, head->logits,
-										   hidden + ((size_t) first + (size_t) i) * c, count, head->work,
-										   session->device, &session->poll, err));
+		if (rows != NULL)
+		{
+			device->ops->copy_in(device, head->gather, rows + i, sizeof(int32_t) * (size_t) count);
+			device->ops->gather_rows(device, head->x, hidden, head->gather, count, spec->config.width);
+			x = head->x;
+		}
+		DISTIL_FORWARD(distil_head_forward(spec, session->weights, head->logits, x, count, head->work, device,
+										   &session->poll, err));
+		if (activation != DISTIL_ACT_NONE)
+			device->ops->activation_forward(device, activation, head->logits, head->logits, (size_t) count * k);
 		DISTIL_FORWARD(distil_session_fetch(session, head->host + (size_t) i * k, head->logits,
 											(size_t) count * k * sizeof(float), err));
 	}
 	return DISTIL_OK;
 }
+
+DistilStatus
+distil_session_head_run(DistilSession *session, const int32_t *ids, const int32_t *types, int n, int *rows,
+						DistilError *err)
+{
+	const DistilSpec *spec = &session->model->spec;
+	const int32_t offsets[2] = {0, n};
+	const float *hidden;
+	int32_t		row;
+
+	DISTIL_FORWARD(distil_session_single(session, ids, types, n, &hidden, err));
+	*rows = spec->head.head->every_token ? n : 1;
+	if (spec->head.head->every_token)
+		return score(session, hidden, NULL, n, DISTIL_ACT_NONE, err);
+	distil_head_rows(&row, spec, ids, offsets, 1);
+	return score(session, hidden, &row, 1, DISTIL_ACT_NONE, err);
+}
+
+/* ---------- many texts ---------- */
+
+typedef struct HeadRun
+{
+	DistilActivation activation;
+	const DistilTextRows *rows;
+} HeadRun;
+
+static DistilStatus
+head_pass(DistilSession *session, void *ctx, const DistilBatch *batch, const float *hidden,
+		  const DistilWindowText *texts, int count, DistilError *err)
+{
+	const HeadRun *run = ctx;
+	const DistilSpec *spec = &session->model->spec;
+	size_t		c = (size_t) spec->config.width;
+	int			k = spec->head.outputs;
+	bool		every_token = spec->head.head->every_token;
+
+	if (!every_token)
+	{
+		/* the staged ranges are on the device: their place is free */
+		distil_head_rows(session->ranges, spec, session->ids, session->offsets, count);
+		DISTIL_FORWARD(score(session, hidden, session->ranges, count, run->activation, err));
+	}
+	for (int i = 0; i < count; i++)
+	{
+		int32_t		first = batch->host_offsets[i];
+		int			n = every_token ? texts[i].length : 1;
+
+		if (every_token)
+			DISTIL_FORWARD(score(session, hidden + (size_t) first * c, NULL, n, run->activation, err));
+		DISTIL_FORWARD(run->rows->rows(run->rows->ctx, texts[i].index,
+									   session->head.host + (every_token ? 0 : (size_t) i * (size_t) k), n, k,
+									   err));
+	}
+	return DISTIL_OK;
+}
+
+static DistilStatus
+head_copy(DistilSession *session, void *ctx, int to, int from, DistilError *err)
+{
+	const HeadRun *run = ctx;
+
+	(void) session;
+	return run->rows->same(run->rows->ctx, to, from, err);
+}
+
+/* Scores of n texts; has [n] as distil_session_run_texts. */
+static DistilStatus
+run_many(DistilSession *session, const DistilText *texts, const DistilText *pairs, int n,
+		 DistilActivation activation, const DistilTextRows *rows, bool *has, DistilError *err)
+{
+	HeadRun		head = {activation, rows};
+	DistilWindowRun run = {
+		.texts = texts, .pairs = pairs, .n = n, .prompt = -1, .typed = true,
+		.pass = head_pass, .copy = head_copy, .ctx = &head
+	};
+
+	return distil_session_run_texts(session, &run, has, err);
+}
+
+DistilStatus
+distil_session_head_many(DistilSession *session, const DistilText *texts, const DistilText *pairs, int n,
+						 const DistilTextRows *rows, bool *has, DistilError *err)
+{
+	if (session->model->spec.head.head == NULL)
+		return distil_fail(err, DISTIL_ERR_STATE, "the model has no task head");
+	return run_many(session, texts, pairs, n, DISTIL_ACT_NONE, rows, has, err);
+}
+
+/* ---------- one text ---------- */
 
 /* Encode and run; *rows 0 when the text has no token. */
 static DistilStatus
@@ -138,13 +234,12 @@ fail_empty(DistilError *err)
 	return distil_fail(err, DISTIL_ERR_ARGUMENT, "the text has no token");
 }
 
-/* scores [k] from the head's row, by problem */
+/* scores [k] from logits [k], by problem */
 static DistilStatus
-fill_scores(DistilSession *session, DistilScore *scores, DistilError *err)
+fill_scores(DistilSession *session, DistilScore *scores, const float *logits, DistilError *err)
 {
 	const DistilSpec *spec = &session->model->spec;
 	DistilProblem problem = distil_head_problem(spec);
-	const float *logits = session->head.host;
 	int			k = spec->head.outputs;
 	double	   *p = distil_alloc_array(session->alloc, (size_t) k, sizeof(double));
 
@@ -174,28 +269,35 @@ fill_scores(DistilSession *session, DistilScore *scores, DistilError *err)
 	return DISTIL_OK;
 }
 
+/* Does the model classify?  *regression: it gives a value, no label. */
+static DistilStatus
+require_classes(DistilSession *session, bool *regression, DistilError *err)
+{
+	DISTIL_FORWARD(distil_session_require(session, DISTIL_HEAD_SEQUENCE, err));
+	if (distil_head_ranks(&session->model->spec))
+		return distil_fail(err, DISTIL_ERR_STATE, "the model's head ranks pairs of texts and has no labels");
+	*regression = distil_head_problem(&session->model->spec) == DISTIL_PROBLEM_REGRESSION;
+	return DISTIL_OK;
+}
+
 DistilStatus
 distil_session_classify(DistilSession *session, DistilScore **scores, int *nscores, bool *regression,
 						const DistilText *text, DistilError *err)
 {
-	const DistilSpec *spec = &session->model->spec;
-	int			k = spec->head.outputs;
+	int			k = session->model->spec.head.outputs;
 	DistilStatus status;
 	int			rows;
 
 	*scores = NULL;
 	*nscores = 0;
-	DISTIL_FORWARD(distil_session_require(session, DISTIL_HEAD_SEQUENCE, err));
-	if (distil_head_ranks(spec))
-		return distil_fail(err, DISTIL_ERR_STATE, "the model's head ranks pairs of texts and has no labels");
-	*regression = distil_head_problem(spec) == DISTIL_PROBLEM_REGRESSION;
+	DISTIL_FORWARD(require_classes(session, regression, err));
 	DISTIL_FORWARD(run_text(session, text, NULL, &rows, err));
 	if (rows == 0)
 		return fail_empty(err);
 	*scores = distil_alloc_array(session->alloc, (size_t) k, sizeof(DistilScore));
 	if (*scores == NULL)
 		return distil_fail_memory(err, (size_t) k * sizeof(DistilScore));
-	status = fill_scores(session, *scores, err);
+	status = fill_scores(session, *scores, session->head.host, err);
 	if (status != DISTIL_OK)
 	{
 		distil_release(session->alloc, *scores);
@@ -206,52 +308,123 @@ distil_session_classify(DistilSession *session, DistilScore **scores, int *nscor
 	return DISTIL_OK;
 }
 
-DistilStatus
-distil_session_rerank(DistilSession *session, float *score, const DistilText *query,
-					  const DistilText *document, DistilError *err)
+/* Where the results of many texts go: a value or a label each. */
+typedef struct Results
 {
-	const DistilConfig *config = &session->model->spec.config;
-	int			rows;
+	DistilSession *session;
+	DistilScore *scores;		/* [K] of one text */
+	const char **labels;		/* [n] or NULL */
+	float	   *values;			/* [n] or NULL */
+	bool	   *has;			/* [n] */
+} Results;
+
+static DistilStatus
+keep_row(void *ctx, int index, const float *row, int nrows, int width, DistilError *err)
+{
+	Results    *results = ctx;
+
+	(void) nrows;
+	(void) width;
+	if (results->values != NULL)
+	{
+		results->values[index] = row[0];
+		return DISTIL_OK;
+	}
+	DISTIL_FORWARD(fill_scores(results->session, results->scores, row, err));
+	results->labels[index] = results->scores[0].label;
+	return DISTIL_OK;
+}
+
+static DistilStatus
+keep_same(void *ctx, int index, int first, DistilError *err)
+{
+	Results    *results = ctx;
+
+	(void) err;
+	if (results->values != NULL)
+		results->values[index] = results->values[first];
+	else
+		results->labels[index] = results->labels[first];
+	return DISTIL_OK;
+}
+
+/* One result for each of n texts; a text without a token is an error. */
+static DistilStatus
+fill_results(Results *results, const DistilText *texts, const DistilText *pairs, int n,
+			 DistilActivation activation, DistilError *err)
+{
+	const DistilAllocator *alloc = results->session->alloc;
+	const DistilTextRows rows = {keep_row, keep_same, results};
+	DistilStatus status;
+
+	results->scores = distil_alloc_array(alloc, (size_t) results->session->model->spec.head.outputs,
+										 sizeof(DistilScore));
+	results->has = distil_alloc_array(alloc, (size_t) n + 1, sizeof(bool));
+	if (results->scores == NULL || results->has == NULL)
+		status = distil_fail_memory(err, (size_t) n);
+	else
+		status = run_many(results->session, texts, pairs, n, activation, &rows, results->has, err);
+	for (int i = 0; status == DISTIL_OK && i < n; i++)
+		if (!results->has[i])
+			status = fail_empty(err);
+	distil_release(alloc, results->scores);
+	distil_release(alloc, results->has);
+	return status;
+}
+
+DistilStatus
+distil_session_labels(DistilSession *session, const char **labels, bool *regression, const DistilText *texts,
+					  int n, DistilError *err)
+{
+	Results		results = {.session = session, .labels = labels};
+
+	DISTIL_FORWARD(require_classes(session, regression, err));
+	if (*regression)
+		return DISTIL_OK;
+	return fill_results(&results, texts, NULL, n, DISTIL_ACT_NONE, err);
+}
+
+DistilStatus
+distil_session_rerank(DistilSession *session, float *scores, const DistilText *queries,
+					  const DistilText *documents, int n, DistilError *err)
+{
+	const DistilSpec *spec = &session->model->spec;
+	Results		results = {.session = session, .values = scores};
 
 	DISTIL_FORWARD(distil_session_require(session, DISTIL_HEAD_SEQUENCE, err));
-	if (!distil_head_ranks(&session->model->spec))
+	if (!distil_head_ranks(spec))
 		return distil_fail(err, DISTIL_ERR_STATE, "the model's head has labels or values and does not rank");
-	DISTIL_FORWARD(run_text(session, query, document, &rows, err));
-	if (rows == 0)
-		return fail_empty(err);
-	if (config->rank_activation != DISTIL_ACT_NONE)
-	{
-		session->device->ops->activation_forward(session->device, config->rank_activation,
-												 session->head.logits, session->head.logits, 1);
-		DISTIL_FORWARD(distil_session_fetch(session, session->head.host, session->head.logits, sizeof(float),
-											err));
-	}
-	*score = session->head.host[0];
-	return DISTIL_OK;
+	return fill_results(&results, queries, documents, n, spec->config.rank_activation, err);
 }
 
 DistilStatus
 distil_session_choose(DistilSession *session, float *scores, const DistilText *prompt,
 					  const DistilText *choices, int n, DistilError *err)
 {
+	Results		results = {.session = session, .values = scores};
+	DistilText *prompts;
+	DistilStatus status;
 	double	   *p;
-	int			rows;
 	int			i;
 
 	DISTIL_FORWARD(distil_session_require(session, DISTIL_HEAD_CHOICE, err));
-	for (i = 0; i < n; i++)
-	{
-		DISTIL_FORWARD(run_text(session, prompt, &choices[i], &rows, err));
-		if (rows == 0)
-			return fail_empty(err);
-		scores[i] = session->head.host[0];
-	}
 	p = distil_alloc_array(session->alloc, (size_t) n + 1, sizeof(double));
-	if (p == NULL)
-		return distil_fail_memory(err, (size_t) n * sizeof(double));
-	distil_softmax(p, scores, n, 1);
-	for (i = 0; i < n; i++)
-		scores[i] = (float) p[i];
+	prompts = distil_alloc_array(session->alloc, (size_t) n + 1, sizeof(DistilText));
+	if (p == NULL || prompts == NULL)
+		status = distil_fail_memory(err, (size_t) n * (sizeof(double) + sizeof(DistilText)));
+	else
+	{
+		for (i = 0; i < n; i++)
+			prompts[i] = *prompt;
+		status = fill_results(&results, prompts, choices, n, DISTIL_ACT_NONE, err);
+	}
+	if (status == DISTIL_OK)
+	{
+		distil_softmax(p, scores, n, 1);
+		for (i = 0; i < n; i++)
+			scores[i] = (float) p[i];
+	}
 	distil_release(session->alloc, p);
-	return DISTIL_OK;
+	distil_release(session->alloc, prompts);
+	return status;
 }

@@ -111,3 +111,103 @@ distil_run_embeddings(bool **has, DistilOpenModel *open, const DistilText *texts
 	distil_run_truncated(open, before);
 	return out;
 }
+
+/* ---------- many texts ---------- */
+
+void
+distil_run_texts(DistilRunTexts *texts, DistilBatchArgs *args, int first, int end, int nargs, int arg, int pair)
+{
+	int			i;
+	int			j;
+
+	texts->n = 0;
+	texts->rows = palloc((end - first) * sizeof(int));
+	texts->texts = palloc((end - first) * sizeof(DistilText));
+	texts->pairs = pair < 0 ? NULL : palloc((end - first) * sizeof(DistilText));
+	texts->has = palloc0((end - first) * sizeof(bool));
+	for (i = first; i < end; i++)
+	{
+		args->result_nulls[i] = false;
+		for (j = 0; j < nargs; j++)
+			args->result_nulls[i] |= args->nulls[j][i];
+		if (args->result_nulls[i])
+			continue;
+		texts->texts[texts->n] = distil_bridge_text(args->values[arg][i]);
+		if (pair >= 0)
+			texts->pairs[texts->n] = distil_bridge_text(args->values[pair][i]);
+		texts->rows[texts->n++] = i;
+	}
+}
+
+void
+distil_run_texts_free(DistilRunTexts *texts)
+{
+	pfree(texts->rows);
+	pfree(texts->texts);
+	if (texts->pairs != NULL)
+		pfree(texts->pairs);
+	pfree(texts->has);
+}
+
+/* Callbacks of the engine: must not throw. */
+static DistilStatus
+sink_rows(void *ctx, int index, const float *rows, int n, int width, DistilError *err)
+{
+	DistilRunSink *sink = ctx;
+	MemoryContext context = CurrentMemoryContext;
+	volatile DistilStatus status = DISTIL_OK;
+
+	PG_TRY();
+	{
+		ArrayType  *array;
+
+		if (sink->matrix)
+		{
+			array = distil_bridge_matrix(n, width);
+			memcpy(distil_bridge_array_data(array), rows, (Size) n * width * sizeof(float4));
+		}
+		else
+			array = DatumGetArrayTypeP(distil_bridge_array(rows, width));
+		sink->args->results[sink->texts->rows[index]] = PointerGetDatum(array);
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		distil_bridge_save_error();
+		status = DISTIL_ERR_CANCELLED;
+	}
+	PG_END_TRY();
+	return status;
+}
+
+static DistilStatus
+sink_same(void *ctx, int index, int first, DistilError *err)
+{
+	DistilRunSink *sink = ctx;
+
+	sink->args->results[sink->texts->rows[index]] = sink->args->results[sink->texts->rows[first]];
+	return DISTIL_OK;
+}
+
+void
+distil_run_sink(DistilRunSink *sink, DistilBatchArgs *args, const DistilRunTexts *texts, bool matrix)
+{
+	sink->rows.rows = sink_rows;
+	sink->rows.same = sink_same;
+	sink->rows.ctx = sink;
+	sink->args = args;
+	sink->texts = texts;
+	sink->matrix = matrix;
+}
+
+void
+distil_run_sink_finish(DistilRunSink *sink)
+{
+	int			i;
+
+	for (i = 0; i < sink->texts->n; i++)
+	{
+		if (!sink->texts->has[i])
+			sink->args->results[sink->texts->rows[i]] = PointerGetDatum(distil_bridge_matrix(0, 0));
+	}
+}

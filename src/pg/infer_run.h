@@ -35,4 +35,32 @@ extern void distil_run_truncated(const DistilOpenModel *open, int64 before);
 extern float *distil_run_embeddings(bool **has, DistilOpenModel *open, const DistilText *texts, int n,
 									const char *prompt, bool query);
 
+/*
+ * Texts of rows [first, end) of a batch in which none of the first nargs arguments is NULL: argument
+ * arg as texts, palloc'd; rows [*n] says where each is from.  Marks the result of the others NULL.
+ */
+typedef struct DistilRunTexts
+{
+	int			n;
+	int		   *rows;
+	DistilText *texts;
+	DistilText *pairs;			/* NULL unless asked for */
+	bool	   *has;			/* [n] for the engine to fill */
+} DistilRunTexts;
+extern void distil_run_texts(DistilRunTexts *texts, DistilBatchArgs *args, int first, int end, int nargs,
+							 int arg, int pair);
+extern void distil_run_texts_free(DistilRunTexts *texts);
+
+/* Where the engine puts rows of texts: real[] of the one row, or with matrix real[][] of all. */
+typedef struct DistilRunSink
+{
+	DistilTextRows rows;		/* for the engine */
+	DistilBatchArgs *args;
+	const DistilRunTexts *texts;
+	bool		matrix;
+} DistilRunSink;
+extern void distil_run_sink(DistilRunSink *sink, DistilBatchArgs *args, const DistilRunTexts *texts, bool matrix);
+/* Empty arrays for texts that have no token. */
+extern void distil_run_sink_finish(DistilRunSink *sink);
+
 #endif							/* DISTIL_INFER_RUN_H */

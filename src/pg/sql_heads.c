@@ -146,30 +146,40 @@ classify(const DistilOpenModel *open, Datum input_datum, int *nscores, bool *reg
 void
 distil_run_classify(DistilBatchArgs *args)
 {
-	int			i;
+	int			first;
+	int			end;
 
-	for (i = 0; i < args->nrows; i++)
+	for (first = 0; first < args->nrows; first = end)
 	{
 		const DistilHeadInfo *head;
+		const char **labels;
 		DistilOpenModel *open;
-		DistilScore *scores;
+		DistilRunTexts texts;
+		DistilError err;
 		char	   *name;
+		int64		before;
 		bool		regression;
-		int			nscores;
+		int			i;
 
-		args->result_nulls[i] = has_null(args, 2, i);
-		if (args->result_nulls[i])
+		end = distil_run_group(args, first, 1, -1, &name, NULL);
+		distil_run_texts(&texts, args, first, end, 2, 0, -1);
+		if (texts.n == 0)
 			continue;
-		name = text_argument(args, 1, i);
 		open = open_head(name, "text-classification", &head);
-		scores = classify(open, args->values[0][i], &nscores, &regression);
+		labels = palloc(texts.n * sizeof(char *));
+		before = distil_run_truncations(open);
+		distil_run_check(distil_session_labels(open->session, labels, &regression, texts.texts, texts.n, &err),
+						 &err, open);
+		distil_run_truncated(open, before);
 		if (regression)
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("head \"%s\" is a regression and gives no label", name),
 					 errhint("Use distil_classify_scores() for its value.")));
-		args->results[i] = distil_bridge_datum(scores[0].label, strlen(scores[0].label));
-		pfree(scores);
+		for (i = 0; i < texts.n; i++)
+			args->results[texts.rows[i]] = distil_bridge_datum(labels[i], strlen(labels[i]));
+		pfree(labels);
+		distil_run_texts_free(&texts);
 	}
 }
 
@@ -211,28 +221,34 @@ distil_classify_scores(PG_FUNCTION_ARGS)
 void
 distil_run_rerank(DistilBatchArgs *args)
 {
-	int			i;
+	int			first;
+	int			end;
 
-	for (i = 0; i < args->nrows; i++)
+	for (first = 0; first < args->nrows; first = end)
 	{
 		const DistilHeadInfo *head;
 		DistilOpenModel *open;
-		DistilText	query;
-		DistilText	document;
+		DistilRunTexts texts;
 		DistilError err;
+		char	   *name;
+		float	   *scores;
 		int64		before;
-		float		score;
+		int			i;
 
-		args->result_nulls[i] = has_null(args, 3, i);
-		if (args->result_nulls[i])
+		end = distil_run_group(args, first, 2, -1, &name, NULL);
+		distil_run_texts(&texts, args, first, end, 3, 0, 1);
+		if (texts.n == 0)
 			continue;
-		open = open_head(text_argument(args, 2, i), "text-ranking", &head);
-		query = distil_bridge_text(args->values[0][i]);
-		document = distil_bridge_text(args->values[1][i]);
+		open = open_head(name, "text-ranking", &head);
+		scores = palloc(texts.n * sizeof(float));
 		before = distil_run_truncations(open);
-		distil_run_check(distil_session_rerank(open->session, &score, &query, &document, &err), &err, open);
+		distil_run_check(distil_session_rerank(open->session, scores, texts.texts, texts.pairs, texts.n, &err),
+						 &err, open);
 		distil_run_truncated(open, before);
-		args->results[i] = Float4GetDatum(score);
+		for (i = 0; i < texts.n; i++)
+			args->results[texts.rows[i]] = Float4GetDatum(scores[i]);
+		pfree(scores);
+		distil_run_texts_free(&texts);
 	}
 }
 
@@ -479,57 +495,52 @@ lm_logits(const DistilOpenModel *open, const DistilText *input, const DistilText
 }
 
 /* One row for a text, or one for each token. */
-static Datum
-head_logits(const DistilOpenModel *open, const DistilHeadInfo *head, const DistilText *input,
-			const DistilText *pair)
+static void
+head_logits(DistilBatchArgs *args, const DistilOpenModel *open, const DistilHeadInfo *head, DistilRunTexts *texts)
 {
 	bool		per_token = strcmp(head->task, "token-classification") == 0 ||
 		strcmp(head->task, "question-answering") == 0;
-	const float *logits;
-	ArrayType  *array;
+	DistilRunSink sink;
 	DistilError err;
-	int			rows;
-	int			columns;
 
-	distil_run_check(distil_session_head_logits(open->session, &logits, &rows, &columns, input, pair, &err),
-					 &err, open);
-	if (!per_token && rows > 0)
-		return distil_bridge_array(logits, columns);
-	array = distil_bridge_matrix(rows, columns);
-	if (rows > 0)
-		memcpy(distil_bridge_array_data(array), logits, (Size) rows * columns * sizeof(float4));
-	return PointerGetDatum(array);
+	distil_run_sink(&sink, args, texts, per_token);
+	distil_run_check(distil_session_head_many(open->session, texts->texts, texts->pairs, texts->n, &sink.rows,
+											  texts->has, &err), &err, open);
+	distil_run_sink_finish(&sink);
 }
 
 /* args: input, head, pair (may be NULL) */
 void
 distil_run_logits(DistilBatchArgs *args)
 {
+	int			first;
+	int			end;
 	int			i;
 
-	for (i = 0; i < args->nrows; i++)
+	for (first = 0; first < args->nrows; first = end)
 	{
 		const DistilHeadInfo *head;
 		DistilOpenModel *open;
-		DistilText	input;
-		DistilText	pair;
-		DistilText *second = NULL;
+		DistilRunTexts texts;
+		char	   *name;
+		bool		has_pair = distil_run_has(args, 2, first);
 		int64		before;
+		int			same_head = distil_run_group(args, first, 1, -1, &name, NULL);
 
-		args->result_nulls[i] = has_null(args, 2, i);
-		if (args->result_nulls[i])
+		for (end = first + 1; end < same_head && distil_run_has(args, 2, end) == has_pair; end++)
+			;
+		distil_run_texts(&texts, args, first, end, 2, 0, has_pair ? 2 : -1);
+		if (texts.n == 0)
 			continue;
-		open = open_head(text_argument(args, 1, i), NULL, &head);
-		input = distil_bridge_text(args->values[0][i]);
-		if (distil_run_has(args, 2, i))
-		{
-			pair = distil_bridge_text(args->values[2][i]);
-			second = &pair;
-		}
+		open = open_head(name, NULL, &head);
 		before = distil_run_truncations(open);
-		args->results[i] = strcmp(head->name, "lm") == 0 ? lm_logits(open, &input, second)
-			: head_logits(open, head, &input, second);
+		if (strcmp(head->name, "lm") != 0)
+			head_logits(args, open, head, &texts);
+		else
+			for (i = 0; i < texts.n; i++)
+				args->results[texts.rows[i]] = lm_logits(open, &texts.texts[i], has_pair ? &texts.pairs[i] : NULL);
 		distil_run_truncated(open, before);
+		distil_run_texts_free(&texts);
 	}
 }
 

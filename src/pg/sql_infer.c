@@ -236,29 +236,30 @@ distil_similarity(PG_FUNCTION_ARGS)
 void
 distil_run_hidden_states(DistilBatchArgs *args)
 {
-	int			i;
+	int			first;
+	int			end;
 
-	for (i = 0; i < args->nrows; i++)
+	for (first = 0; first < args->nrows; first = end)
 	{
 		DistilOpenModel *open;
-		DistilText	input;
-		const float *states;
-		ArrayType  *array;
+		DistilRunTexts texts;
+		DistilRunSink sink;
 		DistilError err;
+		char	   *model;
 		int64		before;
-		int			tokens;
 
-		args->result_nulls[i] = args->nulls[0][i];
-		if (args->nulls[0][i])
+		end = distil_run_group(args, first, 1, -1, &model, NULL);
+		distil_run_texts(&texts, args, first, end, 1, 0, -1);
+		if (texts.n == 0)
 			continue;
-		open = distil_cache_get(distil_run_has(args, 1, i) ? TextDatumGetCString(args->values[1][i]) : NULL);
-		input = distil_bridge_text(args->values[0][i]);
+		open = distil_cache_get(model);
 		before = distil_run_truncations(open);
-		distil_run_check(distil_session_hidden(open->session, &states, &tokens, &input, &err), &err, open);
-		array = distil_bridge_matrix(tokens, open->info->width);
-		memcpy(distil_bridge_array_data(array), states, (Size) tokens * open->info->width * sizeof(float4));
+		distil_run_sink(&sink, args, &texts, true);
+		distil_run_check(distil_session_hidden_many(open->session, texts.texts, texts.n, &sink.rows, texts.has,
+													&err), &err, open);
+		distil_run_sink_finish(&sink);
 		distil_run_truncated(open, before);
-		args->results[i] = PointerGetDatum(array);
+		distil_run_texts_free(&texts);
 	}
 }
 

@@ -65,6 +65,85 @@ test_scores(DistilSession *session, const Goldens *g, const char *kind, const Di
 		check_lm(session, g, "lm.pair", &pair[0], &pair[1], distil_model_info(model)->vocabulary);
 }
 
+/* ---------- many texts at once ---------- */
+
+#define MANY 7
+
+typedef struct Kept
+{
+	float	   *values[MANY];
+	int			rows[MANY];
+	int			calls;
+	int			width;
+} Kept;
+
+static DistilStatus
+keep_text(void *ctx, int index, const float *rows, int n, int width, DistilError *err)
+{
+	Kept	   *kept = ctx;
+	size_t		bytes = sizeof(float) * (size_t) n * (size_t) width;
+
+	(void) err;
+	CHECK(index >= 0 && index < MANY && kept->values[index] == NULL);
+	kept->values[index] = memcpy(malloc(bytes), rows, bytes);
+	kept->rows[index] = n;
+	kept->width = width;
+	kept->calls++;
+	return DISTIL_OK;
+}
+
+static DistilStatus
+keep_equal(void *ctx, int index, int first, DistilError *err)
+{
+	Kept	   *kept = ctx;
+	size_t		bytes = sizeof(float) * (size_t) kept->rows[first] * (size_t) kept->width;
+
+	(void) err;
+	CHECK(kept->values[first] != NULL && kept->values[index] == NULL);
+	kept->values[index] = memcpy(malloc(bytes), kept->values[first], bytes);
+	kept->rows[index] = kept->rows[first];
+	return DISTIL_OK;
+}
+
+/* Many texts give what each gives alone, equal ones are computed once, an empty one gets no call. */
+static void
+test_many(DistilSession *session, const char *kind, bool pairs)
+{
+	static const char *const texts[MANY] = {"a fox", "", "a fox", "the cat sat on the mat .", "where is the cat", "a fox", "it"};
+	bool		head = strcmp(kind, "lm") != 0;
+	DistilText	input[MANY];
+	DistilText	second[MANY];
+	DistilError err = {"", "", ""};
+	Kept		kept = {0};
+	DistilTextRows sink = {keep_text, keep_equal, &kept};
+	bool		has[MANY];
+	DistilStatus status;
+
+	for (int i = 0; i < MANY; i++)
+	{
+		input[i] = text_of(texts[i]);
+		second[i] = text_of(texts[i == 2 ? 3 : (i + 1) % MANY]);
+	}
+	status = head ? distil_session_head_many(session, input, pairs ? second : NULL, MANY, &sink, has, &err)
+		: distil_session_hidden_many(session, input, MANY, &sink, has, &err);
+	CHECK_MSG(status == DISTIL_OK, "%s", err.message);
+	for (int i = 0; i < MANY; i++)
+	{
+		const float *alone;
+		int			rows;
+		int			n = kept.width;
+
+		CHECK((head ? distil_session_head_logits(session, &alone, &rows, &n, &input[i], pairs ? &second[i] : NULL, &err)
+			   : distil_session_hidden(session, &alone, &rows, &input[i], &err)) == DISTIL_OK);
+		CHECK_MSG(has[i] == (rows > 0) && kept.rows[i] == rows, "%s %d: %d rows, alone %d", kind, i, kept.rows[i], rows);
+		/* another batch may sum in another order */
+		for (int j = 0; has[i] && j < rows * n; j++)
+			CHECK_NEAR(kept.values[i][j], alone[j], TOLERANCE);
+		free(kept.values[i]);
+	}
+	CHECK(kept.calls <= (pairs ? MANY : MANY - 2));
+}
+
 /* ---------- losses ---------- */
 
 static void
@@ -491,6 +570,9 @@ test_case(const char *arch, const char *kind, const DistilJson *facts)
 	}
 	session = open_session(loaded.model, 0);
 	test_scores(session, &g, kind, loaded.model);
+	test_many(session, kind, false);
+	if (strcmp(kind, "lm") != 0)
+		test_many(session, kind, true);
 	test_loss(session, &g, arch, kind);
 	if (strcmp(kind, "token") == 0)
 		test_entities(session, facts);
@@ -543,7 +625,11 @@ test_classifiers(void)
 		DistilSession *session;
 		DistilScore *scores = NULL;
 		DistilError err = {"", "", ""};
+		const char *labels[3];
+		const DistilText queries[3] = {pair[0], text, pair[0]};
+		const DistilText documents[3] = {pair[1], text, pair[1]};
 		bool		regression;
+		float		several[3];
 		float		score;
 		int			n;
 
@@ -554,8 +640,12 @@ test_classifiers(void)
 		session = open_session(loaded.model, 0);
 		if (i == 3)
 		{
-			CHECK(distil_session_rerank(session, &score, &pair[0], &pair[1], &err) == DISTIL_OK);
+			CHECK(distil_session_rerank(session, &score, &pair[0], &pair[1], 1, &err) == DISTIL_OK);
 			check_rows(&g, "rerank", &score, 1, 1, TOLERANCE);
+			CHECK(distil_session_rerank(session, several, queries, documents, 3, &err) == DISTIL_OK);
+			CHECK_NEAR(several[0], score, TOLERANCE);
+			CHECK(several[2] == several[0]);
+			CHECK(distil_session_labels(session, labels, &regression, queries, 3, &err) == DISTIL_ERR_STATE);
 			CHECK(distil_session_classify(session, &scores, &n, &regression, &text,
 										  &err) == DISTIL_ERR_STATE);
 		}
@@ -565,6 +655,9 @@ test_classifiers(void)
 
 			CHECK(distil_session_classify(session, &scores, &n, &regression, &text, &err) == DISTIL_OK);
 			CHECK(regression == (i == 2) && n == (i == 2 ? 1 : 3));
+			CHECK(distil_session_labels(session, labels, &regression, queries, 3, &err) == DISTIL_OK);
+			CHECK(regression == (i == 2) && (i == 2 || strcmp(labels[1], scores[0].label) == 0));
+			CHECK(i == 2 || strcmp(labels[0], labels[2]) == 0);
 			for (int j = 0; j < n; j++)
 			{
 				sum += scores[j].score;
@@ -576,7 +669,7 @@ test_classifiers(void)
 				for (int l = 0; l < 3; l++)
 					if (strcmp(scores[j].label, l == 0 ? "bad" : l == 1 ? "plain" : "good") == 0)
 						CHECK_NEAR(scores[j].score, 1 / (1 + exp(-raw[l])), TOLERANCE);
-			CHECK(distil_session_rerank(session, &score, &pair[0], &pair[1], &err) == DISTIL_ERR_STATE);
+			CHECK(distil_session_rerank(session, &score, &pair[0], &pair[1], 1, &err) == DISTIL_ERR_STATE);
 			if (i == 1)
 				check_loss(session, &g, "loss.multi",
 						   "{\"text\": \"the cat sat on the mat .\", \"label\": [\"bad\", \"good\"]}");

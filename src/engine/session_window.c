@@ -1,0 +1,238 @@
+/*
+ * session_window.c
+ *		Many texts as passes: what all functions of n texts share.
+ *
+ * Equal texts (the same bytes, pairs included) are computed once.  The others are tokenised
+ * into a window, sorted by length there, and computed in passes bounded in tokens and texts.
+ * Results go to their places by index: the rule a newcomer would break is that passes come in
+ * no order of the input.
+ */
+#include "session.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* Longest first; ties in input order, so that the passes do not depend on the sort. */
+static int
+compare_window(const void *a, const void *b)
+{
+	const DistilWindowText *x = a;
+	const DistilWindowText *y = b;
+
+	if (x->length != y->length)
+		return x->length > y->length ? -1 : 1;
+	return x->index < y->index ? -1 : x->index > y->index;
+}
+
+/* One pass over `count` texts of the window. */
+static DistilStatus
+run_pass(DistilSession *session, const DistilWindowRun *run, const DistilWindowText *texts, int count,
+		 DistilError *err)
+{
+	DistilBatch batch;
+	DistilStatus status;
+	const float *hidden;
+	int			t = 0;
+	int			i;
+
+	session->offsets[0] = 0;
+	for (i = 0; i < count; i++)
+	{
+		size_t		bytes = sizeof(int32_t) * (size_t) texts[i].length;
+
+		memcpy(session->ids + t, session->window_ids + texts[i].start, bytes);
+		if (run->typed)
+			memcpy(session->types + t, session->window_types + texts[i].start, bytes);
+		distil_positions(session->positions + t, session->ids + t, texts[i].length,
+						 &session->model->spec.config);
+		session->ranges[2 * i] = t + run->skip;
+		t += texts[i].length;
+		session->ranges[2 * i + 1] = t;
+		session->offsets[i + 1] = t;
+	}
+	status = distil_session_forward(session, &batch, count, t, &hidden, err);
+	batch.pool_skip = run->skip;
+	if (status == DISTIL_OK)
+		status = run->pass(session, run->ctx, &batch, hidden, texts, count, err);
+	if (run->typed)
+		memset(session->types, 0, sizeof(int32_t) * (size_t) t);
+	return status;
+}
+
+/* Compute all texts of the window and empty it. */
+static DistilStatus
+flush_window(DistilSession *session, const DistilWindowRun *run, DistilError *err)
+{
+	double		start = distil_session_clock();
+	int			first = 0;
+
+	qsort(session->window, (size_t) session->window_count, sizeof(DistilWindowText), compare_window);
+	while (first < session->window_count)
+	{
+		int			tokens = 0;
+		int			count = 0;
+
+		while (first + count < session->window_count && count < session->batch_texts &&
+			   tokens + session->window[first + count].length <= session->batch_tokens)
+			tokens += session->window[first + count++].length;
+		DISTIL_FORWARD(run_pass(session, run, session->window + first, count, err));
+		first += count;
+	}
+	session->window_count = 0;
+	session->window_used = 0;
+	session->stats.model_seconds += distil_session_clock() - start;
+	return DISTIL_OK;
+}
+
+/* Tokenise text `index` into the window, making room first. */
+static DistilStatus
+add_text(DistilSession *session, const DistilWindowRun *run, bool *has, int index, DistilError *err)
+{
+	DistilWindowText *item;
+	int			n;
+
+	DISTIL_POLL(&session->poll, err);
+	DISTIL_FORWARD(distil_session_encode(session, &run->texts[index], run->pairs ? &run->pairs[index] : NULL,
+										 run->prompt, err));
+	n = session->encoding.n;
+	*has = n > run->skip;
+	if (!*has)
+		return DISTIL_OK;
+	if (session->window_used + n > session->window_tokens ||
+		session->window_count == session->window_capacity)
+		DISTIL_FORWARD(flush_window(session, run, err));
+	item = &session->window[session->window_count++];
+	item->index = index;
+	item->start = session->window_used;
+	item->length = n;
+	memcpy(session->window_ids + item->start, session->encoding.ids, sizeof(int32_t) * (size_t) n);
+	if (run->typed)
+		memcpy(session->window_types + item->start, session->encoding.types, sizeof(int32_t) * (size_t) n);
+	session->window_used += n;
+	return DISTIL_OK;
+}
+
+/* FNV-1a, eight bytes at a time. */
+static uint64_t
+hash_text(uint64_t hash, const DistilText *text)
+{
+	size_t		i = 0;
+
+	hash = (hash ^ text->length) * UINT64_C(0x100000001B3);
+	for (; i + 8 <= text->length; i += 8)
+	{
+		uint64_t	part;
+
+		memcpy(&part, text->data + i, 8);
+		hash = (hash ^ part) * UINT64_C(0x100000001B3);
+		hash ^= hash >> 29;
+	}
+	for (; i < text->length; i++)
+		hash = (hash ^ (uint8_t) text->data[i]) * UINT64_C(0x100000001B3);
+	return hash ^ (hash >> 32);
+}
+
+static bool
+same_text(const DistilText *texts, int a, int b)
+{
+	return texts == NULL || (texts[a].length == texts[b].length &&
+							 memcmp(texts[a].data, texts[b].data, texts[a].length) == 0);
+}
+
+/*
+ * Index of the first text equal to text i, which is i itself for a new one.
+ * table: open addressing over `slots` (a power of two), -1 = empty.
+ */
+static int
+find_equal(int *table, size_t slots, const DistilWindowRun *run, int i)
+{
+	uint64_t	hash = hash_text(UINT64_C(0xCBF29CE484222325), &run->texts[i]);
+	size_t		slot;
+
+	if (run->pairs != NULL)
+		hash = hash_text(hash, &run->pairs[i]);
+	slot = (size_t) hash & (slots - 1);
+	while (table[slot] >= 0)
+	{
+		if (same_text(run->texts, table[slot], i) && same_text(run->pairs, table[slot], i))
+			return table[slot];
+		slot = (slot + 1) & (slots - 1);
+	}
+	table[slot] = i;
+	return i;
+}
+
+/*
+ * same [n]: for a new text its own index i, or ~i when it was truncated; for an equal
+ * one the index of the first.
+ */
+static DistilStatus
+run_texts(DistilSession *session, const DistilWindowRun *run, bool *has, int *same, int *table, size_t slots,
+		  DistilError *err)
+{
+	int			i;
+
+	session->window_count = 0;
+	session->window_used = 0;
+	memset(table, -1, slots * sizeof(int));
+	for (i = 0; i < run->n; i++)
+	{
+		same[i] = find_equal(table, slots, run, i);
+		if (same[i] == i)
+		{
+			DISTIL_FORWARD(add_text(session, run, &has[i], i, err));
+			if (session->encoding.truncated)
+				same[i] = ~i;
+		}
+	}
+	DISTIL_FORWARD(flush_window(session, run, err));
+	for (i = 0; i < run->n; i++)
+	{
+		int			first = same[i];
+
+		if (i % 1024 == 0)
+			DISTIL_POLL(&session->poll, err);
+		if (first < 0 || first == i)
+			continue;
+		session->stats.texts++;
+		session->stats.truncated += same[first] < 0;
+		has[i] = has[first];
+		if (has[i])
+			DISTIL_FORWARD(run->copy(session, run->ctx, i, first, err));
+	}
+	return DISTIL_OK;
+}
+
+/* The types of a window's tokens are made at their first use. */
+static DistilStatus
+prepare_types(DistilSession *session, DistilError *err)
+{
+	if (session->window_types != NULL)
+		return DISTIL_OK;
+	session->window_types = distil_alloc_array(session->alloc, (size_t) session->window_tokens,
+											   sizeof(int32_t));
+	if (session->window_types == NULL)
+		return distil_fail_memory(err, (size_t) session->window_tokens * sizeof(int32_t));
+	return DISTIL_OK;
+}
+
+DistilStatus
+distil_session_run_texts(DistilSession *session, const DistilWindowRun *run, bool *has, DistilError *err)
+{
+	size_t		slots = 16;
+	int		   *memory;
+	DistilStatus status;
+
+	if (run->n < 1)
+		return DISTIL_OK;
+	if (run->typed)
+		DISTIL_FORWARD(prepare_types(session, err));
+	while (slots < 2 * (size_t) run->n)
+		slots *= 2;
+	memory = distil_alloc_array(session->alloc, slots + (size_t) run->n, sizeof(int));
+	if (memory == NULL)
+		return distil_fail_memory(err, (slots + (size_t) run->n) * sizeof(int));
+	status = run_texts(session, run, has, memory + slots, memory, slots, err);
+	distil_release(session->alloc, memory);
+	return status;
+}
