@@ -1,0 +1,161 @@
+#!/usr/bin/env python3
+"""The figures of distil beside its rivals'; started by run.sh, which builds, installs and starts what this needs.
+
+    bench.py --work DIR --programs DIR --model DIR --socket DIR --port N --texts FILE --results DIR [--quick] [--own FILE]
+
+--texts: one passage per line, also the rows of the server's table passages(id, body).  --own: another file of texts for the tables.
+"""
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import rivals
+
+rivals.environment()
+
+# ruff: noqa: E402   the environment above must be set before these
+import convert
+import ours
+import report as reports
+import server as servers
+import shapes
+import tables
+
+MODELS = ("MiniLM-L6", "distilbert", "bert-base")
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__)
+    for name in ("work", "programs", "model", "socket", "port", "texts", "results"):
+        parser.add_argument("--" + name, required=True)
+    parser.add_argument("--own")
+    parser.add_argument("--quick", action="store_true")
+    options = parser.parse_args()
+    options.rounds, options.seconds = (3, 0.1) if options.quick else (5, 0.2)
+    options.cores = sorted(os.sched_getaffinity(0))
+    return options
+
+
+def peaks(report, program):
+    """GFLOP/s of each precision: the largest of the kinds of products this CPU has."""
+    kinds = [line.split() for line in subprocess.run([program], capture_output=True, text=True, check=True).stdout.splitlines()]
+    report.section("The peak of one core, by products of registers alone")
+    report.table(["instructions", "precision", "GFLOP/s"], [[name, precision, float(rate)] for name, precision, rate in kinds])
+    best = {}
+    for _, precision, rate in kinds:
+        best[precision] = max(best.get(precision, 0), float(rate))
+    return best
+
+
+def verbatim(report, title, *commands):
+    """A section of what other programs print."""
+    report.section(title)
+    for command in commands:
+        for line in subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines():
+            report.line(f"    {line}")
+
+
+def text_sets(passages, own, count):
+    """Title -> texts: single sentences of up to 20 words, and whole passages."""
+    sentences = [s for p in passages for s in re.split(r"(?<=[.?!]) (?=[A-Z])", p) if 4 <= len(s.split()) <= 20]
+    sets = {"single sentences of the PostgreSQL manual": sentences, "passages of the PostgreSQL manual": passages}
+    if own:
+        with open(own, encoding="utf-8") as file:
+            sets[f"lines of {os.path.basename(own)}"] = [line.rstrip("\n") for line in file if line.strip()]
+    return {title: [texts[i * len(texts) // count] for i in range(min(count, len(texts)))] for title, texts in sets.items()}
+
+
+def token_ids(folder, passages):
+    """ids(n): n tokens of running text between [CLS] and [SEP]."""
+    from tokenizers import Tokenizer
+    tokenizer = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    first, *ids, last = tokenizer.encode(" ".join(passages[:60])).ids
+    return lambda n: [first, *ids[:n - 2], last]
+
+
+def folders(options, passages):
+    """Model folders in every rival's format."""
+    made = {}
+    for name in MODELS[:1] if options.quick else MODELS:
+        made[name] = os.path.join(options.work, name)
+        if not os.path.exists(made[name]):
+            if name == MODELS[0]:
+                shutil.copytree(options.model, made[name])
+            else:
+                convert.make_random(made[name], name, options.model)
+        os.system(f"chmod -R a+rX '{made[name]}'")
+        print(f"converting {name}", flush=True)
+        convert.convert(made[name], passages)
+    return made
+
+
+def images(report, server, folder, name):
+    """Precision -> mapped copy of a model that is imported and quantised here."""
+    with server.connect() as db:
+        if not db.execute("SELECT count(*) FROM distil_models WHERE name = %s", (name,)).fetchone()[0]:
+            db.execute("SELECT distil_import(%s, %s)", (name, folder))
+    reason = server.quantize(name)
+    if reason:
+        report.line(f"\nint8 of {name}: not built ({reason})")
+    found = {precision: server.image(name, precision) for precision in shapes.PRECISIONS if precision != "int8" or not reason}
+    return {precision: image for precision, image in found.items() if image}
+
+
+def bars(rows):
+    """Of the chart: distil's and, of each precision, the best model of each library that takes any length."""
+    chosen = []
+    for precision in shapes.PRECISIONS:
+        seen = set()
+        for name, p, any_length, ms, _, _ in sorted(rows, key=lambda row: row[3]):
+            library = name.split(" ")[0]
+            if p == precision and any_length and library not in seen:
+                seen.add(library)
+                chosen.append((name, precision, ms, library == "distil"))
+    return chosen
+
+
+def main():
+    options = arguments()
+    server = ours.Server(options.socket, options.port)
+    program = os.path.join(options.programs, "bench_image")
+    with open(options.texts, encoding="utf-8") as file:
+        passages = [line.rstrip("\n") for line in file]
+    models = folders(options, passages[1::2])
+    report = reports.Report(options.results)
+    report.line("\nRivals: " + ", ".join(f"{name} {version}" for name, version in rivals.versions().items()) + ".")
+    core = options.cores[0]
+    os.sched_setaffinity(0, {core})
+    peak = peaks(report, os.path.join(options.programs, "bench_peak"))
+    report.section("Rivals' settings")
+    report.table(["rival", "settings"], [[rival.name, rival.settings] for rival in rivals.RIVALS])
+    chart, copies = None, {}
+    for name, folder in models.items():
+        in_database = "minilm" if name == MODELS[0] else name
+        copies[name] = images(report, server, folder, in_database)
+        engines = {precision: ours.Engine(program, image) for precision, image in copies[name].items()}
+        lengths = (16, 128) if options.quick else (16, 128, 512)
+        results = shapes.run(report, name, folder, engines, lengths, token_ids(folder, passages), peak, options)
+        for engine in engines.values():
+            engine.close()
+        chart = chart or results[128]
+    sets = text_sets(passages[::2], options.own, 64 if options.quick else 256)
+    minilm = copies[MODELS[0]]
+    tables.run(report, server, "minilm", models[MODELS[0]], minilm, sets, core, options)
+    servers.run(report, server, program, minilm, options.texts, core, options)
+    here = os.path.dirname(os.path.abspath(__file__))
+    verbatim(report, "Tokenizing: distil, then the Rust tokenizers library",
+             [os.path.join(options.programs, "bench_tokenizer"), options.model, options.texts],
+             [sys.executable, os.path.join(here, "tokenizer_rival.py"), options.model, options.texts])
+    verbatim(report, "Numbers: the engine against sentence-transformers",
+             [sys.executable, os.path.join(here, "..", "golden", "compare_embeddings.py"),
+              os.path.join(options.programs, "..", "tools", "embed_lines"), options.model, options.texts])
+    report.save(f"all-MiniLM-L6-v2, one text of 128 tokens, one core of {reports.cpu_name().split(' (')[0]}", bars(chart))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,146 @@
+/*
+ * bench_peak.c
+ *		What one core can do at most: products of independent registers, nothing read from memory.
+ *
+ *	bench_peak		prints one line per kind of product this CPU has: NAME PRECISION GFLOP/s
+ *
+ * A product and its sum are two operations.  The best of many short runs.  The kinds of one precision are
+ * alternatives: the largest of them is the peak.  Written in assembly so that it needs no flag of the compiler;
+ * nothing here may be run before the CPU was asked.
+ */
+#include <cpuid.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#define RUNS 25
+#define REQUEST_PERMISSION 0x1023	/* arch_prctl: ARCH_REQ_XCOMP_PERM */
+#define TILE_DATA 18
+
+static double
+now(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
+}
+
+/* 12 accumulators hide the latency of every CPU's products. */
+#define TWELVE(insn, r) \
+	insn(r, 0) insn(r, 1) insn(r, 2) insn(r, 3) insn(r, 4) insn(r, 5) \
+	insn(r, 6) insn(r, 7) insn(r, 8) insn(r, 9) insn(r, 10) insn(r, 11)
+#define FMA(r, i) "vfmadd231ps %%" r "14, %%" r "15, %%" r #i "\n\t"
+#define DPBF16(r, i) "vdpbf16ps %%" r "14, %%" r "15, %%" r #i "\n\t"
+#define DPBUSD(r, i) "vpdpbusd %%" r "14, %%" r "15, %%" r #i "\n\t"
+#define DPBUSD_VEX(r, i) "%{vex%} vpdpbusd %%" r "14, %%" r "15, %%" r #i "\n\t"
+#define CLOBBERS "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", \
+	"xmm9", "xmm10", "xmm11", "xmm14", "xmm15"
+
+#define VECTOR_LOOP(name, insn, r) \
+	static void name(long n) \
+	{ \
+		__asm__ volatile("vzeroall\n\t1:\n\t" TWELVE(insn, r) TWELVE(insn, r) "dec %0\n\tjnz 1b\n\tvzeroupper\n\t" \
+						 : "+r" (n) : : CLOBBERS); \
+	}
+VECTOR_LOOP(fma_ymm, FMA, "ymm")
+VECTOR_LOOP(fma_zmm, FMA, "zmm")
+VECTOR_LOOP(bf16_zmm, DPBF16, "zmm")
+VECTOR_LOOP(vnni_zmm, DPBUSD, "zmm")
+VECTOR_LOOP(vnni_ymm, DPBUSD_VEX, "ymm")
+
+/* Four accumulators, two and two operands: the tiles of a real product. */
+#define FOUR(insn) \
+	insn " %%tmm6, %%tmm4, %%tmm0\n\t" insn " %%tmm7, %%tmm4, %%tmm1\n\t" \
+	insn " %%tmm6, %%tmm5, %%tmm2\n\t" insn " %%tmm7, %%tmm5, %%tmm3\n\t"
+#define TILE_LOOP(name, insn) \
+	static void name(long n) \
+	{ \
+		__asm__ volatile("1:\n\t" FOUR(insn) FOUR(insn) "dec %0\n\tjnz 1b\n\t" : "+r" (n) : : "memory", "cc"); \
+	}
+TILE_LOOP(tiles_bf16, "tdpbf16ps")
+TILE_LOOP(tiles_int8, "tdpbusd")
+
+/* Eight tiles of 16 rows of 64 bytes, all zero; 0 when the system grants them. */
+static int
+configure_tiles(void)
+{
+	struct
+	{
+		uint8_t		palette, start, reserved[14];
+		uint16_t	bytes[16];
+		uint8_t		rows[16];
+	}			config;
+
+	if (syscall(SYS_arch_prctl, REQUEST_PERMISSION, TILE_DATA) != 0)
+		return -1;
+	memset(&config, 0, sizeof(config));
+	config.palette = 1;
+	for (int i = 0; i < 8; i++)
+	{
+		config.bytes[i] = 64;
+		config.rows[i] = 16;
+	}
+	__asm__ volatile("ldtilecfg %0\n\t"
+					 "tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3\n\t"
+					 "tilezero %%tmm4\n\ttilezero %%tmm5\n\ttilezero %%tmm6\n\ttilezero %%tmm7\n\t" : : "m" (config));
+	return 0;
+}
+
+/* loop(n) does n * operations. */
+static void
+show(const char *name, const char *precision, void (*loop) (long), double operations)
+{
+	long		n = 1000;
+	double		best = 1e9;
+
+	loop(n);
+	for (int run = 0; run < RUNS; run++)
+	{
+		double		start = now();
+		double		seconds;
+
+		loop(n);
+		seconds = now() - start;
+		if (seconds / (double) n < best)
+			best = seconds / (double) n;
+		if (seconds < 2e-3)
+			n *= 2;
+	}
+	printf("%s %s %.1f\n", name, precision, operations / best * 1e-9);
+}
+
+int
+main(void)
+{
+	unsigned	a = 0, b = 0, c = 0, d = 0;
+	unsigned	a1 = 0, b1 = 0, c1 = 0, d1 = 0;
+
+	if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma"))
+		return 0;
+	__get_cpuid_count(7, 0, &a, &b, &c, &d);
+	__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1);
+	show("AVX2", "float32", fma_ymm, 24 * 8 * 2);
+	if (a1 & (1u << 4))
+		show("AVX-VNNI", "int8", vnni_ymm, 24 * 32 * 2);
+	if (__builtin_cpu_supports("avx512f"))
+	{
+		show("AVX-512", "float32", fma_zmm, 24 * 16 * 2);
+		if (a1 & (1u << 5))
+			show("AVX512-BF16", "bfloat16", bf16_zmm, 24 * 32 * 2);
+		if (c & (1u << 11))
+			show("AVX512-VNNI", "int8", vnni_zmm, 24 * 64 * 2);
+	}
+	if ((d & (1u << 24)) && configure_tiles() == 0)
+	{
+		if (d & (1u << 22))
+			show("AMX", "bfloat16", tiles_bf16, 8 * 16 * 16 * 32 * 2);
+		if (d & (1u << 25))
+			show("AMX", "int8", tiles_int8, 8 * 16 * 16 * 64 * 2);
+		__asm__ volatile("tilerelease");
+	}
+	return 0;
+}

@@ -1,0 +1,70 @@
+"""What the benchmark prints, and keeps: Markdown tables in RESULTS/<cpu>.md, a chart for the README in RESULTS/<cpu>.svg."""
+import datetime
+import html
+import os
+import re
+
+COLOURS = {"float32": "#8a8f98", "bfloat16": "#5b8def", "int8": "#2a9d62"}
+
+
+def cpu_name():
+    with open("/proc/cpuinfo") as cpu:
+        fields = dict(line.split(":", 1) for line in cpu.read().split("\n\n")[0].split("\n") if ":" in line)
+    fields = {key.strip(): value.strip() for key, value in fields.items()}
+    name = fields.get("model name", "unknown CPU")
+    return f"{name} (family {fields['cpu family']}, model {fields['model']})" if "cpu family" in fields else name
+
+
+class Report:
+    def __init__(self, folder):
+        self.lines = []
+        self.path = os.path.join(folder, re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-"))
+        self.line(f"# distil and its rivals on {cpu_name()}")
+        self.line(f"\n{datetime.date.today()}, one core unless said; a figure is the fastest of all rounds.")
+
+    def line(self, text=""):
+        print(text, flush=True)
+        self.lines.append(text)
+
+    def section(self, title):
+        self.line(f"\n## {title}\n")
+
+    def table(self, head, rows):
+        """The first column is text, numbers of the others align right."""
+        rows = [[f"{x:.4g}" if isinstance(x, float) else str(x) for x in row] for row in rows]
+        widths = [max(len(row[i]) for row in [head, *rows]) for i in range(len(head))]
+        numeric = [all(re.match(r"[-0-9.]*( %|x)?$", row[i]) for row in rows) for i in range(len(head))]
+        self.line("| " + " | ".join(x.ljust(w) for x, w in zip(head, widths)) + " |")
+        self.line("|" + "|".join("-" * (w + 1) + (":" if n else "-") for w, n in zip(widths, numeric)) + "|")
+        for row in rows:
+            self.line("| " + " | ".join(x.rjust(w) if n else x.ljust(w) for x, w, n in zip(row, widths, numeric)) + " |")
+
+    def save(self, title, bars):
+        """bars: (label, precision, ms, ours)."""
+        os.makedirs(os.path.dirname(self.path), exist_ok=True)
+        with open(self.path + ".md", "w", encoding="utf-8") as file:
+            file.write("\n".join(self.lines) + "\n")
+        with open(self.path + ".svg", "w", encoding="utf-8") as file:
+            file.write(chart(title, bars))
+        print(f"\nwritten: {self.path}.md and .svg")
+
+
+def chart(title, bars):
+    """Horizontal bars, grouped by precision in the order given; ours in colour, rivals pale."""
+    left, width, step = 190, 460, 20
+    longest = max(ms for _, _, ms, _ in bars)
+    parts, y, group = [], 44, None
+    for label, precision, ms, ours in bars:
+        if precision != group:
+            y += 10 if group else 0
+            group = precision
+        length = max(2, width * ms / longest)
+        weight = "bold" if ours else "normal"
+        parts.append(f'<text x="{left - 8}" y="{y + 12}" text-anchor="end" font-weight="{weight}">{html.escape(label)}</text>'
+                     f'<rect x="{left}" y="{y}" width="{length:.1f}" height="15" rx="2" fill="{COLOURS[precision]}"'
+                     f' fill-opacity="{1 if ours else 0.35}"/>'
+                     f'<text x="{left + length + 6:.1f}" y="{y + 12}">{ms:.3g} ms</text>')
+        y += step
+    return (f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + width + 80}" height="{y + 12}" font-family="sans-serif" '
+            f'font-size="12" fill="#777"><text x="8" y="22" font-size="14" font-weight="bold">{html.escape(title)}</text>'
+            + "".join(parts) + "</svg>\n")

@@ -1,0 +1,163 @@
+"""What a user of a server sees: a whole table against the engine's own rate, parallel workers and threads, the first call of a connection,
+memory, cancelling.  Rates are the best of alternating runs."""
+import random
+import statistics
+import threading
+import time
+
+import psycopg
+
+import ours
+
+TABLE = "SELECT distil_embed(body) FROM passages"
+
+
+def seconds(db, statement):
+    began = time.perf_counter()
+    db.pgconn.exec_params(statement.encode(), None, result_format=1)
+    return time.perf_counter() - began
+
+
+def whole_table(report, server, engine, model, precision, path, core, rounds):
+    """One statement over the table against the engine over the same texts."""
+    runs = {"SELECT": [], "UPDATE": [], "engine": []}
+    with server.connect(core) as db:
+        db.execute("SELECT set_config('distil.default_model', %s, false)", (server.set_precision(db, model, precision),))
+        db.execute("SELECT set_config('distil.threads', '1', false)")
+        db.execute("ALTER TABLE passages ADD COLUMN IF NOT EXISTS e real[]")
+        for _ in range(rounds):
+            n, spent = engine.embed(path)
+            runs["engine"].append(n / spent)
+            runs["SELECT"].append(n / seconds(db, TABLE))
+            runs["UPDATE"].append(n / seconds(db, "UPDATE passages SET e = distil_embed(body)"))
+    rate = {name: max(x) for name, x in runs.items()}
+    for name in ("SELECT", "UPDATE"):
+        report.append([f"{name} over {n} passages, {precision}", rate[name], "rows/s",
+                       f"{100 * rate[name] / rate['engine']:.1f} % of the engine's {rate['engine']:.0f} rows/s"])
+
+
+def two_cores(report, server, engines, model, precision, path, rounds):
+    """Two parallel workers, and two threads, against two engine processes on a core each."""
+    runs = {"workers": [], "threads": [], "processes": []}
+    with server.connect() as db:
+        db.execute("SELECT set_config('distil.default_model', %s, false)", (server.set_precision(db, model, precision),))
+        db.execute("ALTER TABLE passages SET (parallel_workers = 2)")
+        for name in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
+            db.execute(f"SET {name} = 0")
+        db.execute("SET parallel_leader_participation = off")
+        for _ in range(rounds):
+            for engine in engines:
+                engine.send("embed", path)
+            both = [engine.embedded() for engine in engines]
+            runs["processes"].append(sum(n / spent for n, spent in both))
+            n = both[0][0]
+            db.execute("SET max_parallel_workers_per_gather = 2")
+            db.execute("SET distil.threads = 1")
+            runs["workers"].append(n / seconds(db, TABLE))
+            db.execute("SET max_parallel_workers_per_gather = 0")
+            db.execute("SET distil.threads = 2")
+            runs["threads"].append(n / seconds(db, TABLE))
+    rate = {name: max(x) for name, x in runs.items()}
+    for name in ("workers", "threads"):
+        report.append([f"two {name} over {n} passages, {precision}", rate[name], "rows/s",
+                       f"{100 * rate[name] / rate['processes']:.1f} % of two pinned engine processes' {rate['processes']:.0f} rows/s"])
+
+
+def first_call(report, server, core):
+    times = []
+    for _ in range(30):
+        with server.connect(core) as db:
+            began = time.perf_counter()
+            db.execute("SELECT distil_embed('how do I restore a backup?')").fetchone()
+            times.append((time.perf_counter() - began) * 1e3)
+    report.append(["first embedding of a fresh connection", statistics.median(times), "ms", "median of 30"])
+
+
+def short_query(report, server, model, precision, core):
+    times = []
+    with server.connect(core) as db:
+        db.execute("SELECT set_config('distil.default_model', %s, false)", (server.set_precision(db, model, precision),))
+        for i in range(300):
+            text = f"how do I restore backup {i}?".encode()
+            began = time.perf_counter()
+            db.pgconn.exec_params(b"SELECT distil_embed($1)", [text], result_format=1)
+            times.append((time.perf_counter() - began) * 1e3)
+    report.append([f"one short text, warm, {precision}", statistics.median(times[20:]), "ms", "median of 280, end to end"])
+
+
+def private_dirty(pid):
+    with open(f"/proc/{pid}/smaps_rollup") as rollup:
+        return sum(int(line.split()[1]) for line in rollup if line.startswith("Private_Dirty")) / 1024
+
+
+def memory(report, server, model, precision, connections):
+    """Beyond what the connection had before its first call; all of them at once."""
+    used, open_ones = [], []
+    for _ in range(connections):
+        db = server.connect()
+        db.execute("SELECT set_config('distil.default_model', %s, false)", (server.set_precision(db, model, precision),))
+        db.execute("SELECT count(*) FROM distil_models").fetchone()
+        db.execute("SELECT upper(body) FROM passages LIMIT 300").fetchall()
+        before = private_dirty(db.info.backend_pid)
+        db.pgconn.exec_params((TABLE + " LIMIT 100").encode(), None, result_format=1)
+        used.append(private_dirty(db.info.backend_pid) - before)
+        open_ones.append(db)
+    for db in open_ones:
+        db.close()
+    report.append([f"private memory of a connection, {precision}", statistics.median(used), "MB",
+                   f"Private_Dirty after 100 passages beyond before its first call; largest of {connections}: {max(used):.1f}"])
+
+
+def cancel(report, server, count):
+    """From the cancel to the answer; a thread that is left or memory that grows is an error."""
+    times = []
+    with server.connect() as db:
+        def work(i):
+            try:
+                db.pgconn.exec_(f"SELECT distil_embed(body || '{i}') FROM passages".encode())
+            finally:
+                ended.append(time.perf_counter())
+
+        def threads():
+            with open(f"/proc/{db.info.backend_pid}/status") as status:
+                return int(next(line.split()[1] for line in status if line.startswith("Threads:")))
+
+        db.execute("SELECT distil_embed('x')")
+        before = private_dirty(db.info.backend_pid)
+        for i in range(count):
+            ended = []
+            thread = threading.Thread(target=work, args=(i,))
+            thread.start()
+            time.sleep(0.01 + random.random() * 0.15)
+            sent = time.perf_counter()
+            db.cancel()
+            thread.join()
+            if ended[0] > sent:
+                times.append((ended[0] - sent) * 1e3)
+        grown = private_dirty(db.info.backend_pid) - before
+        time.sleep(6)
+        left = threads() - 1
+    times.sort()
+    report.append([f"cancel to answer, p99 of {len(times)}", times[int(len(times) * 0.99)], "ms",
+                   f"median {times[len(times) // 2]:.1f}, longest {times[-1]:.1f}; memory grown by {grown:.1f} MB, {left} threads left"])
+
+
+def run(report, server, program, images, path, core, options):
+    """images: precision -> copy of the model."""
+    rows = []
+    rounds = 1 if options.quick else 3
+    for precision, image in images.items():
+        engine = ours.Engine(program, image)
+        whole_table(rows, server, engine, "minilm", precision, path, core, rounds)
+        engine.close()
+        if len(options.cores) > 1:
+            engines = [ours.Engine(program, image, core=c) for c in options.cores[:2]]
+            two_cores(rows, server, engines, "minilm", precision, path, rounds)
+            for engine in engines:
+                engine.close()
+        short_query(rows, server, "minilm", precision, core)
+        memory(rows, server, "minilm", precision, 10 if options.quick else 100)
+    first_call(rows, server, core)
+    cancel(rows, server, 100 if options.quick else 1000)
+    report.section("Through SQL")
+    report.table(["what", "figure", "unit", "how"], rows)

@@ -1,0 +1,100 @@
+"""One text per call: the forward pass on the same token ids, distil and all rivals in turn, for each model and length.
+
+The rule a newcomer would break: peers alternate within each round, so that a change of the machine's clock touches all of them, and the
+fastest call counts: other work on the machine can only make a call slower.
+"""
+import gc
+import statistics
+import time
+
+import numpy as np
+
+import rivals
+
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+
+def timed(run, ids, seconds):
+    """Median and best in ms of calls for so long, three at least, after an untimed one."""
+    run(ids)
+    times, began = [], time.perf_counter()
+    while len(times) < 3 or time.perf_counter() - began < seconds:
+        start = time.perf_counter()
+        run(ids)
+        times.append(time.perf_counter() - start)
+    return 1e3 * statistics.median(times), 1e3 * min(times)
+
+
+def alternate(calls, rounds):
+    """calls: name -> () -> (median, best).  Name -> (best of all rounds, median of their medians), the order rotating by round."""
+    names, got = list(calls), {name: [] for name in calls}
+    for i in range(rounds):
+        for name in names[i % len(names):] + names[:i % len(names)]:
+            got[name].append(calls[name]())
+    return {name: (min(b for _, b in x), statistics.median(m for m, _ in x)) for name, x in got.items()}
+
+
+def cosine(a, b):
+    """Smallest cosine of the texts' mean vectors [texts, tokens, width]."""
+    a, b = np.asarray(a, np.float64).mean(-2), np.asarray(b, np.float64).mean(-2)
+    return float(((a * b).sum(-1) / np.linalg.norm(a, axis=-1) / np.linalg.norm(b, axis=-1)).min())
+
+
+def operations(config, tokens):
+    """Of the encoder's products, two for each multiplication with its sum."""
+    width, mlp = config.hidden_size, getattr(config, "intermediate_size", None) or config.hidden_dim
+    return config.num_hidden_layers * (2 * tokens * (4 * width * width + 2 * width * mlp) + 4 * tokens * tokens * width)
+
+
+def one_length(folder, engines, ids, peers, options):
+    """(name, precision, any length, best, median, cosine) of each peer."""
+    batch = np.array([ids], np.int64)
+    reference = rivals.torch_runner(folder, None)(batch)
+    found, calls = {}, {}
+    for precision, engine in engines.items():
+        name = f"distil {precision}"
+        found[name] = (precision, True, cosine(engine.hidden(ids)[None], reference))
+        calls[name] = lambda engine=engine: engine.time(ids, options.seconds)
+    for rival in peers:
+        run = rival.open(folder, batch.shape)
+        found[rival.name] = (rival.precision, rival.any_length, cosine(run(batch), reference))
+        calls[rival.name] = lambda run=run: timed(run, batch, options.seconds)
+    times = alternate(calls, options.rounds)
+    return [(name, *found[name][:2], *times[name], found[name][2]) for name in found]
+
+
+def best_rival(rows, precision):
+    """The fastest of those of a precision that take any length: (name, ms)."""
+    return min(((row[0], row[3]) for row in rows if row[1] == precision and row[2] and not row[0].startswith("distil ")),
+               key=lambda x: x[1], default=None)
+
+
+def show(report, rows, work, peaks):
+    """A table by precision, then the ratios."""
+    table = []
+    for precision in PRECISIONS:
+        best = best_rival(rows, precision)
+        for name, _, any_length, ms, median, similar in sorted((r for r in rows if r[1] == precision), key=lambda r: (not r[2], r[3])):
+            rate = work / ms * 1e-6
+            table.append([name, precision, ms, median, rate, f"{100 * rate / peaks[precision]:.0f} %" if precision in peaks else "",
+                          f"{best[1] / ms:.2f}x" if best else "", f"{similar:.6f}", "any length" if any_length else "this length only"])
+        if not any(row[0] == f"distil {precision}" for row in rows):
+            table.append([f"distil {precision}", precision, "not built", *[""] * 6])
+    report.table(["engine", "precision", "ms", "median", "GFLOP/s", "of peak", "of best rival's speed", "cosine to float32", "takes"], table)
+
+
+def run(report, model, folder, engines, lengths, token_ids, peaks, options):
+    """Rows of each length."""
+    from transformers import AutoConfig
+    config = AutoConfig.from_pretrained(folder)
+    offered = [rival for rival in rivals.RIVALS if rival.offered() and not (options.quick and "compiled" in rival.options)]
+    missing = [rival.name for rival in rivals.RIVALS if rival not in offered]
+    results = {}
+    for tokens in lengths:
+        report.section(f"{model}, 1 x {tokens} tokens")
+        results[tokens] = one_length(folder, engines, token_ids(tokens), offered, options)
+        show(report, results[tokens], operations(config, tokens), peaks)
+        gc.collect()
+    if missing:
+        report.line(f"\nNot run ({'left out by --quick, or ' if options.quick else ''}not offered on this CPU): {', '.join(missing)}.")
+    return results
