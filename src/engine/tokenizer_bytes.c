@@ -434,6 +434,16 @@ parse_pre(DistilDraft *draft, const DistilJson *value, DistilError *err)
 	bool		split;
 
 	DISTIL_FORWARD(read_flags(draft, value, "pre_tokenizer ByteLevel", &prefix, &trim, &split, err));
+	if (draft->npre > 0 && (draft->pre[draft->npre - 1].flags & DISTIL_BYTES_OPEN) != 0 &&
+		draft->pre[draft->npre - 1].kind == DISTIL_PRE_BYTES)
+	{
+		/* a Split by the same pattern has cut the words */
+		if (prefix || split)
+			return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "pre_tokenizer Split before ByteLevel with "
+							   "add_prefix_space or use_regex is not supported");
+		draft->pre[draft->npre - 1].flags = DISTIL_BYTES_SPLIT;
+		return DISTIL_OK;
+	}
 	return distil_draft_step(draft->pre, &draft->npre, DISTIL_PRE_BYTES,
 							 (prefix ? DISTIL_BYTES_PREFIX : 0u) | (split ? DISTIL_BYTES_SPLIT : 0u), err);
 }

@@ -507,6 +507,7 @@ extern const DistilDecoderPart *distil_decoder_kind(uint32_t kind);
 /* Flags of the ByteLevel step. */
 #define DISTIL_BYTES_PREFIX			1	/* add a blank in front */
 #define DISTIL_BYTES_SPLIT			2	/* by the pattern of GPT-2 */
+#define DISTIL_BYTES_OPEN			4	/* while parsing: a Split that waits for its ByteLevel */
 /* Flags of the Metaspace step; the character itself is above them. */
 #define DISTIL_META_ALWAYS			1
 #define DISTIL_META_FIRST			2

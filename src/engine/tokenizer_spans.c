@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define DIGITS_SINGLE	1		/* each digit by itself */
+#define DIGITS_PATTERN	2		/* as \p{N} of a Split, which knows another version of Unicode */
 #define POLL_WORDS		1024
 #define SPLIT_REMOVED	1		/* what matches is dropped, not a word */
 
@@ -43,7 +44,9 @@ class_of(const DistilBlobStep *step, const DistilPreTokenizerPart *part, uint32_
 {
 	if (part->kind == DISTIL_PRE_DIGITS)
 	{
-		if ((distil_char_props(cp).flags & DISTIL_CHAR_NUMERIC) == 0)
+		unsigned	digit = (step->flags & DIGITS_PATTERN) != 0 ? DISTIL_CHAR_NUMBER : DISTIL_CHAR_NUMERIC;
+
+		if ((distil_char_props(cp).flags & digit) == 0)
 			return 0;
 		return (step->flags & DIGITS_SINGLE) != 0 ? 2 : 3;
 	}
@@ -286,6 +289,48 @@ parse_digits(DistilDraft *draft, const DistilJson *value, DistilError *err)
 	return distil_draft_step(draft->pre, &draft->npre, DISTIL_PRE_DIGITS, single ? DIGITS_SINGLE : 0, err);
 }
 
+/*
+ * Patterns that are what another part does anyway; `removed`: what matches is dropped.  GPT-2's matches every
+ * character, so it cuts the same whether its matches or, inverted, what is between them is dropped.
+ */
+static const struct
+{
+	const char *regex;
+	bool		removed;
+	uint32_t	kind;
+	uint32_t	flags;
+}			expressions[] = {
+	{"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", false,
+	DISTIL_PRE_BYTES, DISTIL_BYTES_SPLIT | DISTIL_BYTES_OPEN},
+	{"'(?:[sdmt]|ll|ve|re)| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+", false,
+	DISTIL_PRE_BYTES, DISTIL_BYTES_SPLIT | DISTIL_BYTES_OPEN},
+	{"\\s+", true, DISTIL_PRE_SPLIT, 0},
+	{"\\p{N}", false, DISTIL_PRE_DIGITS, DIGITS_SINGLE | DIGITS_PATTERN},
+	{"\\p{N}+", false, DISTIL_PRE_DIGITS, DIGITS_PATTERN}
+};
+
+static DistilStatus
+parse_expression(DistilDraft *draft, const char *regex, const char *behavior, bool invert, DistilError *err)
+{
+	bool		removed = strcmp(behavior, "Removed") == 0;
+	char		printable[200];
+
+	for (size_t i = 0; i < sizeof(expressions) / sizeof(expressions[0]); i++)
+	{
+		bool		whole = expressions[i].kind == DISTIL_PRE_BYTES;
+
+		if (strcmp(expressions[i].regex, regex) != 0 || (!removed && strcmp(behavior, "Isolated") != 0) ||
+			(whole ? removed && !invert : invert || removed != expressions[i].removed))
+			continue;
+		return distil_draft_step(draft->pre, &draft->npre, expressions[i].kind, expressions[i].flags, err);
+	}
+	distil_fail(err, DISTIL_ERR_UNSUPPORTED, "pattern \"%s\" of pre_tokenizer Split is not supported",
+				distil_printable(printable, sizeof(printable), regex, strlen(regex)));
+	return distil_fail_detail(err, DISTIL_ERR_UNSUPPORTED, "Its behavior is \"%s\"%s.",
+							  distil_printable(printable, sizeof(printable), behavior, strlen(behavior)),
+							  invert ? ", inverted" : "");
+}
+
 static DistilStatus
 parse_split(DistilDraft *draft, const DistilJson *value, DistilError *err)
 {
@@ -304,7 +349,13 @@ parse_split(DistilDraft *draft, const DistilJson *value, DistilError *err)
 	DISTIL_FORWARD(distil_json_get_string(draft->doc, value, "behavior", "", &behavior, err));
 	DISTIL_FORWARD(distil_json_get_bool(draft->doc, value, "invert", false, &invert, err));
 	if (pattern != NULL && distil_json_type(pattern) == DISTIL_JSON_OBJECT)
+	{
+		const DistilJson *regex = distil_json_member(pattern, "Regex");
+
+		if (regex != NULL && distil_json_type(regex) == DISTIL_JSON_STRING)
+			return parse_expression(draft, distil_json_string(regex, NULL), behavior, invert, err);
 		text = distil_json_member(pattern, "String");
+	}
 	if (text == NULL || distil_json_type(text) != DISTIL_JSON_STRING || invert)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "pre_tokenizer Split other than by a String is not supported");

@@ -27,6 +27,14 @@ MORE = [
     "b b", "B B", "New York", " <x> ", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "the the thethe", "\u2028\u2029", "\ufeff", "\ufb01", "A\u030a", "\u212b", "\u1e9b\u0323", "q\u0307\u0323", "\u0344", "\u0f71\u0f74\u0f73",
 ]
+CASES = [                       # where tokenizers are known to differ from each other
+    "\U0001fae8 emoji", "e\u0301 \u00e9 E\u0301", "\u039f\u0394\u039f\u03a3", "\u0130stanbul", "\ud55c\uad6d\uc5b4", "\u30d1\u30f3 \u3067 \u0439 \u0451", "\u0939\u093f\u0928\u094d\u0926\u0940 \u0645\u064f\u062d",
+    "\u05e9\u05c1\u05b8\u05dc\u05d5\u05b9\u05dd \u0e44\u0e17\u0e22", "\U0002b820\U0002b91f\U0002b920", "\u0107 \u017e \u0151", "q\u0323\u0307 q\u0307\u0323 x\u0301\u0323\u0334", "\u4e2d\u6587abc", "\U0001d4b3\x01\x7f", "DON'T don't don\u2019t",
+    "trailing \t", "foo<mask>", "foo <mask> bar <s>", "[CLS] x [SEP] [cls]", "\u00d6\u00c4\u00dc \u00f6\u00e4\u00fc\u00df", "\u0096 \u200e \u00ad", "a\u00adb\u200dc\u200cd", "b" * 100 + " " + "c" * 101, "", "  ",
+    "Hello, my dog is cute", "they do not, isn't it?", "\ufffd\ufffe", "\u180e\u2060\u3164", "1,234.56\u00a0\u20ac", "\u202dx\u202c",
+]
+SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+SHORT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 MAPPED = {"\r": " ", "\n": " ", "\t": " ", "\u00a0": " ", "\u3000": " ", "\u200b": " ", "\u00ad": "", "\ufb01": "fi", "\u2121": "TEL", "e\u0301": "\u00e9", "\u0958": "\u0915\u093c", "\x01": "",
           "\uff76": "\u30ab", "\uff76\uff9e": "\u30ac", "\u00a9": "(c)", "\ufdfa": "\u0635\u0644\u0649", "A\u030a": "\u00c5", "\u0600": "#", "\U0001f1e9": "D", "\u1e9b\u0323": "\u1e69"}
 
@@ -102,6 +110,10 @@ def files(vocab, merges, pieces):
     template = {"type": "TemplateProcessing", "single": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 2}}],
                 "pair": [{"Sequence": {"id": "A", "type_id": 0}}, {"SpecialToken": {"id": "</s>", "type_id": 0}}, {"Sequence": {"id": "B", "type_id": 1}}],
                 "special_tokens": {"</s>": {"id": "</s>", "ids": [2], "tokens": ["</s>"]}}}
+    def split(pattern, behavior="Isolated", invert=False):
+        return {"type": "Split", "pattern": {"Regex": pattern}, "behavior": behavior, "invert": invert}
+
+    bare = dict(level, use_regex=False)
     fallback = dict(unigram, byte_fallback=True, vocab=unigram["vocab"] + [["<0x%02X>" % i, -20.0] for i in range(256)])
 
     def file(tokens, normalizer, pre, post, decoder, model):
@@ -113,6 +125,9 @@ def files(vocab, merges, pieces):
         "bpe-sequence": file(specials, {"type": "Sequence", "normalizers": [{"type": "NFC"}, {"type": "Lowercase"}]},
                              {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, dict(level, use_regex=False, add_prefix_space=True)]},
                              {"type": "Sequence", "processors": [level, {"type": "BertProcessing", "sep": ["</s>", n + 1], "cls": ["<s>", n]}]}, level, dict(bpe, ignore_merges=True)),
+        "bpe-split": file(specials, None, {"type": "Sequence", "pretokenizers": [split(SPLIT), bare]}, level, level, bpe),
+        "bpe-split-short": file(specials, {"type": "Lowercase"}, {"type": "Sequence", "pretokenizers": [split(r"\p{N}"), split(SHORT, "Removed", True), bare]}, level, level, bpe),
+        "unigram-split": file(ends, None, {"type": "Sequence", "pretokenizers": [split(r"\s+", "Removed"), split(r"\p{N}+"), meta]}, None, meta, unigram),
         "unigram": file(ends, mapped, {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, meta]}, template, meta, unigram),
         "unigram-strip": file(ends, {"type": "Sequence", "normalizers": [mapped, {"type": "Strip", "strip_left": False, "strip_right": True},
                                                                          {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "\u2581"}]}, meta, template, meta, unigram),
@@ -173,11 +188,11 @@ def main():
     for name, (contents, class_name) in legacy(vocab, merges, pieces).items():
         tokenizers[name] = load_legacy(name, contents, class_name)
     out = []
-    texts = MORE + [text[:40] for text in TRICKY[::3]] + [text[:24] for text in SENTENCES[::6]] + [text[:20] for text in random_texts(24, 9)]
+    texts = MORE + CASES + [text[:40] for text in TRICKY[::3]] + [text[:24] for text in SENTENCES[::6]] + [text[:20] for text in random_texts(24, 9)]
     for number, text in enumerate(texts):
         out.append("T " + text.encode().hex())
         for k, name in enumerate(tokenizers):
-            if number < len(MORE) or (number + k) % 4 == 0:
+            if number < len(MORE) + len(CASES) or (number + k) % 4 == 0:
                 results(out, name, tokenizers[name], text)
             if (number + k) % 12 == 0:
                 results(out, name, tokenizers[name], text, modes="pb")

@@ -10,6 +10,9 @@
 
 #define VOCAB "\"vocab\":{\"[UNK]\":0,\"a\":1}"
 #define MODEL "\"model\":{\"type\":\"WordPiece\"," VOCAB "}"
+#define GPT2_PATTERN "\"'s|'t|'re|'ve|'m|'ll|'d| ?\\\\p{L}+| ?\\\\p{N}+| ?[^\\\\s\\\\p{L}\\\\p{N}]+|\\\\s+(?!\\\\S)|\\\\s+\""
+#define SPLIT_LEVEL(more) "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\"," \
+	"\"pattern\":{\"Regex\":" GPT2_PATTERN "}},{\"type\":\"ByteLevel\"" more "}]}"
 #define PRE "\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"}"
 
 static void
@@ -176,6 +179,9 @@ test_models(void)
 		{DISTIL_OK, "\"merges\":[[\"a\",\"b\"]],\"ignore_merges\":true,\"dropout\":null,\"unk_token\":\"\"",
 		 LEVEL, ""},
 		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", PRE, "ByteLevel"},
+		{DISTIL_OK, "\"merges\":[]", SPLIT_LEVEL(",\"use_regex\":false,\"add_prefix_space\":false"), ""},
+		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", SPLIT_LEVEL(",\"use_regex\":false"), "Split before ByteLevel"},
+		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", SPLIT_LEVEL(",\"add_prefix_space\":false"), "Split before ByteLevel"},
 		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", "\"normalizer\":null", "ByteLevel"},
 		{DISTIL_ERR_TEXT_FILE, "\"merges\":[\"a bc\"]", LEVEL, "merge 0 uses \"bc\""},
 		{DISTIL_ERR_TEXT_FILE, "\"merges\":[\"b a\"]", LEVEL, "makes a token"},
@@ -232,7 +238,13 @@ test_models(void)
 			   "{\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"CTC\"}]}," META ","
 			   UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "\"CTC\"");
 	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
-			   "\"a\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "by a String");
+			   "\"a\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "pattern \"a\"");
+	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
+			   "\"\\\\s+\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "pattern \"\\s+\"");
+	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Removed\",\"invert\":true,"
+			   "\"pattern\":{\"Regex\":\"\\\\s+\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "pattern \"\\s+\"");
+	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
+			   GPT2_PATTERN "}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "except before ByteLevel");
 	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Contiguous\",\"pattern\":{\"String\":"
 			   "\"a\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "Contiguous");
 	check_file("tokenizer.json", "{\"decoder\":{\"type\":\"Strip\",\"content\":\"ab\"}," META ","
