@@ -148,9 +148,9 @@ def main():
     tables.run(report, server, "minilm", models[MODELS[0]], minilm, sets, core, options)
     servers.run(report, server, program, minilm, options.texts, core, options)
     here = os.path.dirname(os.path.abspath(__file__))
-    verbatim(report, "Tokenizing: distil, then the Rust tokenizers library",
-             [os.path.join(options.programs, "bench_tokenizer"), options.model, options.texts],
-             [sys.executable, os.path.join(here, "tokenizer_rival.py"), options.model, options.texts])
+    verbatim(report, "Tokenizing: distil and the Rust tokenizers library",
+             [sys.executable, os.path.join(here, "tokenizer_rival.py"), os.path.join(options.programs, "bench_tokenizer"),
+              options.texts, options.model])
     verbatim(report, "Numbers: the engine against sentence-transformers",
              [sys.executable, os.path.join(here, "..", "golden", "compare_embeddings.py"),
               os.path.join(options.programs, "..", "tools", "embed_lines"), options.model, options.texts])
