@@ -4,10 +4,13 @@
 #   make install         (DESTDIR=... stages it)
 #   make unit            engine and kernels without a server: test/unit, run
 #   make unit SAN=1      the same under AddressSanitizer and UBSan
+#   make unit-cuda       the CUDA kernels on the CPU: compiled by a C++ compiler over test/cuda/cuda_runtime.h, run
+#   make gpu-tests       the same beside the real module, not run (test/check_gpu.sh does)
 #   make tools           programs of test/tools (make bench-engine: those of test/bench), not run
 #   make fuzz            libFuzzer programs of test/fuzz (needs clang), not run
 #   make check-layers    include rules and exported symbols
 #
+# With CUDA's nvcc (NVCC=path, NVCC= for none) distil_cuda.so is built and installed too; distil.so never needs it.
 # BUILD=dir keeps the objects of `unit` and `fuzz` elsewhere.
 
 MODULE_big = distil
@@ -31,13 +34,13 @@ EXPORTS = build/exports.map
 SHLIB_LINK += -Wl,--version-script=$(EXPORTS)
 SHLIB_PREREQS = $(EXPORTS)
 
-EXTRA_CLEAN = build $(OBJS)
+EXTRA_CLEAN = build $(OBJS) distil_cuda.so
 
 # No LLVM bitcode: the functions are heavy, inlining them into queries gains nothing.
 override with_llvm := no
 
 PG_CONFIG ?= pg_config
-ifneq ($(filter unit tools fuzz check-layers bench-engine,$(MAKECMDGOALS)),)
+ifneq ($(filter unit unit-cuda gpu-tests tools fuzz check-layers bench-engine,$(MAKECMDGOALS)),)
 # These targets need no server.
 all:
 else
@@ -69,6 +72,24 @@ ISA_avx_vnni = $(ISA_avx2) -mavxvnni
 ISA_avx512_vnni = $(ISA_avx512) -mavx512vnni
 ISAS = avx2 avx_vnni avx512 avx512_vnni avx512_bf16 amx amx_plain
 $(foreach isa,$(ISAS),$(eval kernels/cpu/ops_$(isa).o kernels/cpu/int8_$(isa).o: override CFLAGS += $(ISA_$(isa))))
+
+# ---- the CUDA backend: a module of its own, opened at run time ----
+NVCC ?= $(firstword $(shell command -v nvcc /usr/local/cuda/bin/nvcc 2>/dev/null))
+# Machine code for Ampere, Hopper and Blackwell; PTX for what comes.
+CUDA_ARCHITECTURES ?= -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90,code=sm_90 -gencode=arch=compute_100,code=[sm_100,compute_100]
+CUDA_FLAGS = -std=c++17 -O3 -Ikernels -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror,-fPIC,-fvisibility=hidden
+CUDA_FILES = $(wildcard kernels/cuda/*.cu kernels/cuda/*.cuh) kernels/kernels.h
+
+distil_cuda.so: $(CUDA_FILES)
+	$(NVCC) $(CUDA_FLAGS) $(CUDA_ARCHITECTURES) -shared -o $@ kernels/cuda/module_cuda.cu -ldl
+
+ifneq ($(NVCC),)
+all: distil_cuda.so
+install: install-cuda
+install-cuda: distil_cuda.so installdirs
+	$(INSTALL_SHLIB) distil_cuda.so '$(DESTDIR)$(pkglibdir)/distil_cuda.so'
+.PHONY: install-cuda
+endif
 
 # ---- engine without a server: unit tests, fuzzers ----
 BUILD ?= build
@@ -105,6 +126,32 @@ bench-engine: $(patsubst test/bench/%.c,$(UNIT_DIR)/bench/%,$(wildcard test/benc
 .PHONY: unit tools fuzz check-layers bench-engine
 unit: $(UNIT_TESTS)
 	@status=0; for t in $(UNIT_TESTS); do $$t || status=1; done; exit $$status
+
+# The module compiled for the CPU lies beside the tests that open it.
+EMULATED_DIR = $(UNIT_DIR)/cuda
+EMULATED_TESTS = $(patsubst %.c,$(EMULATED_DIR)/%,$(notdir $(wildcard test/cuda/test_*.c)) test_kernels.c test_kernel_sequences.c)
+EMULATED_FLAGS = -x c++ -std=c++17 -O2 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC -fvisibility=hidden -shared
+$(EMULATED_DIR)/distil_cuda.so: $(CUDA_FILES) test/cuda/cuda_runtime.h
+	@mkdir -p $(@D)
+	$(CXX) $(EMULATED_FLAGS) -Itest/cuda -Ikernels -o $@ kernels/cuda/module_cuda.cu
+vpath test_%.c test/unit test/cuda
+$(EMULATED_DIR)/test_%: test_%.c $(EMULATED_DIR)/distil_cuda.so $(UNIT_DIR)/libengine.a $(wildcard test/unit/*.h)
+	$(UNIT_CC) $(UNIT_CFLAGS) -DDISTIL_TEST_CUDA -Itest/unit -o $@ $< $(UNIT_DIR)/libengine.a $(UNIT_LIBS)
+unit-cuda: $(EMULATED_TESTS)
+	@status=0; for t in $(EMULATED_TESTS); do $$t || status=1; done; exit $$status
+
+# The same tests beside the real module, for test/check_gpu.sh: of the engine nothing is needed.
+GPU_DIR = $(UNIT_DIR)/gpu
+GPU_TESTS = $(patsubst $(EMULATED_DIR)/%,$(GPU_DIR)/%,$(EMULATED_TESTS))
+$(UNIT_DIR)/libkernels.a: $(addprefix $(UNIT_DIR)/,$(KERNEL_SOURCES:.c=.o))
+	ar rcs $@ $^
+$(GPU_DIR)/distil_cuda.so: $(CUDA_FILES)
+	@mkdir -p $(@D)
+	$(NVCC) $(CUDA_FLAGS) $(CUDA_ARCHITECTURES) -shared -o $@ kernels/cuda/module_cuda.cu -ldl
+$(GPU_DIR)/test_%: test_%.c $(GPU_DIR)/distil_cuda.so $(UNIT_DIR)/libkernels.a $(wildcard test/unit/*.h)
+	$(UNIT_CC) $(UNIT_CFLAGS) -DDISTIL_TEST_CUDA -Itest/unit -o $@ $< $(UNIT_DIR)/libkernels.a -lm -ldl -lpthread
+gpu-tests: $(GPU_TESTS)
+.PHONY: unit-cuda gpu-tests
 
 FUZZ_DIR = $(BUILD)/fuzz
 FUZZ_CC ?= clang

@@ -19,6 +19,7 @@ typedef struct DistilBackend
 
 extern DistilDevice *distil_ref_open(const char *isa, char *message, size_t message_size);
 extern DistilDevice *distil_cpu_open(const char *isa, char *message, size_t message_size);
+extern DistilDevice *distil_cuda_open(const char *isa, char *message, size_t message_size);
 extern DistilDevice *distil_standin_open(const char *isa, char *message, size_t message_size);
 
 /* Longest sequence an attention call may see: bounded by the dropout element numbering. */

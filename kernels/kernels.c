@@ -13,6 +13,7 @@
 static const DistilBackend backends[] = {
 	{"cpu", distil_cpu_open},
 	{"reference", distil_ref_open},
+	{"cuda", distil_cuda_open},
 	{"standin", distil_standin_open},
 };
 

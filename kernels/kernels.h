@@ -66,8 +66,14 @@ typedef struct DistilDropout
 	uint64_t	seed;			/* names step, layer and place; same in backward */
 } DistilDropout;
 
+#ifdef __CUDACC__
+#define DISTIL_DEVICE_INLINE static inline __host__ __device__
+#else
+#define DISTIL_DEVICE_INLINE static inline
+#endif
+
 /* The one definition of the mask, for every backend (splitmix64 finaliser). */
-static inline bool
+DISTIL_DEVICE_INLINE bool
 distil_dropout_keep(uint64_t seed, uint64_t element, float p)
 {
 	uint64_t	z = seed + (element + 1) * UINT64_C(0x9E3779B97F4A7C15);
@@ -478,7 +484,14 @@ extern const char *distil_cpu_name(void);
 extern const char *distil_blas_version(void);
 
 /*
- * Open a device: backend "reference", "cpu", "cuda" or "standin"; isa NULL or "auto" = best.  The first
+ * Are the module of backend "cuda" and the driver there?  Talks to no device, so that it is cheap; opening may
+ * still fail.  false with a message.
+ */
+extern bool distil_cuda_available(char *message, size_t message_size);
+
+/*
+ * Open a device: backend "reference", "cpu", "cuda" or "standin"; isa NULL or "auto" = best, for "cuda" the
+ * precision of products ("bf16", which is best, "tf32", "float32").  The first
  * "cpu" device without AVX2 opens OpenBLAS (all signals blocked, one thread, core
  * type by CPUID); must not be called in a process that will fork servers.
  * NULL on failure, with a message in `message`.

@@ -72,6 +72,9 @@ run_layers() {
 
 run_unit() { make -C "$tree" -s -j2 unit "$@"; }
 
+# The CUDA kernels compiled for the CPU.
+run_emulated() { make -C "$tree" -s -j2 unit-cuda; }
+
 # Each fuzzer for a short while over its kept corpus; a new crash fails.
 run_fuzzers() {
   local f name status=0
@@ -252,7 +255,11 @@ if wanted fuzz; then
 fi
 if wanted server; then server_suites ''; fi
 if wanted other; then other_debian; fi
-if wanted gpu; then skip "GPU tests: this build has no CUDA module yet"; fi
+if wanted gpu; then
+  need_packages g++
+  suite cuda-emulated run_emulated
+  suite gpu bash "$tree/test/check_gpu.sh"
+fi
 
 [ ${#failures[@]} = 0 ] || printf '\nfailed: %s\n' "${failures[*]}"
 printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"

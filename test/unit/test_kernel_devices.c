@@ -99,6 +99,10 @@ test_open(void)
 	CHECK(strstr(message, "tpu") != NULL);
 	CHECK(distil_device_open("cpu", "sse9", message, sizeof(message)) == NULL);
 	CHECK(strstr(message, "sse9") != NULL);
+	/* the module is not beside this program */
+	CHECK(distil_device_open("cuda", NULL, message, sizeof(message)) == NULL);
+	CHECK(strstr(message, "distil_cuda.so") != NULL);
+	CHECK(!distil_cuda_available(message, sizeof(message)));
 	CHECK(distil_device_open("tpu", NULL, small, sizeof(small)) == NULL && strlen(small) == 7);
 	CHECK(!distil_cpu_has("sse9") && distil_cpu_has("reference") && distil_cpu_has(distil_cpu_isa()));
 	CHECK(strlen(distil_cpu_name()) > 0);

@@ -1,0 +1,265 @@
+/*
+ * module_cuda.cu
+ *		The CUDA backend as a module: its table of operations, its device, its one entry.
+ *
+ * distil_cuda.so is opened by kernels/cuda_module.c when the first device "cuda" is asked for, in a process
+ * that will not fork.  It shows distil_cuda_check and distil_cuda_open, and needs the driver, nothing else.
+ * Operations are queued on one stream; copy_out waits for it, and a failure shows there.
+ */
+#include "attention_cuda.cuh"
+#include "embedding_cuda.cuh"
+#include "linear_cuda.cuh"
+#include "loss_cuda.cuh"
+#include "pool_cuda.cuh"
+
+#include <dlfcn.h>
+
+/* Work of a call, see DISTIL_UNIT_FLOPS: under a millisecond. */
+#define CUDA_UNITS 512
+
+static void
+cuda_note(CudaDevice *cuda, cudaError_t error, const char *what)
+{
+	if (error != cudaSuccess && cuda->failure[0] == '\0')
+		snprintf(cuda->failure, sizeof(cuda->failure), "%s: %s", what, cudaGetErrorString(error));
+}
+
+static const char *
+cuda_failure(DistilDevice *dev)
+{
+	return cuda_device(dev)->failure[0] != '\0' ? cuda_device(dev)->failure : NULL;
+}
+
+/* ---------- memory ---------- */
+
+static void *
+cuda_alloc(DistilDevice *dev, size_t bytes)
+{
+	CudaDevice *cuda = cuda_device(dev);
+	CudaBlock  *block = &cuda->blocks[cuda->nblocks];
+
+	if (cuda->nblocks == CUDA_BLOCKS || bytes > SIZE_MAX / 2 ||
+		(cuda->limit > 0 && cuda->used + bytes > cuda->limit))
+		return NULL;
+	if (cudaMalloc(&block->address, bytes > 0 ? bytes : 1) != cudaSuccess)
+	{
+		(void) cudaGetLastError();
+		return NULL;
+	}
+	block->bytes = bytes;
+	cuda->used += bytes;
+	cuda->nblocks++;
+	return block->address;
+}
+
+static void
+cuda_release(DistilDevice *dev, void *memory)
+{
+	CudaDevice *cuda = cuda_device(dev);
+
+	for (int i = 0; i < cuda->nblocks && memory != NULL; i++)
+		if (cuda->blocks[i].address == memory)
+		{
+			cuda_note(cuda, cudaFree(memory), "cudaFree");
+			cuda->used -= cuda->blocks[i].bytes;
+			cuda->blocks[i] = cuda->blocks[--cuda->nblocks];
+			return;
+		}
+}
+
+static void
+cuda_limit_memory(DistilDevice *dev, size_t bytes)
+{
+	cuda_device(dev)->limit = bytes;
+}
+
+/* Returns when `host` may be used again. */
+static void
+cuda_copy_in(DistilDevice *dev, void *device, const void *host, size_t bytes)
+{
+	CudaDevice *cuda = cuda_device(dev);
+
+	if (bytes > 0)
+		cuda_note(cuda, cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, cuda->stream), "copy in");
+}
+
+static void
+cuda_copy_out(DistilDevice *dev, void *host, const void *device, size_t bytes)
+{
+	CudaDevice *cuda = cuda_device(dev);
+
+	if (bytes == 0)
+		return;
+	cuda_note(cuda, cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, cuda->stream), "copy out");
+	cuda_note(cuda, cudaStreamSynchronize(cuda->stream), "the work before a copy");
+}
+
+/* ---------- the device ---------- */
+
+static void
+cuda_close(DistilDevice *dev)
+{
+	CudaDevice *cuda = cuda_device(dev);
+
+	if (dev == NULL)
+		return;
+	cudaStreamSynchronize(cuda->stream);
+	cuda_blas_close(cuda);
+	while (cuda->nblocks > 0)
+		cudaFree(cuda->blocks[--cuda->nblocks].address);
+	cudaFree(cuda->scratch);
+	cudaStreamDestroy(cuda->stream);
+	cudaFreeHost(cuda);
+}
+
+static DistilKernels
+cuda_table(void)
+{
+	DistilKernels ops = {};
+
+	ops.name = "cuda";
+	ops.own_memory = true;
+	ops.units = CUDA_UNITS;
+	ops.failure = cuda_failure;
+	ops.alloc = cuda_alloc;
+	ops.release = cuda_release;
+	ops.limit_memory = cuda_limit_memory;
+	ops.copy_in = cuda_copy_in;
+	ops.copy_out = cuda_copy_out;
+	ops.close = cuda_close;
+	ops.zero = cuda_zero;
+	ops.axpy = cuda_axpy;
+	ops.sum_squares = cuda_sum_squares;
+	ops.count_nonfinite = cuda_count_nonfinite;
+	ops.linear_forward = cuda_linear_forward;
+	ops.linear_backward_input = cuda_linear_backward_input;
+	ops.linear_backward_weight = cuda_linear_backward_weight;
+	ops.activation_forward = cuda_activation_forward;
+	ops.activation_backward = cuda_activation_backward;
+	ops.dropout = cuda_dropout;
+	ops.layernorm_forward = cuda_layernorm_forward;
+	ops.layernorm_backward = cuda_layernorm_backward;
+	ops.embedding_forward = cuda_embedding_forward;
+	ops.embedding_backward = cuda_embedding_backward;
+	ops.attention_forward = cuda_attention_forward;
+	ops.attention_backward = cuda_attention_backward;
+	ops.pool_forward = cuda_pool_forward;
+	ops.pool_backward = cuda_pool_backward;
+	ops.normalize_forward = cuda_normalize_forward;
+	ops.normalize_backward = cuda_normalize_backward;
+	ops.gather_rows = cuda_gather_rows;
+	ops.scatter_add_rows = cuda_scatter_add_rows;
+	ops.mse_loss = cuda_mse_loss;
+	ops.cosine_loss = cuda_cosine_loss;
+	ops.logits_loss = cuda_logits_loss;
+	ops.adamw = cuda_adamw;
+	return ops;
+}
+
+static bool
+cuda_choose_precision(CudaPrecision *precision, const char *name)
+{
+	static const struct
+	{
+		const char *name;
+		CudaPrecision precision;
+	}			names[] = {{"auto", CUDA_BF16}, {"bf16", CUDA_BF16}, {"tf32", CUDA_TF32}, {"float32", CUDA_FLOAT32}};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (strcmp(name, names[i].name) == 0)
+		{
+			*precision = names[i].precision;
+			return true;
+		}
+	return false;
+}
+
+/* distil_cuda_check: is this module made for who asks, and is there a driver? */
+extern "C" __attribute__((visibility("default"))) bool
+distil_cuda_check(size_t table_size, char *message, size_t message_size)
+{
+	if (table_size != sizeof(DistilKernels))
+	{
+		snprintf(message, message_size, "distil_cuda.so belongs to another version of distil");
+		return false;
+	}
+#ifndef CUDA_EMULATED
+	if (dlopen("libcuda.so.1", RTLD_NOW | RTLD_LOCAL) == NULL)
+	{
+		snprintf(message, message_size, "the NVIDIA driver is missing: %s", dlerror());
+		return false;
+	}
+#endif
+	return true;
+}
+
+/* The first device of the driver, if it is one this module has code for. */
+static cudaError_t
+cuda_choose_device(char *message, size_t message_size)
+{
+	int			major = 0;
+	int			count = 0;
+	cudaError_t error = cudaGetDeviceCount(&count);
+
+	if (error == cudaSuccess && count == 0)
+		error = cudaErrorNoDevice;
+	if (error == cudaSuccess)
+		error = cudaSetDevice(0);
+	if (error == cudaSuccess)
+		error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+	if (error == cudaSuccess && major < 8)
+	{
+		snprintf(message, message_size, "the GPU has compute capability %d, 8 or more is needed", major);
+		return cudaErrorNoDevice;
+	}
+	if (error != cudaSuccess)
+		snprintf(message, message_size, "no CUDA device can be used: %s", cudaGetErrorString(error));
+	return error;
+}
+
+/*
+ * The module's entry: table_size is sizeof(DistilKernels) of who asks, precision "auto" (bf16), "bf16",
+ * "tf32" or "float32".  NULL on failure, with a message.
+ */
+extern "C" __attribute__((visibility("default"))) DistilDevice *
+distil_cuda_open(size_t table_size, const char *precision, char *message, size_t message_size)
+{
+	static const DistilKernels ops = cuda_table();
+	CudaPrecision chosen;
+	CudaDevice *cuda;
+	void	   *memory;
+
+	if (!distil_cuda_check(table_size, message, message_size))
+		return NULL;
+	if (!cuda_choose_precision(&chosen, precision))
+	{
+		snprintf(message, message_size, "the cuda backend has no precision \"%.40s\"", precision);
+		return NULL;
+	}
+	if (cuda_choose_device(message, message_size) != cudaSuccess)
+		return NULL;
+	if (cudaMallocHost(&memory, sizeof(CudaDevice)) != cudaSuccess)
+	{
+		snprintf(message, message_size, "out of memory opening the cuda backend");
+		return NULL;
+	}
+	memset(memory, 0, sizeof(CudaDevice));
+	cuda = (CudaDevice *) memory;
+	cuda->base.ops = &ops;
+	cuda->precision = chosen;
+	if (cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking) != cudaSuccess ||
+		cudaMalloc((void **) &cuda->scratch, CUDA_SCRATCH) != cudaSuccess)
+	{
+		snprintf(message, message_size, "out of memory opening the cuda backend");
+		cuda_close(&cuda->base);
+		return NULL;
+	}
+	cuda_blas_open(cuda);
+	if (chosen == CUDA_TF32 && cuda->blas == NULL)
+	{
+		snprintf(message, message_size, "precision \"tf32\" needs libcublasLt.so.13 or .12");
+		cuda_close(&cuda->base);
+		return NULL;
+	}
+	return &cuda->base;
+}

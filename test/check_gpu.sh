@@ -1,0 +1,70 @@
+#!/usr/bin/env bash
+# Tests of the CUDA backend on a GPU:
+#
+#   test/check_gpu.sh            builds and runs them (gcc, make and nvcc are all it needs)
+#
+# On a machine without a GPU the module must say so by name; everything else is skipped.
+# NVCC=path chooses the compiler, CUDA_ARCHITECTURES its targets (default: this GPU's).  cuBLASLt is found where the loader
+# finds it or where a Python has PyTorch; without it the own kernels run.
+# Closing line: "N passed, N failed, N skipped".
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+nvcc=${NVCC:-$(command -v nvcc || ls /usr/local/cuda/bin/nvcc 2>/dev/null || true)}
+[ -n "$nvcc" ] || { echo "skipped: no nvcc here"; echo "0 passed, 0 failed, 1 skipped"; exit 0; }
+work=$(mktemp -d /var/tmp/distil-gpu.XXXXXX)
+trap 'rm -rf "$work"' EXIT
+passed=0 failed=0 skipped=0
+
+gpu=
+if nvidia-smi -L >"$work/gpus" 2>&1 && grep -q '^GPU' "$work/gpus"; then gpu=yes; fi
+
+# The libraries that PyTorch brings.
+lib=$(python3 -c 'import glob, os, torch
+print(":".join(sorted({os.path.dirname(f) for f in glob.glob(os.path.join(os.path.dirname(os.path.dirname(torch.__file__)), "nvidia", "**", "libcublas*.so*"), recursive=True)})))' 2>/dev/null || true)
+[ -z "$lib" ] || export LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+
+# run NAME COMMAND...: adds up its "N passed, N failed" lines.
+run() {
+  local name=$1 status=0 p f
+  shift
+  timeout 900 "$@" >"$work/log" 2>&1 || status=$?
+  p=$(sed -n 's/.*\b\([0-9]*\) passed, \([0-9]*\) failed.*/\1/p' "$work/log" | awk '{n += $1} END {print n + 0}')
+  f=$(sed -n 's/.*\b\([0-9]*\) passed, \([0-9]*\) failed.*/\2/p' "$work/log" | awk '{n += $1} END {print n + 0}')
+  [ "$status" = 0 ] || [ "$f" -gt 0 ] || f=1
+  passed=$((passed + p)) failed=$((failed + f))
+  printf '%-24s %6d passed %4d failed\n' "$name" "$p" "$f"
+  [ "$f" = 0 ] || tail -n 40 "$work/log"
+}
+
+arch=${CUDA_ARCHITECTURES:-}
+if [ -z "$arch" ]; then
+  cap=$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | head -n 1 | tr -d . || true)
+  [ -n "$gpu" ] && arch="-gencode=arch=compute_$cap,code=sm_$cap" || arch="-gencode=arch=compute_80,code=sm_80"
+fi
+make -s -j"$(nproc)" gpu-tests BUILD="$work" NVCC="$nvcc" CUDA_ARCHITECTURES="$arch"
+tests=$work/unit/gpu
+symbols=$(nm -D --defined-only "$tests/distil_cuda.so" | awk '$2 == "T" {print $3}' | grep -v '^_' | sort | tr '\n' ' ')
+if [ "$symbols" = "distil_cuda_check distil_cuda_open " ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "exported: $symbols"; fi
+
+if [ -z "$gpu" ]; then
+  if "$tests/test_cuda_products" >"$work/log" 2>&1; then failed=$((failed + 1)); echo "a GPU was found where there is none"
+  elif grep -qE 'the NVIDIA driver is missing|no CUDA device can be used' "$work/log"; then passed=$((passed + 1))
+  else failed=$((failed + 1)); cat "$work/log"; fi
+  skipped=1
+  echo "skipped: tests on a GPU, there is none here"
+else
+  cat "$work/gpus"
+  for t in "$tests"/test_*; do
+    run "${t##*/}" "$t"
+  done
+  if command -v compute-sanitizer >/dev/null; then
+    for tool in memcheck racecheck; do
+      run "sanitizer $tool" compute-sanitizer --tool $tool --error-exitcode 1 "$tests/test_cuda_products"
+    done
+  else
+    skipped=$((skipped + 1)); echo "skipped: compute-sanitizer is not here"
+  fi
+fi
+printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+[ "$failed" = 0 ] && [ "$passed" -gt 0 ]
