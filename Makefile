@@ -4,6 +4,7 @@
 #   make install         (DESTDIR=... stages it)
 #   make unit            engine and kernels without a server: test/unit, run
 #   make unit SAN=1      the same under AddressSanitizer and UBSan
+#   make unit SAN=thread the tests with threads under ThreadSanitizer
 #   make unit-cuda       the CUDA kernels on the CPU: compiled by a C++ compiler over test/cuda/cuda_runtime.h, run
 #   make gpu-tests       the same beside the real module, not run (test/check_gpu.sh does)
 #   make tools           programs of test/tools (make bench-engine: those of test/bench), not run
@@ -94,8 +95,10 @@ endif
 # ---- engine without a server: unit tests, fuzzers ----
 BUILD ?= build
 ifdef SAN
-SAN_FLAGS = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
-UNIT_DIR = $(BUILD)/unit-san
+SAN_FLAGS_thread = -fsanitize=thread
+SAN_FLAGS_1 = -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+SAN_FLAGS = $(SAN_FLAGS_$(SAN))
+UNIT_DIR = $(BUILD)/unit-san-$(SAN)
 else
 UNIT_DIR = $(BUILD)/unit
 endif
@@ -104,6 +107,9 @@ UNIT_CFLAGS = -g -Wall -Wextra -Werror -Wdeclaration-after-statement -Wmissing-p
 UNIT_LIBS = -ljansson -lm -ldl -lpthread
 UNIT_OBJS = $(addprefix $(UNIT_DIR)/,$(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o))
 UNIT_TESTS = $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(wildcard test/unit/test_*.c))
+ifeq ($(SAN),thread)
+UNIT_TESTS = $(addprefix $(UNIT_DIR)/,test_thread_pool test_session_share test_train)
+endif
 
 $(foreach isa,$(ISAS),$(eval $(UNIT_DIR)/kernels/cpu/ops_$(isa).o $(UNIT_DIR)/kernels/cpu/int8_$(isa).o: ISA = $(ISA_$(isa))))
 $(UNIT_DIR)/%.o: %.c $(wildcard kernels/*.h kernels/*/*.h src/engine/*.h)

@@ -5,7 +5,7 @@
 #   test/check.sh SUITE...     some of: layers unit sanitizer fuzz server other gpu
 #
 # Installs the packages the tests need, builds in a temporary folder with -Wall -Wextra -Werror, runs unit tests (also
-# under ASan and UBSan), goldens, a short run of each fuzzer, and pg_regress, isolation and TAP tests on a private server
+# under ASan and UBSan, those with threads under TSan), goldens, a short run of each fuzzer, and pg_regress, isolation and TAP tests on a private server
 # as an unprivileged user; then the server tests again in a chroot of the other Debian (PostgreSQL 15 or 17, pgvector on 17).
 # Cleans up.  Closing line: "N passed, N failed, N skipped".
 set -euo pipefail
@@ -246,7 +246,10 @@ copy_tree
 wanted unit || wanted sanitizer || wanted fuzz || wanted layers || wanted server || wanted other || wanted gpu || die "unknown suite: $suites"
 if wanted layers; then suite layers bash -c "cd '$tree' && bash test/check_layers.sh"; fi
 if wanted unit; then suite unit run_unit; fi
-if wanted sanitizer; then suite unit-sanitizers run_unit SAN=1; fi
+if wanted sanitizer; then
+  suite unit-sanitizers run_unit SAN=1
+  suite unit-threads run_unit SAN=thread
+fi
 if wanted fuzz; then
   need_packages clang llvm
   clang_major=$(clang -dumpversion | cut -d. -f1)

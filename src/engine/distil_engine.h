@@ -341,7 +341,9 @@ extern DistilStatus distil_pool_create(DistilPool **pool, int nworkers, int idle
  * others take no more work then; more workers than before join at the next run.
  */
 extern void distil_pool_limit(DistilPool *pool, int workers);
-extern void distil_pool_free(DistilPool *pool); /* joins its threads; takes NULL */
+/* Ends its threads, in the middle of a run too, which must not go on then; takes NULL. */
+extern void distil_pool_stop(DistilPool *pool);
+extern void distil_pool_free(DistilPool *pool); /* the same, and the pool; takes NULL */
 
 /* ---------- sessions: inference ---------- */
 
@@ -353,7 +355,7 @@ typedef struct DistilSessionStats	/* since the session was created */
 	int64_t		tokens;
 	int64_t		batches;		/* forward passes */
 	int64_t		truncated;		/* texts cut to max_tokens */
-	double		tokenizer_seconds;
+	double		tokenizer_seconds;	/* all threads together, as model_seconds */
 	double		model_seconds;
 } DistilSessionStats;
 
@@ -364,6 +366,15 @@ extern DistilStatus distil_session_create(DistilSession **session, const DistilM
 										  DistilError *err);
 extern const DistilSessionStats *distil_session_stats(const DistilSession *session);
 extern void distil_session_free(DistilSession *session);
+
+/*
+ * Let the pool's workers share this session's batches from now on; pool NULL: no longer.  devices are
+ * those of workers 1, 2, ...; alloc gives memory to their threads and must be safe for that.  All are
+ * borrowed.  Each worker has a session of its own, made when a batch first wants it (memory_limit is
+ * for each) and freed by the next call.  Results are the same to the bit, whoever computes them.
+ */
+extern void distil_session_share(DistilSession *session, DistilPool *pool, DistilDevice *const *devices,
+								 const DistilAllocator *alloc);
 
 /*
  * Index of the prompt to put before texts: by name; name NULL = the model's default

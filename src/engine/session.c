@@ -119,6 +119,7 @@ distil_session_create(DistilSession **session, const DistilModel *model, DistilD
 	s->alloc = alloc;
 	if (poll != NULL)
 		s->poll = *poll;
+	s->memory_limit = memory_limit;
 	s->max_tokens = model->spec.info.max_tokens;
 	s->prompt = -1;
 	distil_encoding_init(&s->encoding, alloc);
@@ -162,6 +163,7 @@ distil_session_free(DistilSession *session)
 
 	if (session == NULL)
 		return;
+	distil_session_share(session, NULL, NULL, NULL);
 	ops = session->device->ops;
 	distil_activations_free(session->activations);
 	ops->release(session->device, session->uploaded);

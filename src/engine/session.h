@@ -99,6 +99,13 @@ struct DistilSession
 	DistilSessionLm lm;
 	DistilSessionHead head;
 	bool		want_offsets;	/* encode with offsets */
+
+	/* who shares batches with this session, see session_share.c; NULL: nobody */
+	DistilPool *pool;
+	DistilDevice *const *share_devices; /* of the other workers */
+	const DistilAllocator *share_alloc;
+	DistilSession **helpers;	/* [workers - 1] their sessions, made by them when first needed */
+	size_t		memory_limit;
 };
 
 /* Results from the device to the host. */
@@ -140,6 +147,16 @@ extern DistilStatus distil_session_head_run(DistilSession *session, const int32_
 /* p [n] = softmax of x [n], x and p may be the same; numbers `step` apart */
 extern void distil_softmax(double *p, const float *x, int n, size_t step);
 
+/*
+ * Do items 0 .. nitems - 1 of a batch: by this session alone, or by the pool's workers, each
+ * with its own session, in any order.  Statistics of all of them are added to this session's.
+ */
+typedef DistilStatus (*DistilSessionFn) (void *ctx, DistilSession *session, int item, DistilError *err);
+extern DistilStatus distil_session_run(DistilSession *session, DistilSessionFn fn, void *ctx, int nitems,
+									   DistilError *err);
+/* How many workers may share a batch now, this session's thread counted. */
+extern int	distil_session_workers(const DistilSession *session);
+
 /* Copy the staged pass of nseq sequences and ntokens tokens to the device; fills *batch. */
 extern void distil_session_stage(DistilSession *session, DistilBatch *batch, int nseq, int ntokens);
 /* Stage and run the encoder: *hidden [T, C] on the device. */
@@ -162,6 +179,7 @@ typedef struct DistilWindowRun
 	int			prompt;			/* -1: none */
 	int			skip;			/* tokens of the prompt that are not pooled */
 	bool		typed;			/* with the tokenizer's types, otherwise zero */
+	bool		shared;			/* pass may be called by other threads, with their sessions */
 	DistilStatus (*pass) (DistilSession *session, void *ctx, const DistilBatch *batch, const float *hidden,
 						  const DistilWindowText *texts, int count, DistilError *err);
 	DistilStatus (*copy) (DistilSession *session, void *ctx, int to, int from, DistilError *err);

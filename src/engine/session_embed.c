@@ -45,7 +45,8 @@ distil_session_embed(DistilSession *session, float *out, bool *has, const Distil
 {
 	size_t		d = (size_t) session->model->spec.info.dimensions;
 	DistilWindowRun run = {
-		.texts = texts, .n = n, .prompt = prompt, .pass = pool_pass, .copy = copy_embedding, .ctx = out
+		.texts = texts, .n = n, .prompt = prompt, .pass = pool_pass, .copy = copy_embedding, .ctx = out,
+		.shared = true
 	};
 	int			i;
 

@@ -2,13 +2,14 @@
  * session_window.c
  *		Many texts as passes: what all functions of n texts share.
  *
- * Equal texts (the same bytes, pairs included) are computed once.  The others are tokenised
- * into a window, sorted by length there, and computed in passes bounded in tokens and texts.
- * Results go to their places by index: the rule a newcomer would break is that passes come in
+ * Equal texts (the same bytes, pairs included) are computed once.  The others, longest first,
+ * are cut into shares for the workers (session_share.c).  A share is tokenised into a window,
+ * sorted by length there, and computed in passes bounded in tokens and texts.  Results go to their places by index: the rule a newcomer would break is that passes come in
  * no order of the input.
  */
 #include "session.h"
 
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -162,45 +163,82 @@ find_equal(int *table, size_t slots, const DistilWindowRun *run, int i)
 	return i;
 }
 
-/*
- * same [n]: for a new text its own index i, or ~i when it was truncated; for an equal
- * one the index of the first.
- */
-static DistilStatus
-run_texts(DistilSession *session, const DistilWindowRun *run, bool *has, int *same, int *table, size_t slots,
-		  DistilError *err)
+/* ---------- shares ---------- */
+
+/* A text to be computed, and its part of the work as known before it is tokenised. */
+typedef struct FreshText
 {
+	int			index;
+	int			cost;
+} FreshText;
+
+/* Of a text, besides its bytes. */
+#define TEXT_COST 16
+/* A smaller share is not worth a thread's trouble: about a hundred tokens. */
+#define LEAST_SHARE 512
+
+/*
+ * same [n] for a new text is its own index i, or ~i when it was truncated; for an equal one
+ * the index of the first.
+ */
+typedef struct ShareRun
+{
+	const DistilWindowRun *run;
+	bool	   *has;			/* [n] */
+	int		   *same;			/* [n] */
+	FreshText  *fresh;			/* [n] the new texts */
+	int			nfresh;
+	int		   *shares;			/* [n + 1] share i is fresh [shares[i] .. shares[i + 1]) */
+	int			nshares;
+} ShareRun;
+
+static int
+text_cost(const DistilWindowRun *run, int i)
+{
+	size_t		cost = run->texts[i].length;
+
+	if (run->pairs != NULL)
+		cost += run->pairs[i].length;
+	return cost < INT_MAX / 2 ? (int) cost + TEXT_COST : INT_MAX / 2;
+}
+
+static int
+compare_cost(const void *a, const void *b)
+{
+	const FreshText *x = a;
+	const FreshText *y = b;
+
+	if (x->cost != y->cost)
+		return x->cost > y->cost ? -1 : 1;
+	return x->index < y->index ? -1 : x->index > y->index;
+}
+
+/*
+ * One share for a session alone.  Otherwise each takes a part of what is left, so that the
+ * last ones are small and all workers end at about the same time.
+ */
+static void
+cut_shares(ShareRun *share, int workers)
+{
+	int64_t		left = 0;
 	int			i;
 
-	session->window_count = 0;
-	session->window_used = 0;
-	memset(table, -1, slots * sizeof(int));
-	for (i = 0; i < run->n; i++)
+	share->nshares = 0;
+	for (i = 0; i < share->nfresh; i++)
+		left += share->fresh[i].cost;
+	for (i = 0; i < share->nfresh;)
 	{
-		same[i] = find_equal(table, slots, run, i);
-		if (same[i] == i)
-		{
-			DISTIL_FORWARD(add_text(session, run, &has[i], i, err));
-			if (session->encoding.truncated)
-				same[i] = ~i;
-		}
-	}
-	DISTIL_FORWARD(flush_window(session, run, err));
-	for (i = 0; i < run->n; i++)
-	{
-		int			first = same[i];
+		int64_t		size = workers < 2 ? left : left / (2 * workers);
+		int64_t		taken = 0;
 
-		if (i % 1024 == 0)
-			DISTIL_POLL(&session->poll, err);
-		if (first < 0 || first == i)
-			continue;
-		session->stats.texts++;
-		session->stats.truncated += same[first] < 0;
-		has[i] = has[first];
-		if (has[i])
-			DISTIL_FORWARD(run->copy(session, run->ctx, i, first, err));
+		if (size < LEAST_SHARE)
+			size = LEAST_SHARE;
+		share->shares[share->nshares++] = i;
+		while (i < share->nfresh && taken < size)
+			taken += share->fresh[i++].cost;
+		left -= taken;
 	}
-	return DISTIL_OK;
+	share->shares[share->nshares] = share->nfresh;
 }
 
 /* The types of a window's tokens are made at their first use. */
@@ -216,23 +254,98 @@ prepare_types(DistilSession *session, DistilError *err)
 	return DISTIL_OK;
 }
 
+/* A DistilSessionFn */
+static DistilStatus
+run_share(void *ctx, DistilSession *session, int item, DistilError *err)
+{
+	ShareRun   *share = ctx;
+	int			i;
+
+	if (share->run->typed)
+		DISTIL_FORWARD(prepare_types(session, err));
+	session->window_count = 0;
+	session->window_used = 0;
+	for (i = share->shares[item]; i < share->shares[item + 1]; i++)
+	{
+		int			index = share->fresh[i].index;
+
+		DISTIL_FORWARD(add_text(session, share->run, &share->has[index], index, err));
+		if (session->encoding.truncated)
+			share->same[index] = ~index;
+	}
+	return flush_window(session, share->run, err);
+}
+
+/* Equal texts get what the first of them has. */
+static DistilStatus
+copy_equal(DistilSession *session, const ShareRun *share, DistilError *err)
+{
+	const DistilWindowRun *run = share->run;
+	int			i;
+
+	for (i = 0; i < run->n; i++)
+	{
+		int			first = share->same[i];
+
+		if (i % 1024 == 0)
+			DISTIL_POLL(&session->poll, err);
+		if (first < 0 || first == i)
+			continue;
+		session->stats.texts++;
+		session->stats.truncated += share->same[first] < 0;
+		share->has[i] = share->has[first];
+		if (share->has[i])
+			DISTIL_FORWARD(run->copy(session, run->ctx, i, first, err));
+	}
+	return DISTIL_OK;
+}
+
+/* table: of find_equal */
+static DistilStatus
+run_texts(DistilSession *session, ShareRun *share, int *table, size_t slots, DistilError *err)
+{
+	const DistilWindowRun *run = share->run;
+	int			workers = run->shared ? distil_session_workers(session) : 1;
+	int			i;
+
+	memset(table, -1, slots * sizeof(int));
+	for (i = 0; i < run->n; i++)
+	{
+		if (i % 1024 == 0)
+			DISTIL_POLL(&session->poll, err);
+		share->same[i] = find_equal(table, slots, run, i);
+		if (share->same[i] != i)
+			continue;
+		share->fresh[share->nfresh].index = i;
+		share->fresh[share->nfresh++].cost = text_cost(run, i);
+	}
+	qsort(share->fresh, (size_t) share->nfresh, sizeof(FreshText), compare_cost);
+	cut_shares(share, workers);
+	DISTIL_FORWARD(distil_session_run(session, run_share, share, share->nshares, err));
+	return copy_equal(session, share, err);
+}
+
 DistilStatus
 distil_session_run_texts(DistilSession *session, const DistilWindowRun *run, bool *has, DistilError *err)
 {
+	ShareRun	share = {.run = run, .has = has};
 	size_t		slots = 16;
+	size_t		count;
 	int		   *memory;
 	DistilStatus status;
 
 	if (run->n < 1)
 		return DISTIL_OK;
-	if (run->typed)
-		DISTIL_FORWARD(prepare_types(session, err));
 	while (slots < 2 * (size_t) run->n)
 		slots *= 2;
-	memory = distil_alloc_array(session->alloc, slots + (size_t) run->n, sizeof(int));
+	count = slots + 4 * (size_t) run->n + 1;	/* fresh has two of them for each text */
+	memory = distil_alloc_array(session->alloc, count, sizeof(int));
 	if (memory == NULL)
-		return distil_fail_memory(err, (slots + (size_t) run->n) * sizeof(int));
-	status = run_texts(session, run, has, memory + slots, memory, slots, err);
+		return distil_fail_memory(err, count * sizeof(int));
+	share.fresh = (FreshText *) (memory + slots);
+	share.same = memory + slots + 2 * (size_t) run->n;
+	share.shares = share.same + run->n;
+	status = run_texts(session, &share, memory, slots, err);
 	distil_release(session->alloc, memory);
 	return status;
 }

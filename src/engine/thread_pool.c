@@ -266,19 +266,31 @@ distil_pool_create(DistilPool **result, int nworkers, int idle_ms, const DistilP
 }
 
 void
-distil_pool_free(DistilPool *pool)
+distil_pool_stop(DistilPool *pool)
 {
 	int			i;
 
 	if (pool == NULL)
 		return;
+	atomic_store_explicit(&pool->stop, true, memory_order_relaxed);
 	pthread_mutex_lock(&pool->mutex);
 	pool->quit = true;
 	pthread_cond_broadcast(&pool->work);
 	pthread_mutex_unlock(&pool->mutex);
 	for (i = 1; i < pool->n; i++)
+	{
 		if (pool->workers[i].started)
 			pthread_join(pool->workers[i].thread, NULL);
+		pool->workers[i].started = false;
+	}
+}
+
+void
+distil_pool_free(DistilPool *pool)
+{
+	if (pool == NULL)
+		return;
+	distil_pool_stop(pool);
 	pthread_cond_destroy(&pool->work);
 	pthread_cond_destroy(&pool->done);
 	pthread_mutex_destroy(&pool->mutex);
@@ -383,6 +395,12 @@ int
 distil_pool_workers(const DistilPool *pool)
 {
 	return pool->n;
+}
+
+int
+distil_pool_limited(const DistilPool *pool)
+{
+	return atomic_load_explicit(&pool->limit, memory_order_relaxed);
 }
 
 void

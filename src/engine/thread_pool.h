@@ -25,6 +25,8 @@ typedef DistilStatus (*DistilPoolFn) (void *ctx, int worker, int item, DistilErr
 extern DistilStatus distil_pool_run(DistilPool *pool, DistilPoolFn fn, void *ctx, int nitems,
 									const int *owner, DistilError *err);
 extern int	distil_pool_workers(const DistilPool *pool);
+/* How many of them distil_pool_limit() allows now. */
+extern int	distil_pool_limited(const DistilPool *pool);
 /* The poll a worker's compute calls get. */
 extern const DistilPoll *distil_pool_poll(const DistilPool *pool, int worker);
 /*

@@ -299,30 +299,45 @@ distil_bridge_jsonb(Jsonb *jsonb)
 
 /* ---------- device ---------- */
 
-/*
- * One device per value of distil.isa, opened at first use and kept for the life of the
- * process: sessions borrow them.
- */
-DistilDevice *
-distil_bridge_device(void)
+/* Per value of distil.isa and worker: opened at first use and kept for the life of the process. */
+static DistilDevice *devices[DISTIL_ISA_SETTINGS][DISTIL_MAX_THREADS];
+
+static DistilDevice *
+open_device(int worker)
 {
-	static DistilDevice *devices[DISTIL_ISA_SETTINGS];
+	DistilDevice **device = &devices[distil_isa][worker];
 	char		message[256] = "";
 
 	if (!IsUnderPostmaster && IsPostmasterEnvironment)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYSTEM_ERROR),
 				 errmsg("no device can be opened in the postmaster")));
-	if (devices[distil_isa] == NULL)
-		devices[distil_isa] = distil_isa == DISTIL_ISA_REFERENCE
+	if (*device == NULL)
+		*device = distil_isa == DISTIL_ISA_REFERENCE
 			? distil_device_open("reference", NULL, message, sizeof(message))
 			: distil_device_open("cpu", distil_guc_isa_name(distil_isa), message, sizeof(message));
-	if (devices[distil_isa] == NULL)
+	if (*device == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYSTEM_ERROR),
 				 errmsg("the CPU backend cannot be opened with instruction set \"%s\"",
 						distil_guc_isa_name(distil_isa)),
 				 message[0] != '\0' ? errdetail_internal("%s", message) : 0,
 				 errhint("Set distil.isa to \"auto\".")));
-	return devices[distil_isa];
+	return *device;
+}
+
+DistilDevice *
+distil_bridge_device(void)
+{
+	return open_device(0);
+}
+
+DistilDevice *const *
+distil_bridge_thread_devices(int workers)
+{
+	int			i;
+
+	for (i = 1; i < workers; i++)
+		(void) open_device(i);
+	return &devices[distil_isa][1];
 }

@@ -123,11 +123,11 @@ define_limits(void)
 							NULL, &distil_max_jobs, 1, 1, DISTIL_MAX_JOBS,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("distil.threads",
-							"Threads of a training job; 0: all cores.",
-							NULL, &distil_threads, 0, 0, DISTIL_MAX_THREADS,
+							"Threads of a batch or a training job.",
+							"0: all cores; of a batch those that no other process of the server uses.", &distil_threads, 0, 0, DISTIL_MAX_THREADS,
 							PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("distil.max_threads",
-							"Upper bound of the threads of a training job; 0: all cores.",
+							"Upper bound of the threads of a batch or a training job; 0: all cores.",
 							NULL, &distil_max_threads, 0, 0, DISTIL_MAX_THREADS,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomStringVariable("distil.databases",

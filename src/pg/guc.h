@@ -57,7 +57,7 @@ extern int	distil_memory;			/* kB of scratch per session of a model */
 extern int	distil_cache_size;		/* MB of shared copies kept on disk */
 extern int	distil_max_model_size;	/* MB a model to be imported may have */
 extern int	distil_max_jobs;		/* training jobs running at a time per database */
-extern int	distil_threads;			/* of a training job; 0 = all cores */
+extern int	distil_threads;			/* of a batch or a training job; 0 = all (free) cores */
 extern int	distil_max_threads;		/* upper bound of distil_threads and of the job option; 0 = all cores */
 extern int	distil_isa;				/* DistilIsaSetting */
 extern char *distil_databases;		/* where the launcher resumes training jobs after a start of the server */

@@ -13,6 +13,7 @@
 #include "compat.h"
 #include "guc.h"
 #include "infer_run.h"
+#include "threads.h"
 
 /* Do two rows have the same value of an optional text argument? */
 static bool
@@ -99,6 +100,7 @@ distil_run_embeddings(bool **has, DistilOpenModel *open, const DistilText *texts
 	float	   *out = MemoryContextAllocHuge(CurrentMemoryContext, (Size) Max(n, 1) * width * sizeof(float));
 	int64		before = distil_run_truncations(open);
 	int			prompt_index = -1;
+	DistilStatus status;
 	DistilError err;
 
 	*has = palloc0(Max(n, 1) * sizeof(bool));
@@ -107,7 +109,12 @@ distil_run_embeddings(bool **has, DistilOpenModel *open, const DistilText *texts
 	else
 		distil_run_check(distil_model_prompt(open->model, &prompt_index, prompt, &err), &err, open);
 	if (n > 0)
-		distil_run_check(distil_session_embed(open->session, out, *has, texts, n, prompt_index, &err), &err, open);
+	{
+		distil_threads_begin(open, n);
+		status = distil_session_embed(open->session, out, *has, texts, n, prompt_index, &err);
+		distil_threads_end();
+		distil_run_check(status, &err, open);
+	}
 	distil_run_truncated(open, before);
 	return out;
 }

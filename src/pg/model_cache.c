@@ -85,6 +85,7 @@ close_session(CacheEntry *entry)
 	add_stats(&closed_stats, entry->open.session);
 	distil_session_free(entry->open.session);
 	entry->open.session = NULL;
+	entry->open.shared = false;
 }
 
 static void
@@ -94,6 +95,19 @@ close_entry(CacheEntry *entry)
 	distil_model_free(entry->open.model);
 	distil_cache_file_unmap(&entry->mapping);
 	MemoryContextDelete(entry->context);	/* the entry itself is in it */
+}
+
+void
+distil_cache_unshare(void)
+{
+	CacheEntry *entry;
+
+	for (entry = entries; entry != NULL; entry = entry->next)
+	{
+		if (entry->open.shared)
+			distil_session_share(entry->open.session, NULL, NULL, NULL);
+		entry->open.shared = false;
+	}
 }
 
 /* Between transactions nobody borrows a model: keep the last used ones, give back large scratch memory. */
@@ -108,6 +122,7 @@ at_transaction_end(XactEvent event, void *arg)
 		event != XACT_EVENT_PARALLEL_COMMIT && event != XACT_EVENT_PARALLEL_ABORT)
 		return;
 	memo.entry = NULL;
+	distil_cache_unshare();
 	for (entry = entries; entry != NULL; entry = entry->next)
 	{
 		n++;

@@ -13,6 +13,7 @@ typedef struct DistilOpenModel
 {
 	DistilModel *model;
 	DistilSession *session;		/* float32 on this backend's device; one user at a time */
+	bool		shared;			/* threads share its batches, see threads.c */
 	const DistilModelInfo *info;
 	char		name[NAMEDATALEN];
 	uint8		sha256[32];
@@ -34,6 +35,9 @@ extern void distil_cache_close(DistilOpenModel *open);
 
 /* The mapping under an open model (for distil_verify). */
 extern const void *distil_cache_image(const DistilOpenModel *open, size_t *size);
+
+/* No threads share batches of this backend's models any more: their memory is given back. */
+extern void distil_cache_unshare(void);
 
 /* Sums of all sessions of this backend, also of those that are closed. */
 extern void distil_cache_stats(DistilSessionStats *total);

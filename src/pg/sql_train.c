@@ -9,8 +9,6 @@
  */
 #include "postgres.h"
 
-#include <unistd.h>
-
 #include "access/htup_details.h"
 #include "access/xact.h"
 #include "catalog/pg_authid.h"
@@ -36,6 +34,7 @@
 #include "job_wait.h"
 #include "model_cache.h"
 #include "model_store.h"
+#include "threads.h"
 #include "worker.h"
 
 PG_FUNCTION_INFO_V1(distil_train);
@@ -132,19 +131,11 @@ check_student(const char *student)
 						 job)));
 }
 
-static int
-cores(void)
-{
-	long		n = sysconf(_SC_NPROCESSORS_ONLN);
-
-	return n < 1 ? 1 : (int) Min(n, DISTIL_MAX_THREADS);
-}
-
 /* Threads of the job: its option, else the setting, else all cores; never more than allowed. */
 static int
 choose_threads(int option)
 {
-	int			limit = distil_max_threads > 0 ? distil_max_threads : cores();
+	int			limit = distil_max_threads > 0 ? distil_max_threads : distil_threads_cores();
 
 	if (option > limit)
 		ereport(ERROR,
@@ -152,7 +143,7 @@ choose_threads(int option)
 				 errmsg("option \"threads\" is %d, but distil.max_threads allows %d", option, limit)));
 	if (option > 0)
 		return option;
-	return Min(distil_threads > 0 ? distil_threads : cores(), limit);
+	return Min(distil_threads > 0 ? distil_threads : distil_threads_cores(), limit);
 }
 
 /* Method and options, checked by the engine against the teacher and made explicit. */

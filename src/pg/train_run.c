@@ -33,6 +33,7 @@
 #include "corpus.h"
 #include "model_cache.h"
 #include "model_store.h"
+#include "threads.h"
 #include "train_files.h"
 #include "train_run.h"
 
@@ -104,6 +105,7 @@ open_devices(DistilRun *run)
 					 errdetail_internal("%s", message)));
 		run->devices[run->ndevices++] = device;
 	}
+	distil_threads_announce(run->ndevices);
 }
 
 void
@@ -552,6 +554,7 @@ distil_run_close(DistilRun *run)
 {
 	distil_trainer_free(run->trainer);
 	run->trainer = NULL;
+	distil_threads_announce(0);
 	while (run->ndevices > 0)
 	{
 		DistilDevice *device = run->devices[--run->ndevices];

@@ -1,0 +1,147 @@
+# Threads of a batch: the same bits with any number, none left when idle, cancelled or ended, none in the postmaster,
+# never more than the cores by default; scratch memory of single texts stays small.
+use strict;
+use warnings;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use Time::HiRes qw(usleep time);
+use FindBin;
+use lib $FindBin::RealBin;
+use DistilTest;
+
+plan skip_all => 'needs /proc' unless -d "/proc/$$/task";
+
+my $node = new_node('threads', conf => "shared_preload_libraries = 'distil'\nmax_parallel_workers_per_gather = 0\n");
+my $path = model_path('bert-sentence');
+$node->safe_psql('postgres', "SELECT distil_import('m', '$path')");
+$node->safe_psql('postgres', "CREATE TABLE docs AS SELECT i AS id, repeat('many words to read again ', i % 40) || i AS body FROM generate_series(1, 20000) i; ANALYZE docs");
+my $postmaster = (split /\n/, slurp_file($node->data_dir . '/postmaster.pid'))[0];
+
+# States of the threads of a process: "R", "S", ...
+sub threads
+{
+	my ($pid) = @_;
+	my @states;
+	for my $file (glob("/proc/$pid/task/*/stat"))
+	{
+		open(my $f, '<', $file) or next;
+		my $line = <$f> // next;
+		push @states, $1 if $line =~ /\) (\S)/;
+	}
+	return @states;
+}
+
+# A session that runs a long statement; gives session and pid.
+my $long = "SELECT count(distil_embed(body || x)) FROM docs, generate_series(1, 1000) x";
+sub busy_session
+{
+	my (@settings) = @_;
+	my $session = $node->background_psql('postgres', on_error_stop => 0);
+	my $pid = $session->query('SELECT pg_backend_pid()');
+	$session->query($_) for @settings;
+	$session->query_until(qr/go/, "\\echo go\n$long;\n");
+	return ($session, $pid);
+}
+
+# ---- bits ----
+
+my $sum = 'SELECT md5(string_agg(e::text, \'\' ORDER BY id)) FROM (SELECT id, distil_embed(body) AS e FROM docs WHERE id <= 2000) d';
+my %sums;
+for my $threads (1, 2, 3, 7, 0)
+{
+	$sums{ $node->safe_psql('postgres', "SET distil.threads = $threads; $sum") } = $threads;
+}
+is(scalar keys %sums, 1, 'the same bits with any number of threads');
+
+# ---- started, idle, ended ----
+
+my ($session, $pid) = busy_session('SET distil.threads = 3');
+ok(wait_until(sub { threads($pid) == 3 }, 'three threads'), 'a batch runs on as many threads as distil.threads says');
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+is($session->query('SELECT 1'), '1', 'a cancel ends it');
+ok(wait_until(sub { threads($pid) == 1 }, 'one thread'), 'threads end when idle');
+is($session->query('SELECT count(distil_embed(body)) FROM docs WHERE id < 3000'), '2999', 'and start again');
+$session->quit;
+
+($session, $pid) = busy_session('SET distil.threads = 3');
+ok(wait_until(sub { threads($pid) == 3 }, 'three threads'), 'threads at work');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($pid)");
+ok(wait_until(sub { !-d "/proc/$pid" }, 'the end of the process'), 'a terminated backend ends its threads and itself');
+eval { $session->quit };
+
+($session, $pid) = busy_session('SET distil.threads = 3', "SET statement_timeout = '300ms'");
+ok(wait_until(sub { $node->safe_psql('postgres', "SELECT state FROM pg_stat_activity WHERE pid = $pid") eq 'idle' }, 'timeout'),
+	'statement_timeout ends a batch on threads');
+$session->query('SET statement_timeout = 0');
+
+# ---- cancels at random points ----
+
+my $cancels = $ENV{DISTIL_CANCELS} // 30;
+my $most = 0;
+my $memory = sub { open(my $f, '<', "/proc/$pid/statm") or return 0; my @v = split ' ', <$f>; return ($v[1] - $v[2]) * 4; };
+my $before = 0;
+for my $i (1 .. $cancels)
+{
+	$session->query_until(qr/go/, "\\echo go\n$long;\n");
+	usleep(int(rand(120_000)));
+	$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+	$session->query('SELECT 1');
+	my $n = threads($pid);
+	$most = $n if $n > $most;
+	$before = $memory->() if $i == 5;
+}
+cmp_ok($most, '<=', 3, 'no more threads than asked for after cancels at random points');
+ok(wait_until(sub { threads($pid) == 1 }, 'one thread'), 'no thread is left');
+cmp_ok($memory->() - $before, '<', 8192, 'private memory does not grow by cancels');
+is($session->query("SELECT count(distil_embed(body)) FROM docs WHERE id < 100"), '99', 'the session goes on');
+$session->quit;
+
+# ---- never more than the cores ----
+
+my $cores = `nproc`;
+chomp $cores;
+my @busy = map { [ busy_session() ] } 1 .. 3;
+my $limit = $cores > 3 ? $cores : 3;
+my $calm = 0;
+ok(wait_until(sub {
+	my $running = 0;
+	for my $b (@busy) { $running += grep { $_ eq 'R' } threads($b->[1]); }
+	$calm = $running <= $limit ? $calm + 1 : 0;
+	return $calm >= 40;
+}, 'no more threads than cores'), "three sessions run no more than $limit threads on $cores cores");
+# A session alone has all cores again.
+for my $b (@busy[ 1, 2 ])
+{
+	$node->safe_psql('postgres', "SELECT pg_cancel_backend($b->[1])");
+	$b->[0]->query('SELECT 1');
+	$b->[0]->quit;
+}
+ok(wait_until(sub { threads($busy[0][1]) == $cores }, 'all cores'), 'a session alone uses all cores');
+# A parallel worker has one.
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($busy[0][1])");
+$busy[0][0]->query('SELECT 1');
+$busy[0][0]->quit;
+$node->safe_psql('postgres', 'ALTER TABLE docs SET (parallel_workers = 2)');
+($session, $pid) = busy_session('SET max_parallel_workers_per_gather = 2', 'SET parallel_setup_cost = 0', 'SET parallel_tuple_cost = 0',
+	'SET parallel_leader_participation = off', 'SET distil.threads = 4');
+my @workers;
+wait_until(sub {
+	@workers = split /\n/, $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE leader_pid = $pid");
+	return @workers == 2;
+}, 'parallel workers');
+my $wide = 0;
+for (1 .. 40)
+{
+	$wide++ for grep { threads($_) > 1 } @workers;
+	usleep(20_000);
+}
+is(@workers . " workers, $wide", '2 workers, 0', 'a parallel worker has no threads');
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+$session->query('SELECT 1');
+$session->quit;
+
+is(scalar threads($postmaster), 1, 'the postmaster has no threads');
+unlike(slurp_file($node->logfile), qr/was terminated by signal|PANIC/, 'no process crashed');
+
+done_testing();
