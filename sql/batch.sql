@@ -278,6 +278,22 @@ MERGE INTO docs d USING (SELECT id, distil_embed(body) e FROM docs WHERE id < 20
   WHEN MATCHED THEN UPDATE SET e = s.e;
 SELECT * FROM compare('SELECT id, e = distil_embed(body) FROM docs WHERE id < 5');
 
+-- MERGE: actions that are done for all rows of their kind
+CREATE TABLE merged (id int, body text, n int) PARTITION BY RANGE (id);
+CREATE TABLE merged_1 PARTITION OF merged FOR VALUES FROM (0) TO (100);
+CREATE TABLE merged_2 PARTITION OF merged FOR VALUES FROM (100) TO (1000);
+INSERT INTO merged SELECT id, body FROM docs WHERE id % 2 = 0;
+SELECT * FROM plan_of('MERGE INTO merged m USING docs d ON m.id = d.id WHEN MATCHED THEN UPDATE SET n = distil_token_count(d.body) + m.id
+  WHEN NOT MATCHED THEN INSERT VALUES (d.id, d.body, -distil_token_count(d.body || d.id))');
+MERGE INTO merged m USING docs d ON m.id = d.id WHEN MATCHED THEN UPDATE SET n = distil_token_count(d.body) + m.id
+  WHEN NOT MATCHED THEN INSERT VALUES (d.id, d.body, -distil_token_count(d.body || d.id));
+SELECT count(*), count(n), count(*) FILTER (WHERE n IS DISTINCT FROM CASE WHEN id % 2 = 0 THEN distil_token_count(body) + id ELSE -distil_token_count(body || id) END) AS differ FROM merged;
+DELETE FROM merged WHERE id > 40;
+MERGE INTO merged m USING docs d ON m.id = d.id WHEN MATCHED AND m.id < 20 THEN UPDATE SET n = distil_token_count(d.body || '!') WHEN MATCHED THEN DELETE
+  WHEN NOT MATCHED THEN INSERT VALUES (d.id, d.body, distil_token_count(d.body));
+SELECT count(*), count(*) FILTER (WHERE n IS DISTINCT FROM CASE WHEN id < 20 THEN distil_token_count(body || '!') ELSE distil_token_count(body) END) AS differ FROM merged;
+DROP TABLE merged;
+
 -- How many rows at once
 SELECT batches_of('SELECT distil_embed(body) FROM docs');
 SELECT batches_of('SELECT distil_embed(body) FROM docs LIMIT 3');

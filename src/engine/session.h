@@ -45,7 +45,7 @@ typedef struct DistilSessionLm
 /* Buffers of the task head. */
 typedef struct DistilSessionHead
 {
-	float	   *memory;			/* device: work [2 * rows * C], x [rows * C], logits [rows * K], gather [rows] */
+	float	   *memory;			/* device: work [2 rows C], x [rows C], logits [rows K], gather [rows] */
 	float	   *work, *x, *logits;
 	int32_t    *gather;
 	float	   *host;			/* [host_rows, K] the scores of the last text */

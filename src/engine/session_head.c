@@ -87,7 +87,8 @@ score(DistilSession *session, const float *hidden, const int32_t *rows, int n, D
 		DISTIL_FORWARD(distil_head_forward(spec, session->weights, head->logits, x, count, head->work, device,
 										   &session->poll, err));
 		if (activation != DISTIL_ACT_NONE)
-			device->ops->activation_forward(device, activation, head->logits, head->logits, (size_t) count * k);
+			device->ops->activation_forward(device, activation, head->logits, head->logits,
+											(size_t) count * k);
 		DISTIL_FORWARD(distil_session_fetch(session, head->host + (size_t) i * k, head->logits,
 											(size_t) count * k * sizeof(float), err));
 	}

@@ -26,7 +26,8 @@ static const Oid harmless[] = {
 	F_BTRIM_TEXT, F_BTRIM_TEXT_TEXT, F_LTRIM_TEXT, F_LTRIM_TEXT_TEXT, F_RTRIM_TEXT, F_RTRIM_TEXT_TEXT,
 	F_LENGTH_TEXT, F_CHAR_LENGTH_TEXT, F_OCTET_LENGTH_TEXT, F_STARTS_WITH, F_STRPOS, F_POSITION_TEXT_TEXT,
 	F_TEXTIN, F_TEXTOUT, F_VARCHARIN, F_VARCHAROUT, F_BPCHAROUT, F_BOOLOUT, F_INT2OUT, F_INT4OUT, F_INT8OUT,
-	F_FLOAT4OUT, F_FLOAT8OUT, F_NUMERIC_OUT, F_NAMEOUT, F_UUID_OUT, F_DATE_OUT, F_TIMESTAMP_OUT, F_TIMESTAMPTZ_OUT,
+	F_FLOAT4OUT, F_FLOAT8OUT, F_NUMERIC_OUT, F_NAMEOUT, F_UUID_OUT, F_DATE_OUT,
+	F_TIMESTAMP_OUT, F_TIMESTAMPTZ_OUT,
 	F_NUMERIC_EQ, F_NUMERIC_NE, F_NUMERIC_LT, F_NUMERIC_LE, F_NUMERIC_GT, F_NUMERIC_GE, F_NOW,
 	F_ARRAY_EQ, F_ARRAY_NE, F_CARDINALITY, F_ARRAY_LENGTH, F_JSONB_OBJECT_FIELD, F_JSONB_OBJECT_FIELD_TEXT,
 };
@@ -174,9 +175,11 @@ distil_batch_reads_ahead(Plan *plan)
 		case T_NestLoop:
 			return join_reads_ahead(plan);
 		case T_MergeJoin:
-			return distil_batch_evaluates_ahead((Node *) ((MergeJoin *) plan)->mergeclauses) && join_reads_ahead(plan);
+			return distil_batch_evaluates_ahead((Node *) ((MergeJoin *) plan)->mergeclauses) &&
+				join_reads_ahead(plan);
 		case T_HashJoin:
-			return distil_batch_evaluates_ahead((Node *) ((HashJoin *) plan)->hashclauses) && join_reads_ahead(plan);
+			return distil_batch_evaluates_ahead((Node *) ((HashJoin *) plan)->hashclauses) &&
+				join_reads_ahead(plan);
 		case T_Append:
 			return all_read_ahead(((Append *) plan)->appendplans);
 		case T_MergeAppend:
@@ -195,7 +198,8 @@ distil_batch_reads_ahead(Plan *plan)
 			return distil_batch_reads_ahead(outerPlan(plan));
 			/* One of ours keeps an error until its row is due. */
 		case T_CustomScan:
-			return ((CustomScan *) plan)->methods == &distil_batch_methods && distil_batch_reads_ahead(outerPlan(plan));
+			return ((CustomScan *) plan)->methods == &distil_batch_methods &&
+				distil_batch_reads_ahead(outerPlan(plan));
 		default:
 			return false;
 	}

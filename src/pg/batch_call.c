@@ -88,7 +88,8 @@ scalar_memo(FunctionCallInfo fcinfo, const char *prosrc)
 	for (i = 0; i < PG_NARGS(); i++)
 		memo->constant &= get_fn_expr_arg_stable(fcinfo->flinfo, i);
 	if (memo->constant)
-		memo->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "distil constant call", ALLOCSET_SMALL_SIZES);
+		memo->context = AllocSetContextCreate(fcinfo->flinfo->fn_mcxt, "distil constant call",
+											  ALLOCSET_SMALL_SIZES);
 	fcinfo->flinfo->fn_extra = memo;
 	return memo;
 }
@@ -97,7 +98,8 @@ scalar_memo(FunctionCallInfo fcinfo, const char *prosrc)
 static int
 type_length(FunctionCallInfo fcinfo, int arg)
 {
-	Oid			type = arg < 0 ? get_fn_expr_rettype(fcinfo->flinfo) : get_fn_expr_argtype(fcinfo->flinfo, arg);
+	Oid			type = arg < 0 ? get_fn_expr_rettype(fcinfo->flinfo)
+		: get_fn_expr_argtype(fcinfo->flinfo, arg);
 
 	return OidIsValid(type) ? get_typlen(type) : -1;
 }

@@ -41,7 +41,7 @@ extern const DistilBatchFunction *distil_batch_function(const char *prosrc);
  */
 extern Datum distil_batch_scalar(FunctionCallInfo fcinfo, const char *prosrc);
 
-/* Tokens, tokenizer and model seconds, forward passes of all sessions of this backend so far (for EXPLAIN). */
+/* Work of all sessions of this backend so far, for EXPLAIN; batches are forward passes. */
 typedef struct DistilBatchTotals
 {
 	int64		tokens;
@@ -51,7 +51,7 @@ typedef struct DistilBatchTotals
 } DistilBatchTotals;
 extern void distil_batch_totals(DistilBatchTotals *totals);
 
-/* Installs planner and executor hooks and the custom scan methods; called once by _PG_init (src/pg/batch_node.c). */
+/* Installs planner and executor hooks and the custom scan methods; called once by _PG_init. */
 extern void distil_batch_node_init(void);
 
 #endif							/* DISTIL_BATCH_CALL_H */

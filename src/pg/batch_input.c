@@ -1,12 +1,17 @@
 /*
  * batch_input.c
- *		Puts DistilBatch below a node that calls ours in the arguments of its aggregates.
+ *		Puts DistilBatch below a node that calls ours in the arguments of its aggregates, or
+ *		in the actions of a MERGE.
  *
- * The new node lies between an Agg or WindowAgg and its child.  The child's columns keep
- * their numbers, by which both know what to group, sort and compare; a column per call follows.
+ * The new node lies between an Agg, WindowAgg or ModifyTable and its child.  The child's columns
+ * keep their numbers, by which these know what to group, sort and compare; a column per call follows.
  *
  * Taken are arguments that are evaluated for each row of the input: not behind a FILTER,
  * not of window functions that pick rows, not with frames that may leave rows out.
+ *
+ * An action of MERGE is done for some rows only.  Where it will not be done, the call's first
+ * argument is NULL and nothing is computed.  Another session may change which action it is
+ * after the row was read: so an action that finds NULL makes the call itself.
  */
 #include "postgres.h"
 
@@ -16,6 +21,7 @@
 
 #include "batch_plan.h"
 #include "batch_split.h"
+#include "compat.h"
 
 /* Frames that begin with the partition and end with the row itself or later: each row is in one. */
 #define WHOLE_FRAME (FRAMEOPTION_START_UNBOUNDED_PRECEDING)
@@ -151,7 +157,8 @@ extend(Plan *plan, Node *expr)
 		extend(outerPlan(plan), expr);
 		expr = (Node *) distil_split_column(OUTER_VAR, list_length(outerPlan(plan)->targetlist), expr);
 	}
-	plan->targetlist = lappend(list_copy(plan->targetlist), makeTargetEntry((Expr *) expr, number, NULL, false));
+	plan->targetlist = lappend(list_copy(plan->targetlist),
+							   makeTargetEntry((Expr *) expr, number, NULL, false));
 }
 
 /* Output of the node: the child's columns as they were, then the calls. */
@@ -180,20 +187,14 @@ input_targetlist(List *child, const DistilSplit *split)
 	return targetlist;
 }
 
-CustomScan *
-distil_batch_split_input(Plan *plan, int plan_node_id, bool can_extend)
+/* A split that begins with the output of child. */
+static DistilSplit
+begin_split(const Plan *child, bool can_extend)
 {
-	Plan	   *child = outerPlan(plan);
-	List	   *output = child->targetlist;
-	DistilSplit split = {.is_input = true};
-	Input		input = input_of(plan, &split);
-	CustomScan *node;
-	List	   *targetlist;
-	List	   *qual;
+	DistilSplit split = {.is_input = true, .can_extend = can_extend};
 	ListCell   *cell;
 
-	split.can_extend = can_extend;
-	foreach(cell, output)
+	foreach(cell, child->targetlist)
 	{
 		TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
 
@@ -201,16 +202,175 @@ distil_batch_split_input(Plan *plan, int plan_node_id, bool can_extend)
 												   (Node *) entry->expr);
 		split.child = lappend(split.child, entry);
 	}
+	return split;
+}
+
+/* Put the node between plan and its child, which gets the further columns of the split. */
+static CustomScan *
+insert_node(Plan *plan, const DistilSplit *split, int plan_node_id)
+{
+	Plan	   *child = outerPlan(plan);
+	int			noutput = list_length(child->targetlist);
+	List	   *targetlist = input_targetlist(child->targetlist, split);
+	CustomScan *node = distil_split_node(child, split, targetlist, plan_node_id);
+	ListCell   *cell;
+
+	for_each_from(cell, split->child, noutput)
+		extend(child, (Node *) lfirst_node(TargetEntry, cell)->expr);
+	outerPlan(plan) = &node->scan.plan;
+	return node;
+}
+
+CustomScan *
+distil_batch_split_input(Plan *plan, int plan_node_id, bool can_extend)
+{
+	DistilSplit split = begin_split(outerPlan(plan), can_extend);
+	Input		input = input_of(plan, &split);
+	int			noutput = list_length(split.child);
+	List	   *targetlist;
+	List	   *qual;
+
 	targetlist = (List *) input_mutator((Node *) plan->targetlist, &input);
 	qual = (List *) input_mutator((Node *) plan->qual, &input);
 	if (split.calls == NIL)
 		return NULL;
 
-	plan->targetlist = (List *) distil_split_number_calls((Node *) targetlist, OUTER_VAR, list_length(output));
-	plan->qual = (List *) distil_split_number_calls((Node *) qual, OUTER_VAR, list_length(output));
-	node = distil_split_node(child, &split, input_targetlist(output, &split), plan_node_id);
-	for_each_from(cell, split.child, list_length(output))
-		extend(child, (Node *) lfirst_node(TargetEntry, cell)->expr);
-	outerPlan(plan) = &node->scan.plan;
-	return node;
+	plan->targetlist = (List *) distil_split_number_calls((Node *) targetlist, OUTER_VAR, noutput);
+	plan->qual = (List *) distil_split_number_calls((Node *) qual, OUTER_VAR, noutput);
+	return insert_node(plan, &split, plan_node_id);
+}
+
+/* ---------- actions of MERGE ---------- */
+
+/* Columns of one variable number as those of another. */
+typedef struct Renumber
+{
+	int			from;
+	int			to;
+} Renumber;
+
+static Node *
+renumber_mutator(Node *node, void *context)
+{
+	const Renumber *renumber = context;
+
+	if (node == NULL)
+		return NULL;
+	if (IsA(node, Var) && ((Var *) node)->varno == renumber->from)
+	{
+		Var		   *column = copyObject((Var *) node);
+
+		column->varno = renumber->to;
+		return (Node *) column;
+	}
+	return expression_tree_mutator(node, renumber_mutator, context);
+}
+
+/* Actions read the columns of the plan below as INNER_VAR. */
+static Node *
+renumber(Node *node, int from, int to)
+{
+	Renumber	context = {from, to};
+
+	return renumber_mutator(node, &context);
+}
+
+/* Column of the target row's place, NULL in rows without one; 0: there is none. */
+static AttrNumber
+place_column(List *targetlist)
+{
+	ListCell   *cell;
+
+	foreach(cell, targetlist)
+	{
+		const TargetEntry *entry = lfirst_node(TargetEntry, cell);
+
+		if (entry->resjunk && entry->resname != NULL && strcmp(entry->resname, "ctid") == 0)
+			return entry->resno;
+	}
+	return 0;
+}
+
+/*
+ * The first action for matched or for unmatched rows, when it is done for all of them and writes:
+ * NULL when it has a condition.
+ */
+static MergeAction *
+first_action(List *actions, bool matched)
+{
+	ListCell   *cell;
+
+	foreach(cell, actions)
+	{
+		MergeAction *action = lfirst_node(MergeAction, cell);
+
+		if (DISTIL_MERGE_MATCHED(action) == matched)
+			return action->qual == NULL ? action : NULL;
+	}
+	return NULL;
+}
+
+static bool
+has_by_source(List *actions)
+{
+	ListCell   *cell;
+
+	foreach(cell, actions)
+	{
+		if (DISTIL_MERGE_BY_SOURCE(lfirst_node(MergeAction, cell)))
+			return true;
+	}
+	return false;
+}
+
+bool
+distil_batch_has_merge_call(ModifyTable *modify)
+{
+	List	   *actions = modify->mergeActionLists != NIL ? linitial(modify->mergeActionLists) : NIL;
+	int			matched;
+
+	if (place_column(outerPlan(modify)->targetlist) == 0 || has_by_source(actions))
+		return false;
+	for (matched = 0; matched <= 1; matched++)
+	{
+		MergeAction *action = first_action(actions, matched);
+
+		if (action != NULL && distil_batch_has_call(action->targetList))
+			return true;
+	}
+	return false;
+}
+
+CustomScan *
+distil_batch_split_merge(ModifyTable *modify, int plan_node_id, bool can_extend)
+{
+	Plan	   *child = outerPlan(modify);
+	DistilSplit split = begin_split(child, can_extend);
+	AttrNumber	place = place_column(child->targetlist);
+	int			noutput = list_length(split.child);
+	int			matched;
+	ListCell   *cell;
+
+	for (matched = 0; matched <= 1; matched++)
+	{
+		NullTest   *guard = makeNode(NullTest);
+
+		guard->arg = list_nth_node(TargetEntry, split.child, place - 1)->expr;
+		guard->nulltesttype = matched ? IS_NOT_NULL : IS_NULL;
+		guard->location = -1;
+		split.guard = (Expr *) guard;
+		foreach(cell, modify->mergeActionLists)
+		{
+			MergeAction *action = first_action(lfirst(cell), matched);
+			Node	   *upper;
+
+			if (action == NULL || !distil_batch_has_call(action->targetList))
+				continue;
+			upper = renumber((Node *) action->targetList, INNER_VAR, OUTER_VAR);
+			upper = (Node *) distil_split_upper_list(&split, (List *) upper, true);
+			upper = renumber(upper, OUTER_VAR, INNER_VAR);
+			action->targetList = (List *) distil_split_number_calls(upper, INNER_VAR, noutput);
+		}
+	}
+	return split.calls == NIL ? NULL : insert_node(&modify->plan, &split, plan_node_id);
 }

@@ -64,7 +64,7 @@ restart(DistilBatchState *state)
 	state->target = state->wanted > 0 ? state->wanted : 1;
 }
 
-/* Size of the next refill: what is still wanted, or growing; less when the last results took over work_mem. */
+/* Size of the next refill: what is still wanted, or growing; less when results took over work_mem. */
 static void
 choose_target(DistilBatchState *state)
 {
@@ -153,7 +153,8 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	}
 
 	state->buffer = AllocSetContextCreate(estate->es_query_cxt, "DistilBatch rows", ALLOCSET_DEFAULT_SIZES);
-	state->row_slot = ExecInitExtraTupleSlot(estate, ExecGetResultType(outerPlanState(node)), &TTSOpsMinimalTuple);
+	state->row_slot = ExecInitExtraTupleSlot(estate, ExecGetResultType(outerPlanState(node)),
+											 &TTSOpsMinimalTuple);
 	state->wanted = list_nth_int(plan->custom_private, DISTIL_BATCH_ROWS);
 	state->at_least = list_nth_int(plan->custom_private, DISTIL_BATCH_AT_LEAST) != 0;
 	/* A Limit cannot tell a Sort below this node that it may keep the first rows only. */

@@ -46,7 +46,8 @@ typedef struct NodeKind
 
 static const NodeKind kinds[] = {
 	{T_SeqScan, WRAPS}, {T_SampleScan, WRAPS}, {T_IndexScan, WRAPS}, {T_IndexOnlyScan, WRAPS},
-	{T_BitmapHeapScan, WRAPS}, {T_TidScan, WRAPS}, {T_TidRangeScan, WRAPS}, {T_SubqueryScan, WRAPS | KEEPS_ROWS},
+	{T_BitmapHeapScan, WRAPS}, {T_TidScan, WRAPS}, {T_TidRangeScan, WRAPS},
+	{T_SubqueryScan, WRAPS | KEEPS_ROWS},
 	{T_FunctionScan, WRAPS}, {T_TableFuncScan, WRAPS}, {T_ValuesScan, WRAPS}, {T_CteScan, WRAPS},
 	{T_NamedTuplestoreScan, WRAPS}, {T_WorkTableScan, WRAPS}, {T_ForeignScan, WRAPS},
 	{T_NestLoop, WRAPS}, {T_MergeJoin, WRAPS}, {T_HashJoin, WRAPS},
@@ -176,7 +177,7 @@ restore_plan(Plan *plan, const SavedPlan *saved)
 		*plan = saved->plan;
 }
 
-/* How a node is to be run; parallel-aware only to get shared memory where workers add up what EXPLAIN shows. */
+/* How a node is to be run; parallel-aware only to get shared memory for what EXPLAIN shows. */
 static void
 finish_node(CustomScan *node, Place place, bool at_least)
 {
@@ -298,9 +299,24 @@ can_extend(Plan *plan)
 	return IsA(plan, Sort) || IsA(plan, IncrementalSort) ? can_extend(outerPlan(plan)) : can_wrap(plan);
 }
 
+static bool
+has_input_call(Plan *plan)
+{
+	switch (nodeTag(plan))
+	{
+		case T_Agg:
+		case T_WindowAgg:
+			return distil_batch_has_input_call(plan);
+		case T_ModifyTable:
+			return distil_batch_has_merge_call((ModifyTable *) plan);
+		default:
+			return false;
+	}
+}
+
 /*
- * A node below an Agg or WindowAgg whose aggregates have calls in their arguments.  The
- * arguments of these may be new expressions of the child, with calls again.
+ * A node below an Agg or WindowAgg whose aggregates have calls in their arguments, or below a
+ * MERGE.  The arguments of these may be new expressions of the child, with calls again.
  */
 static void
 wrap_input(Plan *plan, Place place, DistilBatchRewrite *rewrite)
@@ -308,7 +324,7 @@ wrap_input(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	Plan	   *child = outerPlan(plan);
 	CustomScan *node;
 
-	if (child == NULL || !distil_batch_has_input_call(plan))
+	if (child == NULL || !has_input_call(plan))
 		return;
 	if (rewrite->look_only)
 	{
@@ -319,7 +335,10 @@ wrap_input(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 						  !distil_batch_evaluates_ahead((Node *) plan->qual) ||
 						  !distil_batch_reads_ahead(child)))
 		return;
-	node = distil_batch_split_input(plan, rewrite->next_node_id, can_extend(child));
+	if (IsA(plan, ModifyTable))
+		node = distil_batch_split_merge((ModifyTable *) plan, rewrite->next_node_id, can_extend(child));
+	else
+		node = distil_batch_split_input(plan, rewrite->next_node_id, can_extend(child));
 	if (node == NULL)
 		return;
 	rewrite->found = true;
@@ -445,9 +464,10 @@ rewrite_plan(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 		foreach(cell, *children)
 			lfirst(cell) = rewrite_plan(lfirst(cell), left, rewrite);
 	}
-	if (IsA(plan, Agg) || IsA(plan, WindowAgg))
-		wrap_input(plan, left, rewrite);
-	return IsA(plan, ModifyTable) ? wrap_returning((ModifyTable *) plan, rewrite) : wrap(plan, place, rewrite);
+	wrap_input(plan, left, rewrite);
+	if (IsA(plan, ModifyTable))
+		return wrap_returning((ModifyTable *) plan, rewrite);
+	return wrap(plan, place, rewrite);
 }
 
 /*

@@ -61,6 +61,10 @@ extern bool distil_batch_has_input_call(Plan *plan);
  */
 extern CustomScan *distil_batch_split_input(Plan *plan, int plan_node_id, bool can_extend);
 
+/* The same for calls in actions of a MERGE that are done for all rows of their kind. */
+extern bool distil_batch_has_merge_call(ModifyTable *modify);
+extern CustomScan *distil_batch_split_merge(ModifyTable *modify, int plan_node_id, bool can_extend);
+
 /* Whether nobody can tell that rows of plan were read which are then not asked for. */
 extern bool distil_batch_reads_ahead(Plan *plan);
 /* The same for an expression that is evaluated for such rows. */

@@ -183,6 +183,28 @@ is_constant(Node *node)
 	return IsA(node, Const) || (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN);
 }
 
+/* An argument as the child computes it: the first is NULL where the guard does not hold. */
+static Node *
+guarded_argument(const DistilSplit *split, Node *node, bool is_first)
+{
+	CaseExpr   *expr;
+	CaseWhen   *when;
+
+	if (split->guard == NULL || !is_first)
+		return node;
+	when = makeNode(CaseWhen);
+	when->expr = split->guard;
+	when->result = (Expr *) node;
+	when->location = -1;
+	expr = makeNode(CaseExpr);
+	expr->casetype = exprType(node);
+	expr->casecollid = exprCollation(node);
+	expr->args = list_make1(when);
+	expr->defresult = (Expr *) makeNullConst(exprType(node), exprTypmod(node), exprCollation(node));
+	expr->location = -1;
+	return (Node *) expr;
+}
+
 /* What a call reads as argument: a column of the child, or a constant. */
 static Node *
 argument(DistilSplit *split, Node *node)
@@ -207,10 +229,20 @@ same_call(const DistilSplit *split, const FuncExpr *taken, const FuncExpr *call)
 
 		if (IsA(expr, Var) && ((Var *) expr)->varno == OUTER_VAR)
 			expr = (Node *) list_nth_node(TargetEntry, split->child, ((Var *) expr)->varattno - 1)->expr;
-		if (!equal(expr, lfirst(b)))
+		if (!equal(expr, guarded_argument(split, lfirst(b), foreach_current_index(a) == 0)))
 			return false;
 	}
 	return true;
+}
+
+static bool
+other_column_walker(Node *node, void *context)
+{
+	if (node == NULL)
+		return false;
+	if (IsA(node, Var))
+		return ((Var *) node)->varno != OUTER_VAR;
+	return expression_tree_walker(node, other_column_walker, context);
 }
 
 /* Whether the child has the arguments of a call, or can compute them. */
@@ -221,6 +253,8 @@ has_arguments(const DistilSplit *split, const FuncExpr *call)
 
 	if (!split->is_input)
 		return true;
+	if (other_column_walker((Node *) call->args, NULL) || (split->guard != NULL && !split->can_extend))
+		return false;
 	foreach(cell, call->args)
 	{
 		Node	   *arg = lfirst(cell);
@@ -239,6 +273,23 @@ typedef struct Upper
 	bool		take;
 } Upper;
 
+/* What to read for a call: its column; the call itself where the column is NULL because of the guard. */
+static Node *
+read_call(const DistilSplit *split, int number, FuncExpr *call)
+{
+	Var		   *column = distil_split_column(CALL_VARNO, number, (Node *) call);
+	CoalesceExpr *either;
+
+	if (split->guard == NULL)
+		return (Node *) column;
+	either = makeNode(CoalesceExpr);
+	either->coalescetype = exprType((Node *) call);
+	either->coalescecollid = exprCollation((Node *) call);
+	either->args = list_make2(column, copyObject(call));
+	either->location = -1;
+	return (Node *) either;
+}
+
 /* Column of a call, NULL when it stays a call; equal calls are one column unless something is volatile. */
 static Node *
 call_column(const Upper *upper, FuncExpr *call, const DistilBatchCallee *callee)
@@ -252,17 +303,17 @@ call_column(const Upper *upper, FuncExpr *call, const DistilBatchCallee *callee)
 	foreach(cell, split->calls)
 	{
 		if (shared && same_call(split, lfirst(cell), call))
-			return (Node *) distil_split_column(CALL_VARNO, foreach_current_index(cell) + 1, (Node *) call);
+			return read_call(split, foreach_current_index(cell) + 1, call);
 	}
 	if (!upper->take || !has_arguments(split, call))
 		return NULL;
 	foreach(cell, call->args)
-		args = lappend(args, argument(split, lfirst(cell)));
+		args = lappend(args, argument(split, guarded_argument(split, lfirst(cell), args == NIL)));
 	taken = makeNode(FuncExpr);
 	*taken = *call;
 	taken->args = args;
 	split->calls = lappend(split->calls, taken);
-	return (Node *) distil_split_column(CALL_VARNO, list_length(split->calls), (Node *) call);
+	return read_call(split, list_length(split->calls), call);
 }
 
 static Node *
@@ -379,7 +430,7 @@ scan_targetlist(const DistilSplit *split)
 	return list;
 }
 
-/* Rows, width, costs and parallel safety are plan's; its initplans move up, where all expressions can name them. */
+/* Rows, width, costs and parallel safety are plan's; its initplans move up, above all that reads them. */
 CustomScan *
 distil_split_node(Plan *plan, const DistilSplit *split, List *targetlist, int plan_node_id)
 {

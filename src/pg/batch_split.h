@@ -16,8 +16,9 @@ typedef struct DistilSplit
 {
 	List	   *child;			/* of TargetEntry: target list of the child */
 	List	   *calls;			/* of FuncExpr, arguments OUTER_VAR or constant */
-	bool		is_input;		/* the node above reads the child's columns by number: child begins with those that are there */
+	bool		is_input;		/* child begins with columns that are read by number above */
 	bool		can_extend;		/* then: columns may be added to these */
+	Expr	   *guard;			/* then: calls are made only for rows where this holds; NULL: for all */
 } DistilSplit;
 
 /* Whether an expression has a call that is made whenever the expression is evaluated. */
@@ -37,6 +38,7 @@ extern Node *distil_split_number_calls(Node *node, int varno, int before);
 extern Var *distil_split_column(int varno, int attno, Node *node);
 
 /* The node above plan that has this target list. */
-extern CustomScan *distil_split_node(Plan *plan, const DistilSplit *split, List *targetlist, int plan_node_id);
+extern CustomScan *distil_split_node(Plan *plan, const DistilSplit *split, List *targetlist,
+									 int plan_node_id);
 
 #endif							/* DISTIL_BATCH_SPLIT_H */

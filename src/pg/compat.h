@@ -82,4 +82,13 @@
 #define DISTIL_IS_RETURNING_NODE(node) false
 #endif
 
+/* Which rows an action of MERGE is for. */
+#if PG_VERSION_NUM >= 170000
+#define DISTIL_MERGE_MATCHED(action) ((action)->matchKind == MERGE_WHEN_MATCHED)
+#define DISTIL_MERGE_BY_SOURCE(action) ((action)->matchKind == MERGE_WHEN_NOT_MATCHED_BY_SOURCE)
+#else
+#define DISTIL_MERGE_MATCHED(action) ((action)->matched)
+#define DISTIL_MERGE_BY_SOURCE(action) ((void) (action), false)
+#endif
+
 #endif							/* DISTIL_COMPAT_H */

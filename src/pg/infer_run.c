@@ -122,7 +122,8 @@ distil_run_embeddings(bool **has, DistilOpenModel *open, const DistilText *texts
 /* ---------- many texts ---------- */
 
 void
-distil_run_texts(DistilRunTexts *texts, DistilBatchArgs *args, int first, int end, int nargs, int arg, int pair)
+distil_run_texts(DistilRunTexts *texts, DistilBatchArgs *args, int first, int end, int nargs, int arg,
+				 int pair)
 {
 	int			i;
 	int			j;

@@ -59,7 +59,8 @@ typedef struct DistilRunSink
 	const DistilRunTexts *texts;
 	bool		matrix;
 } DistilRunSink;
-extern void distil_run_sink(DistilRunSink *sink, DistilBatchArgs *args, const DistilRunTexts *texts, bool matrix);
+extern void distil_run_sink(DistilRunSink *sink, DistilBatchArgs *args, const DistilRunTexts *texts,
+							bool matrix);
 /* Empty arrays for texts that have no token. */
 extern void distil_run_sink_finish(DistilRunSink *sink);
 

@@ -168,8 +168,8 @@ distil_run_classify(DistilBatchArgs *args)
 		open = open_head(name, "text-classification", &head);
 		labels = palloc(texts.n * sizeof(char *));
 		before = distil_run_truncations(open);
-		distil_run_check(distil_session_labels(open->session, labels, &regression, texts.texts, texts.n, &err),
-						 &err, open);
+		distil_run_check(distil_session_labels(open->session, labels, &regression, texts.texts, texts.n,
+											   &err), &err, open);
 		distil_run_truncated(open, before);
 		if (regression)
 			ereport(ERROR,
@@ -242,8 +242,8 @@ distil_run_rerank(DistilBatchArgs *args)
 		open = open_head(name, "text-ranking", &head);
 		scores = palloc(texts.n * sizeof(float));
 		before = distil_run_truncations(open);
-		distil_run_check(distil_session_rerank(open->session, scores, texts.texts, texts.pairs, texts.n, &err),
-						 &err, open);
+		distil_run_check(distil_session_rerank(open->session, scores, texts.texts, texts.pairs, texts.n,
+											   &err), &err, open);
 		distil_run_truncated(open, before);
 		for (i = 0; i < texts.n; i++)
 			args->results[texts.rows[i]] = Float4GetDatum(scores[i]);
@@ -496,7 +496,8 @@ lm_logits(const DistilOpenModel *open, const DistilText *input, const DistilText
 
 /* One row for a text, or one for each token. */
 static void
-head_logits(DistilBatchArgs *args, const DistilOpenModel *open, const DistilHeadInfo *head, DistilRunTexts *texts)
+head_logits(DistilBatchArgs *args, const DistilOpenModel *open, const DistilHeadInfo *head,
+			DistilRunTexts *texts)
 {
 	bool		per_token = strcmp(head->task, "token-classification") == 0 ||
 		strcmp(head->task, "question-answering") == 0;
@@ -538,7 +539,8 @@ distil_run_logits(DistilBatchArgs *args)
 			head_logits(args, open, head, &texts);
 		else
 			for (i = 0; i < texts.n; i++)
-				args->results[texts.rows[i]] = lm_logits(open, &texts.texts[i], has_pair ? &texts.pairs[i] : NULL);
+				args->results[texts.rows[i]] = lm_logits(open, &texts.texts[i],
+														 has_pair ? &texts.pairs[i] : NULL);
 		distil_run_truncated(open, before);
 		distil_run_texts_free(&texts);
 	}

@@ -255,8 +255,8 @@ distil_run_hidden_states(DistilBatchArgs *args)
 		open = distil_cache_get(model);
 		before = distil_run_truncations(open);
 		distil_run_sink(&sink, args, &texts, true);
-		distil_run_check(distil_session_hidden_many(open->session, texts.texts, texts.n, &sink.rows, texts.has,
-													&err), &err, open);
+		distil_run_check(distil_session_hidden_many(open->session, texts.texts, texts.n, &sink.rows,
+													texts.has, &err), &err, open);
 		distil_run_sink_finish(&sink);
 		distil_run_truncated(open, before);
 		distil_run_texts_free(&texts);

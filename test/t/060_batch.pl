@@ -118,6 +118,9 @@ sub write_query
 		"UPDATE docs SET n = s.a FROM (SELECT id, " . number_of('p', 1) . " AS a FROM parts p) s WHERE s.id = docs.id + 1 $returning",
 		"DELETE FROM docs $where $returning",
 		"INSERT INTO docs SELECT 1000 + p.id, p.body, " . number_of('p', 1) . ", p.m FROM parts p " . where_of('p') . " $returning",
+		"MERGE INTO " . one('docs', 'parts') . " m USING (SELECT * FROM docs s " . where_of('s') . ") s ON m.id = s.id + " . one(0, 3) . ' ' .
+			one('WHEN MATCHED THEN UPDATE SET n = ' . number_of('s', 1), 'WHEN MATCHED AND s.n > 2 THEN UPDATE SET n = ' . number_of('s', 1) . ' WHEN MATCHED THEN DELETE', '') .
+			' WHEN NOT MATCHED THEN INSERT VALUES (s.id + 100, s.body, ' . number_of('s', 1) . ", 'm')",
 		"UPDATE parts SET n = " . number_of('parts', 1) . ' ' . where_of('parts') . ' RETURNING parts.id, ' . number_of('parts', 1) . ' AS a');
 }
 
@@ -159,7 +162,11 @@ BEGIN
         rows := rows || jsonb_build_array(to_jsonb(r));
       END LOOP;
     ELSIF mode = 'write' THEN
-      EXECUTE format('WITH w AS (%s) SELECT jsonb_agg(to_jsonb(w)) FROM w', query) INTO rows;
+      IF query LIKE 'MERGE%' THEN
+        EXECUTE query;
+      ELSE
+        EXECUTE format('WITH w AS (%s) SELECT jsonb_agg(to_jsonb(w)) FROM w', query) INTO rows;
+      END IF;
       rows := rows || (SELECT jsonb_agg(to_jsonb(d) ORDER BY id) FROM docs d) || (SELECT jsonb_agg(to_jsonb(p) ORDER BY id) FROM parts p);
     ELSE
       EXECUTE format('SELECT jsonb_agg(to_jsonb(q)) FROM (%s) q', query) INTO rows;
@@ -191,7 +198,7 @@ my $script = $settings . "SELECT 1 FROM (SELECT count(distil_embed(body)) FROM d
 for my $i (1 .. $count)
 {
 	my $query = chance(0.25) ? write_query() : query();
-	my @modes = $query =~ /RETURNING/ ? ('write') : ('cursor', 'all');
+	my @modes = $query =~ /RETURNING|^MERGE/ ? ('write') : ('cursor', 'all');
 	my $set = one('', '', 'SET enable_hashagg = off; SET enable_hashjoin = off;', 'SET enable_nestloop = off;', 'SET distil.batch_rows = 3;', 'SET enable_sort = off;');
 	$script .= "$set\n" if $set;
 	my $literal = $query =~ s/'/''/gr;

@@ -109,7 +109,9 @@ keep_equal(void *ctx, int index, int first, DistilError *err)
 static void
 test_many(DistilSession *session, const char *kind, bool pairs)
 {
-	static const char *const texts[MANY] = {"a fox", "", "a fox", "the cat sat on the mat .", "where is the cat", "a fox", "it"};
+	static const char *const texts[MANY] = {
+		"a fox", "", "a fox", "the cat sat on the mat .", "where is the cat", "a fox", "it"
+	};
 	bool		head = strcmp(kind, "lm") != 0;
 	DistilText	input[MANY];
 	DistilText	second[MANY];
@@ -133,9 +135,12 @@ test_many(DistilSession *session, const char *kind, bool pairs)
 		int			rows;
 		int			n = kept.width;
 
-		CHECK((head ? distil_session_head_logits(session, &alone, &rows, &n, &input[i], pairs ? &second[i] : NULL, &err)
-			   : distil_session_hidden(session, &alone, &rows, &input[i], &err)) == DISTIL_OK);
-		CHECK_MSG(has[i] == (rows > 0) && kept.rows[i] == rows, "%s %d: %d rows, alone %d", kind, i, kept.rows[i], rows);
+		status = head ? distil_session_head_logits(session, &alone, &rows, &n, &input[i],
+												   pairs ? &second[i] : NULL, &err)
+			: distil_session_hidden(session, &alone, &rows, &input[i], &err);
+		CHECK_MSG(status == DISTIL_OK, "%s", err.message);
+		CHECK_MSG(has[i] == (rows > 0) && kept.rows[i] == rows, "%s %d: %d rows, alone %d", kind, i,
+				  kept.rows[i], rows);
 		/* another batch may sum in another order */
 		for (int j = 0; has[i] && j < rows * n; j++)
 			CHECK_NEAR(kept.values[i][j], alone[j], TOLERANCE);
