@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import transformers
 from safetensors.torch import load_file, save_file
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerFast, pipeline
 
 from make_models import HERE, OUT, VOCABULARY, folder, randomise
@@ -38,37 +38,56 @@ NER = ["O", "B-PER", "I-PER", "B-LOC", "I-LOC"]
 LABELS = ["bad", "plain", "good"]
 
 
+def byte_level(special, words):
+    """Byte-level BPE: the texts' words are tokens, with a blank before them or without; others are cut."""
+    tok = Tokenizer(models.BPE())
+    tok.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tok.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(vocab_size=640, special_tokens=special, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
+    tok.train_from_iterator([" ".join(TEXTS + [CONTEXT, QUESTION] + CHOICES + list(PAIR))] * 9 + ["the a where A " + " ".join(words)], trainer)
+    return tok
+
+
 def fast_tokenizer(kind):
-    """WordPiece with each family's special tokens and template; what an architecture computes does not depend on the pieces."""
+    """WordPiece for BERT and MPNet, byte-level BPE for RoBERTa and GPT-2, with each family's special tokens and template."""
     if kind == "bert":
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         cls, sep, mask, pad, unk = "[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]"
-    elif kind == "roberta":
+    elif kind in ("roberta", "mpnet"):
         special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
         cls, sep, mask, pad, unk = "<s>", "</s>", "<mask>", "<pad>", "<unk>"
     else:
-        special = ["<|endoftext|>", "<unk>"]
+        special = ["<|endoftext|>"]
         cls = sep = mask = pad = None
-        unk = "<unk>"
+        unk = "<|endoftext|>"
     vocab = {t: i for i, t in enumerate(special + PLAIN)}
-    tok = Tokenizer(models.WordPiece(vocab, unk_token=unk, max_input_chars_per_word=100))
-    tok.add_special_tokens(special)
-    tok.normalizer = normalizers.BertNormalizer(lowercase=True)
-    tok.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    if kind in ("roberta", "gpt2"):
+        tok = byte_level(special, [t for t in PLAIN if not t.startswith("##")])
+        if mask:
+            tok.add_special_tokens([AddedToken(mask, lstrip=True, special=True)])
+    else:
+        tok = Tokenizer(models.WordPiece(vocab, unk_token=unk, max_input_chars_per_word=100))
+        tok.add_special_tokens(special)
+        tok.normalizer = normalizers.BertNormalizer(lowercase=True)
+        tok.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+        tok.decoder = decoders.WordPiece(prefix="##")
     if kind == "bert":
         tok.post_processor = processors.TemplateProcessing(
             single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
             special_tokens=[("[CLS]", vocab[cls]), ("[SEP]", vocab[sep])])
     elif kind == "roberta":
+        tok.post_processor = processors.RobertaProcessing(("</s>", vocab[sep]), ("<s>", vocab[cls]), trim_offsets=True, add_prefix_space=False)
+    elif kind == "mpnet":
         tok.post_processor = processors.TemplateProcessing(
             single="<s>:0 $A:0 </s>:0", pair="<s>:0 $A:0 </s>:0 </s>:0 $B:0 </s>:0",
             special_tokens=[("<s>", vocab[cls]), ("</s>", vocab[sep])])
-    tok.decoder = decoders.WordPiece(prefix="##")
+    else:
+        tok.post_processor = processors.ByteLevel(trim_offsets=False)
     more = dict(cls_token=cls, sep_token=sep, mask_token=mask, pad_token=pad) if cls else \
         dict(bos_token="<|endoftext|>", eos_token="<|endoftext|>")
     return PreTrainedTokenizerFast(tokenizer_object=tok, model_max_length=64, unk_token=unk,
                                    model_input_names=["input_ids", "token_type_ids", "attention_mask"]
-                                   if kind == "bert" else ["input_ids", "attention_mask"], **more), len(vocab)
+                                   if kind == "bert" else ["input_ids", "attention_mask"], **more)
 
 
 def configuration(arch, vocabulary):
@@ -128,13 +147,18 @@ def encode(tok, *texts):
     return tok(*texts, return_tensors="pt", truncation=True, max_length=64)
 
 
+def save(tensors, path):
+    save_file(tensors, path, metadata={"format": "pt"})
+    os.chmod(path, 0o644)               # for the server
+
+
 def save_kind(path, kind, model, backbone):
     state = {k: v for k, v in model.state_dict().items()}
     tied = [k for k in state if k in ("lm_head.weight", "lm_head.decoder.weight", "cls.predictions.decoder.weight",
                                      "vocab_projector.weight", "lm_head.decoder.bias", "cls.predictions.decoder.bias")]
     own = {k: v.contiguous() for k, v in state.items() if k not in backbone and k not in tied}
     if own:
-        save_file(own, os.path.join(path, kind + ".safetensors"), metadata={"format": "pt"})
+        save(own, os.path.join(path, kind + ".safetensors"))
     weight_map = {k: "backbone.safetensors" for k in backbone}
     weight_map.update({k: kind + ".safetensors" for k in own})
     write_json(os.path.join(path, kind + ".index.json"), {"metadata": {}, "weight_map": weight_map})
@@ -160,7 +184,7 @@ def save_old(path, model, arch):
         old["embeddings.position_ids"] = torch.arange(66).reshape(1, 66)
         for name in [k for k in old if "LayerNorm" in k]:
             old[name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")] = old.pop(name)
-    save_file(old, os.path.join(path, "old.safetensors"), metadata={"format": "pt"})
+    save(old, os.path.join(path, "old.safetensors"))
     write_json(os.path.join(path, "old.index.json"), {"metadata": {}, "weight_map": dict.fromkeys(old, "old.safetensors")})
     shutil.copy(os.path.join(path, "lm.config.json"), os.path.join(path, "old.config.json"))
 
@@ -303,7 +327,7 @@ def changed(out, facts, arch, model, tok, path):
 def make(arch):
     torch.manual_seed(SEED)
     path = folder("heads-" + arch)
-    tok, _ = fast_tokenizer("roberta" if arch in ("roberta", "mpnet") else arch if arch == "gpt2" else "bert")
+    tok = fast_tokenizer(arch if arch in ("roberta", "mpnet", "gpt2") else "bert")
     tok.save_pretrained(path)
     out, facts, base, backbone = {}, {}, None, None
     kinds = [k for k in KINDS if not (arch == "gpt2" and k == "choice")]
@@ -313,7 +337,7 @@ def make(arch):
         if base is None:
             base = {k: v.clone() for k, v in model.state_dict().items() if k.startswith(prefix) and ".pooler." not in k}
             backbone = {k: v.contiguous() for k, v in base.items()}
-            save_file(backbone, os.path.join(path, "backbone.safetensors"), metadata={"format": "pt"})
+            save(backbone, os.path.join(path, "backbone.safetensors"))
         save_kind(path, kind, model, backbone)
         if kind == "lm" and arch in ("gpt2", "roberta"):
             save_old(path, model, arch)
@@ -355,7 +379,7 @@ def make(arch):
     write_json(os.path.join(HERE, f"heads-{arch}.json"), facts)
     out = {k: (v.to(torch.float32) if v.is_floating_point() else v).contiguous().reshape(v.shape if v.dim() else (1,))
            for k, v in out.items()}
-    save_file(out, os.path.join(HERE, f"heads-{arch}.goldens.safetensors"))
+    save(out, os.path.join(HERE, f"heads-{arch}.goldens.safetensors"))
 
 
 def main():
