@@ -21,6 +21,7 @@ class Server:
         db.execute("SET client_min_messages = error")
         db.execute("SET max_parallel_workers_per_gather = 0")
         if core is not None:
+            db.execute("SET distil.threads = 1")
             os.sched_setaffinity(db.info.backend_pid, {core})
         return db
 
@@ -82,13 +83,13 @@ class Engine:
         return np.frombuffer(self.process.stdout.read(4 * tokens * width), np.float32).reshape(tokens, width)
 
     def embed(self, path):
-        """Texts and seconds of a whole file, tokenizer included."""
+        """Texts of a whole file, and the seconds that passed and those of the processor, tokenizer included."""
         self.send("embed", path)
         return self.embedded()
 
     def embedded(self):
-        texts, _, seconds = self.answer()
-        return int(texts), float(seconds)
+        texts, passed, processor = self.answer()
+        return int(texts), float(passed), float(processor)
 
     def close(self):
         self.process.stdin.close()

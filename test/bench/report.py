@@ -20,7 +20,8 @@ class Report:
         self.lines = []
         self.path = os.path.join(folder, re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-"))
         self.line(f"# distil and its rivals on {cpu_name()}")
-        self.line(f"\n{datetime.date.today()}, one core unless said; a figure is the fastest of all rounds.")
+        self.line(f"\n{datetime.date.today()}, one core unless said.  Times are processor time, the least of all rounds; of two "
+                  "cores, the server's first call, short texts and cancels the time that passes.")
 
     def line(self, text=""):
         print(text, flush=True)

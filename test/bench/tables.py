@@ -4,7 +4,6 @@ distil's side is a client on the same core that runs SELECT distil_embed(body) a
 what they are best at: texts sorted by length, padded batches, mean pooling in numpy.
 """
 import os
-import time
 
 import numpy as np
 
@@ -64,7 +63,7 @@ def binary_vectors(result):
 
 
 def through_sql(server, model, precision, core):
-    """embed(texts): the rows of a table, as one statement; the texts are in the table before the clock starts."""
+    """load(texts), embed(texts) and the backend: the rows of a table as one statement, loaded before the clock starts."""
     db = server.connect(core)
     name = server.set_precision(db, model, precision)
 
@@ -79,34 +78,38 @@ def through_sql(server, model, precision, core):
     def embed(_):
         return db.pgconn.exec_params(b"SELECT distil_embed(body, '" + name.encode() + b"') FROM bench_texts ORDER BY id", None,
                                      result_format=1)
-    return load, embed
+    return load, embed, db.info.backend_pid
 
 
 def one_text(server, model, precision, core):
+    """embed([text]) and the backend."""
     db = server.connect(core)
     name = server.set_precision(db, model, precision).encode()
-    return lambda texts: db.pgconn.exec_params(b"SELECT distil_embed($1, $2)", [texts[0].encode(), name], result_format=1)
+
+    def embed(texts):
+        return db.pgconn.exec_params(b"SELECT distil_embed($1, $2)", [texts[0].encode(), name], result_format=1)
+    return embed, db.info.backend_pid
 
 
 def at_best_batch(embed, texts):
     """embed with the size of batches that is fastest on a sample, and that size."""
     spent = {}
     for batch in BATCHES * 2:
-        began = time.perf_counter()
+        began = shapes.processor_time()
         embed(texts, batch)
-        spent[batch] = min(spent.get(batch, 1e9), time.perf_counter() - began)
+        spent[batch] = min(spent.get(batch, 1e9), shapes.processor_time() - began)
     batch = min(spent, key=spent.get)
     return lambda texts: embed(texts, batch), batch
 
 
 def rates(report, title, contenders, texts, reference, rounds):
-    """contenders: name -> (precision, embed)."""
+    """contenders: name -> (precision, embed, backend or None)."""
     times, similar = {name: [] for name in contenders}, {}
     for i in range(-1, rounds):
-        for name, (_, embed) in contenders.items():
-            began = time.perf_counter()
+        for name, (_, embed, backend) in contenders.items():
+            began = shapes.processor_time(backend)
             out = embed(texts)
-            times[name].append(time.perf_counter() - began)
+            times[name].append(shapes.processor_time(backend) - began)
             if i < 0:
                 times[name].clear()
                 out = out if isinstance(out, np.ndarray) else binary_vectors(out)
@@ -124,7 +127,7 @@ def rates(report, title, contenders, texts, reference, rounds):
 
 def calls(report, title, contenders, texts, rounds):
     """One text per call, end to end."""
-    times = shapes.alternate({name: lambda embed=embed: one_by_one(embed, texts) for name, (_, embed) in contenders.items()}, rounds)
+    times = shapes.alternate({name: lambda x=x: one_by_one(x[1], x[2], texts) for name, x in contenders.items()}, rounds)
     best = min(times[name][0] for name in times if not name.startswith("distil "))
     report.section(title)
     report.table(["engine", "precision", "ms a text", "of best rival's speed"],
@@ -132,32 +135,32 @@ def calls(report, title, contenders, texts, rounds):
                   for name in sorted(times, key=lambda name: times[name][0])])
 
 
-def one_by_one(embed, texts):
+def one_by_one(embed, backend, texts):
     """Mean of the texts, in ms, twice: as alternate() wants it."""
-    began = time.perf_counter()
+    began = shapes.processor_time(backend)
     for text in texts:
         embed([text])
-    spent = 1e3 * (time.perf_counter() - began) / len(texts)
+    spent = 1e3 * (shapes.processor_time(backend) - began) / len(texts)
     return spent, spent
 
 
 def run(report, server, model, folder, precisions, sets, core, options):
     """sets: title -> texts."""
     by_name = {rival.name: rival for rival in rivals.RIVALS}
-    others = {name: (by_name[name].precision, pipeline(folder, by_name[name])) for name in CONTENDERS}
-    others["sentence-transformers"] = ("float32", sentence_transformers(folder, "float32"))
-    others["sentence-transformers bf16"] = ("bfloat16", sentence_transformers(folder, "bfloat16"))
+    others = {name: (by_name[name].precision, pipeline(folder, by_name[name]), None) for name in CONTENDERS}
+    others["sentence-transformers"] = ("float32", sentence_transformers(folder, "float32"), None)
+    others["sentence-transformers bf16"] = ("bfloat16", sentence_transformers(folder, "bfloat16"), None)
     tables = {precision: through_sql(server, model, precision, core) for precision in precisions}
-    single = {f"distil {precision}, SELECT": (precision, one_text(server, model, precision, core)) for precision in precisions}
+    single = {f"distil {precision}, SELECT": (precision, *one_text(server, model, precision, core)) for precision in precisions}
     single.update(others)
     for title, texts in sets.items():
         contenders = {}
-        for precision, (load, embed) in tables.items():
+        for precision, (load, embed, backend) in tables.items():
             load(texts)
-            contenders[f"distil {precision}, SELECT"] = (precision, embed)
-        for name, (precision, embed) in others.items():
+            contenders[f"distil {precision}, SELECT"] = (precision, embed, backend)
+        for name, (precision, embed, _) in others.items():
             fixed, batch = at_best_batch(embed, texts[::len(texts) // 64 or 1])
-            contenders[f"{name}, batches of {batch}"] = (precision, fixed)
+            contenders[f"{name}, batches of {batch}"] = (precision, fixed, None)
         reference = others["sentence-transformers"][1](texts, 32)
         rates(report, f"{len(texts)} {title}: rows per second", contenders, texts, reference, 2 if options.quick else 3)
         calls(report, f"{title}, one per call: milliseconds from text to vector", single, texts[:10 if options.quick else 40], 3)
