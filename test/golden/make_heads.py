@@ -298,12 +298,12 @@ def generated(model, tok, json_out):
 
 
 CHANGES = {                     # one field each; the same weights give other hidden states
-    "bert": [("hidden_act", "relu"), ("hidden_act", "quick_gelu"), ("layer_norm_eps", 0.01)],
-    "distilbert": [("activation", "relu")],
-    "roberta": [("pad_token_id", 0), ("hidden_act", "gelu_new"), ("layer_norm_eps", 0.01)],
+    "bert": [("hidden_act", "relu"), ("hidden_act", "quick_gelu"), ("layer_norm_eps", 0.01), ("num_attention_heads", 2)],
+    "distilbert": [("activation", "relu"), ("n_heads", 2)],
+    "roberta": [("pad_token_id", 0), ("hidden_act", "gelu_new"), ("layer_norm_eps", 0.01), ("num_attention_heads", 2)],
     "mpnet": [("pad_token_id", 0), ("hidden_act", "silu"), ("layer_norm_eps", 0.01)],
     "gpt2": [("scale_attn_weights", False), ("scale_attn_by_inverse_layer_idx", True), ("reorder_and_upcast_attn", True),
-             ("activation_function", "gelu"), ("layer_norm_epsilon", 0.01)],
+             ("activation_function", "gelu"), ("layer_norm_epsilon", 0.01), ("n_head", 2)],
 }
 
 

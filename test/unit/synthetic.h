@@ -209,7 +209,7 @@ synthetic_batch(SyntheticBatch *b, const DistilSpec *spec, const int *lengths, i
 		for (j = 0; j < lengths[i]; j++, t++)
 		{
 			b->ids[t] = (int32_t) (synthetic_random(&seed) % (uint64_t) spec->config.vocabulary);
-			b->positions[t] = j;
+			b->positions[t] = spec->config.position_offset + j;
 			b->types[t] = spec->config.types > 1 && j > lengths[i] / 2 ? 1 : 0;
 		}
 		b->offsets[i + 1] = t;

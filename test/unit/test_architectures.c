@@ -5,37 +5,47 @@
  */
 #include "encoder_fixture.h"
 
-/* The architectures that are not BERT's: pre-norm and causal, position biases, scaled scores. */
+/* The architectures that are not BERT's: pre-norm and causal, position biases, scaled scores, other positions. */
 static void
 test_architecture_gradients(DistilDevice *device)
 {
-	static const char *const names[] = {"gpt2", "mpnet", "gpt2"};
-	int			i;
+	static const struct
+	{
+		const char *name;
+		bool		causal;
+		bool		layer_scaled;
+		int			buckets;
+		int			offset;
+	}			cases[] = {
+		{"gpt2", true, false, 0, 0}, {"gpt2", true, true, 0, 0}, {"mpnet", false, false, 8, 2},
+		{"roberta", false, false, 0, 2}, {"xlm-roberta", false, false, 0, 2}, {"camembert", false, false, 0, 2}
+	};
+	size_t		i;
 	int			part;
 	int			dropout;
 
-	for (i = 0; i < 3; i++)
+	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		for (part = PART_ENCODER; part <= PART_LM; part++)
 			for (dropout = 0; dropout < 2; dropout++)
 			{
 				Synthetic	model;
 				SyntheticBatch batch;
 				Problem		problem;
-				char		what[64];
+				char		what[80];
 
-				small_config(&model, false);
-				model.spec.config.arch = distil_arch_find(names[i]);
+				small_config(&model, cases[i].offset > 0 && cases[i].buckets == 0);
+				model.spec.config.arch = distil_arch_find(cases[i].name);
 				model.spec.config.attention_output_dropout = true;
-				model.spec.config.causal = i != 1;
-				model.spec.config.layer_scaled_attention = i == 2;
-				model.spec.config.unscaled_attention = i == 2;
-				model.spec.config.relative_buckets = i == 1 ? 8 : 0;
+				model.spec.config.causal = cases[i].causal;
+				model.spec.config.layer_scaled_attention = cases[i].layer_scaled;
+				model.spec.config.unscaled_attention = cases[i].layer_scaled;
+				model.spec.config.relative_buckets = cases[i].buckets;
+				model.spec.config.position_offset = cases[i].offset;
 				synthetic_create(&model, true, 0.4f, 5);
 				synthetic_batch(&batch, &model.spec, lengths, LENGTHS, 2);
 				problem_create(&problem, &model, &batch, device, (TestPart) part, dropout ? 99 : 0);
-				snprintf(what, sizeof(what), "%s %d, %s, dropout %s", names[i], i, part == PART_LM ? "lm"
-						 : "encoder",
-						 dropout ? "on" : "off");
+				snprintf(what, sizeof(what), "%s %zu, %s, dropout %s", cases[i].name, i,
+						 part == PART_LM ? "lm" : "encoder", dropout ? "on" : "off");
 				check_gradients(&problem, what);
 				problem_free(&problem);
 				synthetic_batch_free(&batch);

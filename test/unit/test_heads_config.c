@@ -4,6 +4,7 @@
  *		the same change; fields and values that are refused by name; heads whose tensors are
  *		missing; models made from a configuration alone.
  */
+#include "config.h"
 #include "heads_fixture.h"
 
 /* Import of one head's folder with a piece of a file replaced. */
@@ -131,6 +132,105 @@ test_refused(void)
 		CHECK_MSG(cases[i].message == NULL || strstr(err.message, cases[i].message) != NULL ||
 				  strstr(err.detail, cases[i].message) != NULL, "%s: %s (%s)", cases[i].to, err.message,
 					  err.detail);
+	}
+}
+
+/* What would make it another model is refused by its name in every architecture of the table. */
+static void
+test_refused_everywhere(void)
+{
+	static const char *const fields[] = {
+		"\"is_encoder_decoder\": true", "\"add_cross_attention\": true", "\"quantization_config\": {\"bits\": 8}",
+		"\"compression_config\": {\"format\": \"pack\"}", "\"pruned_heads\": {\"0\": [1]}", "\"auto_map\": {\"AutoModel\": \"m.M\"}",
+		"\"rope_scaling\": {\"factor\": 2}", "\"rope_parameters\": {\"rope_type\": \"default\"}", "\"adapters\": {\"a\": 1}",
+		"\"position_embedding_type\": \"relative_key\"", "\"problem_type\": \"ranking\"", "\"vocab_size\": 0",
+		"\"pad_token_id\": \"x\"", "\"initializer_range\": -1", "\"tie_word_embeddings\": 3"
+	};
+	char		list[200];
+	int			n = 0;
+
+	snprintf(list, sizeof(list), "%s", distil_arch_list());
+	for (char *arch = strtok(list, ", "); arch != NULL; arch = strtok(NULL, ", "), n++)
+		for (size_t i = 0; i < sizeof(fields) / sizeof(fields[0]); i++)
+		{
+			TestFolder	folder;
+			DistilArena *arena = distil_arena_create(distil_alloc_system());
+			DistilSpecFacts facts;
+			DistilSpec	spec;
+			DistilStatus status;
+			DistilError err = {"", "", ""};
+			char		config[300];
+			char		field[40];
+
+			CHECK(distil_arch_find(arch) != NULL);
+			memset(&folder, 0, sizeof(folder));
+			snprintf(field, sizeof(field), "%.*s", (int) (strchr(fields[i] + 1, '"') - fields[i] - 1), fields[i] + 1);
+			snprintf(config, sizeof(config), "{\"model_type\": \"%s\", %s}", arch, fields[i]);
+			test_folder_set_text(&folder, "config.json", config);
+			status = distil_spec_facts(&facts, &folder.folder, NULL, distil_alloc_system(), &err);
+			if (status == DISTIL_OK)
+				status = distil_spec_build(&spec, &folder.folder, &facts, arena, distil_alloc_system(), &err);
+			CHECK_MSG(status == DISTIL_ERR_UNSUPPORTED || status == DISTIL_ERR_TEXT_FILE, "%s: %d", config, (int) status);
+			/* a value is named where it is the surprise */
+			CHECK_MSG(strstr(err.message, field) != NULL || strstr(err.detail, field) != NULL ||
+					  strstr(err.message, "\"ranking\"") != NULL, "%s: %s (%s)", config, err.message, err.detail);
+			distil_arena_free(arena);
+			test_folder_free(&folder);
+		}
+	CHECK(n == 7);
+}
+
+/* XLM-R and CamemBERT are RoBERTa under other names. */
+static void
+test_same_as_roberta(const char *type, const char *stem)
+{
+	static const DistilImportOptions options = {true};
+	DistilText	text = text_of(head_texts[1]);
+
+	for (int k = 0; k < KINDS; k++)
+	{
+		TestFolder	folder;
+		LoadedModel models[2];
+		DistilError err = {"", "", ""};
+		float		values[2][32];
+
+		if (!compose(&folder, "roberta", kinds[k]))
+			return;
+		for (int i = 0; i < 2; i++)
+		{
+			DistilSession *session;
+			const float *logits;
+			int			rows;
+			int			n;
+			bool		has;
+
+			if (i == 1)
+			{
+				char		quoted[64];
+
+				snprintf(quoted, sizeof(quoted), "\"model_type\": \"%s\"", type);
+				test_folder_replace(&folder, "config.json", "\"model_type\": \"roberta\"", quoted);
+				snprintf(quoted, sizeof(quoted), "\"%sFor", stem);
+				test_folder_replace(&folder, "config.json", "\"RobertaFor", quoted);
+			}
+			CHECK_MSG(load_folder(&models[i], &folder.folder, &options, &err) == DISTIL_OK, "%s %s", type, err.message);
+			CHECK(strcmp(distil_model_info(models[i].model)->architecture, i == 0 ? "roberta" : type) == 0);
+			CHECK(distil_model_info(models[i].model)->nheads == 1);
+			session = open_session(models[i].model, 0);
+			if (k == 0)
+				CHECK(distil_session_embed(session, values[i], &has, &text, 1, -1, &err) == DISTIL_OK);
+			else
+			{
+				CHECK(distil_session_head_logits(session, &logits, &rows, &n, &text, NULL, &err) == DISTIL_OK);
+				memset(values[i], 0, sizeof(values[i]));
+				memcpy(values[i], logits, sizeof(float) * (size_t) (rows * n < 32 ? rows * n : 32));
+			}
+			distil_session_free(session);
+		}
+		CHECK_MSG(memcmp(values[0], values[1], sizeof(values[0])) == 0, "%s %s", type, kinds[k]);
+		load_free(&models[0]);
+		load_free(&models[1]);
+		test_folder_free(&folder);
 	}
 }
 
@@ -349,6 +449,9 @@ main(void)
 		test_create(architectures[a], "sequence");
 	}
 	test_refused();
+	test_refused_everywhere();
+	test_same_as_roberta("xlm-roberta", "XLMRoberta");
+	test_same_as_roberta("camembert", "Camembert");
 	test_head_facts();
 	test_missing_head();
 	test_old_files("gpt2");

@@ -7,6 +7,7 @@
 #include "folder.h"
 #include "tokenizer.h"
 #include "tokenizer_memory.h"
+#include "tokenizer_parts.h"
 
 #define VOCAB "\"vocab\":{\"[UNK]\":0,\"a\":1}"
 #define MODEL "\"model\":{\"type\":\"WordPiece\"," VOCAB "}"
@@ -259,6 +260,46 @@ test_models(void)
 	check_file("vocab.json", "[]", DISTIL_ERR_TEXT_FILE, "no object");
 }
 
+/* ---------- every part of the tables ---------- */
+
+/* A member that no part has is refused by its name, whatever the part. */
+static void
+test_unknown_members(void)
+{
+	static const char *const posts[] = {"TemplateProcessing", "BertProcessing", "RobertaProcessing", "ByteLevel", "Sequence"};
+	static const char *const decoders[] = {"WordPiece", "ByteLevel", "Metaspace", "Sequence", "Replace", "Strip", "ByteFallback", "Fuse"};
+	static const char *const names[] = {"normalizer", "pre_tokenizer", "decoder", "post_processor", "model"};
+	int			parts = 0;
+
+	for (int table = 0; table < 5; table++)
+		for (uint32_t kind = 0; kind < 64; kind++)
+		{
+			char		json[512];
+			const char *type = NULL;
+
+			if (table == 0 && distil_normalizer_kind(kind) != NULL)
+				type = distil_normalizer_kind(kind)->type;
+			else if (table == 1 && distil_pre_tokenizer_kind(kind) != NULL)
+				type = distil_pre_tokenizer_kind(kind)->type;
+			else if (table == 2 && kind < 8 && distil_decoder_find(decoders[kind]) != NULL)
+				type = decoders[kind];
+			else if (table == 3 && kind < 5 && distil_post_find(posts[kind]) != NULL)
+				type = posts[kind];
+			else if (table == 4 && distil_model_part_kind(kind) != NULL)
+				type = distil_model_part_kind(kind)->type;
+			if (type == NULL || type[0] == '\0')
+				continue;
+			if (table == 4)
+				snprintf(json, sizeof(json), "{" PRE ",\"model\":{\"type\":\"%s\",\"surprise\":1," VOCAB "}}", type);
+			else
+				snprintf(json, sizeof(json), "{\"%s\":{\"type\":\"%s\",\"surprise\":1}," MODEL "}", names[table], type);
+			check_file("tokenizer.json", json, DISTIL_ERR_UNSUPPORTED, "\"surprise\"");
+			parts++;
+		}
+	/* 12 normalizers, 8 pre-tokenizers, 8 named decoders, 5 post-processors, 3 models */
+	CHECK_MSG(parts == 36, "%d parts", parts);
+}
+
 /* ---------- SentencePiece models ---------- */
 
 static void
@@ -359,6 +400,7 @@ main(void)
 	test_files();
 	test_models();
 	test_pieces();
+	test_unknown_members();
 	test_max_length();
 	CHECK_MSG(live_blocks == 0, "%ld blocks left", live_blocks);
 	return check_report("tokenizer_file");
