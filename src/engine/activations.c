@@ -5,7 +5,8 @@
  * All arrays lie in one device block, laid out by plan(), which also computes the
  * block's size when there is no memory yet: the two can never disagree.
  * Inference needs 5C floats per token: the hidden state, and 4C of scratch that is
- * q | k | v and the context during attention, F-wide rows during the mlp.
+ * q | k | v and the context during attention, F-wide rows during the mlp.  In low
+ * precision these are rows of BF16, and the layers' inputs are there a second time in them.
  */
 #include "layers.h"
 
@@ -49,10 +50,46 @@ scratch_floats(const DistilConfig *config, size_t t, bool saved, size_t units, i
 	return floats;
 }
 
+/* The next rows of the block. */
+static DistilRows
+take_rows(float *memory, size_t *used, DistilType type, size_t t, size_t c)
+{
+	DistilRows	rows = {.type = type,.ld = distil_row_stride(type, c)};
+
+	rows.data = take(memory, used, distil_rows_elements(type, t, c) * distil_type_size(type) / sizeof(float));
+	return rows;
+}
+
+/* What forward in low precision needs beside the hidden state. */
+static void
+plan_low(DistilActivations *a, const DistilConfig *config, float *memory, size_t *used, size_t t)
+{
+	size_t		c = (size_t) config->width;
+
+	a->mlp_rows = (int) (t < DISTIL_LOW_MLP_ROWS ? t : DISTIL_LOW_MLP_ROWS);
+	a->attention_in = take_rows(memory, used, DISTIL_TYPE_BF16, t, c);
+	a->mlp_in = take_rows(memory, used, DISTIL_TYPE_BF16, t, c);
+	a->qkv = take_rows(memory, used, DISTIL_TYPE_BF16, t, 3 * c);
+	a->context = take_rows(memory, used, DISTIL_TYPE_BF16, t, c);
+	a->up = take_rows(memory, used, DISTIL_TYPE_BF16, (size_t) a->mlp_rows, (size_t) config->mlp);
+	a->out = take(memory, used, t * c);
+}
+
+size_t
+distil_key_cache_bytes(const DistilSpec *spec, int limit)
+{
+	size_t		c = (size_t) spec->config.width;
+
+	/* 3C wide rows have at most three times the stride of C wide ones */
+	return spec->low == DISTIL_TYPE_F32 ? (size_t) limit * c * sizeof(float)
+		: distil_rows_elements(DISTIL_TYPE_BF16, (size_t) limit, c) * sizeof(uint16_t);
+}
+
 /* Lay the arrays out in `memory` (NULL: only count); returns the floats of the block. */
 static size_t
-plan(DistilActivations *a, const DistilConfig *config, int max_tokens, bool saved, float *memory)
+plan(DistilActivations *a, const DistilSpec *spec, int max_tokens, bool saved, float *memory)
 {
+	const DistilConfig *config = &spec->config;
 	size_t		t = (size_t) max_tokens;
 	size_t		c = (size_t) config->width;
 	size_t		units = a->device != NULL ? (size_t) distil_device_units(a->device) : 1;
@@ -70,6 +107,11 @@ plan(DistilActivations *a, const DistilConfig *config, int max_tokens, bool save
 			a->drelative = take(memory, &used, n * (size_t) config->heads);
 	}
 	a->hidden = take(memory, &used, t * c);
+	if (!saved && spec->low != DISTIL_TYPE_F32)
+	{
+		plan_low(a, config, memory, &used, t);
+		return used;
+	}
 	a->scratch = take(memory, &used, scratch_floats(config, t, saved, units, &a->mlp_rows));
 	if (!saved)
 		return used;
@@ -111,7 +153,7 @@ distil_activations_bytes(const DistilSpec *spec, int max_tokens, bool saved)
 {
 	DistilActivations a = {0};
 
-	return plan(&a, &spec->config, max_tokens, saved, NULL) * sizeof(float);
+	return plan(&a, spec, max_tokens, saved, NULL) * sizeof(float);
 }
 
 /*
@@ -146,7 +188,7 @@ distil_activations_create(DistilActivations **activations, const DistilSpec *spe
 		distil_activations_free(a);
 		return distil_fail_memory(err, bytes);
 	}
-	plan(a, &spec->config, max_tokens, saved, a->memory);
+	plan(a, spec, max_tokens, saved, a->memory);
 	status = distil_relative_create(a, &spec->config, err);
 	if (status != DISTIL_OK)
 	{

@@ -47,6 +47,41 @@ post_norm_forward(const DistilPass *pass, int index, float *x, DistilError *err)
 	return DISTIL_OK;
 }
 
+static DistilStatus
+post_norm_forward_low(const DistilPass *pass, int index, float *x, DistilError *err)
+{
+	const DistilSpec *spec = pass->spec;
+	const DistilLayerParams *params = &spec->layer[index];
+	const DistilActivations *a = pass->activations;
+	int			t = pass->batch->ntokens;
+	int			width = spec->config.width;
+	DistilRows	in = distil_float_rows(x, (size_t) width);
+	int			rows;
+	int			i;
+
+	if (index == 0)
+		DISTIL_FORWARD(distil_quantize_rows(&a->attention_in, &in, t, width, pass->device, pass->poll, err));
+	DISTIL_FORWARD(distil_attention_forward_low(pass, index, err));
+	DISTIL_FORWARD(distil_norm_low_rows(x, &a->mlp_in, a->out, x,
+										distil_weight(spec, pass->weights, params->norm1_weight),
+										distil_weight(spec, pass->weights, params->norm1_bias),
+										spec->config.norm_eps, t, width, pass->device, pass->poll, err));
+	for (i = 0; i < t; i += rows)
+	{
+		size_t		at = (size_t) i * (size_t) width;
+		DistilRows	next = distil_rows_from(&a->attention_in, i);
+
+		rows = distil_mlp_rows(pass, i);
+		DISTIL_FORWARD(distil_mlp_forward_low(pass, index, i, rows, err));
+		DISTIL_FORWARD(distil_norm_low_rows(x + at, &next, a->out + at, x + at,
+											distil_weight(spec, pass->weights, params->norm2_weight),
+											distil_weight(spec, pass->weights, params->norm2_bias),
+											spec->config.norm_eps, rows, width, pass->device, pass->poll,
+											err));
+	}
+	return DISTIL_OK;
+}
+
 /* dx: the gradient of the output; da becomes the gradient of `middle` */
 static DistilStatus
 mlp_backward(const DistilPass *pass, int index, const float *dx, DistilError *err)
@@ -116,5 +151,6 @@ post_norm_backward(const DistilPass *pass, int index, float *dx, const float *x,
 
 const DistilFamily distil_family_post_norm = {
 	.forward = post_norm_forward,
+	.forward_low = post_norm_forward_low,
 	.backward = post_norm_backward
 };

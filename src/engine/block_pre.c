@@ -81,6 +81,36 @@ pre_norm_forward(const DistilPass *pass, int index, float *x, DistilError *err)
 	return DISTIL_OK;
 }
 
+static DistilStatus
+pre_norm_forward_low(const DistilPass *pass, int index, float *x, DistilError *err)
+{
+	const DistilSpec *spec = pass->spec;
+	const DistilLayerParams *params = &spec->layer[index];
+	const DistilActivations *a = pass->activations;
+	int			t = pass->batch->ntokens;
+	int			width = spec->config.width;
+	size_t		tc = (size_t) t * (size_t) width;
+	int			rows;
+	int			i;
+
+	DISTIL_FORWARD(distil_norm_low_rows(a->out, &a->attention_in, x, NULL,
+										distil_weight(spec, pass->weights, params->norm1_weight),
+										distil_weight(spec, pass->weights, params->norm1_bias),
+										spec->config.norm_eps, t, width, pass->device, pass->poll, err));
+	DISTIL_FORWARD(distil_attention_forward_low(pass, index, err));
+	DISTIL_FORWARD(distil_add_rows(x, a->out, tc, pass->device, pass->poll, err));
+	DISTIL_FORWARD(distil_norm_low_rows(a->out, &a->mlp_in, x, NULL,
+										distil_weight(spec, pass->weights, params->norm2_weight),
+										distil_weight(spec, pass->weights, params->norm2_bias),
+										spec->config.norm_eps, t, width, pass->device, pass->poll, err));
+	for (i = 0; i < t; i += rows)
+	{
+		rows = distil_mlp_rows(pass, i);
+		DISTIL_FORWARD(distil_mlp_forward_low(pass, index, i, rows, err));
+	}
+	return distil_add_rows(x, a->out, tc, pass->device, pass->poll, err);
+}
+
 /* The gradient dout after a dropout: dout itself without one, else in db. */
 static DistilStatus
 drop_gradient(const DistilPass *pass, const float **out, const float *dout, DistilDropout dropout,
@@ -141,5 +171,6 @@ pre_norm_backward(const DistilPass *pass, int index, float *dx, const float *x, 
 
 const DistilFamily distil_family_pre_norm = {
 	.forward = pre_norm_forward,
+	.forward_low = pre_norm_forward_low,
 	.backward = pre_norm_backward
 };

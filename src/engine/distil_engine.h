@@ -218,16 +218,25 @@ extern void distil_created_free(DistilCreated *created);	/* takes NULL */
 
 /* ---------- image: container -> mapped copy ---------- */
 
-/* Identifies the packing of an image; part of the cache file's name.  Every backend reads both. */
+/* Identifies the packing of an image; part of the cache file's name.  Every backend reads the float32 ones. */
 #define DISTIL_LAYOUT_F32 "f32"
 #define DISTIL_LAYOUT_F32P16 "f32p16"	/* weights of linear layers in panels of 16 rows */
+#define DISTIL_LAYOUT_BF16P16 "bf16p16" /* those of transformer layers in BF16 besides */
 
-/* The layout that is best for this CPU, which distil_image_write uses; static storage. */
-extern const char *distil_image_layout(void);
+/* Arithmetic of inference.  Whatever is chosen, sums, norms, softmax and results are float32. */
+typedef enum DistilPrecision
+{
+	DISTIL_PRECISION_AUTO,		/* bfloat16 where the device is faster in it */
+	DISTIL_PRECISION_FLOAT32,
+	DISTIL_PRECISION_BFLOAT16	/* operands of products; where the device has it */
+} DistilPrecision;
 
-extern DistilStatus distil_image_write(const DistilReader *container, const uint8_t sha256[32],
-									   const DistilSink *sink, const DistilAllocator *alloc,
-									   const DistilPoll *poll, DistilError *err);
+/* The layout that is best for this precision on this CPU and device (NULL: any); static storage. */
+extern const char *distil_image_layout(DistilPrecision precision, DistilDevice *device);
+
+extern DistilStatus distil_image_write(const char *layout, const DistilReader *container,
+									   const uint8_t sha256[32], const DistilSink *sink,
+									   const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
 /* Full check of an image's content hash (distil_verify); distil_model_open checks only header and bounds. */
 extern DistilStatus distil_image_verify(const void *image, size_t size, const DistilPoll *poll, DistilError *err);
 
@@ -239,6 +248,8 @@ extern DistilStatus distil_image_verify(const void *image, size_t size, const Di
 extern DistilStatus distil_model_open(DistilModel **model, const void *image, size_t size,
 									  const uint8_t sha256[32], const DistilAllocator *alloc, DistilError *err);
 extern const DistilModelInfo *distil_model_info(const DistilModel *model);
+/* Layout of its image; lives as long as that. */
+extern const char *distil_model_layout(const DistilModel *model);
 extern const char *distil_model_config(const DistilModel *model);	/* config.json, terminated */
 extern void distil_model_free(DistilModel *model);
 

@@ -81,14 +81,19 @@ run_forward(const DistilPass *pass, const float **hidden, DistilError *err)
 	const DistilSpec *spec = pass->spec;
 	DistilActivations *a = pass->activations;
 	float	   *x = a->hidden;
+	bool		low = spec->low != DISTIL_TYPE_F32;
 	int			i;
 
+	if (low && (a->saved || pass->device->ops->has_type == NULL ||
+				!pass->device->ops->has_type(pass->device, spec->low)))
+		return distil_fail(err, DISTIL_ERR_STATE, "weights of low precision are for inference on devices that have it");
 	DISTIL_FORWARD(check_batch(spec, pass->batch, a, err));
 	DISTIL_FORWARD(distil_relative_forward(pass, err));
 	DISTIL_FORWARD(distil_embedding_layer_forward(pass, err));
 	for (i = 0; i < spec->config.layers; i++)
 	{
-		DISTIL_FORWARD(spec->config.arch->family->forward(pass, i, x, err));
+		DISTIL_FORWARD(low ? spec->config.arch->family->forward_low(pass, i, x, err)
+					   : spec->config.arch->family->forward(pass, i, x, err));
 		if (a->saved)
 			x = a->layer[i].output;
 	}

@@ -147,40 +147,6 @@ writer_tensor(ImageWriter *writer, const DistilTensor *tensor)
 	return DISTIL_OK;
 }
 
-/* A tensor [cols, rows] as a parameter [rows, cols]. */
-static DistilStatus
-writer_transposed(ImageWriter *writer, const DistilTensor *tensor, int rows, int cols)
-{
-	float	   *whole = distil_alloc_array(writer->alloc, (size_t) tensor->count, sizeof(float));
-	float	   *row = distil_alloc_array(writer->alloc, (size_t) cols, sizeof(float));
-	DistilStatus status = whole != NULL && row != NULL ? DISTIL_OK
-		: distil_fail_memory(writer->err, (size_t) tensor->count * sizeof(float));
-	size_t		size = distil_dtype_size(tensor->dtype);
-
-	for (uint64_t at = 0; status == DISTIL_OK && at < tensor->count; at += HALVES)
-	{
-		size_t		n = tensor->count - at < HALVES ? (size_t) (tensor->count - at) : HALVES;
-
-		if (writer->poll != NULL && writer->poll->stop != NULL && writer->poll->stop(writer->poll->ctx))
-			status = distil_fail_cancelled(writer->err);
-		else if (tensor->dtype == DISTIL_DTYPE_F32)
-			status = distil_tensor_read(tensor, at * size, whole + at, n * size, writer->err);
-		else
-			status = distil_tensor_read(tensor, at * size, writer->halves, n * size, writer->err);
-		if (status == DISTIL_OK && tensor->dtype != DISTIL_DTYPE_F32)
-			distil_convert_to_float(whole + at, writer->halves, tensor->dtype, n);
-	}
-	for (int i = 0; status == DISTIL_OK && i < rows; i++)
-	{
-		for (int j = 0; j < cols; j++)
-			row[j] = whole[(size_t) j * (size_t) rows + (size_t) i];
-		status = writer_put(writer, row, (size_t) cols * sizeof(float));
-	}
-	distil_release(writer->alloc, whole);
-	distil_release(writer->alloc, row);
-	return status;
-}
-
 /* An optional parameter that the checkpoint does not have: ones or zeros. */
 static DistilStatus
 writer_initial(ImageWriter *writer, const DistilParam *param)
@@ -220,19 +186,92 @@ read_values(ImageWriter *writer, float *to, const DistilTensor *const *sources, 
 	return DISTIL_OK;
 }
 
-/* A linear layer's weight in panels. */
+/* Tensors [cols, rows] of a parameter [rows, cols], one behind the other: *whole is to be released. */
 static DistilStatus
-writer_panels(ImageWriter *writer, const DistilParam *param, const DistilTensor *const *sources)
+read_transposed(ImageWriter *writer, float **whole, const DistilParam *param,
+				const DistilTensor *const *sources)
 {
-	size_t		panel = (size_t) DISTIL_PANEL * (size_t) param->cols;
-
-	for (size_t at = 0; at < param->count; at += panel)
+	*whole = distil_alloc_array(writer->alloc, param->count, sizeof(float));
+	if (*whole == NULL)
+		return distil_fail_memory(writer->err, param->count * sizeof(float));
+	for (size_t at = 0; at < param->count; at += HALVES)
 	{
-		DISTIL_FORWARD(read_values(writer, writer->rows, sources, param->nsources, at, panel));
-		distil_pack_panel(writer->panel, writer->rows, (size_t) param->cols, DISTIL_PANEL, param->cols);
-		DISTIL_FORWARD(writer_put(writer, writer->panel, panel * sizeof(float)));
+		DISTIL_POLL(writer->poll, writer->err);
+		DISTIL_FORWARD(read_values(writer, *whole + at, sources, param->nsources, at,
+								   param->count - at < HALVES ? param->count - at : HALVES));
 	}
 	return DISTIL_OK;
+}
+
+/* Rows first .. first + count of a parameter out of its transposed tensors. */
+static void
+gather_rows(float *to, const float *whole, const DistilParam *param, int first, int count)
+{
+	size_t		rows = (size_t) (param->rows / param->nsources);
+	size_t		cols = (size_t) param->cols;
+
+	for (int r = 0; r < count; r++)
+	{
+		size_t		row = (size_t) (first + r);
+		const float *from = whole + row / rows * rows * cols + row % rows;
+
+		for (size_t j = 0; j < cols; j++)
+			*to++ = from[j * rows];
+	}
+}
+
+/* A parameter that is packed or has transposed tensors, a panel of rows at a time; whole NULL: they are not. */
+static DistilStatus
+writer_panels(ImageWriter *writer, const DistilParam *param, const DistilTensor *const *sources,
+			  const float *whole)
+{
+	size_t		cols = (size_t) param->cols;
+
+	for (int row = 0; row < param->rows; row += DISTIL_PANEL)
+	{
+		int			count = param->rows - row < DISTIL_PANEL ? param->rows - row : DISTIL_PANEL;
+		size_t		bytes = (size_t) count * cols * sizeof(float);
+
+		if (whole != NULL)
+			gather_rows(writer->rows, whole, param, row, count);
+		else
+			DISTIL_FORWARD(read_values(writer, writer->rows, sources, param->nsources, (uint64_t) row * cols,
+									   (size_t) count * cols));
+		if ((param->flags & DISTIL_PARAM_PACKED) != 0)
+		{
+			bytes = distil_weight_bytes(param->type, DISTIL_PANEL, param->cols);
+			if (param->type == DISTIL_TYPE_F32)
+				distil_pack_panel(writer->panel, writer->rows, cols, count, param->cols);
+			else
+				distil_pack_panel_bf16((uint16_t *) (void *) writer->panel, writer->rows, cols, count,
+									   param->cols);
+		}
+		DISTIL_FORWARD(writer_put(writer, (param->flags & DISTIL_PARAM_PACKED) != 0 ? writer->panel
+								  : writer->rows, bytes));
+	}
+	return DISTIL_OK;
+}
+
+static DistilStatus
+writer_param(ImageWriter *writer, const DistilParam *param, const DistilTensor *const *sources)
+{
+	float	   *whole = NULL;
+	DistilStatus status = DISTIL_OK;
+
+	if (param->nsources == 0 || sources[0] == NULL)
+		return writer_initial(writer, param);
+	if ((param->flags & (DISTIL_PARAM_PACKED | DISTIL_PARAM_TRANSPOSED)) == 0)
+	{
+		for (int k = 0; k < param->nsources; k++)
+			DISTIL_FORWARD(writer_tensor(writer, sources[k]));
+		return DISTIL_OK;
+	}
+	if ((param->flags & DISTIL_PARAM_TRANSPOSED) != 0)
+		status = read_transposed(writer, &whole, param, sources);
+	if (status == DISTIL_OK)
+		status = writer_panels(writer, param, sources, whole);
+	distil_release(writer->alloc, whole);
+	return status;
 }
 
 static DistilStatus
@@ -247,16 +286,7 @@ write_weights(ImageWriter *writer, const ImageSource *source)
 		const DistilTensor *const *sources = source->bound + (size_t) i * DISTIL_PARAM_MAX_SOURCES;
 
 		DISTIL_FORWARD(writer_pad(writer, base + param->offset * sizeof(float)));
-		if (param->nsources == 0 || sources[0] == NULL)
-			DISTIL_FORWARD(writer_initial(writer, param));
-		else if ((param->flags & DISTIL_PARAM_PACKED) != 0)
-			DISTIL_FORWARD(writer_panels(writer, param, sources));
-		else
-			for (int k = 0; k < param->nsources; k++)
-				DISTIL_FORWARD((param->flags & DISTIL_PARAM_TRANSPOSED) != 0
-							   ? writer_transposed(writer, sources[k], param->rows / param->nsources,
-												   param->cols)
-							   : writer_tensor(writer, sources[k]));
+		DISTIL_FORWARD(writer_param(writer, param, sources));
 	}
 	return writer_pad(writer, base + table->total * sizeof(float));
 }
@@ -350,8 +380,7 @@ open_source(ImageSource *source, const DistilReader *reader, const DistilPoll *p
 	DISTIL_FORWARD(distil_spec_facts(&source->facts, folder, source->container->set, source->alloc, err));
 	DISTIL_FORWARD(distil_spec_build(&source->spec, folder, &source->facts, source->arena, source->alloc,
 									 err));
-	if (strcmp(source->layout, DISTIL_LAYOUT_F32P16) == 0)
-		distil_spec_pack(&source->spec);
+	distil_spec_pack(&source->spec, source->layout);
 	DISTIL_FORWARD(distil_checkpoint_bind(&source->bound, &source->spec, source->container->set,
 										  source->arena, err));
 	DISTIL_POLL(poll, err);
@@ -380,29 +409,22 @@ write_source(ImageSource *source, ImageWriter *writer)
 	return writer_flush(writer);
 }
 
-/* Floats of the largest panel, 0 when nothing is packed. */
+/* Floats of the largest panel, filled up. */
 static size_t
 largest_panel(const DistilParamTable *table)
 {
 	size_t		largest = 0;
 
 	for (int i = 0; i < table->n; i++)
-		if ((table->params[i].flags & DISTIL_PARAM_PACKED) != 0 && (size_t) table->params[i].cols > largest)
-			largest = (size_t) table->params[i].cols;
-	return largest * DISTIL_PANEL;
+		if ((table->params[i].flags & (DISTIL_PARAM_PACKED | DISTIL_PARAM_TRANSPOSED)) != 0)
+			largest = (size_t) table->params[i].cols > largest ? (size_t) table->params[i].cols : largest;
+	return (largest + 32) * DISTIL_PANEL;
 }
 
 DistilStatus
-distil_image_write(const DistilReader *container, const uint8_t sha256[32], const DistilSink *sink,
-				   const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
-{
-	return distil_image_write_layout(distil_image_layout(), container, sha256, sink, alloc, poll, err);
-}
-
-DistilStatus
-distil_image_write_layout(const char *layout, const DistilReader *container, const uint8_t sha256[32],
-						  const DistilSink *sink, const DistilAllocator *alloc, const DistilPoll *poll,
-						  DistilError *err)
+distil_image_write(const char *layout, const DistilReader *container, const uint8_t sha256[32],
+				   const DistilSink *sink, const DistilAllocator *alloc, const DistilPoll *poll,
+				   DistilError *err)
 {
 	ImageSource source = {.layout = layout,.alloc = alloc};
 	ImageWriter writer = {.sink = sink,.poll = poll,.err = err,.alloc = alloc,.hash = DISTIL_IMAGE_HASH_START};
@@ -417,7 +439,7 @@ distil_image_write_layout(const char *layout, const DistilReader *container, con
 		writer.piece = distil_alloc_array(alloc, PIECE, 1);
 		writer.halves = distil_alloc_array(alloc, HALVES, 2);
 		panel = largest_panel(&source.spec.table);
-		writer.rows = distil_alloc_array(alloc, panel + 1, 2 * sizeof(float));
+		writer.rows = distil_alloc_array(alloc, panel, 2 * sizeof(float));
 		writer.panel = writer.rows != NULL ? writer.rows + panel : NULL;
 		if (writer.piece == NULL || writer.halves == NULL || writer.rows == NULL)
 			status = distil_fail_memory(err, PIECE);
@@ -467,8 +489,7 @@ distil_image_check(const void *image, size_t size, const uint8_t sha256[32], Dis
 	memcpy(&header, image, sizeof(header));
 	if (memcmp(header.magic, DISTIL_IMAGE_MAGIC, sizeof(header.magic)) != 0 ||
 		header.version != DISTIL_IMAGE_VERSION || header.byte_order != DISTIL_IMAGE_BYTE_ORDER ||
-		(memcmp(header.layout, DISTIL_LAYOUT_F32, sizeof(DISTIL_LAYOUT_F32)) != 0 &&
-		 memcmp(header.layout, DISTIL_LAYOUT_F32P16, sizeof(DISTIL_LAYOUT_F32P16)) != 0))
+		memchr(header.layout, '\0', sizeof(header.layout)) == NULL || !distil_layout_known(header.layout))
 		return fail_image(err, "Its header has another format.");
 	if (header.checksum != distil_image_hash(DISTIL_IMAGE_HASH_START, &header,
 											 offsetof(DistilImageHeader, checksum)))

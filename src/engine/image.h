@@ -12,7 +12,7 @@
 #include "model.h"
 
 #define DISTIL_IMAGE_MAGIC "distilIM"
-#define DISTIL_IMAGE_VERSION 2
+#define DISTIL_IMAGE_VERSION 3
 #define DISTIL_IMAGE_BYTE_ORDER 0x01020304u
 #define DISTIL_IMAGE_ALIGN 64
 
@@ -21,7 +21,7 @@ typedef struct DistilImageHeader
 	char		magic[8];
 	uint32_t	version;
 	uint32_t	byte_order;
-	char		layout[16];		/* DISTIL_LAYOUT_F32 or DISTIL_LAYOUT_F32P16, terminated */
+	char		layout[16];		/* DISTIL_LAYOUT_..., terminated */
 	uint8_t		sha256[32];		/* of the container */
 	uint64_t	size;			/* of the image */
 	uint64_t	files_offset;
@@ -63,11 +63,6 @@ _Static_assert(sizeof(DistilImageTrailer) == 64, "image trailer is 64 bytes");
 extern uint64_t distil_image_hash(uint64_t hash, const void *data, size_t bytes);
 #define DISTIL_IMAGE_HASH_START UINT64_C(0x9E3779B97F4A7C15)
 
-/* distil_image_write in a layout of choice. */
-extern DistilStatus distil_image_write_layout(const char *layout, const DistilReader *container,
-											  const uint8_t sha256[32], const DistilSink *sink,
-											  const DistilAllocator *alloc, const DistilPoll *poll,
-											  DistilError *err);
 /* Magic, version, byte order, checksum, sections inside `size`; sha256 NULL: any. */
 extern DistilStatus distil_image_check(const void *image, size_t size, const uint8_t sha256[32],
 									   DistilError *err);

@@ -19,13 +19,17 @@ typedef struct AttentionJob
 	const float *qkv;			/* [T, 3C] */
 	float	   *dqkv;			/* [T, 3C], backward */
 	const float *dcontext;		/* [T, C], backward */
+	DistilRows	low_context;	/* instead of context and qkv, in low precision */
+	DistilRows	low_qkv;
 } AttentionJob;
 
 static void
 run_attention(const DistilPass *pass, const AttentionJob *job, const int32_t *offsets,
 			  const DistilAttention *attention)
 {
-	if (job->dcontext == NULL)
+	if (job->low_qkv.data != NULL)
+		pass->device->ops->attention_rows(pass->device, &job->low_context, &job->low_qkv, offsets, attention);
+	else if (job->dcontext == NULL)
 		pass->device->ops->attention_forward(pass->device, job->context, job->lse, job->qkv, offsets,
 											 attention);
 	else
@@ -127,7 +131,7 @@ distil_attention_forward(const DistilPass *pass, int index, float *out, const fl
 	job.context = saved != NULL ? saved->context : a->scratch + 3 * tc;
 	if (cache != NULL)
 	{
-		qkv = cache->qkv + (size_t) index * (size_t) cache->limit * 3 * (size_t) c;
+		qkv = (float *) cache->qkv + (size_t) index * (size_t) cache->limit * 3 * (size_t) c;
 		job.context = cache->context;
 	}
 	job.lse = saved != NULL ? saved->lse : NULL;
@@ -142,6 +146,37 @@ distil_attention_forward(const DistilPass *pass, int index, float *out, const fl
 	if (dropout.p > 0)
 		DISTIL_FORWARD(distil_dropout_rows(out, out, dropout, 0, tc, pass->device, pass->poll, err));
 	return DISTIL_OK;
+}
+
+DistilStatus
+distil_attention_forward_low(const DistilPass *pass, int index, DistilError *err)
+{
+	const DistilSpec *spec = pass->spec;
+	const DistilLayerParams *params = &spec->layer[index];
+	const DistilActivations *a = pass->activations;
+	const DistilKeyCache *cache = pass->cache;
+	int			t = pass->batch->ntokens;
+	int			c = spec->config.width;
+	int			past = cache != NULL ? cache->past : 0;
+	DistilRows	out = distil_float_rows(a->out, (size_t) c);
+	AttentionJob job = {0};
+	DistilRows	rows;
+
+	job.low_qkv = a->qkv;
+	job.low_context = a->context;
+	if (cache != NULL)
+	{
+		job.low_qkv.data = (char *) cache->qkv +
+			(size_t) index * 3 * distil_key_cache_bytes(spec, cache->limit);
+		job.low_context.data = cache->context;
+	}
+	rows = distil_rows_from(&job.low_qkv, past);
+	DISTIL_FORWARD(distil_param_rows(pass, &rows, &a->attention_in, params->qkv_weight, params->qkv_bias,
+									 DISTIL_ACT_NONE, t, err));
+	DISTIL_FORWARD(attend(pass, index, &job, err));
+	rows = distil_rows_from(&job.low_context, past);
+	return distil_param_rows(pass, &out, &rows, params->out_weight, params->out_bias, DISTIL_ACT_NONE, t,
+							 err);
 }
 
 DistilStatus

@@ -52,6 +52,21 @@ distil_mlp_forward(const DistilPass *pass, int index, float *down, const float *
 }
 
 DistilStatus
+distil_mlp_forward_low(const DistilPass *pass, int index, int first, int rows, DistilError *err)
+{
+	const DistilConfig *config = &pass->spec->config;
+	const DistilLayerParams *params = &pass->spec->layer[index];
+	const DistilActivations *a = pass->activations;
+	DistilRows	in = distil_rows_from(&a->mlp_in, first);
+	DistilRows	out = distil_float_rows(a->out + (size_t) first * config->width, (size_t) config->width);
+
+	DISTIL_FORWARD(distil_param_rows(pass, &a->up, &in, params->up_weight, params->up_bias,
+									 config->activation, rows, err));
+	return distil_param_rows(pass, &out, &a->up, params->down_weight, params->down_bias, DISTIL_ACT_NONE,
+							 rows, err);
+}
+
+DistilStatus
 distil_mlp_backward(const DistilPass *pass, int index, float *dx, bool accumulate, const float *ddown,
 					const float *x, int first, int rows, DistilError *err)
 {

@@ -20,6 +20,8 @@
 #define DISTIL_UNIT_ATTENTION(device) (DISTIL_UNIT_FLOPS / 5 * distil_device_units(device))
 /* Rows of the F-wide buffers, per unit: enough for a good GEMM, small enough to stay in L2. */
 #define DISTIL_MLP_ROWS 256
+/* The same in low precision. */
+#define DISTIL_LOW_MLP_ROWS 512
 /* The most tokens of one pass. */
 #define DISTIL_MAX_PASS_TOKENS (1 << 24)
 
@@ -56,6 +58,14 @@ struct DistilActivations
 	float	   *relative;		/* [2 * relative_limit - 1, H] their biases, made by each forward */
 	float	   *drelative;		/* the same shape, saved only */
 	DistilSavedLayer *layer;	/* [layers], host memory; NULL without `saved` */
+
+	/* forward in low precision (spec->low), instead of scratch */
+	DistilRows	attention_in;	/* [T, C] the layer's input once more */
+	DistilRows	mlp_in;			/* [T, C] the same for its second half */
+	DistilRows	qkv;			/* [T, 3C] BF16 */
+	DistilRows	context;		/* [T, C] BF16 */
+	DistilRows	up;				/* [mlp_rows, F] BF16 */
+	float	   *out;			/* [T, C] what is added to the layer's input */
 	DistilDevice *device;
 	const DistilAllocator *alloc;
 };
@@ -102,6 +112,8 @@ struct DistilFamily
 {
 	/* x [T, C] -> the layer's output: layer[index].output when saved, otherwise x */
 	DistilStatus (*forward) (const DistilPass *pass, int index, float *x, DistilError *err);
+	/* The same in low precision, without anything saved. */
+	DistilStatus (*forward_low) (const DistilPass *pass, int index, float *x, DistilError *err);
 	/* dx [T, C]: in the gradient of the output, out that of x, the layer's input.  da and db are scratch. */
 	DistilStatus (*backward) (const DistilPass *pass, int index, float *dx, const float *x, DistilError *err);
 };
@@ -136,6 +148,18 @@ extern DistilDropout distil_mlp_dropout(const DistilPass *pass, int index);
 /* Rows of the next part of the mlp. */
 extern int	distil_mlp_rows(const DistilPass *pass, int first);
 
+/* activations->out [T, C] = W_o attention(W_qkv attention_in) in low precision. */
+extern DistilStatus distil_attention_forward_low(const DistilPass *pass, int index, DistilError *err);
+/* Rows of activations->out = W_2 act(W_1 mlp_in), from `first` on, in low precision. */
+extern DistilStatus distil_mlp_forward_low(const DistilPass *pass, int index, int first, int rows,
+										   DistilError *err);
+/* y = act(x w^T + b) by parameter numbers, as distil_param_forward; w of x's type */
+extern DistilStatus distil_param_rows(const DistilPass *pass, const DistilRows *y, const DistilRows *x,
+									  int weight, int bias, DistilActivation act, int m, DistilError *err);
+/* Rows from `first` on; those of a plain float32 array. */
+extern DistilRows distil_rows_from(const DistilRows *rows, int first);
+extern DistilRows distil_float_rows(float *data, size_t ld);
+
 /* The table of position biases of this pass; backward adds its gradient to the parameter's. */
 extern DistilStatus distil_relative_forward(const DistilPass *pass, DistilError *err);
 extern DistilStatus distil_relative_backward(const DistilPass *pass, DistilError *err);
@@ -161,6 +185,12 @@ extern DistilStatus distil_norm_rows(float *y, float *sum, float *mean, float *r
 									 const float *residual, const float *gamma, const float *beta, float eps,
 									 int rows, int c, DistilDevice *device, const DistilPoll *poll,
 									 DistilError *err);
+/* As norm_rows of kernels.h. */
+extern DistilStatus distil_norm_low_rows(float *y, const DistilRows *low, const float *x, const float *residual,
+										 const float *gamma, const float *beta, float eps, int rows, int c,
+										 DistilDevice *device, const DistilPoll *poll, DistilError *err);
+extern DistilStatus distil_quantize_rows(const DistilRows *y, const DistilRows *x, int rows, int c,
+										 DistilDevice *device, const DistilPoll *poll, DistilError *err);
 extern DistilStatus distil_norm_backward_rows(float *dx, float *dgamma, float *dbeta, const float *dy,
 											  const float *sum, const float *mean, const float *rstd,
 											  const float *gamma, int rows, int c,

@@ -12,7 +12,8 @@
 
 #include "layers.h"
 
-#define BLOCK_MULTIPLE 48		/* keeps blocks aligned for the kernels; a multiple of DISTIL_PANEL */
+/* Keeps blocks aligned for the kernels; a multiple of what they take at a time (48), and of a cache line's BF16. */
+#define BLOCK_MULTIPLE 96
 /* Weights one unit reads: with few rows memory sets the time, not the flops (32 MB, about 5 ms). */
 #define UNIT_WEIGHTS ((double) (8 << 20))
 
@@ -110,6 +111,44 @@ distil_param_forward(float *y, size_t ldy, const float *x, size_t ldx, const Dis
 
 	return forward(y, ldy, x, ldx, weights + param->offset, packed, distil_weight(spec, weights, bias), act,
 				   m, param->rows, param->cols, device, poll, err);
+}
+
+/* Columns from `first` on, `count` of them. */
+static DistilWeight
+weight_columns(const DistilWeight *w, int first, int count)
+{
+	DistilWeight part = *w;
+
+	part.n = count;
+	part.data = (const char *) w->data + distil_weight_bytes(w->type, first, w->k);
+	part.bias = w->bias != NULL ? w->bias + first : NULL;
+	part.scale = w->scale != NULL ? w->scale + first : NULL;
+	part.sum = w->sum != NULL ? w->sum + first : NULL;
+	return part;
+}
+
+DistilStatus
+distil_linear_rows(const DistilRows *y, const DistilRows *x, const DistilWeight *w, DistilActivation act,
+				   int m, DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	int			mb;
+	int			nb;
+	int			i;
+	int			j;
+
+	choose_blocks(&mb, &nb, m, w->n, w->k, device);
+	for (i = 0; i < m; i += mb)
+		for (j = 0; j < w->n; j += nb)
+		{
+			DistilWeight part = weight_columns(w, j, min_int(nb, w->n - j));
+			DistilRows	from = distil_rows_from(x, i);
+			DistilRows	to = distil_rows_from(y, i);
+
+			to.data = (char *) to.data + (size_t) j * distil_type_size(y->type);
+			DISTIL_POLL(poll, err);
+			device->ops->linear_rows(device, &to, &from, &part, act, min_int(mb, m - i));
+		}
+	return DISTIL_OK;
 }
 
 /* dx[m, k] = dy[m, n] w, cut into rows, and along n when that is the long side */

@@ -96,11 +96,10 @@ open_model(DistilModel *model, const uint8_t sha256[32], DistilError *err)
 	folder.files = model->files;
 	folder.nfiles = model->nfiles;
 	DISTIL_FORWARD(distil_spec_build(&model->spec, &folder, &facts, model->arena, model->alloc, err));
+	distil_spec_pack(&model->spec, header.layout);
 	if (model->spec.table.total != header.weights_count)
 		return distil_fail(err, DISTIL_ERR_CORRUPT,
 						   "the prepared copy of the model does not fit its configuration");
-	if (strcmp(header.layout, DISTIL_LAYOUT_F32P16) == 0)
-		distil_spec_pack(&model->spec);
 	model->weights = (const float *) (const void *) ((const char *) model->image + header.weights_offset);
 	DISTIL_FORWARD(distil_tokenizer_open(&model->tokenizer,
 										 (const char *) model->image + header.tokenizer_offset,
@@ -137,6 +136,12 @@ const DistilModelInfo *
 distil_model_info(const DistilModel *model)
 {
 	return &model->spec.info;
+}
+
+const char *
+distil_model_layout(const DistilModel *model)
+{
+	return ((const DistilImageHeader *) model->image)->layout;
 }
 
 const char *

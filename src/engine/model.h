@@ -93,6 +93,7 @@ typedef struct DistilParam
 	unsigned	flags;
 	size_t		offset;			/* in floats, multiple of 16 */
 	size_t		count;			/* rows * cols */
+	DistilType	type;			/* of the numbers in this image; other than F32 only when packed */
 } DistilParam;
 
 typedef struct DistilParamTable
@@ -190,6 +191,7 @@ typedef struct DistilSpec
 	DistilHeadParams head;
 	DistilPipeline pipeline;
 	DistilModelInfo info;
+	DistilType	low;			/* type of the layers' weights: other than F32, forward is in low precision */
 	DistilArena *arena;			/* owns all of it; borrowed */
 } DistilSpec;
 
@@ -262,8 +264,13 @@ distil_weight(const DistilSpec *spec, const float *weights, int param)
 	return param < 0 ? NULL : weights + spec->table.params[param].offset;
 }
 
-/* Mark the parameters that an image of layout DISTIL_LAYOUT_F32P16 has packed. */
-extern void distil_spec_pack(DistilSpec *spec);
+/* The parameters as they lie in an image of this layout (DISTIL_LAYOUT_...). */
+extern void distil_spec_pack(DistilSpec *spec, const char *layout);
+/* Is it the name of a layout? */
+extern bool distil_layout_known(const char *layout);
+/* The operand of a product: a packed parameter and its bias (-1: none). */
+extern void distil_param_weight(DistilWeight *weight, const DistilSpec *spec, const float *weights,
+								int param, int bias);
 /* Values first .. first + count of a parameter, row by row, wherever they lie; host memory. */
 extern void distil_param_read(float *to, const float *weights, const DistilParam *param, size_t first,
 							  size_t count);
@@ -328,9 +335,11 @@ typedef struct DistilKeyCache
 {
 	int			limit;			/* rows there is memory for */
 	int			past;
-	float	   *qkv;			/* [layers, limit, 3C] device */
-	float	   *context;		/* [limit, C] device */
+	void	   *qkv;			/* [layers, limit, 3C] device; low precision: rows of BF16 */
+	void	   *context;		/* [limit, C] device; the same */
 } DistilKeyCache;
+/* Bytes of `context` for so many rows; of qkv it is three times as much for each layer. */
+extern size_t distil_key_cache_bytes(const DistilSpec *spec, int limit);
 /* As distil_encoder_forward in evaluation; the batch holds one sequence's new rows, its offsets are 0 and past + ntokens. */
 extern DistilStatus distil_encoder_forward_cached(const DistilSpec *spec, const float *weights,
 												  const DistilBatch *batch, DistilActivations *activations,
@@ -383,6 +392,10 @@ extern DistilStatus distil_linear_forward(float *y, size_t ldy, const float *x, 
 extern DistilStatus distil_param_forward(float *y, size_t ldy, const float *x, size_t ldx,
 										 const DistilSpec *spec, const float *weights, int weight, int bias, DistilActivation act, int m,
 										 DistilDevice *device, const DistilPoll *poll, DistilError *err);
+/* The same for rows and weights of low precision; y in rows of its own type. */
+extern DistilStatus distil_linear_rows(const DistilRows *y, const DistilRows *x, const DistilWeight *w,
+									   DistilActivation act, int m,
+									   DistilDevice *device, const DistilPoll *poll, DistilError *err);
 /* dx may be NULL (not wanted); dw/db may be NULL (frozen) */
 extern DistilStatus distil_linear_backward(float *dx, size_t lddx, bool accumulate, float *dw, float *db,
 										   const float *dy, size_t lddy, const float *x, size_t ldx, const float *w,

@@ -1,48 +1,133 @@
 /*
  * packed.c
- *		Which parameters of an image are packed, and how they are read one by one.
+ *		Layouts of images: which parameters are packed, where they lie, how they are read one by one.
  *
- * In the packed layout the weights of linear layers are panels of 16 rows (kernels.h); a
- * packed parameter has the size and the offset of a plain one, because only those whose
- * rows fill their panels are packed.  Tables that are looked up by row, and the
- * decoder that may be such a table, stay as they are.  The rule a newcomer would break: a
- * student's block is always plain; only an image's spec has packed parameters.
+ * In the packed layouts the weights of linear layers are panels of 16 rows (kernels.h). In float32 a packed
+ * parameter has the size and the offset of a plain one, because only those whose rows fill
+ * their panels are packed; in low precision all parameters move together.  Tables
+ * that are looked up by row, and the decoder that may be such a table, stay as they are, and so
+ * do biases, norms and heads.  The rule a newcomer would break: a student's block is always
+ * plain; only an image's spec has packed parameters.
  */
 #include <string.h>
 
 #include "model.h"
 
-/* Packed weights serve CPUs whose backend multiplies by itself. */
-const char *
-distil_image_layout(void)
+typedef struct Layout
 {
+	const char *name;
+	bool		packed;
+	DistilType	type;			/* of the layers' weights */
+} Layout;
+
+static const Layout layouts[] = {
+	{DISTIL_LAYOUT_F32, false, DISTIL_TYPE_F32},
+	{DISTIL_LAYOUT_F32P16, true, DISTIL_TYPE_F32},
+	{DISTIL_LAYOUT_BF16P16, true, DISTIL_TYPE_BF16},
+};
+
+#define LAYOUTS (sizeof(layouts) / sizeof(layouts[0]))
+#define ALIGN_FLOATS 16
+
+static const Layout *
+find_layout(const char *name)
+{
+	size_t		i;
+
+	for (i = 0; i < LAYOUTS; i++)
+		if (strcmp(layouts[i].name, name) == 0)
+			return &layouts[i];
+	return NULL;
+}
+
+bool
+distil_layout_known(const char *layout)
+{
+	return find_layout(layout) != NULL;
+}
+
+/*
+ * Packed weights serve CPUs whose backend multiplies by itself, and devices that read the host's memory.
+ */
+const char *
+distil_image_layout(DistilPrecision precision, DistilDevice *device)
+{
+	if (device != NULL && !device->ops->own_memory && device->ops->has_type != NULL &&
+		device->ops->has_type(device, DISTIL_TYPE_BF16) &&
+		(precision == DISTIL_PRECISION_BFLOAT16 ||
+		 (precision == DISTIL_PRECISION_AUTO && device->ops->fast_type(device) == DISTIL_TYPE_BF16)))
+		return DISTIL_LAYOUT_BF16P16;
 	return strcmp(distil_cpu_isa(), "reference") == 0 ? DISTIL_LAYOUT_F32 : DISTIL_LAYOUT_F32P16;
 }
 
 static void
-pack_param(DistilSpec *spec, int index)
+pack_param(DistilSpec *spec, int index, DistilType type)
 {
-	if (index >= 0 && spec->table.params[index].rows % DISTIL_PANEL == 0 &&
-		!spec->table.params[index].vector && (spec->table.params[index].flags & DISTIL_PARAM_TRANSPOSED) == 0)
-		spec->table.params[index].flags |= DISTIL_PARAM_PACKED;
+	DistilParam *param;
+
+	if (index < 0)
+		return;
+	param = &spec->table.params[index];
+	if (param->vector || (type == DISTIL_TYPE_F32 && param->rows % DISTIL_PANEL != 0))
+		return;
+	param->flags |= DISTIL_PARAM_PACKED;
+	param->type = type;
+}
+
+/* Offsets by the sizes the parameters have now. */
+static void
+place_params(DistilParamTable *table)
+{
+	size_t		total = 0;
+	int			i;
+
+	for (i = 0; i < table->n; i++)
+	{
+		DistilParam *param = &table->params[i];
+		size_t		floats = param->type == DISTIL_TYPE_F32 ? param->count
+			: distil_weight_bytes(param->type, param->rows, param->cols) / sizeof(float);
+
+		param->offset = total;
+		total += (floats + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
+	}
+	table->total = total;
 }
 
 void
-distil_spec_pack(DistilSpec *spec)
+distil_spec_pack(DistilSpec *spec, const char *layout)
 {
+	const Layout *found = find_layout(layout);
 	int			i;
 
+	if (found == NULL || !found->packed)
+		return;
 	for (i = 0; i < spec->config.layers; i++)
 	{
-		pack_param(spec, spec->layer[i].qkv_weight);
-		pack_param(spec, spec->layer[i].out_weight);
-		pack_param(spec, spec->layer[i].up_weight);
-		pack_param(spec, spec->layer[i].down_weight);
+		pack_param(spec, spec->layer[i].qkv_weight, found->type);
+		pack_param(spec, spec->layer[i].out_weight, found->type);
+		pack_param(spec, spec->layer[i].up_weight, found->type);
+		pack_param(spec, spec->layer[i].down_weight, found->type);
 	}
 	if (spec->has_lm)
-		pack_param(spec, spec->lm.dense_weight);
+		pack_param(spec, spec->lm.dense_weight, DISTIL_TYPE_F32);
 	for (i = 0; i < spec->pipeline.ndense; i++)
-		pack_param(spec, spec->pipeline.dense[i].weight);
+		pack_param(spec, spec->pipeline.dense[i].weight, DISTIL_TYPE_F32);
+	spec->low = found->type;
+	if (found->type != DISTIL_TYPE_F32)
+		place_params(&spec->table);
+}
+
+void
+distil_param_weight(DistilWeight *weight, const DistilSpec *spec, const float *weights, int param, int bias)
+{
+	const DistilParam *p = &spec->table.params[param];
+
+	memset(weight, 0, sizeof(*weight));
+	weight->type = p->type;
+	weight->n = p->rows;
+	weight->k = p->cols;
+	weight->data = weights + p->offset;
+	weight->bias = distil_weight(spec, weights, bias);
 }
 
 void
@@ -58,5 +143,10 @@ distil_param_read(float *to, const float *weights, const DistilParam *param, siz
 		return;
 	}
 	for (i = first; i < first + count; i++)
-		to[i - first] = from[distil_packed_index(i / k, i % k, k)];
+	{
+		size_t		at = distil_weight_index(param->type, i / k, i % k, k);
+
+		to[i - first] = param->type == DISTIL_TYPE_F32 ? from[at]
+			: distil_bf16_float(((const uint16_t *) from)[at]);
+	}
 }

@@ -46,7 +46,8 @@ choose_pass(DistilSession *session, size_t limit)
 	const DistilSpec *spec = &session->model->spec;
 	size_t		lm = spec->has_lm ? DISTIL_SESSION_LOGITS_BYTES : 0;
 	int			least = session->max_tokens;
-	int			tokens = DISTIL_SESSION_TOKENS > least ? DISTIL_SESSION_TOKENS : least;
+	int			most = spec->low != DISTIL_TYPE_F32 ? DISTIL_SESSION_LOW_TOKENS : DISTIL_SESSION_TOKENS;
+	int			tokens = most > least ? most : least;
 	int			texts = DISTIL_SESSION_TEXTS;
 
 	if (limit == 0)

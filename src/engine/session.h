@@ -16,6 +16,8 @@
 #define DISTIL_SESSION_MEMORY ((size_t) 16 << 20)	/* default memory_limit */
 /* More tokens in one pass do not make it faster, and fewer sequences keep the output small. */
 #define DISTIL_SESSION_TOKENS 1024
+/* The same in low precision, where a pass's activations should stay in the second cache. */
+#define DISTIL_SESSION_LOW_TOKENS 512
 #define DISTIL_SESSION_TEXTS 128
 /* Texts are sorted by length inside windows of this many passes. */
 #define DISTIL_SESSION_WINDOW 16

@@ -178,7 +178,7 @@ begin(Generation *g, const int32_t *prompt, int nprompt, DistilError *err)
 	const DistilConfig *config = &session->model->spec.config;
 	int			context = session->max_tokens;
 	int			keep = nprompt;
-	size_t		rows;
+	size_t		bytes;
 
 	if (nprompt >= context)
 	{
@@ -192,16 +192,15 @@ begin(Generation *g, const int32_t *prompt, int nprompt, DistilError *err)
 		return distil_fail(err, DISTIL_ERR_LIMIT, "the model's context of %d tokens has no room", context);
 	g->limit = g->options.max_tokens < context - keep ? keep + g->options.max_tokens : context;
 	g->cache.limit = g->limit;
-	rows = (size_t) g->limit * (size_t) config->width;
+	bytes = distil_key_cache_bytes(&session->model->spec, g->limit);
 	g->ids = distil_alloc_array(session->alloc, (size_t) g->limit, sizeof(int32_t));
-	g->cache.qkv = session->device->ops->alloc(session->device,
-											   3 * rows * (size_t) config->layers * sizeof(float));
-	g->cache.context = session->device->ops->alloc(session->device, rows * sizeof(float));
+	g->cache.qkv = session->device->ops->alloc(session->device, 3 * bytes * (size_t) config->layers);
+	g->cache.context = session->device->ops->alloc(session->device, bytes);
 	if (g->options.temperature > 0)
 		g->candidates = distil_alloc_array(session->alloc, (size_t) config->vocabulary, sizeof(Candidate));
 	if (g->ids == NULL || g->cache.qkv == NULL || g->cache.context == NULL ||
 		(g->options.temperature > 0 && g->candidates == NULL))
-		return distil_fail_memory(err, 4 * rows * (size_t) config->layers * sizeof(float));
+		return distil_fail_memory(err, (3 * (size_t) config->layers + 1) * bytes);
 	memcpy(g->ids, prompt + (nprompt - keep), sizeof(int32_t) * (size_t) keep);
 	g->n = keep;
 	distil_rng_open(&g->rng, g->options.seed, DISTIL_RNG_GENERATE, 0);

@@ -11,7 +11,28 @@
 #include <stdio.h>
 #include <string.h>
 
+#define HOST_PART ((size_t) 4096)	/* values read one by one */
 #define PART ((size_t) 1 << 20)	/* weights counted, or tokens looked up * 1024, between polls */
+
+/* Values that are not finite among [first, first + count) of a parameter that the host reads. */
+static int64_t
+count_bad(const DistilSession *session, const DistilParam *param, size_t first, size_t count)
+{
+	float		values[HOST_PART];
+	int64_t		bad = 0;
+	size_t		i;
+	size_t		j;
+
+	for (i = 0; i < count; i += HOST_PART)
+	{
+		size_t		n = count - i < HOST_PART ? count - i : HOST_PART;
+
+		distil_param_read(values, session->model->weights, param, first + i, n);
+		for (j = 0; j < n; j++)
+			bad += !isfinite(values[j]);
+	}
+	return bad;
+}
 
 static DistilStatus
 verify_weights(DistilSession *session, DistilVerifyFn report, void *ctx, DistilError *err)
@@ -37,9 +58,14 @@ verify_weights(DistilSession *session, DistilVerifyFn report, void *ctx, DistilE
 				session->device->ops->release(session->device, device_bad);
 				return distil_fail_cancelled(err);
 			}
-			session->device->ops->count_nonfinite(session->device, device_bad,
-												  session->weights + table->params[i].offset + j, count);
-			session->device->ops->copy_out(session->device, &bad, device_bad, sizeof(bad));
+			if (table->params[i].type != DISTIL_TYPE_F32)
+				bad = count_bad(session, &table->params[i], j, count);
+			else
+			{
+				session->device->ops->count_nonfinite(session->device, device_bad,
+													  session->weights + table->params[i].offset + j, count);
+				session->device->ops->copy_out(session->device, &bad, device_bad, sizeof(bad));
+			}
 			total += bad;
 			if (bad > 0 && first < 0)
 				first = i;

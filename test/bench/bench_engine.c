@@ -2,8 +2,9 @@
  * bench_engine.c
  *		Milliseconds of one forward pass, one thread, on random weights of known shapes.
  *
- *	bench_engine [isa]		prints shape, tokens, best and median of many runs;
- *							BENCH_SHAPES=1 in the environment: the first shape only
+ *	bench_engine [isa [precision]]	prints shape, tokens, best and median of many runs; precision auto,
+ *									float32 or bfloat16; BENCH_SHAPES=1 in the environment: the
+ *									first shape only
  *
  * A figure of one machine: nothing is asserted.
  */
@@ -39,7 +40,7 @@ compare_times(const void *a, const void *b)
 }
 
 static void
-bench(DistilDevice *device, const Shape *shape, int nseq, int tokens)
+bench(DistilDevice *device, const char *layout, const Shape *shape, int nseq, int tokens)
 {
 	Synthetic	model;
 	SyntheticBatch batch;
@@ -63,7 +64,7 @@ bench(DistilDevice *device, const Shape *shape, int nseq, int tokens)
 	model.spec.config.activation = DISTIL_ACT_GELU;
 	model.spec.pipeline.npoolings = 1;
 	synthetic_create(&model, false, 0.05f, 1);
-	synthetic_pack(&model);
+	synthetic_pack(&model, layout);
 	for (i = 0; i < nseq; i++)
 		lengths[i] = tokens;
 	synthetic_batch(&batch, &model.spec, lengths, nseq, 2);
@@ -103,6 +104,8 @@ main(int argc, char **argv)
 	char		message[256] = "";
 	DistilDevice *device = distil_device_open("cpu", argc > 1 ? argv[1] : NULL, message, sizeof(message));
 	const char *limit = getenv("BENCH_SHAPES");
+	DistilPrecision precision = DISTIL_PRECISION_AUTO;
+	const char *layout;
 	size_t		nshapes = limit != NULL && atoi(limit) == 1 ? 1 : sizeof(shapes) / sizeof(shapes[0]);
 	size_t		i;
 	size_t		j;
@@ -112,12 +115,18 @@ main(int argc, char **argv)
 		fprintf(stderr, "%s\n", message);
 		return 1;
 	}
-	printf("%s, %s, %s\n", distil_cpu_name(), argc > 1 ? argv[1] : distil_cpu_isa(), distil_blas_version());
+	if (argc > 2 && strcmp(argv[2], "float32") == 0)
+		precision = DISTIL_PRECISION_FLOAT32;
+	else if (argc > 2 && strcmp(argv[2], "bfloat16") == 0)
+		precision = DISTIL_PRECISION_BFLOAT16;
+	layout = distil_image_layout(precision, device);
+	printf("%s, %s, layout %s, %s\n", distil_cpu_name(), argc > 1 ? argv[1] : "auto", layout,
+		   distil_blas_version());
 	for (i = 0; i < nshapes; i++)
 	{
 		for (j = 0; j < sizeof(tokens) / sizeof(tokens[0]); j++)
-			bench(device, &shapes[i], 1, tokens[j]);
-		bench(device, &shapes[i], 32, 16);
+			bench(device, layout, &shapes[i], 1, tokens[j]);
+		bench(device, layout, &shapes[i], 32, 16);
 	}
 	device->ops->close(device);
 	return 0;

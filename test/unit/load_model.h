@@ -21,7 +21,7 @@ typedef struct LoadedModel
 	void	   *image;			/* 64-byte aligned copy */
 } LoadedModel;
 
-/* Layout of the images made; NULL: this CPU's. */
+/* Layout of the images made; NULL: this CPU's in float32. */
 static const char *load_layout;
 
 static inline DistilStatus
@@ -66,8 +66,9 @@ load_folder(LoadedModel *loaded, const DistilFolder *folder, const DistilImportO
 	}
 	reader.size = loaded->container.length;
 	if (status == DISTIL_OK)
-		status = distil_image_write_layout(load_layout != NULL ? load_layout : distil_image_layout(), &reader,
-										   sha256, &to_image, alloc, NULL, err);
+		status = distil_image_write(load_layout != NULL ? load_layout
+									: distil_image_layout(DISTIL_PRECISION_FLOAT32, NULL), &reader, sha256,
+									&to_image, alloc, NULL, err);
 	if (status == DISTIL_OK)
 	{
 		loaded->image = aligned_alloc(64, (image.length + 63) / 64 * 64);

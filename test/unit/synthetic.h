@@ -151,27 +151,40 @@ synthetic_create(Synthetic *s, bool with_lm, float scale, uint64_t seed)
 				((s->params[i].flags & DISTIL_PARAM_ONES) != 0 ? 1.0f : 0.0f);
 }
 
-/* Bring the weights into the packed layout. */
+/* Bring the weights into a packed layout. */
 static inline void
-synthetic_pack(Synthetic *s)
+synthetic_pack(Synthetic *s, const char *layout)
 {
+	size_t		offsets[SYNTHETIC_MAX_PARAMS];
+	float	   *plain = s->weights;
 	int			i;
 
-	distil_spec_pack(&s->spec);
+	for (i = 0; i < s->spec.table.n; i++)
+		offsets[i] = s->params[i].offset;
+	distil_spec_pack(&s->spec, layout);
+	s->weights = aligned_alloc(64, s->spec.table.total * sizeof(float));
 	for (i = 0; i < s->spec.table.n; i++)
 	{
 		DistilParam *param = &s->params[i];
-		size_t		bytes = param->count * sizeof(float);
-		float	   *plain = malloc(bytes);
+		const float *from = plain + offsets[i];
+		char	   *to = (char *) (s->weights + param->offset);
 		int			row;
 
-		memcpy(plain, s->weights + param->offset, bytes);
+		if ((param->flags & DISTIL_PARAM_PACKED) == 0)
+			memcpy(to, from, param->count * sizeof(float));
 		for (row = 0; row < param->rows && (param->flags & DISTIL_PARAM_PACKED) != 0; row += DISTIL_PANEL)
-			distil_pack_panel(s->weights + param->offset + (size_t) row * param->cols,
-							  plain + (size_t) row * param->cols, (size_t) param->cols, DISTIL_PANEL,
-							  param->cols);
-		free(plain);
+		{
+			const float *rows = from + (size_t) row * param->cols;
+			int			count = param->rows - row < DISTIL_PANEL ? param->rows - row : DISTIL_PANEL;
+
+			if (param->type == DISTIL_TYPE_BF16)
+				distil_pack_panel_bf16((uint16_t *) to, rows, (size_t) param->cols, count, param->cols);
+			else
+				distil_pack_panel((float *) to, rows, (size_t) param->cols, count, param->cols);
+			to += distil_weight_bytes(param->type, DISTIL_PANEL, param->cols);
+		}
 	}
+	free(plain);
 }
 
 static inline void

@@ -258,7 +258,7 @@ test_alone(DistilDevice *device, const char *name)
 	for (packed = 0; packed < 2; packed++)
 	{
 		if (packed)
-			synthetic_pack(&model);
+			synthetic_pack(&model, DISTIL_LAYOUT_F32P16);
 		for (b = 0; b < SEQUENCES; b++)
 		{
 			DistilBatch one = batch.batch;

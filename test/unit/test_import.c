@@ -55,7 +55,7 @@ make_image(TestBytes *container)
 	DistilSink	sink = {test_bytes_write, &image};
 	DistilReader reader = test_bytes_reader(container);
 	DistilError err;
-	DistilStatus status = distil_image_write(&reader, sha256, &sink, distil_alloc_system(), NULL, &err);
+	DistilStatus status = distil_image_write(DISTIL_LAYOUT_F32P16, &reader, sha256, &sink, distil_alloc_system(), NULL, &err);
 
 	CHECK_MSG(status == DISTIL_OK, "%s %s", err.message, err.detail);
 	return image;
@@ -828,7 +828,7 @@ whole_life(const DistilFolder *folder, const DistilAllocator *alloc, DistilError
 	distil_import_free(import);
 	reader = test_bytes_reader(&container);
 	if (status == DISTIL_OK)
-		status = distil_image_write(&reader, sha256, &image_sink, alloc, NULL, err);
+		status = distil_image_write(DISTIL_LAYOUT_F32P16, &reader, sha256, &image_sink, alloc, NULL, err);
 	if (status == DISTIL_OK)
 		status = distil_model_open(&model, image.data, image.length, sha256, alloc, err);
 	if (status == DISTIL_OK)

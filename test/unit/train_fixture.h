@@ -75,7 +75,7 @@ fixture_from_folder(Fixture *fixture, const DistilFolder *folder)
 	reader.ctx = &container;
 	reader.size = container.length;
 	sink.ctx = &image;
-	MUST(distil_image_write(&reader, sha256, &sink, alloc, NULL, &err));
+	MUST(distil_image_write(DISTIL_LAYOUT_F32P16, &reader, sha256, &sink, alloc, NULL, &err));
 	fixture->image_size = image.length;
 	fixture->image = aligned_alloc(64, (image.length + 63) / 64 * 64);
 	memcpy(fixture->image, image.data, image.length);

@@ -1,0 +1,87 @@
+/*
+ * low.c
+ *		What the low-precision forward of all layers shares: rows, products, norms with a copy.
+ *
+ * The rule a newcomer would break: rows differ from a float32 array in their stride and in what must be
+ * readable behind them, so an offset into them goes through distil_rows_from().
+ */
+#include "layers.h"
+
+DistilRows
+distil_rows_from(const DistilRows *rows, int first)
+{
+	DistilRows	from = *rows;
+
+	from.data = (char *) rows->data + (size_t) first * rows->ld * distil_type_size(rows->type);
+	if (rows->scale != NULL)
+	{
+		from.scale += first;
+		from.zero += first;
+	}
+	return from;
+}
+
+DistilRows
+distil_float_rows(float *data, size_t ld)
+{
+	DistilRows	rows = {DISTIL_TYPE_F32, data, ld, NULL, NULL};
+
+	return rows;
+}
+
+DistilStatus
+distil_param_rows(const DistilPass *pass, const DistilRows *y, const DistilRows *x, int weight, int bias,
+				  DistilActivation act, int m, DistilError *err)
+{
+	DistilWeight w;
+
+	distil_param_weight(&w, pass->spec, pass->weights, weight, bias);
+	return distil_linear_rows(y, x, &w, act, m, pass->device, pass->poll, err);
+}
+
+/* Rows of one unit, at least one. */
+static int
+unit_rows(const DistilDevice *device, int c)
+{
+	int			rows = (int) (DISTIL_UNIT_ELEMENTS(device) / (size_t) c);
+
+	return rows > 0 ? rows : 1;
+}
+
+DistilStatus
+distil_norm_low_rows(float *y, const DistilRows *low, const float *x, const float *residual,
+					 const float *gamma, const float *beta, float eps, int rows, int c,
+					 DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	int			step = unit_rows(device, c);
+	int			i;
+
+	for (i = 0; i < rows; i += step)
+	{
+		size_t		at = (size_t) i * c;
+		DistilRows	to = distil_rows_from(low, i);
+
+		DISTIL_POLL(poll, err);
+		device->ops->norm_rows(device, y + at, &to, x + at, residual != NULL ? residual + at : NULL, gamma,
+							   beta, eps, rows - i < step ? rows - i : step, c);
+	}
+	return DISTIL_OK;
+}
+
+DistilStatus
+distil_quantize_rows(const DistilRows *y, const DistilRows *x, int rows, int c,
+					 DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	int			step = unit_rows(device, c);
+	int			i;
+
+	for (i = 0; i < rows; i += step)
+	{
+		DistilRows	to = distil_rows_from(y, i);
+		DistilRows	from = distil_rows_from(x, i);
+
+		DISTIL_POLL(poll, err);
+		device->ops->quantize_rows(device, &to, &from, rows - i < step ? rows - i : step, c);
+	}
+	return DISTIL_OK;
+}
