@@ -22,6 +22,8 @@ extern DistilDevice *distil_cpu_open(const char *isa, char *message, size_t mess
 extern DistilDevice *distil_cuda_open(const char *isa, char *message, size_t message_size);
 extern DistilDevice *distil_standin_open(const char *isa, char *message, size_t message_size);
 
+extern const char *distil_cpu_device_isa(const DistilDevice *dev);
+
 /* Longest sequence an attention call may see: bounded by the dropout element numbering. */
 #define DISTIL_KERNEL_MAX_KEYS	65536
 /* Widest head: the reference's accumulators. */

@@ -34,3 +34,9 @@ distil_device_open(const char *backend, const char *isa, char *message, size_t m
 	snprintf(message, message_size, "backend \"%.40s\" is not known", backend);
 	return NULL;
 }
+
+const char *
+distil_device_isa(const DistilDevice *dev)
+{
+	return strcmp(dev->ops->name, "cpu") == 0 ? distil_cpu_device_isa(dev) : "";
+}

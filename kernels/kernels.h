@@ -483,6 +483,8 @@ extern const char *distil_cpu_name(void);
  */
 extern const char *distil_blas_version(void);
 
+/* The instruction set that a device of the CPU was opened with, e.g. "amx"; "" for others; static storage. */
+extern const char *distil_device_isa(const DistilDevice *dev);
 /*
  * Are the module of backend "cuda" and the driver there?  Talks to no device, so that it is cheap; opening may
  * still fail.  false with a message.

@@ -134,7 +134,7 @@ SELECT try('SELECT distil.resident(''\x00'')');
 SELECT try('SET distil.truncation = maybe');
 SELECT try('SET distil.batch_rows = 0');
 SELECT try('SET distil.precision = float64');
-SELECT try('SET distil.isa = amx');
+SELECT try('SET distil.isa = amx512');
 SELECT try('SET distil.truncation = error; SELECT distil_embed(repeat(''cat '', 100), ''tiny'')');
 
 -- read-only transactions read, and do not write

@@ -70,6 +70,12 @@ find_set(const char *isa, char *message, size_t message_size)
 	return NULL;
 }
 
+const char *
+distil_cpu_device_isa(const DistilDevice *dev)
+{
+	return ((const CpuDevice *) dev)->isa;
+}
+
 void
 distil_cpu_close(DistilDevice *dev)
 {
@@ -98,6 +104,7 @@ distil_cpu_open(const char *isa, char *message, size_t message_size)
 		cpu->base.ops = cpu->exact = set->ops;
 		cpu->rounded = NULL;
 		cpu->rows = set->rows;
+		cpu->isa = set->name;
 		cpu->scratch = distil_host_alloc(NULL, sizeof(float) * (areas + pack_b + pack_a));
 		if (cpu->scratch != NULL)
 		{

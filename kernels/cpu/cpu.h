@@ -47,6 +47,7 @@ typedef struct CpuDevice
 	const CpuRows *rows;
 	const DistilKernels *exact; /* the set's table; base.ops may be rounded->ops */
 	struct CpuRounded *rounded; /* NULL until products are rounded, see products_bf16.h */
+	const char *isa;
 	float	   *scratch;
 	float	   *area[CPU_AREAS];	/* of scratch, see attention_cpu.h */
 	float	   *pack_b;			/* of scratch: [CPU_PACK_STEPS * CPU_PACK_COLUMNS] */

@@ -24,7 +24,7 @@ distil_rows_from(const DistilRows *rows, int first)
 DistilRows
 distil_float_rows(float *data, size_t ld)
 {
-	DistilRows	rows = {DISTIL_TYPE_F32, data, ld, NULL, NULL};
+	DistilRows	rows = {.type = DISTIL_TYPE_F32,.data = data,.ld = ld};
 
 	return rows;
 }

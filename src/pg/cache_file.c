@@ -2,7 +2,8 @@
  * cache_file.c
  *		Shared copies of models: content-addressed files that all processes map read-only.
  *
- * $PGDATA/pgsql_tmp_distil/<sha256 of the container>.<layout>: names that begin with
+ * $PGDATA/pgsql_tmp_distil/<sha256 of the container>.<layout>, a file for each layout
+ * that a session needed: names that begin with
  * pgsql_tmp are left out of base backups, and the server empties only base/pgsql_tmp at
  * start, so the copies survive a restart.  A file is written as tmp.<pid>, synced and
  * renamed; it is never changed afterwards, and anyone may remove it at any time: who has
@@ -59,14 +60,12 @@ distil_cache_directory(void)
 }
 
 static void
-file_path(char path[MAXPGPATH], const uint8 sha256[32])
+make_hex(char hex[HEX_LENGTH + 1], const uint8 sha256[32])
 {
-	char		hex[HEX_LENGTH + 1];
 	int			i;
 
 	for (i = 0; i < 32; i++)
 		snprintf(hex + 2 * i, 3, "%02x", sha256[i]);
-	snprintf(path, MAXPGPATH, "%s/%s.%s", DISTIL_CACHE_DIR, hex, distil_image_layout());
 }
 
 /* ---------- mapping ---------- */
@@ -197,14 +196,14 @@ file_write(void *ctx, const void *data, size_t bytes, DistilError *err)
 
 /* Stream the image of a model; what fails for another reason than the sink throws. */
 static bool
-write_image(const DistilModelRow *row, const DistilSink *sink, const int *sink_error)
+write_image(const DistilModelRow *row, const char *layout, const DistilSink *sink, const int *sink_error)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "distil image", ALLOCSET_DEFAULT_SIZES);
 	DistilReader *reader = distil_store_open(row->weights, row->bytes);
 	DistilStatus status;
 	DistilError err;
 
-	status = distil_image_write(reader, row->sha256, sink, distil_bridge_allocator(context),
+	status = distil_image_write(layout, reader, row->sha256, sink, distil_bridge_allocator(context),
 								distil_bridge_poll(), &err);
 	if (status != DISTIL_OK && *sink_error == 0)
 		distil_bridge_check(status, &err);
@@ -215,7 +214,7 @@ write_image(const DistilModelRow *row, const DistilSink *sink, const int *sink_e
 
 /* Write the shared copy; false with errno when the disk does not take it. */
 static bool
-build_file(const DistilModelRow *row, const char *path)
+build_file(const DistilModelRow *row, const char *layout, const char *path)
 {
 	char		temporary[MAXPGPATH];
 	FileSink	sink = {-1, 0, 0, NULL};
@@ -231,7 +230,7 @@ build_file(const DistilModelRow *row, const char *path)
 	PG_TRY();
 	{
 		sink.buffer = palloc(FILE_CHUNK);
-		done = write_image(row, &target, &sink.error) && file_flush(&sink);
+		done = write_image(row, layout, &target, &sink.error) && file_flush(&sink);
 		if (done && pg_fsync(sink.fd) != 0)
 		{
 			sink.error = errno;
@@ -295,12 +294,12 @@ memory_write(void *ctx, const void *data, size_t bytes, DistilError *err)
 
 /* The image in memory of this process alone: one pass counts, one writes. */
 static void
-build_private(DistilMapping *mapping, const DistilModelRow *row)
+build_private(DistilMapping *mapping, const DistilModelRow *row, const char *layout)
 {
 	MemorySink	sink = {NULL, 0, 0, 0};
 	DistilSink	target = {memory_write, &sink};
 
-	write_image(row, &target, &sink.error);
+	write_image(row, layout, &target, &sink.error);
 	sink.size = sink.used;
 	sink.used = 0;
 	sink.memory = mmap(NULL, sink.size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -311,7 +310,7 @@ build_private(DistilMapping *mapping, const DistilModelRow *row)
 				 errdetail("A private copy of model \"%s\" needs %zu bytes.", row->name, sink.size)));
 	PG_TRY();
 	{
-		write_image(row, &target, &sink.error);
+		write_image(row, layout, &target, &sink.error);
 	}
 	PG_CATCH();
 	{
@@ -359,15 +358,17 @@ map_good_file(DistilMapping *mapping, const DistilModelRow *row, const char *pat
 }
 
 void
-distil_cache_file_map(DistilMapping *mapping, const DistilModelRow *row)
+distil_cache_file_map(DistilMapping *mapping, const DistilModelRow *row, const char *layout)
 {
 	static bool warned = false;
+	char		hex[HEX_LENGTH + 1];
 	char		path[MAXPGPATH];
 	LOCKTAG		tag;
 
 	mapping->image = NULL;
 	mapping->fd = -1;
-	file_path(path, row->sha256);
+	make_hex(hex, row->sha256);
+	snprintf(path, MAXPGPATH, "%s/%s.%s", DISTIL_CACHE_DIR, hex, layout);
 	if (map_good_file(mapping, row, path))
 		return;
 	lock_build(&tag, row);
@@ -375,7 +376,7 @@ distil_cache_file_map(DistilMapping *mapping, const DistilModelRow *row)
 	{
 		distil_store_check_hash(row);
 		(void) unlink(path);
-		if (!build_file(row, path) || !map_file(mapping, path))
+		if (!build_file(row, layout, path) || !map_file(mapping, path))
 		{
 			int			error = errno;
 
@@ -389,7 +390,7 @@ distil_cache_file_map(DistilMapping *mapping, const DistilModelRow *row)
 						 errhint("Make room for directory \"%s\" in the data directory.", DISTIL_CACHE_DIR)));
 			}
 			warned = true;
-			build_private(mapping, row);
+			build_private(mapping, row, layout);
 		}
 		else
 			distil_cache_trim();
@@ -534,11 +535,11 @@ distil_cache_list(DistilCacheFileFn report, void *ctx)
 	pfree(files);
 }
 
-int64
-distil_cache_resident(const uint8 sha256[32])
+/* Bytes of a file that are in memory. */
+static int64
+resident_bytes(const char *path)
 {
 	const size_t page = (size_t) sysconf(_SC_PAGESIZE);
-	char		path[MAXPGPATH];
 	struct stat info;
 	unsigned char *pages;
 	size_t		npages;
@@ -547,7 +548,6 @@ distil_cache_resident(const uint8 sha256[32])
 	int64		resident = 0;
 	int			fd;
 
-	file_path(path, sha256);
 	fd = OpenTransientFile(path, O_RDONLY | O_NOFOLLOW | PG_BINARY);
 	if (fd < 0)
 		return 0;
@@ -568,5 +568,22 @@ distil_cache_resident(const uint8 sha256[32])
 		resident = Min(resident, (int64) info.st_size);
 	}
 	CloseTransientFile(fd);
+	return resident;
+}
+
+int64
+distil_cache_resident(const uint8 sha256[32])
+{
+	char		hex[HEX_LENGTH + 1];
+	int			nfiles;
+	CacheFile  *files = list_files(&nfiles);
+	int64		resident = 0;
+	int			i;
+
+	make_hex(hex, sha256);
+	for (i = 0; i < nfiles; i++)
+		if (strcmp(files[i].hex, hex) == 0)
+			resident += resident_bytes(files[i].path);
+	pfree(files);
 	return resident;
 }

@@ -20,10 +20,10 @@ typedef struct DistilMapping
 } DistilMapping;
 
 /*
- * Map the shared copy of a model, building it when it is missing or bad; a private copy
+ * Map the shared copy of a model in a layout, building it when it is missing or bad; a private copy
  * with a warning when it cannot be written.  The weights' hash is checked when building.
  */
-extern void distil_cache_file_map(DistilMapping *mapping, const DistilModelRow *row);
+extern void distil_cache_file_map(DistilMapping *mapping, const DistilModelRow *row, const char *layout);
 extern void distil_cache_file_unmap(DistilMapping *mapping);
 
 #endif							/* DISTIL_CACHE_FILE_H */

@@ -31,6 +31,7 @@ char	   *distil_databases = NULL;
 static const struct config_enum_entry precision_values[] = {
 	{"auto", DISTIL_PRECISION_AUTO, false},
 	{"float32", DISTIL_PRECISION_FLOAT32, false},
+	{"bfloat16", DISTIL_PRECISION_BFLOAT16, false},
 	{NULL, 0, false}
 };
 
@@ -49,6 +50,8 @@ static const struct config_enum_entry truncation_values[] = {
 
 static const struct config_enum_entry isa_values[] = {
 	{"auto", DISTIL_ISA_AUTO, false},
+	{"amx", DISTIL_ISA_AMX, false},
+	{"avx512_bf16", DISTIL_ISA_AVX512_BF16, false},
 	{"avx512", DISTIL_ISA_AVX512, false},
 	{"avx2", DISTIL_ISA_AVX2, false},
 	{"reference", DISTIL_ISA_REFERENCE, false},
@@ -75,7 +78,7 @@ define_inference(void)
 							   PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("distil.precision",
 							 "Arithmetic of inference.",
-							 "auto: the fastest path of this machine; float32: always 32-bit.",
+							 "auto: bfloat16 products where this machine is faster in them, else float32. Sums and results are always float32.",
 							 &distil_precision, DISTIL_PRECISION_AUTO, precision_values,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("distil.device",

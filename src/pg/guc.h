@@ -8,12 +8,7 @@
 #define DISTIL_GUC_H
 
 #include "postgres.h"
-
-typedef enum DistilPrecisionSetting
-{
-	DISTIL_PRECISION_AUTO,
-	DISTIL_PRECISION_FLOAT32
-} DistilPrecisionSetting;
+#include "distil_engine.h"
 
 typedef enum DistilDeviceSetting
 {
@@ -31,11 +26,13 @@ typedef enum DistilTruncationSetting
 typedef enum DistilIsaSetting
 {
 	DISTIL_ISA_AUTO,
+	DISTIL_ISA_AMX,
+	DISTIL_ISA_AVX512_BF16,
 	DISTIL_ISA_AVX512,
 	DISTIL_ISA_AVX2,
 	DISTIL_ISA_REFERENCE
 } DistilIsaSetting;
-#define DISTIL_ISA_SETTINGS 4
+#define DISTIL_ISA_SETTINGS 6
 
 #define DISTIL_MIN_BATCH_ROWS 1
 #define DISTIL_MAX_BATCH_ROWS 65536
@@ -48,7 +45,7 @@ typedef enum DistilIsaSetting
 #define DISTIL_MAX_THREADS 256
 
 extern char *distil_default_model;	/* "" = the catalog's default */
-extern int	distil_precision;		/* DistilPrecisionSetting */
+extern int	distil_precision;		/* DistilPrecision */
 extern int	distil_device;			/* DistilDeviceSetting */
 extern bool distil_batch;			/* DistilBatch plan nodes are made */
 extern int	distil_batch_rows;		/* rows one DistilBatch node collects */

@@ -46,6 +46,7 @@ typedef struct Memo
 	bool		is_default;		/* looked up with name NULL */
 	char		name[NAMEDATALEN];
 	char		setting[NAMEDATALEN];
+	const char *layout;			/* NULL: any will do */
 	Oid			user;
 	LocalTransactionId transaction;
 	SubTransactionId subtransaction;
@@ -144,9 +145,17 @@ at_transaction_end(XactEvent event, void *arg)
 	}
 }
 
+/* The layout that this session computes with. */
+static const char *
+session_layout(void)
+{
+	return distil_image_layout(distil_precision,
+							   distil_precision == DISTIL_PRECISION_FLOAT32 ? NULL : distil_bridge_device());
+}
+
 /* Not yet on the list of this backend's open models. */
 static CacheEntry *
-open_entry(const DistilModelRow *row)
+open_entry(const DistilModelRow *row, const char *layout)
 {
 	static bool registered = false;
 	MemoryContext context;
@@ -166,7 +175,8 @@ open_entry(const DistilModelRow *row)
 		entry->alloc = distil_bridge_allocator(context);
 		strlcpy(entry->open.name, row->name, NAMEDATALEN);
 		memcpy(entry->open.sha256, row->sha256, 32);
-		distil_cache_file_map(&entry->mapping, row);
+		entry->open.layout = layout;
+		distil_cache_file_map(&entry->mapping, row, layout);
 	}
 	PG_CATCH();
 	{
@@ -208,7 +218,7 @@ need_session(CacheEntry *entry)
 
 /* What the result of a lookup depends on. */
 static void
-fill_memo(Memo *key, const char *name)
+fill_memo(Memo *key, const char *name, const char *layout)
 {
 	Snapshot	snapshot = GetActiveSnapshot();
 
@@ -218,6 +228,7 @@ fill_memo(Memo *key, const char *name)
 		strlcpy(key->name, name, NAMEDATALEN);
 	else if (distil_default_model != NULL)
 		strlcpy(key->setting, distil_default_model, NAMEDATALEN);
+	key->layout = layout;
 	key->user = GetUserId();
 	key->transaction = DISTIL_LXID;
 	key->subtransaction = GetCurrentSubTransactionId();
@@ -228,8 +239,9 @@ fill_memo(Memo *key, const char *name)
 	key->command = snapshot->curcid;
 }
 
+/* layout NULL: any, that of the session when it has to be opened */
 static CacheEntry *
-get_entry(const char *name)
+get_entry(const char *name, const char *layout)
 {
 	CacheEntry *entry = memo.entry;
 	DistilModelRow row;
@@ -237,17 +249,18 @@ get_entry(const char *name)
 
 	if (name != NULL && strlen(name) >= NAMEDATALEN)
 		distil_store_unknown(name);
-	fill_memo(&key, name);
+	fill_memo(&key, name, layout);
 	key.entry = entry;
 	if (entry == NULL || memcmp(&key, &memo, sizeof(Memo)) != 0)
 	{
 		distil_store_lookup(&row, name);
 		for (entry = entries; entry != NULL; entry = entry->next)
-			if (strcmp(entry->open.name, row.name) == 0 && memcmp(entry->open.sha256, row.sha256, 32) == 0)
+			if (strcmp(entry->open.name, row.name) == 0 && memcmp(entry->open.sha256, row.sha256, 32) == 0 &&
+				(layout == NULL || strcmp(entry->open.layout, layout) == 0))
 				break;
 		if (entry == NULL)
 		{
-			entry = open_entry(&row);
+			entry = open_entry(&row, layout != NULL ? layout : session_layout());
 			entry->next = entries;
 			entries = entry;
 		}
@@ -261,7 +274,7 @@ get_entry(const char *name)
 DistilOpenModel *
 distil_cache_get(const char *name)
 {
-	CacheEntry *entry = get_entry(name);
+	CacheEntry *entry = get_entry(name, session_layout());
 
 	need_session(entry);
 	return &entry->open;
@@ -270,7 +283,7 @@ distil_cache_get(const char *name)
 DistilOpenModel *
 distil_cache_get_tokenizer(const char *name)
 {
-	return &get_entry(name)->open;
+	return &get_entry(name, NULL)->open;
 }
 
 DistilOpenModel *
@@ -279,7 +292,7 @@ distil_cache_open(const char *name)
 	DistilModelRow row;
 
 	distil_store_lookup(&row, name);
-	return &open_entry(&row)->open;
+	return &open_entry(&row, distil_image_layout(DISTIL_PRECISION_FLOAT32, NULL))->open;
 }
 
 void

@@ -12,8 +12,9 @@
 typedef struct DistilOpenModel
 {
 	DistilModel *model;
-	DistilSession *session;		/* float32 on this backend's device; one user at a time */
+	DistilSession *session;		/* on this backend's device; one user at a time */
 	bool		shared;			/* threads share its batches, see threads.c */
+	const char *layout;			/* of the mapped copy: by distil.precision and the device */
 	const DistilModelInfo *info;
 	char		name[NAMEDATALEN];
 	uint8		sha256[32];
@@ -26,10 +27,10 @@ typedef struct DistilOpenModel
  */
 extern DistilOpenModel *distil_cache_get(const char *name);
 
-/* The same for work on tokens only: no device is opened, session may be NULL. */
+/* The same for work on tokens only: session may be NULL. */
 extern DistilOpenModel *distil_cache_get_tokenizer(const char *name);
 
-/* The same for a training job, which outlives transactions: the caller's until it is closed. */
+/* The same for a training job, in float32, which outlives transactions: the caller's until it is closed. */
 extern DistilOpenModel *distil_cache_open(const char *name);
 extern void distil_cache_close(DistilOpenModel *open);
 
@@ -45,7 +46,7 @@ extern void distil_cache_stats(DistilSessionStats *total);
 /* Number of shared copies this backend has built (not mapped), for tests: a fresh connection must not load. */
 extern int64 distil_cache_builds(void);
 
-/* Bytes of a model's shared copy that are in memory now; 0 when there is no copy. */
+/* Bytes of a model's shared copies that are in memory now; 0 when there is none. */
 extern int64 distil_cache_resident(const uint8 sha256[32]);
 
 /* Remove the least recently used shared copies over distil.cache_size, and leftovers of dead processes. */

@@ -24,13 +24,13 @@ text_or_null(const char *value, bool *isnull)
 	return *isnull ? (Datum) 0 : CStringGetTextDatum(value);
 }
 
-/* distil.system(): cpu, isa, blas, cuda, devices.  Opens this session's device. */
+/* distil.system(): cpu, isa, precision, blas, cuda, devices.  Opens this session's device. */
 Datum
 distil_system_row(PG_FUNCTION_ARGS)
 {
 	TupleDesc	desc;
-	Datum		values[5];
-	bool		nulls[5] = {false};
+	Datum		values[6];
+	bool		nulls[6] = {false};
 	Datum		device;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -38,10 +38,12 @@ distil_system_row(PG_FUNCTION_ARGS)
 	BlessTupleDesc(desc);
 	device = CStringGetTextDatum(psprintf("%s: %s", distil_bridge_device()->ops->name, distil_cpu_name()));
 	values[0] = text_or_null(distil_cpu_name(), &nulls[0]);
-	values[1] = text_or_null(distil_isa == DISTIL_ISA_AUTO ? distil_cpu_isa() : distil_guc_isa_name(distil_isa),
-							 &nulls[1]);
-	values[2] = text_or_null(distil_blas_version(), &nulls[2]);
-	values[3] = text_or_null("", &nulls[3]);	/* no CUDA backend in this build */
-	values[4] = PointerGetDatum(construct_array(&device, 1, TEXTOID, -1, false, TYPALIGN_INT));
+	values[1] = text_or_null(distil_isa == DISTIL_ISA_AUTO ? distil_device_isa(distil_bridge_device())
+							 : distil_guc_isa_name(distil_isa), &nulls[1]);
+	values[2] = text_or_null(strcmp(distil_image_layout(distil_precision, distil_bridge_device()),
+									DISTIL_LAYOUT_BF16P16) == 0 ? "bfloat16" : "float32", &nulls[2]);
+	values[3] = text_or_null(distil_blas_version(), &nulls[3]);
+	values[4] = text_or_null("", &nulls[4]);	/* no CUDA backend in this build */
+	values[5] = PointerGetDatum(construct_array(&device, 1, TEXTOID, -1, false, TYPALIGN_INT));
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }
