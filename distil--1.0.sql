@@ -292,13 +292,13 @@ COMMENT ON FUNCTION distil_l2(real[], real[]) IS 'Euclidean distance of two vect
 
 -- ---------- the installation: sql_system.c ----------
 
-CREATE FUNCTION distil.system(OUT cpu text, OUT isa text, OUT precision text, OUT blas text, OUT cuda text, OUT devices text[])
+CREATE FUNCTION distil.system(OUT cpu text, OUT isa text, OUT arithmetic text, OUT blas text, OUT cuda text, OUT devices text[])
 	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_system_row';
 COMMENT ON FUNCTION distil.system IS 'what this session computes with';
 
 CREATE VIEW distil_system AS
 	SELECT (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'distil') AS version,
-		s.cpu, s.isa, s.precision, s.blas, s.cuda, s.devices,
+		s.cpu, s.isa, s.arithmetic, s.blas, s.cuda, s.devices,
 		(SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.backend_type LIKE 'distil%') AS workers
 	FROM distil.system() s;
 COMMENT ON VIEW distil_system IS 'version, CPU, libraries, devices and running workers';

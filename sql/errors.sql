@@ -1,6 +1,7 @@
 -- What users do wrong: SQLSTATE, message, detail and hint of each error; nothing is left behind.
 \getenv abs_srcdir PG_ABS_SRCDIR
 CREATE DATABASE distil_errors TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+ALTER DATABASE distil_errors SET distil.precision = 'float32';	-- numbers are compared
 \c distil_errors
 \pset null '(null)'
 \pset tuples_only on

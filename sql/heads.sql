@@ -1,6 +1,7 @@
 -- Task heads against what transformers computes (test/golden/make_heads.py): every architecture, every head.
 \getenv abs_srcdir PG_ABS_SRCDIR
 CREATE DATABASE distil_heads TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+ALTER DATABASE distil_heads SET distil.precision = 'float32';	-- numbers are compared
 \c distil_heads
 \set VERBOSITY terse
 \pset null '(null)'

@@ -1,6 +1,7 @@
 -- Inference against what the Python libraries compute (test/golden), NULL rules, constants.
 \getenv abs_srcdir PG_ABS_SRCDIR
 CREATE DATABASE distil_infer TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+ALTER DATABASE distil_infer SET distil.precision = 'float32';	-- numbers are compared
 \c distil_infer
 \set VERBOSITY terse
 \pset null '(null)'
@@ -88,6 +89,14 @@ SET distil.isa = reference;
 SELECT distil_l2((distil_embed(body))[1:4], want) < 1e-4 AS ok FROM texts WHERE i = 1;
 RESET distil.isa;
 SELECT distil_l2((distil_embed(body))[1:4], want) < 1e-4 AS ok FROM texts WHERE i = 1;
+-- products of bfloat16: the same within their rounding; back in float32 the same bits as before
+CREATE TABLE exact AS SELECT i, body, distil_embed(body) AS e FROM texts;
+SELECT arithmetic FROM distil_system;
+SET distil.precision = bfloat16;
+SELECT arithmetic FROM distil_system;
+SELECT count(*) AS texts, count(*) FILTER (WHERE distil_cosine(e, distil_embed(body)) > 0.999) AS near FROM exact;
+RESET distil.precision;
+SELECT count(*) AS same FROM exact WHERE e = distil_embed(body);
 SET distil.nonsense = 1;
 SELECT name, setting, unit, context FROM pg_settings WHERE name LIKE 'distil.%' ORDER BY name;
 SELECT version, cpu <> '' AS cpu, isa <> '' AS isa, cardinality(devices) AS devices, workers FROM distil_system;

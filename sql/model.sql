@@ -2,6 +2,7 @@
 \getenv abs_srcdir PG_ABS_SRCDIR
 \set folder :abs_srcdir '/test/golden/models/'
 CREATE DATABASE distil_model TEMPLATE template0 ENCODING 'UTF8' LC_COLLATE 'C' LC_CTYPE 'C';
+ALTER DATABASE distil_model SET distil.precision = 'float32';	-- numbers are compared
 \c distil_model
 \set VERBOSITY terse
 \pset null '(null)'

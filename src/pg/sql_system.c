@@ -24,7 +24,7 @@ text_or_null(const char *value, bool *isnull)
 	return *isnull ? (Datum) 0 : CStringGetTextDatum(value);
 }
 
-/* distil.system(): cpu, isa, precision, blas, cuda, devices.  Opens this session's device. */
+/* distil.system(): cpu, isa, arithmetic, blas, cuda, devices.  Opens this session's device. */
 Datum
 distil_system_row(PG_FUNCTION_ARGS)
 {
