@@ -11,7 +11,7 @@ use DistilTest;
 my $node = new_node('sharing', conf => "max_connections = 60\n");
 my $path = model_path('bert-sentence');
 $node->safe_psql('postgres', "SELECT distil_import('m', '$path')");
-unlink glob($node->data_dir . '/pgsql_tmp_distil/*.f32*');
+unlink glob($node->data_dir . '/pgsql_tmp_distil/*');
 
 my @sessions = map { $node->background_psql('postgres') } (1 .. 40);
 my @out;
