@@ -466,6 +466,8 @@ distil_bf16(float x)
 
 /* One panel of BF16 from `rows` <= DISTIL_PANEL rows of k values, ld apart.  Host memory. */
 extern void distil_pack_panel_bf16(uint16_t *to, const float *from, size_t ld, int rows, int k);
+/* The same of INT8; sum [rows]: those of the rows. */
+extern void distil_pack_panel_int8(int8_t *to, int32_t *sum, const int8_t *from, size_t ld, int rows, int k);
 /* One panel: to [k][DISTIL_PANEL] from `rows` <= DISTIL_PANEL rows of k values, ld apart.  Host memory. */
 extern void distil_pack_panel(float *to, const float *from, size_t ld, int rows, int k);
 

@@ -6,6 +6,8 @@
  */
 #include "kernels.h"
 
+#include <string.h>
+
 void
 distil_pack_panel(float *to, const float *from, size_t ld, int rows, int k)
 {
@@ -34,5 +36,23 @@ distil_pack_panel_bf16(uint16_t *to, const float *from, size_t ld, int rows, int
 
 		for (r = 0; r < DISTIL_PANEL; r++)
 			line[2 * r] = r < rows && l < (size_t) k ? distil_bf16(from[(size_t) r * ld + l]) : 0;
+	}
+}
+
+void
+distil_pack_panel_int8(int8_t *to, int32_t *sum, const int8_t *from, size_t ld, int rows, int k)
+{
+	int			r,
+				l;
+
+	memset(to, 0, distil_weight_bytes(DISTIL_TYPE_INT8, DISTIL_PANEL, k));
+	for (r = 0; r < rows; r++)
+	{
+		sum[r] = 0;
+		for (l = 0; l < k; l++)
+		{
+			to[distil_weight_index(DISTIL_TYPE_INT8, r, l, k)] = from[(size_t) r * ld + l];
+			sum[r] += from[(size_t) r * ld + l];
+		}
 	}
 }

@@ -68,13 +68,6 @@ UPDATE models SET head = import_head(arch, kind) || '/' || head;
 SELECT head, task, labels, metric FROM distil_heads ORDER BY head;
 SELECT name, tasks FROM distil_models WHERE name LIKE 'bert%' OR name LIKE 'gpt2%' ORDER BY name;
 
--- a head that is only named is not there, and that is said
-SELECT jsonb_object_agg(f.name, lo_from_bytea(0, pg_read_binary_file(current_setting('test.golden') || 'models/heads-bert/' || f.file))::bigint) AS objects
-	FROM (VALUES ('config.json', 'question.config.json'), ('model.safetensors', 'backbone.safetensors'), ('tokenizer.json', 'tokenizer.json')) f (name, file) \gset
-SELECT distil_import_objects('headless', :'objects');
-SELECT count(lo_unlink(value::oid)) FROM jsonb_each_text(:'objects');
-SELECT distil_drop_model('headless', true);
-
 -- raw scores: one row for a text, or one for each token
 SELECT arch, kind, count(*) AS texts,
 	bool_and(is_close(distil_logits(body, head)::float8[], golden(arch, kind || '.text' || i))) AS ok
@@ -146,9 +139,6 @@ SELECT distil_generate('the cat sat on', 'gpt2-lm', 12, temperature => 2, seed =
 SELECT count(DISTINCT distil_generate(body, 'gpt2-lm', 12, temperature => 5)) > 1 AS each_call_its_own_seed
 	FROM (SELECT 'the cat sat on' AS body FROM generate_series(1, 8)) s;
 SELECT length(distil_generate('', 'gpt2-lm', 3)) > 0 AS from_nothing;
--- the token of byte 0, which no text holds
-SELECT octet_length(distil_decode(ARRAY[id], 'gpt2-lm')) AS bytes, ascii(distil_decode(ARRAY[id], 'gpt2-lm')) AS code
-	FROM generate_series(0, 400) id WHERE ascii(distil_decode(ARRAY[id], 'gpt2-lm')) = 65533 AND distil_token_ids(chr(1), 'gpt2-lm') = ARRAY[id + 1];
 -- a prompt that fills the context keeps its end
 SELECT distil_generate(repeat(' dog', 100) || ' the cat', 'gpt2-lm', 5) = distil_generate(repeat(' dog', 57) || ' the cat', 'gpt2-lm', 5) AS same;
 
@@ -388,8 +378,7 @@ SELECT distil_loss('{"words": ["Paris", "is", "old"], "tags": ["B-LOC", "O", "O"
 SELECT count(*) AS answers, bool_and(answer = substring('Jim Henson was a nice puppet', start_pos + 1, end_pos - start_pos)) AS positions
 	FROM distil_answer('Who was Jim Henson?', 'Jim Henson was a nice puppet', 'bert-question/answer');
 SELECT array_dims(distil_logits('Who was Jim Henson?', 'bert-question/answer', 'Jim Henson was a nice puppet')) AS start_and_end,
-	distil_loss('{"question": "Who was Jim Henson?", "context": "Jim Henson was a nice puppet", "answer": "a nice puppet"}', 'bert-question/answer') > 0 AS loss,
-	distil_loss('{"question": "Who was Jim Henson?", "context": "Jim Henson was a nice puppet", "start": 1, "end": 3}', 'bert-question/answer') > 0 AS loss_by_tokens;
+	distil_loss('{"question": "Who was Jim Henson?", "context": "Jim Henson was a nice puppet", "answer": "a nice puppet"}', 'bert-question/answer') > 0 AS loss;
 SELECT count(*) FROM (SELECT body FROM docs ORDER BY distil_rerank('restore a backup', body, 'rerank') DESC LIMIT 5) d;
 SELECT distil_generate('Once upon a time', 'gpt2-lm') <> '' AS greedy,
 	distil_generate('Once upon a time', 'gpt2-lm', max_tokens => 40, temperature => 0.8, top_k => 50, top_p => 0.95, seed => 1) <> '' AS sampled,

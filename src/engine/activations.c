@@ -50,28 +50,40 @@ scratch_floats(const DistilConfig *config, size_t t, bool saved, size_t units, i
 	return floats;
 }
 
-/* The next rows of the block. */
+/* The next rows of the block; eight_bits: they may also be INT8, which is smaller. */
 static DistilRows
-take_rows(float *memory, size_t *used, DistilType type, size_t t, size_t c)
+take_rows(float *memory, size_t *used, DistilType type, size_t t, size_t c, bool eight_bits)
 {
 	DistilRows	rows = {.type = type,.ld = distil_row_stride(type, c)};
 
 	rows.data = take(memory, used, distil_rows_elements(type, t, c) * distil_type_size(type) / sizeof(float));
+	if (eight_bits)
+	{
+		rows.scale = take(memory, used, t);
+		rows.zero = (int32_t *) (void *) take(memory, used, t);
+	}
 	return rows;
 }
 
 /* What forward in low precision needs beside the hidden state. */
 static void
-plan_low(DistilActivations *a, const DistilConfig *config, float *memory, size_t *used, size_t t)
+plan_low(DistilActivations *a, const DistilSpec *spec, float *memory, size_t *used, size_t t)
 {
+	const DistilConfig *config = &spec->config;
+	bool		eight_bits = spec->low == DISTIL_TYPE_INT8;
 	size_t		c = (size_t) config->width;
 
 	a->mlp_rows = (int) (t < DISTIL_LOW_MLP_ROWS ? t : DISTIL_LOW_MLP_ROWS);
-	a->attention_in = take_rows(memory, used, DISTIL_TYPE_BF16, t, c);
-	a->mlp_in = take_rows(memory, used, DISTIL_TYPE_BF16, t, c);
-	a->qkv = take_rows(memory, used, DISTIL_TYPE_BF16, t, 3 * c);
-	a->context = take_rows(memory, used, DISTIL_TYPE_BF16, t, c);
-	a->up = take_rows(memory, used, DISTIL_TYPE_BF16, (size_t) a->mlp_rows, (size_t) config->mlp);
+	a->attention_in = take_rows(memory, used, DISTIL_TYPE_BF16, t, c, eight_bits);
+	a->mlp_in = take_rows(memory, used, DISTIL_TYPE_BF16, t, c, eight_bits);
+	a->qkv = take_rows(memory, used, DISTIL_TYPE_BF16, t, 3 * c, false);
+	a->context = take_rows(memory, used, DISTIL_TYPE_BF16, t, c, false);
+	a->up = take_rows(memory, used, DISTIL_TYPE_BF16, (size_t) a->mlp_rows, (size_t) config->mlp, false);
+	if (eight_bits)
+	{
+		a->context_copy = take_rows(memory, used, DISTIL_TYPE_INT8, t, c, true);
+		a->up_copy = take_rows(memory, used, DISTIL_TYPE_INT8, (size_t) a->mlp_rows, (size_t) config->mlp, true);
+	}
 	a->out = take(memory, used, t * c);
 }
 
@@ -109,7 +121,7 @@ plan(DistilActivations *a, const DistilSpec *spec, int max_tokens, bool saved, f
 	a->hidden = take(memory, &used, t * c);
 	if (!saved && spec->low != DISTIL_TYPE_F32)
 	{
-		plan_low(a, config, memory, &used, t);
+		plan_low(a, spec, memory, &used, t);
 		return used;
 	}
 	a->scratch = take(memory, &used, scratch_floats(config, t, saved, units, &a->mlp_rows));

@@ -56,20 +56,25 @@ post_norm_forward_low(const DistilPass *pass, int index, float *x, DistilError *
 	int			t = pass->batch->ntokens;
 	int			width = spec->config.width;
 	DistilRows	in = distil_float_rows(x, (size_t) width);
+	DistilRows	attention_in = distil_low_input(pass, &a->attention_in, params->qkv_weight);
+	DistilRows	mlp_in = distil_low_input(pass, &a->mlp_in, params->up_weight);
+	bool		last = index + 1 == spec->config.layers;
 	int			rows;
 	int			i;
 
 	if (index == 0)
-		DISTIL_FORWARD(distil_quantize_rows(&a->attention_in, &in, t, width, pass->device, pass->poll, err));
+		DISTIL_FORWARD(distil_quantize_rows(&attention_in, &in, t, width, pass->device, pass->poll, err));
 	DISTIL_FORWARD(distil_attention_forward_low(pass, index, err));
-	DISTIL_FORWARD(distil_norm_low_rows(x, &a->mlp_in, a->out, x,
+	DISTIL_FORWARD(distil_norm_low_rows(x, &mlp_in, a->out, x,
 										distil_weight(spec, pass->weights, params->norm1_weight),
 										distil_weight(spec, pass->weights, params->norm1_bias),
 										spec->config.norm_eps, t, width, pass->device, pass->poll, err));
+	/* the next layer's, of which there may be none */
+	attention_in = distil_low_input(pass, &a->attention_in, spec->layer[last ? index : index + 1].qkv_weight);
 	for (i = 0; i < t; i += rows)
 	{
 		size_t		at = (size_t) i * (size_t) width;
-		DistilRows	next = distil_rows_from(&a->attention_in, i);
+		DistilRows	next = distil_rows_from(&attention_in, i);
 
 		rows = distil_mlp_rows(pass, i);
 		DISTIL_FORWARD(distil_mlp_forward_low(pass, index, i, rows, err));

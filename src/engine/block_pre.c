@@ -90,16 +90,18 @@ pre_norm_forward_low(const DistilPass *pass, int index, float *x, DistilError *e
 	int			t = pass->batch->ntokens;
 	int			width = spec->config.width;
 	size_t		tc = (size_t) t * (size_t) width;
+	DistilRows	attention_in = distil_low_input(pass, &a->attention_in, params->qkv_weight);
+	DistilRows	mlp_in = distil_low_input(pass, &a->mlp_in, params->up_weight);
 	int			rows;
 	int			i;
 
-	DISTIL_FORWARD(distil_norm_low_rows(a->out, &a->attention_in, x, NULL,
+	DISTIL_FORWARD(distil_norm_low_rows(a->out, &attention_in, x, NULL,
 										distil_weight(spec, pass->weights, params->norm1_weight),
 										distil_weight(spec, pass->weights, params->norm1_bias),
 										spec->config.norm_eps, t, width, pass->device, pass->poll, err));
 	DISTIL_FORWARD(distil_attention_forward_low(pass, index, err));
 	DISTIL_FORWARD(distil_add_rows(x, a->out, tc, pass->device, pass->poll, err));
-	DISTIL_FORWARD(distil_norm_low_rows(a->out, &a->mlp_in, x, NULL,
+	DISTIL_FORWARD(distil_norm_low_rows(a->out, &mlp_in, x, NULL,
 										distil_weight(spec, pass->weights, params->norm2_weight),
 										distil_weight(spec, pass->weights, params->norm2_bias),
 										spec->config.norm_eps, t, width, pass->device, pass->poll, err));

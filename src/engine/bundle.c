@@ -3,7 +3,8 @@
  *		The files of a container again, as Hugging Face libraries load them.
  *
  * The rule a newcomer would break: weight files are not copied anywhere; their readers
- * put a small header and pieces of the container's reader together.
+ * put a small header and pieces of the container's reader together.  Quantised weights have no standard
+ * form: they are shown as the float32 values they stand for.
  */
 #include "container.h"
 
@@ -28,9 +29,40 @@ struct DistilBundle
 	DistilFile *files;
 	WeightFile *weights;
 	int			nweights;
+	bool		stored;			/* weights are shown as they are stored */
 	DistilArena *arena;
 	const DistilAllocator *alloc;
 };
+
+#define FLOATS 2048				/* converted at a time */
+
+/* Bytes of a tensor as it is shown: F32 with factors is stored as I8. */
+static DistilStatus
+read_shown(const DistilTensor *tensor, uint64_t first, char *to, size_t bytes, DistilError *err)
+{
+	DistilTensor stored = *tensor;
+	float		values[FLOATS];
+	uint8_t		scratch[2 * FLOATS];
+
+	if (tensor->row_factors == NULL || tensor->dtype == DISTIL_DTYPE_I8)
+		return distil_tensor_read(tensor, first, to, bytes, err);
+	stored.dtype = DISTIL_DTYPE_I8;
+	stored.bytes = stored.count;
+	while (bytes > 0)
+	{
+		uint64_t	element = first / sizeof(float);
+		size_t		skip = (size_t) (first % sizeof(float));
+		size_t		n = stored.count - element < FLOATS ? (size_t) (stored.count - element) : FLOATS;
+		size_t		part = n * sizeof(float) - skip < bytes ? n * sizeof(float) - skip : bytes;
+
+		DISTIL_FORWARD(distil_tensor_floats(&stored, element, values, n, scratch, err));
+		memcpy(to, (const char *) values + skip, part);
+		to += part;
+		first += part;
+		bytes -= part;
+	}
+	return DISTIL_OK;
+}
 
 static DistilStatus
 weight_read(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError *err)
@@ -70,7 +102,7 @@ weight_read(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError 
 		if (first >= file->tensors[i]->bytes)
 			continue;
 		part = file->tensors[i]->bytes - first < bytes ? (size_t) (file->tensors[i]->bytes - first) : bytes;
-		DISTIL_FORWARD(distil_tensor_read(file->tensors[i], first, at, part, err));
+		DISTIL_FORWARD(read_shown(file->tensors[i], first, at, part, err));
 		at += part;
 		offset += part;
 		bytes -= part;
@@ -156,6 +188,23 @@ add_weights(DistilBundle *bundle, const DistilTensor **left, int n, DistilError 
 	return DISTIL_OK;
 }
 
+/* A tensor of the container as it is shown; NULL without memory. */
+static const DistilTensor *
+show_tensor(DistilBundle *bundle, const DistilTensor *tensor)
+{
+	DistilTensor *shown;
+
+	if (tensor->row_factors == NULL || bundle->stored)
+		return tensor;
+	shown = distil_arena_alloc(bundle->arena, 1, sizeof(*shown));
+	if (shown == NULL)
+		return NULL;
+	*shown = *tensor;
+	shown->dtype = DISTIL_DTYPE_F32;
+	shown->bytes = tensor->count * sizeof(float);
+	return shown;
+}
+
 static DistilStatus
 open_bundle(DistilBundle *bundle, const DistilReader *reader, DistilError *err)
 {
@@ -175,8 +224,10 @@ open_bundle(DistilBundle *bundle, const DistilReader *reader, DistilError *err)
 		return distil_fail_memory(err, 0);
 	bundle->folder.files = bundle->files;
 	for (int i = 0; i < set->n; i++)
-		if (!distil_container_is_file(&set->tensors[i]))
-			tensors[n++] = &set->tensors[i];
+		if (!distil_container_is_file(&set->tensors[i]) &&
+			(bundle->stored || !distil_tensor_is_factor(&set->tensors[i])) &&
+			(tensors[n++] = show_tensor(bundle, &set->tensors[i])) == NULL)
+			return distil_fail_memory(err, sizeof(DistilTensor));
 	distil_container_sort(tensors, n);
 	DISTIL_FORWARD(add_weights(bundle, tensors, n, err));
 	for (int i = 0; i < bundle->container->folder.nfiles; i++)
@@ -184,9 +235,9 @@ open_bundle(DistilBundle *bundle, const DistilReader *reader, DistilError *err)
 	return DISTIL_OK;
 }
 
-DistilStatus
-distil_bundle_open(DistilBundle **bundle, const DistilReader *container,
-				   const DistilAllocator *alloc, DistilError *err)
+static DistilStatus
+create_bundle(DistilBundle **bundle, const DistilReader *container, bool stored, const DistilAllocator *alloc,
+			  DistilError *err)
 {
 	DistilBundle *made = distil_alloc_array(alloc, 1, sizeof(DistilBundle));
 	DistilStatus status;
@@ -195,6 +246,7 @@ distil_bundle_open(DistilBundle **bundle, const DistilReader *container,
 	if (made == NULL)
 		return distil_fail_memory(err, sizeof(DistilBundle));
 	made->alloc = alloc;
+	made->stored = stored;
 	status = open_bundle(made, container, err);
 	if (status != DISTIL_OK)
 	{
@@ -203,6 +255,20 @@ distil_bundle_open(DistilBundle **bundle, const DistilReader *container,
 	}
 	*bundle = made;
 	return DISTIL_OK;
+}
+
+DistilStatus
+distil_bundle_open(DistilBundle **bundle, const DistilReader *container, const DistilAllocator *alloc,
+				   DistilError *err)
+{
+	return create_bundle(bundle, container, false, alloc, err);
+}
+
+DistilStatus
+distil_bundle_open_stored(DistilBundle **bundle, const DistilReader *container, const DistilAllocator *alloc,
+						  DistilError *err)
+{
+	return create_bundle(bundle, container, true, alloc, err);
 }
 
 const DistilFolder *

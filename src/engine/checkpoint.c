@@ -282,7 +282,7 @@ check_tensor(const DistilTensor *tensor, const DistilParam *param, DistilError *
 	char		expected_text[60];
 
 	distil_printable(shown, sizeof(shown), tensor->name, strlen(tensor->name));
-	if (!distil_dtype_is_weight(tensor->dtype))
+	if (!distil_tensor_is_weight(tensor))
 	{
 		distil_fail(err, DISTIL_ERR_UNSUPPORTED, "tensor \"%s\" has data type \"%s\"", shown,
 					distil_dtype_name(tensor->dtype));

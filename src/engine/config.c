@@ -462,7 +462,8 @@ count_parameters(const DistilTensorSet *set, const DistilArch *arch, bool tied)
 	int64_t		count = 0;
 
 	for (int i = 0; i < set->n; i++)
-		if (distil_dtype_is_weight(set->tensors[i].dtype) && !distil_tensor_is_buffer(&set->tensors[i]))
+		if (distil_tensor_is_weight(&set->tensors[i]) && !distil_tensor_is_factor(&set->tensors[i]) &&
+			!distil_tensor_is_buffer(&set->tensors[i]))
 			count += (int64_t) set->tensors[i].count;
 	for (const struct DistilAlias *alias = arch->aliases; alias != NULL && alias->source != NULL; alias++)
 	{
@@ -470,7 +471,7 @@ count_parameters(const DistilTensorSet *set, const DistilArch *arch, bool tied)
 		const DistilTensor *other = distil_checkpoint_find_exact(set, arch, alias->other);
 		bool		word = strcmp(alias->source, arch->word_tensor) == 0;
 
-		if (source != NULL && other != NULL && (tied || !word) && distil_dtype_is_weight(other->dtype))
+		if (source != NULL && other != NULL && (tied || !word) && distil_tensor_is_weight(other))
 			count -= (int64_t) other->count;
 	}
 	return count;

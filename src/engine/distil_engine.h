@@ -154,7 +154,7 @@ typedef struct DistilModelInfo
 	bool		sentence_model; /* has modules.json */
 	bool		has_lm_head;	/* masked or causal */
 	bool		causal;			/* its language model writes on: it generates and fills no masks */
-	const char *missing_head;	/* class of config.json whose head is unknown or has no weights; NULL: none */
+	const char *missing_head;	/* class of config.json whose head has no weights in the folder; NULL: none */
 	int			nheads;
 	const DistilHeadInfo *heads;
 	int			nprompts;
@@ -195,12 +195,15 @@ extern void distil_import_free(DistilImport *import);	/* takes NULL */
 /*
  * The files of a container again (distil_export): *files gets n names and readers
  * over the container's own reader: model.safetensors is synthesised, small files
- * are verbatim.  Owned by *bundle.
+ * are verbatim.  Quantised weights are float32 in it.  Owned by *bundle.
  */
 typedef struct DistilBundle DistilBundle;
 extern DistilStatus distil_bundle_open(DistilBundle **bundle, const DistilReader *container,
 									   const DistilAllocator *alloc, DistilError *err);
 extern const DistilFolder *distil_bundle_folder(const DistilBundle *bundle);
+/* The same with weights as they are stored, quantised ones with their factors. */
+extern DistilStatus distil_bundle_open_stored(DistilBundle **bundle, const DistilReader *container,
+											  const DistilAllocator *alloc, DistilError *err);
 extern void distil_bundle_free(DistilBundle *bundle);
 
 /*
@@ -216,12 +219,59 @@ extern DistilStatus distil_create(DistilCreated **created, const char *config, s
 extern const DistilFolder *distil_created_folder(const DistilCreated *created);
 extern void distil_created_free(DistilCreated *created);	/* takes NULL */
 
+/* ---------- quantisation: container -> container of a quarter or half the size ---------- */
+
+typedef struct DistilQuantizeOptions
+{
+	DistilType	type;			/* DISTIL_TYPE_BF16 or DISTIL_TYPE_INT8 */
+	double		smoothing;		/* 0 .. 1: how much of the outliers of inputs goes into the weights */
+	const char *query;			/* NULL, or what gives the texts: the caller reads it */
+	const DistilText *texts;	/* for calibration; none: a built-in list */
+	int			ntexts;
+	void	   *memory;			/* of the parsed texts and query */
+} DistilQuantizeOptions;
+
+/*
+ * dtype "bfloat16" or "int8"; {"smoothing": 0.5, "texts": [...], "query": "..."}; unknown keys are errors that
+ * list the known ones.  What is parsed is released by distil_quantize_options_reset.
+ */
+extern DistilStatus distil_quantize_options_parse(DistilQuantizeOptions *options, const char *dtype,
+												  const char *json, size_t length,
+												  const DistilAllocator *alloc, DistilError *err);
+extern void distil_quantize_options_reset(DistilQuantizeOptions *options, const DistilAllocator *alloc);
+
+typedef struct DistilQuantizeReport
+{
+	double		cosine_mean;	/* of the embeddings of the texts, to those of the original */
+	double		cosine_min;
+	int			texts;
+	int			linear;			/* matrices of linear layers */
+	int			fallback;		/* of them kept in bfloat16 */
+} DistilQuantizeReport;
+
+/*
+ * The model in a smaller form, as a folder in memory to be imported.  The container's reader must stay valid
+ * until free.  device: one that shares the host's memory.  INT8: weights of transformer layers and tables, with scales;
+ * a matrix that costs too much stays in bfloat16.  BF16: all matrices.  Takes memory for the model in float32 twice.
+ * DISTIL_ERR_STATE: the model is quantised already.
+ */
+typedef struct DistilQuantized DistilQuantized;
+extern DistilStatus distil_quantize(DistilQuantized **quantized, DistilQuantizeReport *report,
+									const DistilReader *container, const DistilQuantizeOptions *options,
+									DistilDevice *device, const DistilAllocator *alloc,
+									const DistilPoll *poll, DistilError *err);
+extern const DistilFolder *distil_quantized_folder(const DistilQuantized *quantized);
+/* What the folder is to be imported with. */
+extern DistilImportOptions distil_quantized_options(const DistilQuantized *quantized);
+extern void distil_quantized_free(DistilQuantized *quantized);	/* takes NULL */
+
 /* ---------- image: container -> mapped copy ---------- */
 
 /* Identifies the packing of an image; part of the cache file's name.  Every backend reads the float32 ones. */
 #define DISTIL_LAYOUT_F32 "f32"
 #define DISTIL_LAYOUT_F32P16 "f32p16"	/* weights of linear layers in panels of 16 rows */
 #define DISTIL_LAYOUT_BF16P16 "bf16p16" /* those of transformer layers in BF16 besides */
+#define DISTIL_LAYOUT_INT8P16 "int8p16" /* those that are quantised in INT8 instead */
 
 /* Arithmetic of inference.  Whatever is chosen, sums, norms, softmax and results are float32. */
 typedef enum DistilPrecision
@@ -233,6 +283,9 @@ typedef enum DistilPrecision
 
 /* The layout that is best for this precision on this CPU and device (NULL: any); static storage. */
 extern const char *distil_image_layout(DistilPrecision precision, DistilDevice *device);
+
+/* The same for a quantised model: DISTIL_LAYOUT_INT8P16, unless float32 is asked for or all that is there. */
+extern const char *distil_quantized_layout(DistilPrecision precision, DistilDevice *device);
 
 extern DistilStatus distil_image_write(const char *layout, const DistilReader *container,
 									   const uint8_t sha256[32], const DistilSink *sink,

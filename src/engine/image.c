@@ -130,14 +130,9 @@ writer_tensor(ImageWriter *writer, const DistilTensor *tensor)
 		size_t		n = tensor->count - done < room ? (size_t) (tensor->count - done) : room;
 		char	   *to = writer->piece + writer->used;
 
-		if (tensor->dtype == DISTIL_DTYPE_F32)
-			DISTIL_FORWARD(distil_tensor_read(tensor, done * 4, to, n * 4, writer->err));
-		else
-		{
-			n = n < HALVES ? n : HALVES;
-			DISTIL_FORWARD(distil_tensor_read(tensor, done * 2, writer->halves, n * 2, writer->err));
-			distil_convert_to_float((float *) (void *) to, writer->halves, tensor->dtype, n);
-		}
+		n = n < HALVES ? n : HALVES;
+		DISTIL_FORWARD(distil_tensor_floats(tensor, done, (float *) (void *) to, n, writer->halves,
+											writer->err));
 		done += n;
 		writer->used += n * sizeof(float);
 		writer->written += n * sizeof(float);
@@ -172,13 +167,7 @@ read_values(ImageWriter *writer, float *to, const DistilTensor *const *sources, 
 			size_t		n = count < HALVES ? count : HALVES;
 
 			n = n < left ? n : (size_t) left;
-			if (sources[k]->dtype == DISTIL_DTYPE_F32)
-				DISTIL_FORWARD(distil_tensor_read(sources[k], first * 4, to, n * 4, writer->err));
-			else
-			{
-				DISTIL_FORWARD(distil_tensor_read(sources[k], first * 2, writer->halves, n * 2, writer->err));
-				distil_convert_to_float(to, writer->halves, sources[k]->dtype, n);
-			}
+			DISTIL_FORWARD(distil_tensor_floats(sources[k], first, to, n, writer->halves, writer->err));
 			to += n;
 			first += n;
 			count -= n;
@@ -253,6 +242,18 @@ writer_panels(ImageWriter *writer, const DistilParam *param, const DistilTensor 
 }
 
 static DistilStatus
+writer_int8(ImageWriter *writer, const DistilParam *param, const DistilTensor *const *sources)
+{
+	char	   *bytes;
+	DistilStatus status = distil_image_int8(&bytes, param, sources, writer->alloc, writer->poll, writer->err);
+
+	if (status == DISTIL_OK)
+		status = writer_put(writer, bytes, distil_param_bytes(param));
+	distil_release(writer->alloc, bytes);
+	return status;
+}
+
+static DistilStatus
 writer_param(ImageWriter *writer, const DistilParam *param, const DistilTensor *const *sources)
 {
 	float	   *whole = NULL;
@@ -266,6 +267,8 @@ writer_param(ImageWriter *writer, const DistilParam *param, const DistilTensor *
 			DISTIL_FORWARD(writer_tensor(writer, sources[k]));
 		return DISTIL_OK;
 	}
+	if (param->type == DISTIL_TYPE_INT8)
+		return writer_int8(writer, param, sources);
 	if ((param->flags & DISTIL_PARAM_TRANSPOSED) != 0)
 		status = read_transposed(writer, &whole, param, sources);
 	if (status == DISTIL_OK)
@@ -380,9 +383,10 @@ open_source(ImageSource *source, const DistilReader *reader, const DistilPoll *p
 	DISTIL_FORWARD(distil_spec_facts(&source->facts, folder, source->container->set, source->alloc, err));
 	DISTIL_FORWARD(distil_spec_build(&source->spec, folder, &source->facts, source->arena, source->alloc,
 									 err));
-	distil_spec_pack(&source->spec, source->layout);
 	DISTIL_FORWARD(distil_checkpoint_bind(&source->bound, &source->spec, source->container->set,
 										  source->arena, err));
+	distil_image_find_quantized(source->header.quantized, &source->spec, source->bound);
+	distil_spec_pack(&source->spec, source->layout, source->header.quantized);
 	DISTIL_POLL(poll, err);
 	DISTIL_FORWARD(make_files(source, err));
 	return distil_tokenizer_compile(&source->tokenizer, folder, source->container->parse_special,

@@ -37,7 +37,8 @@ typedef struct DistilImageHeader
 	uint32_t	dtype;			/* DistilDtype of the stored weights */
 	uint32_t	with_lm;
 	uint32_t	head;			/* DistilHeadKind + 1; 0: none */
-	uint64_t	padding[11];
+	/* bit 4 * layer + DistilPlace: that weight is INT8 in this image (DISTIL_LAYOUT_INT8P16) */
+	uint64_t	quantized[DISTIL_QUANTIZED_WORDS];
 	uint64_t	checksum;		/* of the bytes before it */
 } DistilImageHeader;
 
@@ -62,6 +63,15 @@ _Static_assert(sizeof(DistilImageTrailer) == 64, "image trailer is 64 bytes");
 /* Fast 64-bit hash of whole 8-byte words (bytes is a multiple of 8); finds damage, not malice. */
 extern uint64_t distil_image_hash(uint64_t hash, const void *data, size_t bytes);
 #define DISTIL_IMAGE_HASH_START UINT64_C(0x9E3779B97F4A7C15)
+
+/* Which weights of layers can be INT8; bound: as of distil_checkpoint_bind. */
+struct DistilTensor;
+extern void distil_image_find_quantized(uint64_t quantized[DISTIL_QUANTIZED_WORDS], const DistilSpec *spec,
+										const struct DistilTensor *const *bound);
+/* An INT8 parameter as it lies in an image: *bytes [distil_param_bytes], to be released also after a failure. */
+extern DistilStatus distil_image_int8(char **bytes, const DistilParam *param,
+									  const struct DistilTensor *const *sources, const DistilAllocator *alloc,
+									  const DistilPoll *poll, DistilError *err);
 
 /* Magic, version, byte order, checksum, sections inside `size`; sha256 NULL: any. */
 extern DistilStatus distil_image_check(const void *image, size_t size, const uint8_t sha256[32],

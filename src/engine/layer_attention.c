@@ -136,13 +136,14 @@ distil_attention_forward(const DistilPass *pass, int index, float *out, const fl
 	}
 	job.lse = saved != NULL ? saved->lse : NULL;
 	job.qkv = qkv;
+	x = distil_tap(pass, index, DISTIL_PLACE_QKV, x, t, c);
 	DISTIL_FORWARD(distil_param_forward(qkv + past * 3 * (size_t) c, 3 * (size_t) c, x, (size_t) c, spec,
 										pass->weights, params->qkv_weight, params->qkv_bias, DISTIL_ACT_NONE,
 										t, pass->device, pass->poll, err));
 	DISTIL_FORWARD(attend(pass, index, &job, err));
-	DISTIL_FORWARD(distil_param_forward(out, (size_t) c, job.context + past * (size_t) c, (size_t) c, spec,
-										pass->weights, params->out_weight, params->out_bias, DISTIL_ACT_NONE,
-										t, pass->device, pass->poll, err));
+	x = distil_tap(pass, index, DISTIL_PLACE_OUT, job.context + past * (size_t) c, t, c);
+	DISTIL_FORWARD(distil_param_forward(out, (size_t) c, x, (size_t) c, spec, pass->weights,
+										params->out_weight, params->out_bias, DISTIL_ACT_NONE, t, pass->device, pass->poll, err));
 	if (dropout.p > 0)
 		DISTIL_FORWARD(distil_dropout_rows(out, out, dropout, 0, tc, pass->device, pass->poll, err));
 	return DISTIL_OK;
@@ -161,6 +162,7 @@ distil_attention_forward_low(const DistilPass *pass, int index, DistilError *err
 	DistilRows	out = distil_float_rows(a->out, (size_t) c);
 	AttentionJob job = {0};
 	DistilRows	rows;
+	DistilRows	in;
 
 	job.low_qkv = a->qkv;
 	job.low_context = a->context;
@@ -171,11 +173,13 @@ distil_attention_forward_low(const DistilPass *pass, int index, DistilError *err
 		job.low_context.data = cache->context;
 	}
 	rows = distil_rows_from(&job.low_qkv, past);
-	DISTIL_FORWARD(distil_param_rows(pass, &rows, &a->attention_in, params->qkv_weight, params->qkv_bias,
+	in = distil_low_input(pass, &a->attention_in, params->qkv_weight);
+	DISTIL_FORWARD(distil_param_rows(pass, &rows, &in, params->qkv_weight, params->qkv_bias,
 									 DISTIL_ACT_NONE, t, err));
 	DISTIL_FORWARD(attend(pass, index, &job, err));
 	rows = distil_rows_from(&job.low_context, past);
-	return distil_param_rows(pass, &out, &rows, params->out_weight, params->out_bias, DISTIL_ACT_NONE, t,
+	DISTIL_FORWARD(distil_low_operand(pass, &in, &rows, &a->context_copy, params->out_weight, t, err));
+	return distil_param_rows(pass, &out, &in, params->out_weight, params->out_bias, DISTIL_ACT_NONE, t,
 							 err);
 }
 

@@ -36,13 +36,15 @@ distil_mlp_forward(const DistilPass *pass, int index, float *down, const float *
 	size_t		f = (size_t) config->mlp;
 	float	   *up = saved != NULL ? saved->up + (size_t) first * f : a->scratch;
 
+	x = distil_tap(pass, index, DISTIL_PLACE_UP, x, rows, config->width);
 	DISTIL_FORWARD(distil_param_forward(up, f, x, c, spec, pass->weights, params->up_weight, params->up_bias,
 										saved != NULL ? DISTIL_ACT_NONE : config->activation, rows,
 										pass->device, pass->poll, err));
 	if (saved != NULL)
 		DISTIL_FORWARD(distil_activation_rows(config->activation, a->scratch, up, (size_t) rows * f,
 											  pass->device, pass->poll, err));
-	DISTIL_FORWARD(distil_param_forward(down, c, a->scratch, f, spec, pass->weights, params->down_weight,
+	x = distil_tap(pass, index, DISTIL_PLACE_DOWN, a->scratch, rows, config->mlp);
+	DISTIL_FORWARD(distil_param_forward(down, c, x, f, spec, pass->weights, params->down_weight,
 										params->down_bias, DISTIL_ACT_NONE, rows, pass->device, pass->poll,
 										err));
 	if (dropout.p > 0)
@@ -57,12 +59,14 @@ distil_mlp_forward_low(const DistilPass *pass, int index, int first, int rows, D
 	const DistilConfig *config = &pass->spec->config;
 	const DistilLayerParams *params = &pass->spec->layer[index];
 	const DistilActivations *a = pass->activations;
-	DistilRows	in = distil_rows_from(&a->mlp_in, first);
+	DistilRows	all = distil_low_input(pass, &a->mlp_in, params->up_weight);
+	DistilRows	in = distil_rows_from(&all, first);
 	DistilRows	out = distil_float_rows(a->out + (size_t) first * config->width, (size_t) config->width);
 
 	DISTIL_FORWARD(distil_param_rows(pass, &a->up, &in, params->up_weight, params->up_bias,
 									 config->activation, rows, err));
-	return distil_param_rows(pass, &out, &a->up, params->down_weight, params->down_bias, DISTIL_ACT_NONE,
+	DISTIL_FORWARD(distil_low_operand(pass, &in, &a->up, &a->up_copy, params->down_weight, rows, err));
+	return distil_param_rows(pass, &out, &in, params->down_weight, params->down_bias, DISTIL_ACT_NONE,
 							 rows, err);
 }
 

@@ -40,6 +40,23 @@ typedef struct DistilSavedLayer
 	float	   *output;			/* [T, C] */
 } DistilSavedLayer;
 
+/* Which linear layer of an encoder layer. */
+typedef enum DistilPlace
+{
+	DISTIL_PLACE_QKV,
+	DISTIL_PLACE_OUT,
+	DISTIL_PLACE_UP,
+	DISTIL_PLACE_DOWN,
+	DISTIL_PLACES
+} DistilPlace;
+
+/* Sees the inputs x [rows, cols] of the linear layers in float32 forward and gives what takes their place. */
+typedef struct DistilTap
+{
+	const float *(*input) (void *ctx, int layer, DistilPlace place, const float *x, int rows, int cols);
+	void	   *ctx;
+} DistilTap;
+
 struct DistilActivations
 {
 	int			max_tokens;
@@ -60,12 +77,15 @@ struct DistilActivations
 	DistilSavedLayer *layer;	/* [layers], host memory; NULL without `saved` */
 
 	/* forward in low precision (spec->low), instead of scratch */
-	DistilRows	attention_in;	/* [T, C] the layer's input once more */
+	DistilRows	attention_in;	/* [T, C] the layer's input once more, see distil_low_input() */
 	DistilRows	mlp_in;			/* [T, C] the same for its second half */
 	DistilRows	qkv;			/* [T, 3C] BF16 */
 	DistilRows	context;		/* [T, C] BF16 */
 	DistilRows	up;				/* [mlp_rows, F] BF16 */
+	DistilRows	context_copy;	/* the same in INT8, where the layer's weights are */
+	DistilRows	up_copy;
 	float	   *out;			/* [T, C] what is added to the layer's input */
+	const DistilTap *tap;		/* NULL: none; on devices without memory of their own only */
 	DistilDevice *device;
 	const DistilAllocator *alloc;
 };
@@ -83,6 +103,14 @@ typedef struct DistilPass
 	DistilDevice *device;
 	const DistilPoll *poll;
 } DistilPass;
+
+static inline const float *
+distil_tap(const DistilPass *pass, int layer, DistilPlace place, const float *x, int rows, int cols)
+{
+	const DistilTap *tap = pass->activations->tap;
+
+	return tap == NULL ? x : tap->input(tap->ctx, layer, place, x, rows, cols);
+}
 
 typedef enum DistilDropoutPlace
 {
@@ -156,6 +184,11 @@ extern DistilStatus distil_mlp_forward_low(const DistilPass *pass, int index, in
 /* y = act(x w^T + b) by parameter numbers, as distil_param_forward; w of x's type */
 extern DistilStatus distil_param_rows(const DistilPass *pass, const DistilRows *y, const DistilRows *x,
 									  int weight, int bias, DistilActivation act, int m, DistilError *err);
+/* Rows as the input of a weight: of its type, with its factors. */
+extern DistilRows distil_low_input(const DistilPass *pass, const DistilRows *rows, int weight);
+/* *operand [m]: rows of BF16 as the input of a weight, which are copied where it is INT8. */
+extern DistilStatus distil_low_operand(const DistilPass *pass, DistilRows *operand, const DistilRows *rows,
+									   const DistilRows *copy, int weight, int m, DistilError *err);
 /* Rows from `first` on; those of a plain float32 array. */
 extern DistilRows distil_rows_from(const DistilRows *rows, int first);
 extern DistilRows distil_float_rows(float *data, size_t ld);

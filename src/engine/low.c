@@ -29,6 +29,29 @@ distil_float_rows(float *data, size_t ld)
 	return rows;
 }
 
+DistilRows
+distil_low_input(const DistilPass *pass, const DistilRows *rows, int weight)
+{
+	const DistilParam *param = &pass->spec->table.params[weight];
+	DistilRows	input = *rows;
+
+	input.type = param->type;
+	input.ld = distil_row_stride(param->type, (size_t) param->cols);
+	input.factor = distil_param_factor(pass->spec, pass->weights, weight);
+	return input;
+}
+
+DistilStatus
+distil_low_operand(const DistilPass *pass, DistilRows *operand, const DistilRows *rows, const DistilRows *copy,
+				   int weight, int m, DistilError *err)
+{
+	*operand = *rows;
+	if (pass->spec->table.params[weight].type != DISTIL_TYPE_INT8)
+		return DISTIL_OK;
+	*operand = distil_low_input(pass, copy, weight);
+	return distil_quantize_rows(operand, rows, m, pass->spec->table.params[weight].cols, pass->device, pass->poll, err);
+}
+
 DistilStatus
 distil_param_rows(const DistilPass *pass, const DistilRows *y, const DistilRows *x, int weight, int bias,
 				  DistilActivation act, int m, DistilError *err)

@@ -264,13 +264,24 @@ distil_weight(const DistilSpec *spec, const float *weights, int param)
 	return param < 0 ? NULL : weights + spec->table.params[param].offset;
 }
 
-/* The parameters as they lie in an image of this layout (DISTIL_LAYOUT_...). */
-extern void distil_spec_pack(DistilSpec *spec, const char *layout);
+/*
+ * The parameters as they lie in an image of this layout (DISTIL_LAYOUT_...); quantized: which weights of layers are
+ * INT8 where the layout has that type, see image.h; NULL: none.
+ */
+#define DISTIL_QUANTIZED_WORDS 11
+extern void distil_spec_pack(DistilSpec *spec, const char *layout,
+							 const uint64_t quantized[DISTIL_QUANTIZED_WORDS]);
+/* Parameters of a layer's linear weights, by DistilPlace. */
+extern void distil_layer_weights(int weights[4], const DistilLayerParams *layer);
 /* Is it the name of a layout? */
 extern bool distil_layout_known(const char *layout);
 /* The operand of a product: a packed parameter and its bias (-1: none). */
 extern void distil_param_weight(DistilWeight *weight, const DistilSpec *spec, const float *weights,
 								int param, int bias);
+/* [cols] what the columns of its input are multiplied by; NULL unless the parameter is INT8. */
+extern const float *distil_param_factor(const DistilSpec *spec, const float *weights, int param);
+/* Bytes of a packed parameter.  INT8: its panels, then scale, sum [rows] and factor [cols], each from a cache line on. */
+extern size_t distil_param_bytes(const DistilParam *param);
 /* Values first .. first + count of a parameter, row by row, wherever they lie; host memory. */
 extern void distil_param_read(float *to, const float *weights, const DistilParam *param, size_t first,
 							  size_t count);

@@ -24,6 +24,7 @@ static const Layout layouts[] = {
 	{DISTIL_LAYOUT_F32, false, DISTIL_TYPE_F32},
 	{DISTIL_LAYOUT_F32P16, true, DISTIL_TYPE_F32},
 	{DISTIL_LAYOUT_BF16P16, true, DISTIL_TYPE_BF16},
+	{DISTIL_LAYOUT_INT8P16, true, DISTIL_TYPE_INT8},
 };
 
 #define LAYOUTS (sizeof(layouts) / sizeof(layouts[0]))
@@ -60,6 +61,16 @@ distil_image_layout(DistilPrecision precision, DistilDevice *device)
 	return strcmp(distil_cpu_isa(), "reference") == 0 ? DISTIL_LAYOUT_F32 : DISTIL_LAYOUT_F32P16;
 }
 
+const char *
+distil_quantized_layout(DistilPrecision precision, DistilDevice *device)
+{
+	if (precision != DISTIL_PRECISION_FLOAT32 && device != NULL && !device->ops->own_memory &&
+		device->ops->has_type != NULL && device->ops->has_type(device, DISTIL_TYPE_INT8) &&
+		device->ops->has_type(device, DISTIL_TYPE_BF16) && strcmp(distil_cpu_isa(), "reference") != 0)
+		return DISTIL_LAYOUT_INT8P16;
+	return distil_image_layout(precision, device);
+}
+
 static void
 pack_param(DistilSpec *spec, int index, DistilType type)
 {
@@ -74,6 +85,50 @@ pack_param(DistilSpec *spec, int index, DistilType type)
 	param->type = type;
 }
 
+static size_t
+whole_lines(size_t bytes)
+{
+	return (bytes + 63) / 64 * 64;
+}
+
+size_t
+distil_param_bytes(const DistilParam *param)
+{
+	size_t		bytes = distil_weight_bytes(param->type, param->rows, param->cols);
+
+	if (param->type == DISTIL_TYPE_INT8)
+		bytes += 2 * whole_lines((size_t) param->rows * 4) + whole_lines((size_t) param->cols * 4);
+	return bytes;
+}
+
+/* Where the numbers beside the panels of an INT8 parameter lie. */
+typedef struct Beside
+{
+	const float *scale;
+	const int32_t *sum;
+	const float *factor;
+} Beside;
+
+static Beside
+find_beside(const DistilParam *param, const float *weights)
+{
+	const char *at = (const char *) (weights + param->offset) +
+		distil_weight_bytes(param->type, param->rows, param->cols);
+	size_t		line = whole_lines((size_t) param->rows * 4);
+	Beside		beside = {(const float *) at, (const int32_t *) (at + line), (const float *) (at + 2 * line)};
+
+	return beside;
+}
+
+void
+distil_layer_weights(int weights[4], const DistilLayerParams *layer)
+{
+	weights[0] = layer->qkv_weight;
+	weights[1] = layer->out_weight;
+	weights[2] = layer->up_weight;
+	weights[3] = layer->down_weight;
+}
+
 /* Offsets by the sizes the parameters have now. */
 static void
 place_params(DistilParamTable *table)
@@ -85,7 +140,7 @@ place_params(DistilParamTable *table)
 	{
 		DistilParam *param = &table->params[i];
 		size_t		floats = param->type == DISTIL_TYPE_F32 ? param->count
-			: distil_weight_bytes(param->type, param->rows, param->cols) / sizeof(float);
+			: distil_param_bytes(param) / sizeof(float);
 
 		param->offset = total;
 		total += (floats + ALIGN_FLOATS - 1) / ALIGN_FLOATS * ALIGN_FLOATS;
@@ -93,8 +148,26 @@ place_params(DistilParamTable *table)
 	table->total = total;
 }
 
+/* Types of the weights of one layer. */
+static void
+pack_layer(DistilSpec *spec, int layer, DistilType type, const uint64_t quantized[DISTIL_QUANTIZED_WORDS])
+{
+	int			weights[4];
+	int			i;
+
+	distil_layer_weights(weights, &spec->layer[layer]);
+	for (i = 0; i < 4; i++)
+	{
+		int			bit = 4 * layer + i;
+		bool		marked = quantized != NULL && bit < 64 * DISTIL_QUANTIZED_WORDS &&
+			(quantized[bit / 64] >> (bit % 64) & 1) != 0;
+
+		pack_param(spec, weights[i], type == DISTIL_TYPE_INT8 && !marked ? DISTIL_TYPE_BF16 : type);
+	}
+}
+
 void
-distil_spec_pack(DistilSpec *spec, const char *layout)
+distil_spec_pack(DistilSpec *spec, const char *layout, const uint64_t quantized[DISTIL_QUANTIZED_WORDS])
 {
 	const Layout *found = find_layout(layout);
 	int			i;
@@ -102,12 +175,7 @@ distil_spec_pack(DistilSpec *spec, const char *layout)
 	if (found == NULL || !found->packed)
 		return;
 	for (i = 0; i < spec->config.layers; i++)
-	{
-		pack_param(spec, spec->layer[i].qkv_weight, found->type);
-		pack_param(spec, spec->layer[i].out_weight, found->type);
-		pack_param(spec, spec->layer[i].up_weight, found->type);
-		pack_param(spec, spec->layer[i].down_weight, found->type);
-	}
+		pack_layer(spec, i, found->type, quantized);
 	if (spec->has_lm)
 		pack_param(spec, spec->lm.dense_weight, DISTIL_TYPE_F32);
 	for (i = 0; i < spec->pipeline.ndense; i++)
@@ -128,6 +196,19 @@ distil_param_weight(DistilWeight *weight, const DistilSpec *spec, const float *w
 	weight->k = p->cols;
 	weight->data = weights + p->offset;
 	weight->bias = distil_weight(spec, weights, bias);
+	if (p->type == DISTIL_TYPE_INT8)
+	{
+		weight->scale = find_beside(p, weights).scale;
+		weight->sum = find_beside(p, weights).sum;
+	}
+}
+
+const float *
+distil_param_factor(const DistilSpec *spec, const float *weights, int param)
+{
+	const DistilParam *p = &spec->table.params[param];
+
+	return p->type == DISTIL_TYPE_INT8 ? find_beside(p, weights).factor : NULL;
 }
 
 void
@@ -146,7 +227,12 @@ distil_param_read(float *to, const float *weights, const DistilParam *param, siz
 	{
 		size_t		at = distil_weight_index(param->type, i / k, i % k, k);
 
-		to[i - first] = param->type == DISTIL_TYPE_F32 ? from[at]
-			: distil_bf16_float(((const uint16_t *) from)[at]);
+		if (param->type == DISTIL_TYPE_F32)
+			to[i - first] = from[at];
+		else if (param->type == DISTIL_TYPE_BF16)
+			to[i - first] = distil_bf16_float(((const uint16_t *) from)[at]);
+		else
+			to[i - first] = ((const int8_t *) from)[at] * find_beside(param, weights).scale[i / k] *
+				find_beside(param, weights).factor[i % k];
 	}
 }

@@ -13,6 +13,7 @@
 #include "status.h"
 
 #include <stdio.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -363,6 +364,126 @@ compare_names(const void *a, const void *b)
 	return strcmp(((const DistilTensor *) a)->name, ((const DistilTensor *) b)->name);
 }
 
+#define ROW_FACTORS ":rows"
+#define COLUMN_FACTORS ":columns"
+#define FACTORS_PIECE ((size_t) 1 << 17)	/* read at a time */
+
+/* The n factors of a quantised tensor, in the set's arena; ones when it has none. */
+static DistilStatus
+read_factors(DistilTensorSet *set, const float **factors, const DistilTensor *tensor, const char *suffix,
+			 int64_t n, DistilError *err)
+{
+	char		name[2 * DISTIL_MAX_NAME];
+	float	   *values;
+	const DistilTensor *stored;
+
+	snprintf(name, sizeof(name), "%s%s", tensor->name, suffix);
+	stored = distil_tensor_set_find(set, name);
+	if (stored != NULL && (stored->dtype != DISTIL_DTYPE_F32 || stored->rank != 1 || stored->shape[0] != n))
+	{
+		char		shown[DISTIL_MAX_NAME + 1];
+
+		return distil_fail(err, DISTIL_ERR_MODEL_FILE, "tensor \"%s\" does not fit the one it belongs to",
+						   distil_printable(shown, sizeof(shown), name, strlen(name)));
+	}
+	values = distil_arena_alloc(set->arena, (size_t) n + 1, sizeof(float));
+	if (values == NULL)
+		return distil_fail_memory(err, (size_t) n * sizeof(float));
+	for (size_t i = 0; i < (size_t) n; i += FACTORS_PIECE)
+	{
+		size_t		count = (size_t) n - i < FACTORS_PIECE ? (size_t) n - i : FACTORS_PIECE;
+
+		if (stored != NULL)
+			DISTIL_FORWARD(distil_tensor_read(stored, i * 4, values + i, count * 4, err));
+		for (size_t k = i; stored == NULL && k < i + count; k++)
+			values[k] = 1.0f;
+	}
+	*factors = values;
+	return DISTIL_OK;
+}
+
+/* Of the absolute values; infinite when one is not finite. */
+static float
+largest(const float *values, int64_t n)
+{
+	float		most = 0.0f;
+
+	for (int64_t i = 0; i < n; i++)
+		most = !isfinite(values[i]) ? INFINITY : fmaxf(most, fabsf(values[i]));
+	return most;
+}
+
+/* A matrix of I8 with factors is a quantised weight; any other I8 is none. */
+static DistilStatus
+find_quantized(DistilTensorSet *set, DistilTensor *tensor, DistilError *err)
+{
+	const float *rows;
+	const float *columns;
+	bool		found;
+	char		name[2 * DISTIL_MAX_NAME];
+
+	if (tensor->dtype != DISTIL_DTYPE_I8 || tensor->rank != 2)
+		return DISTIL_OK;
+	snprintf(name, sizeof(name), "%s" ROW_FACTORS, tensor->name);
+	found = distil_tensor_set_find(set, name) != NULL;
+	snprintf(name, sizeof(name), "%s" COLUMN_FACTORS, tensor->name);
+	if (!found && distil_tensor_set_find(set, name) == NULL)
+		return DISTIL_OK;
+	DISTIL_FORWARD(read_factors(set, &rows, tensor, ROW_FACTORS, tensor->shape[0], err));
+	DISTIL_FORWARD(read_factors(set, &columns, tensor, COLUMN_FACTORS, tensor->shape[1], err));
+	if (!isfinite(128.0f * largest(rows, tensor->shape[0]) * largest(columns, tensor->shape[1])))
+		return distil_fail(err, DISTIL_ERR_MODEL_FILE, "tensor \"%s\" has factors that are not finite",
+						   distil_printable(name, sizeof(name), tensor->name, strlen(tensor->name)));
+	tensor->row_factors = rows;
+	tensor->column_factors = columns;
+	return DISTIL_OK;
+}
+
+bool
+distil_tensor_is_weight(const DistilTensor *tensor)
+{
+	return distil_dtype_is_weight(tensor->dtype) || tensor->row_factors != NULL;
+}
+
+bool
+distil_tensor_is_factor(const DistilTensor *tensor)
+{
+	const char *colon = strrchr(tensor->name, ':');
+
+	return colon != NULL && (strcmp(colon, ROW_FACTORS) == 0 || strcmp(colon, COLUMN_FACTORS) == 0);
+}
+
+DistilStatus
+distil_tensor_floats(const DistilTensor *tensor, uint64_t first, float *to, size_t n, void *scratch,
+					 DistilError *err)
+{
+	size_t		size = distil_dtype_size(tensor->dtype);
+	const int8_t *stored = scratch;
+	uint64_t	row;
+	uint64_t	column;
+
+	if (tensor->dtype == DISTIL_DTYPE_F32)
+		return distil_tensor_read(tensor, first * size, to, n * size, err);
+	DISTIL_FORWARD(distil_tensor_read(tensor, first * size, scratch, n * size, err));
+	if (tensor->row_factors == NULL)
+	{
+		distil_convert_to_float(to, scratch, tensor->dtype, n);
+		return DISTIL_OK;
+	}
+	row = first / (uint64_t) tensor->shape[1];
+	column = first % (uint64_t) tensor->shape[1];
+	for (size_t i = 0; i < n; i++)
+	{
+		to[i] = (float) stored[i] * tensor->row_factors[row] * tensor->column_factors[column];
+		if (++column == (uint64_t) tensor->shape[1])
+		{
+			column = 0;
+			row++;
+		}
+	}
+	return DISTIL_OK;
+}
+
 DistilStatus
 distil_tensor_set_finish(DistilTensorSet *set, DistilError *err)
 {
@@ -377,6 +498,8 @@ distil_tensor_set_finish(DistilTensorSet *set, DistilError *err)
 			return distil_fail(err, DISTIL_ERR_MODEL_FILE, "tensor \"%s\" is in two files of the model",
 							   distil_printable(shown, sizeof(shown), name, strlen(name)));
 	}
+	for (int i = 0; i < set->n; i++)
+		DISTIL_FORWARD(find_quantized(set, &set->tensors[i], err));
 	return DISTIL_OK;
 }
 

@@ -11,7 +11,8 @@
 
 #define DISTIL_MAX_RANK 8
 
-typedef struct DistilTensor
+typedef struct DistilTensor DistilTensor;
+struct DistilTensor
 {
 	const char *name;			/* with the file's prefix, terminated */
 	DistilDtype dtype;
@@ -21,7 +22,13 @@ typedef struct DistilTensor
 	uint64_t	bytes;
 	uint64_t	offset;			/* of the first byte in the reader */
 	const DistilReader *reader; /* borrowed from the folder */
-} DistilTensor;
+	/*
+	 * Quantised weights (I8, [rows, columns]): value = stored * row_factors[i] * column_factors[j].  NULL, NULL:
+	 * not quantised; otherwise both, from "NAME:rows" and "NAME:columns" (1 where there is none).
+	 */
+	const float *row_factors;
+	const float *column_factors;
+};
 
 typedef struct DistilTensorSet
 {
@@ -46,7 +53,7 @@ extern void distil_tensor_set_free(DistilTensorSet *set);	/* takes NULL */
  */
 extern DistilStatus distil_tensor_set_add(DistilTensorSet *set, const DistilReader *reader,
 										  const char *file, const char *prefix, DistilError *err);
-/* Sort; a name that two files have is an error. */
+/* Sort; a name that two files have is an error.  Reads the factors of quantised weights. */
 extern DistilStatus distil_tensor_set_finish(DistilTensorSet *set, DistilError *err);
 /* NULL: there is none */
 extern const DistilTensor *distil_tensor_set_find(const DistilTensorSet *set, const char *name);
@@ -54,6 +61,14 @@ extern const DistilTensor *distil_tensor_set_find(const DistilTensorSet *set, co
 extern DistilStatus distil_tensor_read(const DistilTensor *tensor, uint64_t first, void *buffer,
 									   size_t bytes,
 									   DistilError *err);
+
+/* F32, F16, BF16 or quantised: what a parameter may be made of. */
+extern bool distil_tensor_is_weight(const DistilTensor *tensor);
+/* Belongs to a quantised tensor. */
+extern bool distil_tensor_is_factor(const DistilTensor *tensor);
+/* to [n] = elements first .. first + n of a weight as float32; scratch [2 * n] bytes. */
+extern DistilStatus distil_tensor_floats(const DistilTensor *tensor, uint64_t first, float *to, size_t n,
+										 void *scratch, DistilError *err);
 
 /*
  * Append a complete safetensors header (length word, JSON, padding to 8 bytes) for the

@@ -161,7 +161,7 @@ synthetic_pack(Synthetic *s, const char *layout)
 
 	for (i = 0; i < s->spec.table.n; i++)
 		offsets[i] = s->params[i].offset;
-	distil_spec_pack(&s->spec, layout);
+	distil_spec_pack(&s->spec, layout, NULL);
 	s->weights = aligned_alloc(64, s->spec.table.total * sizeof(float));
 	for (i = 0; i < s->spec.table.n; i++)
 	{

@@ -1,0 +1,589 @@
+/*
+ * quantize.c
+ *		A model in a smaller form: calibration, choice of the form of each matrix, report.
+ *
+ * The model is run in float32 over some texts, which shows what the inputs of its linear layers are
+ * like.  Then it is run again with weights and inputs as they will be in eight bits; where the
+ * embeddings suffer too much, the matrices that do most harm stay in bfloat16.  All of it is
+ * float32 arithmetic, so that the result does not depend on the CPU's instructions for small numbers.
+ */
+#include "quantize.h"
+
+#include "config.h"
+#include "image.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Good enough: no matrix is kept in bfloat16. */
+#define WANTED_MEAN 0.9993
+#define WANTED_MIN 0.9985
+/* Texts that tell which matrices do most harm. */
+#define HARM_TEXTS 24
+/* At most this part of the matrices is kept. */
+#define MAX_KEPT 4
+
+struct DistilQuantized
+{
+	DistilQuantizer q;
+	DistilQuantStore *store;
+	DistilBundle *bundle;
+};
+
+/* ---------- options ---------- */
+
+/* Copies of a string and of the texts, in one arena that is the options' memory. */
+static DistilStatus
+read_texts(DistilQuantizeOptions *options, const DistilJson *value, DistilError *err)
+{
+	size_t		n = distil_json_count(value);
+	DistilText *texts;
+
+	if (distil_json_type(value) != DISTIL_JSON_ARRAY || n < 1 || n > INT32_MAX)
+		return distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"texts\" must be a list of texts");
+	texts = distil_arena_alloc(options->memory, n, sizeof(DistilText));
+	if (texts == NULL)
+		return distil_fail_memory(err, n * sizeof(DistilText));
+	for (size_t i = 0; i < n; i++)
+	{
+		const DistilJson *item = distil_json_item(value, i);
+		size_t		length;
+		const char *text;
+
+		if (distil_json_type(item) != DISTIL_JSON_STRING)
+			return distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"texts\" must be a list of texts");
+		text = distil_json_string(item, &length);
+		texts[i].data = distil_arena_string(options->memory, text, length);
+		texts[i].length = length;
+		if (texts[i].data == NULL)
+			return distil_fail_memory(err, length);
+	}
+	options->texts = texts;
+	options->ntexts = (int) n;
+	return DISTIL_OK;
+}
+
+static DistilStatus
+read_option(DistilQuantizeOptions *options, const char *key, const DistilJson *value, DistilError *err)
+{
+	DistilJsonType type = distil_json_type(value);
+	char		shown[80];
+	size_t		length;
+	const char *text;
+
+	if (strcmp(key, "texts") == 0)
+		return read_texts(options, value, err);
+	if (strcmp(key, "smoothing") == 0)
+	{
+		options->smoothing = type == DISTIL_JSON_REAL || type == DISTIL_JSON_INTEGER ? distil_json_number(value) : -1;
+		if (options->smoothing >= 0 && options->smoothing <= 1)
+			return DISTIL_OK;
+		return distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"smoothing\" must be a number from 0 to 1");
+	}
+	if (strcmp(key, "query") == 0)
+	{
+		if (type != DISTIL_JSON_STRING)
+			return distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"query\" must be a text");
+		text = distil_json_string(value, &length);
+		options->query = distil_arena_string(options->memory, text, length);
+		return options->query != NULL ? DISTIL_OK : distil_fail_memory(err, length);
+	}
+	distil_fail(err, DISTIL_ERR_ARGUMENT, "unknown quantization option \"%s\"",
+				distil_printable(shown, sizeof(shown), key, strlen(key)));
+	return distil_fail_hint(err, DISTIL_ERR_ARGUMENT, "Known options: query, smoothing, texts.");
+}
+
+static DistilStatus
+read_options(DistilQuantizeOptions *options, const DistilJsonDoc *doc, DistilError *err)
+{
+	const DistilJson *root = distil_json_root(doc);
+	const void *at = NULL;
+	const char *key;
+	const DistilJson *value;
+
+	if (distil_json_type(root) != DISTIL_JSON_OBJECT)
+		return distil_fail(err, DISTIL_ERR_ARGUMENT, "quantization options must be a JSON object");
+	while ((at = distil_json_next(root, at, &key, NULL, &value)) != NULL)
+		DISTIL_FORWARD(read_option(options, key, value, err));
+	if (options->query != NULL && options->texts != NULL)
+		return distil_fail(err, DISTIL_ERR_ARGUMENT, "options \"texts\" and \"query\" exclude each other");
+	return DISTIL_OK;
+}
+
+DistilStatus
+distil_quantize_options_parse(DistilQuantizeOptions *options, const char *dtype, const char *json, size_t length,
+							  const DistilAllocator *alloc, DistilError *err)
+{
+	DistilJsonDoc *doc;
+	DistilStatus status;
+	char		shown[80];
+
+	memset(options, 0, sizeof(*options));
+	options->smoothing = 0.5;
+	if (strcmp(dtype, "int8") == 0)
+		options->type = DISTIL_TYPE_INT8;
+	else if (strcmp(dtype, "bfloat16") == 0)
+		options->type = DISTIL_TYPE_BF16;
+	else
+	{
+		distil_fail(err, DISTIL_ERR_ARGUMENT, "data type \"%s\" is not supported",
+					distil_printable(shown, sizeof(shown), dtype, strlen(dtype)));
+		return distil_fail_hint(err, DISTIL_ERR_ARGUMENT, "A model can be quantized to bfloat16 or int8.");
+	}
+	options->memory = distil_arena_create(alloc);
+	if (options->memory == NULL)
+		return distil_fail_memory(err, 0);
+	status = distil_json_parse(&doc, json, length, "the quantization options", alloc, err);
+	if (status == DISTIL_OK)
+	{
+		status = read_options(options, doc, err);
+		distil_json_free(doc);
+	}
+	if (status != DISTIL_OK)
+		distil_quantize_options_reset(options, alloc);
+	return status == DISTIL_ERR_TEXT_FILE ? DISTIL_ERR_ARGUMENT : status;
+}
+
+void
+distil_quantize_options_reset(DistilQuantizeOptions *options, const DistilAllocator *alloc)
+{
+	(void) alloc;
+	distil_arena_free(options->memory);
+	memset(options, 0, sizeof(*options));
+}
+
+/* ---------- the model in float32 ---------- */
+
+typedef struct MemorySink
+{
+	DistilQuantizer *q;
+	size_t		capacity;
+} MemorySink;
+
+static DistilStatus
+memory_write(void *ctx, const void *data, size_t bytes, DistilError *err)
+{
+	MemorySink *sink = ctx;
+	DistilQuantizer *q = sink->q;
+
+	if (bytes > sink->capacity - q->image_size)
+	{
+		size_t		capacity = sink->capacity + sink->capacity / 2 + bytes;
+		char	   *larger = distil_alloc_array(q->alloc, capacity, 1);
+
+		if (larger == NULL)
+			return distil_fail_memory(err, capacity);
+		if (q->image_size > 0)
+			memcpy(larger, q->image, q->image_size);
+		distil_release(q->alloc, q->image);
+		q->image = larger;
+		sink->capacity = capacity;
+	}
+	memcpy(q->image + q->image_size, data, bytes);
+	q->image_size += bytes;
+	return DISTIL_OK;
+}
+
+/* Allocations are aligned to 16 only: the image lies behind a gap that the copy makes. */
+static DistilStatus
+align_image(DistilQuantizer *q, char **aligned, DistilError *err)
+{
+	char	   *moved = distil_alloc_array(q->alloc, q->image_size + DISTIL_IMAGE_ALIGN, 1);
+
+	if (moved == NULL)
+		return distil_fail_memory(err, q->image_size);
+	*aligned = (char *) (((uintptr_t) moved + DISTIL_IMAGE_ALIGN - 1) / DISTIL_IMAGE_ALIGN * DISTIL_IMAGE_ALIGN);
+	memcpy(*aligned, q->image, q->image_size);
+	distil_release(q->alloc, q->image);
+	q->image = moved;
+	return DISTIL_OK;
+}
+
+static DistilStatus
+open_model(DistilQuantizer *q, const DistilReader *reader, DistilDevice *device, DistilError *err)
+{
+	const uint8_t none[32] = {0};
+	MemorySink	memory = {q, 0};
+	DistilSink	sink = {memory_write, &memory};
+	char	   *image = NULL;
+
+	if (device->ops->own_memory)
+		return distil_fail(err, DISTIL_ERR_DEVICE, "quantization needs a device in the host's memory");
+	DISTIL_FORWARD(distil_container_open(&q->container, reader, q->alloc, err));
+	DISTIL_FORWARD(distil_image_write(DISTIL_LAYOUT_F32, reader, none, &sink, q->alloc, q->poll, err));
+	DISTIL_FORWARD(align_image(q, &image, err));
+	DISTIL_FORWARD(distil_model_open(&q->model, image, q->image_size, NULL, q->alloc, err));
+	if (strcmp(distil_model_info(q->model)->dtype, "int8") == 0)
+		return distil_fail(err, DISTIL_ERR_STATE, "the model is quantized already");
+	DISTIL_FORWARD(distil_session_create(&q->session, q->model, device, 0, q->alloc, q->poll, err));
+	q->weights = distil_alloc_array(q->alloc, q->model->spec.table.total, sizeof(float));
+	if (q->weights == NULL)
+		return distil_fail_memory(err, q->model->spec.table.total * sizeof(float));
+	memcpy(q->weights, q->model->weights, q->model->spec.table.total * sizeof(float));
+	return DISTIL_OK;
+}
+
+/* ---------- matrices ---------- */
+
+static DistilStatus
+add_matrix(DistilQuantizer *q, int param, bool linear, DistilError *err)
+{
+	const DistilParam *p = &q->model->spec.table.params[param];
+	DistilQuantMatrix *matrix = &q->matrices[q->n++];
+	size_t		cols = (size_t) p->cols;
+
+	*matrix = (DistilQuantMatrix) {.param = param,.linear = linear,.type = q->options->type,.rows = p->rows,.cols = p->cols};
+	if (q->options->type != DISTIL_TYPE_INT8)
+		return DISTIL_OK;
+	matrix->values = distil_alloc_array(q->alloc, p->count, 1);
+	matrix->scale = distil_arena_alloc(q->arena, (size_t) p->rows, sizeof(float));
+	matrix->factor = distil_arena_alloc(q->arena, cols, sizeof(float));
+	matrix->most = distil_arena_alloc(q->arena, cols, sizeof(float));
+	matrix->power = distil_arena_alloc(q->arena, cols, sizeof(double));
+	if (matrix->values == NULL || matrix->scale == NULL || matrix->factor == NULL || matrix->most == NULL ||
+		matrix->power == NULL)
+		return distil_fail_memory(err, p->count);
+	for (size_t j = 0; j < cols; j++)
+		matrix->factor[j] = 1.0f;
+	return DISTIL_OK;
+}
+
+/* Layers and tables for INT8, every matrix for BF16. */
+static DistilStatus
+list_matrices(DistilQuantizer *q, DistilError *err)
+{
+	const DistilSpec *spec = &q->model->spec;
+	const int	tables[] = {spec->word, spec->position, spec->has_lm ? spec->lm.decoder_weight : -1};
+
+	q->matrices = distil_arena_alloc(q->arena, (size_t) spec->table.n + 1, sizeof(DistilQuantMatrix));
+	if (q->matrices == NULL)
+		return distil_fail_memory(err, 0);
+	if (q->options->type == DISTIL_TYPE_BF16)
+	{
+		for (int i = 0; i < spec->table.n; i++)
+			if (!spec->table.params[i].vector)
+				DISTIL_FORWARD(add_matrix(q, i, false, err));
+		return DISTIL_OK;
+	}
+	for (int i = 0; i < spec->config.layers; i++)
+	{
+		const DistilLayerParams *layer = &spec->layer[i];
+
+		DISTIL_FORWARD(add_matrix(q, layer->qkv_weight, true, err));
+		DISTIL_FORWARD(add_matrix(q, layer->out_weight, true, err));
+		DISTIL_FORWARD(add_matrix(q, layer->up_weight, true, err));
+		DISTIL_FORWARD(add_matrix(q, layer->down_weight, true, err));
+	}
+	q->nlinear = q->n;
+	for (size_t i = 0; i < sizeof(tables) / sizeof(tables[0]); i++)
+		if (tables[i] >= 0 && (i < 2 || tables[i] != spec->word))
+			DISTIL_FORWARD(add_matrix(q, tables[i], false, err));
+	return DISTIL_OK;
+}
+
+/* ---------- runs ---------- */
+
+/* Tap of the first run: what inputs are like. */
+static const float *
+observe(void *ctx, int layer, DistilPlace place, const float *x, int rows, int cols)
+{
+	DistilQuantMatrix *matrix = &((DistilQuantizer *) ctx)->matrices[layer * DISTIL_PLACES + (int) place];
+
+	for (int i = 0; i < rows; i++)
+		for (int j = 0; j < cols; j++)
+		{
+			float		value = x[(size_t) i * (size_t) cols + (size_t) j];
+
+			matrix->most[j] = fmaxf(matrix->most[j], fabsf(value));
+			matrix->power[j] += (double) (value * value);
+		}
+	return x;
+}
+
+/* Tap of the others: inputs as they are after eight bits. */
+static const float *
+simulate(void *ctx, int layer, DistilPlace place, const float *x, int rows, int cols)
+{
+	DistilQuantizer *q = ctx;
+	const DistilQuantMatrix *matrix = &q->matrices[layer * DISTIL_PLACES + (int) place];
+
+	if (matrix->type != DISTIL_TYPE_INT8 || (size_t) rows * (size_t) cols > q->scratch_floats)
+		return x;
+	for (int i = 0; i < rows; i++)
+	{
+		size_t		at = (size_t) i * (size_t) cols;
+
+		distil_quantize_input(q->scratch + at, x + at, matrix->factor, cols);
+	}
+	return q->scratch;
+}
+
+/* Embeddings of the first n texts with the block of weights and the tap (NULL: none). */
+static DistilStatus
+run(DistilQuantizer *q, float *out, int n, const float *weights,
+	const float *(*tap) (void *ctx, int layer, DistilPlace place, const float *x, int rows, int cols), DistilError *err)
+{
+	DistilStatus status;
+
+	q->tap = (DistilTap) {tap, q};
+	q->session->weights = weights;
+	q->session->activations->tap = tap != NULL ? &q->tap : NULL;
+	status = distil_session_embed(q->session, out, q->has, q->options->texts, n, -1, err);
+	q->session->activations->tap = NULL;
+	q->session->weights = q->model->weights;
+	return status;
+}
+
+/* Of the first n texts in the chosen form. */
+static DistilStatus
+measure(DistilQuantizer *q, int n, double *mean, double *least, DistilError *err)
+{
+	size_t		d = (size_t) q->model->spec.info.dimensions;
+	double		sum = 0.0;
+	int			count = 0;
+
+	DISTIL_FORWARD(run(q, q->embeddings, n, q->weights, q->options->type == DISTIL_TYPE_INT8 ? simulate : NULL, err));
+	*least = 1.0;
+	for (int i = 0; i < n; i++)
+	{
+		double		cosine = distil_vector_cosine(q->original + (size_t) i * d, q->embeddings + (size_t) i * d, d);
+
+		if (!q->has[i] || isnan(cosine))
+			continue;
+		sum += cosine;
+		*least = fmin(*least, cosine);
+		count++;
+	}
+	*mean = count > 0 ? sum / count : 1.0;
+	return DISTIL_OK;
+}
+
+static DistilStatus
+set_type(DistilQuantizer *q, DistilQuantMatrix *matrix, DistilType type, DistilError *err)
+{
+	matrix->type = type;
+	return distil_quantize_apply(q, matrix, type, err);
+}
+
+typedef struct Harm
+{
+	int			matrix;
+	double		harm;
+} Harm;
+
+static int
+compare_harm(const void *a, const void *b)
+{
+	const Harm *x = a;
+	const Harm *y = b;
+
+	if (x->harm != y->harm)
+		return x->harm > y->harm ? -1 : 1;
+	return x->matrix - y->matrix;
+}
+
+/* How far each matrix alone turns the embeddings; all are of type F32 before and INT8 after. */
+static DistilStatus
+measure_harm(DistilQuantizer *q, Harm *harm, DistilError *err)
+{
+	int			n = q->options->ntexts < HARM_TEXTS ? q->options->ntexts : HARM_TEXTS;
+	double		mean;
+	double		least;
+
+	for (int i = 0; i < q->nlinear; i++)
+		DISTIL_FORWARD(set_type(q, &q->matrices[i], DISTIL_TYPE_F32, err));
+	for (int i = 0; i < q->nlinear; i++)
+	{
+		DISTIL_FORWARD(set_type(q, &q->matrices[i], DISTIL_TYPE_INT8, err));
+		DISTIL_FORWARD(measure(q, n, &mean, &least, err));
+		DISTIL_FORWARD(set_type(q, &q->matrices[i], DISTIL_TYPE_F32, err));
+		harm[i] = (Harm) {i, 1.0 - mean};
+	}
+	for (int i = 0; i < q->nlinear; i++)
+		DISTIL_FORWARD(set_type(q, &q->matrices[i], DISTIL_TYPE_INT8, err));
+	qsort(harm, (size_t) q->nlinear, sizeof(Harm), compare_harm);
+	return DISTIL_OK;
+}
+
+/* Keep the most harmful matrices in bfloat16 until the embeddings are near enough. */
+static DistilStatus
+choose_types(DistilQuantizer *q, DistilQuantizeReport *report, DistilError *err)
+{
+	int			n = q->options->ntexts;
+	Harm	   *harm;
+
+	report->texts = n;
+	report->linear = q->nlinear;
+	DISTIL_FORWARD(measure(q, n, &report->cosine_mean, &report->cosine_min, err));
+	if (q->options->type != DISTIL_TYPE_INT8 ||
+		(report->cosine_mean >= WANTED_MEAN && report->cosine_min >= WANTED_MIN))
+		return DISTIL_OK;
+	harm = distil_arena_alloc(q->arena, (size_t) q->nlinear + 1, sizeof(Harm));
+	if (harm == NULL)
+		return distil_fail_memory(err, 0);
+	DISTIL_FORWARD(measure_harm(q, harm, err));
+	while (report->fallback < q->nlinear / MAX_KEPT &&
+		   (report->cosine_mean < WANTED_MEAN || report->cosine_min < WANTED_MIN))
+	{
+		DISTIL_FORWARD(set_type(q, &q->matrices[harm[report->fallback].matrix], DISTIL_TYPE_BF16, err));
+		report->fallback++;
+		DISTIL_FORWARD(measure(q, n, &report->cosine_mean, &report->cosine_min, err));
+	}
+	return DISTIL_OK;
+}
+
+static DistilStatus
+create_buffers(DistilQuantizer *q, DistilError *err)
+{
+	const DistilActivations *a = q->session->activations;
+	const DistilConfig *config = &q->model->spec.config;
+	size_t		n = (size_t) q->options->ntexts * (size_t) q->model->spec.info.dimensions;
+	size_t		in = (size_t) a->max_tokens * (size_t) config->width;
+	size_t		middle = (size_t) a->mlp_rows * (size_t) config->mlp;
+
+	q->scratch_floats = in > middle ? in : middle;
+	q->scratch = distil_alloc_array(q->alloc, q->scratch_floats, sizeof(float));
+	q->original = distil_alloc_array(q->alloc, 2 * n + 1, sizeof(float));
+	q->has = distil_alloc_array(q->alloc, (size_t) q->options->ntexts + 1, sizeof(bool));
+	if (q->scratch == NULL || q->original == NULL || q->has == NULL)
+		return distil_fail_memory(err, q->scratch_floats * sizeof(float));
+	q->embeddings = q->original + n;
+	return DISTIL_OK;
+}
+
+static DistilStatus
+quantize(DistilQuantizer *q, DistilQuantizeReport *report, DistilError *err)
+{
+	bool		calibrate = q->options->type == DISTIL_TYPE_INT8;
+
+	DISTIL_FORWARD(list_matrices(q, err));
+	DISTIL_FORWARD(create_buffers(q, err));
+	DISTIL_FORWARD(run(q, q->original, q->options->ntexts, q->model->weights, calibrate ? observe : NULL, err));
+	for (int i = 0; i < q->n; i++)
+	{
+		DISTIL_POLL(q->poll, err);
+		if (q->matrices[i].linear)
+			distil_quantize_smooth(q, &q->matrices[i]);
+		if (calibrate)
+			DISTIL_FORWARD(distil_quantize_matrix(q, &q->matrices[i], err));
+		DISTIL_FORWARD(distil_quantize_apply(q, &q->matrices[i], q->options->type, err));
+	}
+	return choose_types(q, report, err);
+}
+
+/* ---------- the call ---------- */
+
+/* What only the calibration needs. */
+static void
+free_work(DistilQuantizer *q)
+{
+	distil_session_free(q->session);
+	q->session = NULL;
+	distil_release(q->alloc, q->weights);
+	distil_release(q->alloc, q->scratch);
+	distil_release(q->alloc, q->original);
+	distil_release(q->alloc, q->has);
+	q->weights = q->scratch = q->original = NULL;
+	q->has = NULL;
+}
+
+/* The list that is built in, as texts. */
+static DistilStatus
+default_texts(DistilQuantizer *q, DistilQuantizeOptions *options, DistilError *err)
+{
+	DistilText *texts;
+
+	if (options->ntexts > 0)
+		return DISTIL_OK;
+	texts = distil_arena_alloc(q->arena, (size_t) distil_quantize_ntexts, sizeof(DistilText));
+	if (texts == NULL)
+		return distil_fail_memory(err, 0);
+	for (int i = 0; i < distil_quantize_ntexts; i++)
+		texts[i] = (DistilText) {distil_quantize_texts[i], strlen(distil_quantize_texts[i])};
+	options->texts = texts;
+	options->ntexts = distil_quantize_ntexts;
+	return DISTIL_OK;
+}
+
+static DistilStatus
+make_quantized(DistilQuantized *made, DistilQuantizeReport *report, const DistilReader *container,
+			   const DistilQuantizeOptions *options, DistilDevice *device, DistilError *err)
+{
+	DistilQuantizer *q = &made->q;
+	DistilQuantizeOptions effective = *options;
+	DistilStatus status;
+
+	memset(report, 0, sizeof(*report));
+	q->arena = distil_arena_create(q->alloc);
+	if (q->arena == NULL)
+		return distil_fail_memory(err, 0);
+	DISTIL_FORWARD(default_texts(q, &effective, err));
+	q->options = &effective;
+	status = open_model(q, container, device, err);
+	if (status == DISTIL_OK)
+		status = quantize(q, report, err);
+	if (status == DISTIL_OK)
+		status = distil_quant_store_create(&made->store, q, err);
+	if (status == DISTIL_OK)
+		status = distil_bundle_open_stored(&made->bundle, distil_quant_store_reader(made->store), q->alloc, err);
+	if (q->session != NULL)
+		free_work(q);
+	q->options = NULL;
+	return status;
+}
+
+DistilStatus
+distil_quantize(DistilQuantized **quantized, DistilQuantizeReport *report, const DistilReader *container,
+				const DistilQuantizeOptions *options, DistilDevice *device, const DistilAllocator *alloc,
+				const DistilPoll *poll, DistilError *err)
+{
+	DistilQuantized *made = distil_alloc_array(alloc, 1, sizeof(DistilQuantized));
+	DistilStatus status;
+
+	*quantized = NULL;
+	if (made == NULL)
+		return distil_fail_memory(err, sizeof(DistilQuantized));
+	made->q.alloc = alloc;
+	made->q.poll = poll;
+	status = make_quantized(made, report, container, options, device, err);
+	if (status != DISTIL_OK)
+	{
+		distil_quantized_free(made);
+		return status;
+	}
+	*quantized = made;
+	return DISTIL_OK;
+}
+
+const DistilFolder *
+distil_quantized_folder(const DistilQuantized *quantized)
+{
+	return distil_bundle_folder(quantized->bundle);
+}
+
+DistilImportOptions
+distil_quantized_options(const DistilQuantized *quantized)
+{
+	return (DistilImportOptions) {.parse_special = quantized->q.container->parse_special};
+}
+
+void
+distil_quantized_free(DistilQuantized *quantized)
+{
+	DistilQuantizer *q;
+
+	if (quantized == NULL)
+		return;
+	q = &quantized->q;
+	distil_bundle_free(quantized->bundle);
+	distil_quant_store_free(quantized->store);
+	free_work(q);
+	for (int i = 0; i < q->n; i++)
+		distil_release(q->alloc, q->matrices[i].values);
+	distil_model_free(q->model);
+	distil_release(q->alloc, q->image);
+	distil_container_free(q->container);
+	distil_arena_free(q->arena);
+	distil_release(q->alloc, quantized);
+}
