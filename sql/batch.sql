@@ -163,8 +163,10 @@ SELECT * FROM compare($$SELECT count(distil_embed(body)), max(distil_token_count
 SELECT * FROM plan_of('SELECT id % 3, sum(distil_token_count(distil_decode(distil_token_ids(body)))) FROM docs GROUP BY 1');
 SELECT * FROM compare($$SELECT id % 3 AS k, sum(distil_token_count(distil_decode(distil_token_ids(body)))), array_agg(distil_token_count(body) ORDER BY id DESC),
   max(distil_token_count(body || id)) FROM docs GROUP BY ROLLUP (1) HAVING max(distil_token_count(body)) > 3 ORDER BY 1$$);
--- also above a Sort, which passes the arguments on; not those that a filter guards
+-- also above a Sort, which passes the arguments on, and behind a filter for rows that pass it
 SELECT * FROM plan_of('SELECT sum(distil_token_count(body)) FILTER (WHERE id > 5) FROM docs');
+SELECT * FROM compare($$SELECT sum(distil_token_count(body)) FILTER (WHERE id > 5), max(1 / (id - 7) + distil_token_count(body || 1 / (id - 7))) FILTER (WHERE id <> 7),
+  count(distil_token_count(body)), array_agg(distil_token_count(body)) FILTER (WHERE random() < 2) FROM docs$$);
 SET enable_hashagg = off;
 SELECT * FROM plan_of('SELECT id % 3, max(distil_token_count(body || id)) FROM docs GROUP BY 1');
 SELECT * FROM plan_of('SELECT id % 3, max(distil_token_count(body)) FROM docs GROUP BY 1');
@@ -335,6 +337,17 @@ CLOSE c;
 DECLARE c CURSOR FOR SELECT id, distil_token_count(body) > 0 FROM docs ORDER BY id FOR UPDATE;
 FETCH 3 FROM c;
 UPDATE docs SET e = distil_embed(body) WHERE CURRENT OF c RETURNING id;
+CLOSE c;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body) FROM docs WHERE distil_token_count(body || '!') > 4 AND id < 200;
+MOVE 7 IN c;
+FETCH 1 FROM c;
+UPDATE docs SET e = NULL WHERE CURRENT OF c RETURNING id;
+CLOSE c;
+SET LOCAL enable_seqscan = off;
+DECLARE c CURSOR FOR SELECT distil_token_count(id::text), id FROM docs WHERE id > 10 ORDER BY id;
+MOVE 7 IN c;
+FETCH 1 FROM c;
+DELETE FROM docs WHERE CURRENT OF c RETURNING id;
 ROLLBACK;
 
 -- The inner side of a merge join must support marks

@@ -6,17 +6,18 @@
  * The new node lies between an Agg, WindowAgg or ModifyTable and its child.  The child's columns
  * keep their numbers, by which these know what to group, sort and compare; a column per call follows.
  *
- * Taken are arguments that are evaluated for each row of the input: not behind a FILTER,
- * not of window functions that pick rows, not with frames that may leave rows out.
+ * Taken are arguments that are evaluated for each row of the input: not of window functions
+ * that pick rows, not with frames that may leave rows out.
  *
- * An action of MERGE is done for some rows only.  Where it will not be done, the call's first
- * argument is NULL and nothing is computed.  Another session may change which action it is
- * after the row was read: so an action that finds NULL makes the call itself.
+ * Behind a FILTER, and in an action of MERGE, a call is made for some rows only.  For the others
+ * its first argument is NULL and nothing is computed.  Another session may change which action
+ * it is after the row was read: so who finds NULL makes the call itself.
  */
 #include "postgres.h"
 
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
+#include "optimizer/clauses.h"
 #include "optimizer/optimizer.h"
 
 #include "batch_plan.h"
@@ -40,23 +41,30 @@ frame_has_all_rows(const WindowAgg *window)
 		(window->frameOptions & FRAMEOPTION_EXCLUSION) == 0;
 }
 
-/* The arguments of an aggregate that evaluates them for each row of its input, otherwise NIL. */
+/*
+ * The arguments of an aggregate that evaluates them for each row of its input, otherwise NIL;
+ * with a filter, for each row that passes it.
+ */
 static List *
-evaluated_arguments(Node *node, bool all_rows)
+evaluated_arguments(Node *node, bool all_rows, Expr **filter)
 {
-	if (IsA(node, Aggref))
-	{
-		const Aggref *aggref = (const Aggref *) node;
+	List	   *args = NIL;
 
-		return aggref->aggfilter == NULL && !DO_AGGSPLIT_COMBINE(aggref->aggsplit) ? aggref->args : NIL;
-	}
-	if (IsA(node, WindowFunc))
+	*filter = NULL;
+	if (IsA(node, Aggref) && !DO_AGGSPLIT_COMBINE(((Aggref *) node)->aggsplit))
 	{
-		const WindowFunc *func = (const WindowFunc *) node;
-
-		return all_rows && func->winagg && func->aggfilter == NULL ? func->args : NIL;
+		args = ((Aggref *) node)->args;
+		*filter = ((Aggref *) node)->aggfilter;
 	}
-	return NIL;
+	else if (IsA(node, WindowFunc) && all_rows && ((WindowFunc *) node)->winagg)
+	{
+		args = ((WindowFunc *) node)->args;
+		*filter = ((WindowFunc *) node)->aggfilter;
+	}
+	if (*filter != NULL &&
+		(contain_volatile_functions((Node *) *filter) || contain_subplans((Node *) *filter)))
+		return NIL;
+	return args;
 }
 
 static Node *
@@ -69,13 +77,14 @@ static bool
 has_call_walker(Node *node, void *context)
 {
 	const Input *input = context;
+	Expr	   *filter;
 	ListCell   *cell;
 
 	if (node == NULL)
 		return false;
 	if (!IsA(node, Aggref) && !IsA(node, WindowFunc))
 		return expression_tree_walker(node, has_call_walker, context);
-	foreach(cell, evaluated_arguments(node, input->all_rows))
+	foreach(cell, evaluated_arguments(node, input->all_rows, &filter))
 	{
 		if (distil_split_has_call(argument_expr(lfirst(cell))))
 			return true;
@@ -105,6 +114,7 @@ input_mutator(Node *node, void *context)
 	const Input *input = context;
 	List	   *args = NIL;
 	Node	   *copy;
+	Expr	   *filter;
 	ListCell   *cell;
 
 	if (node == NULL)
@@ -112,11 +122,14 @@ input_mutator(Node *node, void *context)
 	if (!IsA(node, Aggref) && !IsA(node, WindowFunc))
 		return expression_tree_mutator(node, input_mutator, context);
 	copy = copyObject(node);
-	foreach(cell, evaluated_arguments(copy, input->all_rows))
+	foreach(cell, evaluated_arguments(copy, input->all_rows, &filter))
 	{
 		Node	   *argument = lfirst(cell);
-		Node	   *upper = distil_split_upper(input->split, argument_expr(argument), true);
+		Node	   *upper;
 
+		input->split->guard = filter;
+		upper = distil_split_upper(input->split, argument_expr(argument), true);
+		input->split->guard = NULL;
 		if (IsA(argument, TargetEntry))
 			((TargetEntry *) argument)->expr = (Expr *) upper;
 		args = lappend(args, IsA(argument, TargetEntry) ? argument : upper);

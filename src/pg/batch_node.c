@@ -20,6 +20,7 @@
  */
 #include "postgres.h"
 
+#include "access/relscan.h"
 #include "access/xact.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_proc.h"
@@ -30,6 +31,7 @@
 #include "utils/acl.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
+#include "utils/rel.h"
 #include "utils/resowner.h"
 
 #include "batch_node.h"
@@ -129,6 +131,44 @@ init_call(DistilBatchState *state, BatchFunctionCall *call, FuncExpr *expr)
 		call->args[call->nargs++] = find_column(state, lfirst(cell));
 }
 
+/* The child if it is a node of this kind. */
+static DistilBatchState *
+child_state(const DistilBatchState *state)
+{
+	PlanState  *child = outerPlanState(&state->css);
+
+	return IsA(child, CustomScanState) && ((CustomScanState *) child)->methods == &exec_methods ?
+		(DistilBatchState *) child : NULL;
+}
+
+/* Above the scan of a table this node stands for it: WHERE CURRENT OF looks for the row returned last. */
+static void
+note_table(DistilBatchState *state)
+{
+	PlanState  *child = outerPlanState(&state->css);
+
+	switch (nodeTag(child))
+	{
+		case T_SeqScanState:
+		case T_SampleScanState:
+		case T_IndexScanState:
+		case T_IndexOnlyScanState:
+		case T_BitmapHeapScanState:
+		case T_TidScanState:
+		case T_TidRangeScanState:
+			state->table = (ScanState *) child;
+			break;
+		case T_CustomScanState:
+			if (child_state(state) != NULL && ((ScanState *) child)->ss_currentRelation != NULL)
+				state->table = (ScanState *) child;
+			break;
+		default:
+			break;
+	}
+	if (state->table != NULL)
+		state->css.ss.ss_currentRelation = state->table->ss_currentRelation;
+}
+
 static void
 begin_scan(CustomScanState *node, EState *estate, int eflags)
 {
@@ -152,6 +192,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 			state->nchild++;
 	}
 
+	note_table(state);
 	state->buffer = AllocSetContextCreate(estate->es_query_cxt, "DistilBatch rows", ALLOCSET_DEFAULT_SIZES);
 	state->row_slot = ExecInitExtraTupleSlot(estate, ExecGetResultType(outerPlanState(node)),
 											 &TTSOpsMinimalTuple);
@@ -234,14 +275,16 @@ read_constants(DistilBatchState *state)
 	}
 }
 
-/* The child if it is a node of this kind. */
-static DistilBatchState *
-child_state(const DistilBatchState *state)
+/* Where in its table the row is that the child has just returned. */
+static void
+note_place(DistilBatchState *state, int row)
 {
-	PlanState  *child = outerPlanState(&state->css);
-
-	return IsA(child, CustomScanState) && ((CustomScanState *) child)->methods == &exec_methods ?
-		(DistilBatchState *) child : NULL;
+	if (state->table == NULL)
+		return;
+	if (IsA(state->table, IndexOnlyScanState))
+		state->places[row] = ((IndexOnlyScanState *) state->table)->ioss_ScanDesc->xs_heaptid;
+	else
+		state->places[row] = state->table->ss_ScanTupleSlot->tts_tid;
 }
 
 /* Read up to target rows, fewer when they get long or the next one has an error. */
@@ -255,6 +298,7 @@ read_rows(DistilBatchState *state, int target)
 	int			i;
 
 	state->rows = MemoryContextAlloc(state->buffer, sizeof(MinimalTuple) * target);
+	state->places = MemoryContextAlloc(state->buffer, sizeof(ItemPointerData) * target);
 	for (i = 0; i < state->ncolumns; i++)
 	{
 		state->columns[i].values = MemoryContextAlloc(state->buffer, sizeof(Datum) * target);
@@ -276,6 +320,7 @@ read_rows(DistilBatchState *state, int target)
 			state->deferred = state->nrows == 0 && !state->done;
 			break;
 		}
+		note_place(state, state->nrows);
 		old_context = MemoryContextSwitchTo(state->buffer);
 		row = ExecCopySlotMinimalTuple(slot);
 		ExecForceStoreMinimalTuple(row, state->row_slot, false);
@@ -442,6 +487,11 @@ store_row(DistilBatchState *state)
 		scan->tts_isnull[state->nchild + i] = state->calls[i].nulls[row];
 	}
 	ExecStoreVirtualTuple(scan);
+	if (state->table != NULL)
+	{
+		scan->tts_tid = state->places[row];
+		scan->tts_tableOid = RelationGetRelid(state->table->ss_currentRelation);
+	}
 }
 
 /* Have the results of the next row, unless they are an error that is deferred. */

@@ -65,6 +65,8 @@ typedef struct DistilBatchState
 
 	MemoryContext buffer;		/* rows, arguments, results of one refill */
 	MinimalTuple *rows;
+	ItemPointer places;			/* [rows] in the table that the child scans, unless table is NULL */
+	ScanState  *table;			/* the child, when it scans a table */
 	int			nrows;
 	int			next;			/* row to return next */
 	int			target;			/* rows the next refill may take */

@@ -183,17 +183,17 @@ is_constant(Node *node)
 	return IsA(node, Const) || (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN);
 }
 
-/* An argument as the child computes it: the first is NULL where the guard does not hold. */
+/* An argument as the child computes it: the first is NULL where the guard (NULL: none) does not hold. */
 static Node *
-guarded_argument(const DistilSplit *split, Node *node, bool is_first)
+guarded_argument(Expr *guard, Node *node, bool is_first)
 {
 	CaseExpr   *expr;
 	CaseWhen   *when;
 
-	if (split->guard == NULL || !is_first)
+	if (guard == NULL || !is_first)
 		return node;
 	when = makeNode(CaseWhen);
-	when->expr = split->guard;
+	when->expr = guard;
 	when->result = (Expr *) node;
 	when->location = -1;
 	expr = makeNode(CaseExpr);
@@ -214,9 +214,9 @@ argument(DistilSplit *split, Node *node)
 	return (Node *) distil_split_column(OUTER_VAR, child_column(split, node), node);
 }
 
-/* Is call what `taken` computes? */
+/* Is call, made where the guard holds, what `taken` computes? */
 static bool
-same_call(const DistilSplit *split, const FuncExpr *taken, const FuncExpr *call)
+same_call(const DistilSplit *split, const FuncExpr *taken, const FuncExpr *call, Expr *guard)
 {
 	ListCell   *a;
 	ListCell   *b;
@@ -229,7 +229,7 @@ same_call(const DistilSplit *split, const FuncExpr *taken, const FuncExpr *call)
 
 		if (IsA(expr, Var) && ((Var *) expr)->varno == OUTER_VAR)
 			expr = (Node *) list_nth_node(TargetEntry, split->child, ((Var *) expr)->varattno - 1)->expr;
-		if (!equal(expr, guarded_argument(split, lfirst(b), foreach_current_index(a) == 0)))
+		if (!equal(expr, guarded_argument(guard, lfirst(b), foreach_current_index(a) == 0)))
 			return false;
 	}
 	return true;
@@ -302,13 +302,14 @@ call_column(const Upper *upper, FuncExpr *call, const DistilBatchCallee *callee)
 
 	foreach(cell, split->calls)
 	{
-		if (shared && same_call(split, lfirst(cell), call))
+		if (shared && (same_call(split, lfirst(cell), call, split->guard) ||
+					   same_call(split, lfirst(cell), call, NULL)))
 			return read_call(split, foreach_current_index(cell) + 1, call);
 	}
 	if (!upper->take || !has_arguments(split, call))
 		return NULL;
 	foreach(cell, call->args)
-		args = lappend(args, argument(split, guarded_argument(split, lfirst(cell), args == NIL)));
+		args = lappend(args, argument(split, guarded_argument(split->guard, lfirst(cell), args == NIL)));
 	taken = makeNode(FuncExpr);
 	*taken = *call;
 	taken->args = args;
