@@ -2,8 +2,10 @@
 """The figures of distil beside its rivals'; started by run.sh, which builds, installs and starts what this needs.
 
     bench.py --work DIR --programs DIR --model DIR --socket DIR --port N --texts FILE --results DIR [--quick] [--own FILE]
+             [--models NAMES] [--sections NAMES]
 
 --texts: one passage per line, also the rows of the server's table passages(id, body).  --own: another file of texts for the tables.
+Models and sections are separated by commas; a choice of them is printed only, and written nowhere.
 """
 import argparse
 import os
@@ -25,6 +27,8 @@ import shapes
 import tables
 
 MODELS = ("MiniLM-L6", "distilbert", "bert-base")
+LENGTHS = (16, 128, 512)
+SECTIONS = ("shapes", "tables", "sql", "programs")
 
 
 def arguments():
@@ -33,7 +37,14 @@ def arguments():
         parser.add_argument("--" + name, required=True)
     parser.add_argument("--own")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--models", type=lambda names: names.split(","))
+    parser.add_argument("--sections", type=lambda names: names.split(","))
     options = parser.parse_args()
+    options.partial = options.models is not None or options.sections is not None
+    options.models = options.models or list(MODELS[:1] if options.quick else MODELS)
+    options.sections = options.sections or list(SECTIONS)
+    if not set(options.models) <= set(MODELS) or not set(options.sections) <= set(SECTIONS):
+        parser.error(f"models are {', '.join(MODELS)}, sections {', '.join(SECTIONS)}")
     options.rounds, options.seconds = (3, 0.1) if options.quick else (5, 0.2)
     options.cores = sorted(os.sched_getaffinity(0))
     return options
@@ -79,9 +90,9 @@ def token_ids(folder, passages):
 
 
 def folders(options, passages):
-    """Model folders in every rival's format."""
+    """Model folders in every rival's format; the first one is always needed."""
     made = {}
-    for name in MODELS[:1] if options.quick else MODELS:
+    for name in [MODELS[0], *(name for name in options.models if name != MODELS[0])]:
         made[name] = os.path.join(options.work, name)
         if not os.path.exists(made[name]):
             if name == MODELS[0]:
@@ -95,11 +106,12 @@ def folders(options, passages):
 
 
 def images(report, server, folder, name):
-    """Precision -> mapped copy of a model that is imported and quantised here."""
+    """Precision -> mapped copy of a model, which is imported and quantised here when it is not there yet."""
     with server.connect() as db:
-        if not db.execute("SELECT count(*) FROM distil_models WHERE name = %s", (name,)).fetchone()[0]:
+        known = [row[0] for row in db.execute("SELECT name FROM distil_models WHERE name LIKE %s || '%%'", (name,))]
+        if name not in known:
             db.execute("SELECT distil_import(%s, %s)", (name, folder))
-    reason = server.quantize(name)
+    reason = None if name + "-int8" in known else server.quantize(name)
     if reason:
         report.line(f"\nint8 of {name}: not built ({reason})")
     found = {precision: server.image(name, precision) for precision in shapes.PRECISIONS if precision != "int8" or not reason}
@@ -119,6 +131,29 @@ def bars(rows):
     return chosen
 
 
+def run_shapes(report, server, program, models, passages, peak, options):
+    """Rows of 128 tokens of the first model."""
+    first = None
+    for name in options.models:
+        copies = images(report, server, models[name], name)
+        engines = {precision: ours.Engine(program, image) for precision, image in copies.items()}
+        results = shapes.run(report, name, models[name], engines, LENGTHS, token_ids(models[name], passages), peak, options)
+        for engine in engines.values():
+            engine.close()
+        first = first or results[128]
+    return first
+
+
+def run_programs(report, options):
+    here = os.path.dirname(os.path.abspath(__file__))
+    verbatim(report, "Tokenizing: distil and the Rust tokenizers library",
+             [sys.executable, os.path.join(here, "tokenizer_rival.py"), os.path.join(options.programs, "bench_tokenizer"),
+              options.texts, options.model])
+    verbatim(report, "Numbers: the engine against sentence-transformers",
+             [sys.executable, os.path.join(here, "..", "golden", "compare_embeddings.py"),
+              os.path.join(options.programs, "..", "tools", "embed_lines"), options.model, options.texts])
+
+
 def main():
     options = arguments()
     server = ours.Server(options.socket, options.port)
@@ -133,28 +168,19 @@ def main():
     peak = peaks(report, os.path.join(options.programs, "bench_peak"))
     report.section("Rivals' settings")
     report.table(["rival", "settings"], [[rival.name, rival.settings] for rival in rivals.RIVALS])
-    chart, copies = None, {}
-    for name, folder in models.items():
-        in_database = "minilm" if name == MODELS[0] else name
-        copies[name] = images(report, server, folder, in_database)
-        engines = {precision: ours.Engine(program, image) for precision, image in copies[name].items()}
-        lengths = (16, 128) if options.quick else (16, 128, 512)
-        results = shapes.run(report, name, folder, engines, lengths, token_ids(folder, passages), peak, options)
-        for engine in engines.values():
-            engine.close()
-        chart = chart or results[128]
-    sets = text_sets(passages[::2], options.own, 64 if options.quick else 256)
-    minilm = copies[MODELS[0]]
-    tables.run(report, server, "minilm", models[MODELS[0]], minilm, sets, core, options)
-    servers.run(report, server, program, minilm, options.texts, core, options)
-    here = os.path.dirname(os.path.abspath(__file__))
-    verbatim(report, "Tokenizing: distil and the Rust tokenizers library",
-             [sys.executable, os.path.join(here, "tokenizer_rival.py"), os.path.join(options.programs, "bench_tokenizer"),
-              options.texts, options.model])
-    verbatim(report, "Numbers: the engine against sentence-transformers",
-             [sys.executable, os.path.join(here, "..", "golden", "compare_embeddings.py"),
-              os.path.join(options.programs, "..", "tools", "embed_lines"), options.model, options.texts])
-    report.save(f"all-MiniLM-L6-v2, one text of 128 tokens, one core of {reports.cpu_name().split(' (')[0]}", bars(chart))
+    chart = run_shapes(report, server, program, models, passages, peak, options) if "shapes" in options.sections else None
+    copies = images(report, server, models[MODELS[0]], MODELS[0])
+    with server.connect() as db:
+        db.execute("SELECT distil_set_default(%s)", (MODELS[0],))
+    if "tables" in options.sections:
+        sets = text_sets(passages[::2], options.own, 64 if options.quick else 256)
+        tables.run(report, server, MODELS[0], models[MODELS[0]], copies, sets, core, options)
+    if "sql" in options.sections:
+        servers.run(report, server, program, MODELS[0], copies, options.texts, core, options)
+    if "programs" in options.sections:
+        run_programs(report, options)
+    if not options.partial:
+        report.save(f"all-MiniLM-L6-v2, one text of 128 tokens, one core of {reports.cpu_name().split(' (')[0]}", bars(chart))
 
 
 if __name__ == "__main__":

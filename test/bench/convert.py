@@ -17,7 +17,10 @@ def make_random(folder, name, tokenizer_folder):
     import torch
     from transformers import BertConfig, BertModel, DistilBertConfig, DistilBertModel
     torch.manual_seed(1)
-    model = DistilBertModel(DistilBertConfig()) if name == "distilbert" else BertModel(BertConfig(), add_pooling_layer=False)
+    if name == "distilbert":
+        model = DistilBertModel(DistilBertConfig())
+    else:  # CTranslate2's converter asks for the field
+        model = BertModel(BertConfig(position_embedding_type="absolute"), add_pooling_layer=False)
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim == 1:

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # The figures of distil beside its rivals', in one run on this machine:
 #
-#   test/bench/run.sh [--quick] [--texts FILE] [--results DIR]
+#   test/bench/run.sh [--quick] [--texts FILE] [--results DIR] [--models NAMES] [--sections NAMES]
 #
 # Installs the rivals (requirements.txt), builds, starts a private server, fetches all-MiniLM-L6-v2 and the PostgreSQL manual, and runs
 # everything interleaved on one core: one text per call, tables of sentences, SQL, tokenizers.  Prints it all and writes
 # DIR/<cpu>.md and .svg (default: test/bench/results).  Asserts no figure, but fails when a rival is missing.
 #
-#   --quick       all-MiniLM-L6-v2 alone, fewer rounds, nothing compiled by PyTorch: five minutes instead of an hour
+#   --quick       all-MiniLM-L6-v2 alone, fewer rounds, nothing compiled by PyTorch: ten minutes instead of two hours
 #   --texts FILE  one more table, of the lines of FILE
+#   --models, --sections   some of MiniLM-L6,distilbert,bert-base and of shapes,tables,sql,programs: printed, not written
 #
 # Needs about 10 GB in $DISTIL_BENCH (default /var/cache/distil/bench) for the rivals and their models, which are kept there.
 set -euo pipefail
@@ -22,6 +23,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --quick) options=(--quick "${options[@]}") ;;
     --texts) options+=(--own "$(realpath "${2:?}")"); shift ;;
+    --models | --sections) options+=("$1" "${2:?}"); shift ;;
     --results) results=$(realpath "${2:?}"); shift ;;
     *) die "unknown option $1" ;;
   esac
@@ -72,7 +74,6 @@ max_connections = 120
 CONF
 server_sql "$work/server" postgres <<SQL
 CREATE EXTENSION distil;
-SELECT distil_import('minilm', '$cache/all-MiniLM-L6-v2') \g /dev/null
 CREATE TABLE passages (id int, body text);
 \copy passages FROM '$work/passages.csv' (FORMAT csv)
 ANALYZE passages;

@@ -148,21 +148,21 @@ def cancel(report, server, count):
                    f"median {times[len(times) // 2]:.1f}, longest {times[-1]:.1f}; memory grown by {grown:.1f} MB, {left} threads left"])
 
 
-def run(report, server, program, images, path, core, options):
+def run(report, server, program, model, images, path, core, options):
     """images: precision -> copy of the model."""
     rows = []
     rounds = 1 if options.quick else 3
     for precision, image in images.items():
         engine = ours.Engine(program, image)
-        whole_table(rows, server, engine, "minilm", precision, path, core, rounds)
+        whole_table(rows, server, engine, model, precision, path, core, rounds)
         engine.close()
         if len(options.cores) > 1:
             engines = [ours.Engine(program, image, core=c) for c in options.cores[:2]]
-            two_cores(rows, server, engines, "minilm", precision, path, rounds)
+            two_cores(rows, server, engines, model, precision, path, rounds)
             for engine in engines:
                 engine.close()
-        short_query(rows, server, "minilm", precision, core)
-        memory(rows, server, "minilm", precision, 10 if options.quick else 100)
+        short_query(rows, server, model, precision, core)
+        memory(rows, server, model, precision, 10 if options.quick else 100)
     first_call(rows, server, core)
     cancel(rows, server, 100 if options.quick else 1000)
     report.section("Through SQL")
