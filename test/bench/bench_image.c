@@ -69,12 +69,16 @@ forward(int n)
 static int
 read_ids(char *list)
 {
+	const DistilConfig *config = &session->model->spec.config;
+	int			limit = config->positions - config->position_offset;	/* not where sentence models cut texts */
 	int			n = 0;
 	char	   *word;
 
+	if (limit > session->batch_tokens)
+		limit = session->batch_tokens;
 	for (word = strtok(list, " \n"); word != NULL; word = strtok(NULL, " \n"))
 	{
-		if (n == session->max_tokens || n == sizeof(ids) / sizeof(ids[0]))
+		if (n == limit || n == sizeof(ids) / sizeof(ids[0]))
 			die("too many tokens");
 		ids[n++] = atoi(word);
 	}
