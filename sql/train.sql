@@ -99,7 +99,9 @@ CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"epoch
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"learning_rate": -1}');
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"layers": 99}');
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"layers": [0, 7]}');
+\set VERBOSITY terse
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"device": "cuda"}');
+\set VERBOSITY default
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"device": "abacus"}');
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"dimensions": 8}');
 SET distil.max_threads = 2;

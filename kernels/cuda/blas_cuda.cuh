@@ -25,6 +25,7 @@
 /* What an algorithm is chosen by. */
 typedef struct CudaShape
 {
+	CudaPrecision precision;
 	int			m,
 				n,
 				k;
@@ -149,8 +150,8 @@ cuda_plan_create(CudaDevice *cuda, CudaPlan *plan)
 {
 	CudaBlas   *blas = cuda->blas;
 	const CudaShape *s = &plan->shape;
-	cudaDataType_t type = cuda->precision == CUDA_BF16 ? CUDA_R_16BF : CUDA_R_32F;
-	cublasComputeType_t compute = cuda->precision == CUDA_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+	cudaDataType_t type = s->precision == CUDA_BF16 ? CUDA_R_16BF : CUDA_R_32F;
+	cublasComputeType_t compute = s->precision == CUDA_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
 	cublasOperation_t first = s->b_plain ? CUBLAS_OP_N : CUBLAS_OP_T;
 	cublasOperation_t second = s->a_plain ? CUBLAS_OP_N : CUBLAS_OP_T;
 	cublasLtEpilogue_t epilogue = s->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
@@ -260,6 +261,7 @@ cuda_blas_product(DistilDevice *dev, const CudaProduct *p)
 	if (cuda->blas == NULL || p->k == 0)
 		return false;
 	memset(&shape, 0, sizeof(shape));	/* it is compared as bytes */
+	shape.precision = cuda->precision;
 	shape.m = p->m;
 	shape.n = p->n;
 	shape.k = p->k;

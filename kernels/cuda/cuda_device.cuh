@@ -42,6 +42,7 @@ typedef struct CudaDevice
 	DistilDevice base;
 	cudaStream_t stream;
 	CudaPrecision precision;
+	bool		rounds;			/* opened for bfloat16: round_products may choose it */
 	char	   *scratch;		/* CUDA_SCRATCH bytes */
 	char		failure[200];	/* "" while all is well */
 	size_t		used;

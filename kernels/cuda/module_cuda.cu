@@ -96,6 +96,20 @@ cuda_copy_out(DistilDevice *dev, void *host, const void *device, size_t bytes)
 
 /* ---------- the device ---------- */
 
+static bool
+cuda_round_products(DistilDevice *dev, DistilType type)
+{
+	CudaDevice *cuda = cuda_device(dev);
+
+	if (type == DISTIL_TYPE_F32)
+		cuda->precision = CUDA_FLOAT32;
+	else if (type == DISTIL_TYPE_BF16 && cuda->rounds)
+		cuda->precision = CUDA_BF16;
+	else
+		return false;
+	return true;
+}
+
 static void
 cuda_close(DistilDevice *dev)
 {
@@ -134,6 +148,7 @@ cuda_table(void)
 	ops.linear_forward = cuda_linear_forward;
 	ops.linear_backward_input = cuda_linear_backward_input;
 	ops.linear_backward_weight = cuda_linear_backward_weight;
+	ops.round_products = cuda_round_products;
 	ops.activation_forward = cuda_activation_forward;
 	ops.activation_backward = cuda_activation_backward;
 	ops.dropout = cuda_dropout;
@@ -247,6 +262,7 @@ distil_cuda_open(size_t table_size, const char *precision, char *message, size_t
 	cuda = (CudaDevice *) memory;
 	cuda->base.ops = &ops;
 	cuda->precision = chosen;
+	cuda->rounds = chosen == CUDA_BF16;
 	if (cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking) != cudaSuccess ||
 		cudaMalloc((void **) &cuda->scratch, CUDA_SCRATCH) != cudaSuccess)
 	{

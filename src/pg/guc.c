@@ -26,6 +26,8 @@ int			distil_max_jobs = 1;
 int			distil_threads = 0;
 int			distil_max_threads = 0;
 int			distil_isa = DISTIL_ISA_AUTO;
+int			distil_gpu_memory = 0;
+bool		distil_standin_device = false;
 char	   *distil_databases = NULL;
 
 static const struct config_enum_entry precision_values[] = {
@@ -133,6 +135,14 @@ define_limits(void)
 							"Upper bound of the threads of a batch or a training job; 0: all cores.",
 							NULL, &distil_max_threads, 0, 0, DISTIL_MAX_THREADS,
 							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("distil.gpu_memory",
+							"Memory of a GPU that a training job may use; 0: all of it.",
+							NULL, &distil_gpu_memory, 0, 0, MAX_KILOBYTES,
+							PGC_SUSET, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomBoolVariable("distil.standin_device",
+							 "Plays a GPU on the CPU, for tests of distil.",
+							 NULL, &distil_standin_device, false,
+							 PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 	DefineCustomStringVariable("distil.databases",
 							   "Databases whose training jobs go on by themselves after a start of the server.",
 							   "A comma-separated list, read at the start; needs shared_preload_libraries = 'distil'.",

@@ -57,6 +57,8 @@ extern int	distil_max_jobs;		/* training jobs running at a time per database */
 extern int	distil_threads;			/* of a batch or a training job; 0 = all (free) cores */
 extern int	distil_max_threads;		/* upper bound of distil_threads and of the job option; 0 = all cores */
 extern int	distil_isa;				/* DistilIsaSetting */
+extern int	distil_gpu_memory;		/* MB of a GPU's memory a process may use; 0: all of it */
+extern bool distil_standin_device;	/* for tests: device "cuda" is the stand-in */
 extern char *distil_databases;		/* where the launcher resumes training jobs after a start of the server */
 
 /* Name of a value of distil.isa, e.g. "avx2". */

@@ -31,6 +31,7 @@ distil_system_row(PG_FUNCTION_ARGS)
 	TupleDesc	desc;
 	Datum		values[6];
 	bool		nulls[6] = {false};
+	char		message[400];
 	Datum		device;
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
@@ -43,7 +44,7 @@ distil_system_row(PG_FUNCTION_ARGS)
 	values[2] = text_or_null(strcmp(distil_image_layout(distil_precision, distil_bridge_device()),
 									DISTIL_LAYOUT_BF16P16) == 0 ? "bfloat16" : "float32", &nulls[2]);
 	values[3] = text_or_null(distil_blas_version(), &nulls[3]);
-	values[4] = text_or_null("", &nulls[4]);	/* no CUDA backend in this build */
+	values[4] = text_or_null(distil_cuda_available(message, sizeof(message)) ? "available" : "", &nulls[4]);
 	values[5] = PointerGetDatum(construct_array(&device, 1, TEXTOID, -1, false, TYPALIGN_INT));
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }

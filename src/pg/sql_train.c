@@ -35,6 +35,7 @@
 #include "model_cache.h"
 #include "model_store.h"
 #include "threads.h"
+#include "train_run.h"
 #include "worker.h"
 
 PG_FUNCTION_INFO_V1(distil_train);
@@ -162,11 +163,7 @@ choose_options(DistilJobRequest *request, const char *method, Datum options_datu
 	json = pg_server_to_any(json, strlen(json), PG_UTF8);
 	distil_bridge_check(distil_train_options_parse(options, method, json, strlen(json), teacher->model,
 												   alloc, &err), &err);
-	if (strcmp(options->device, "cuda") == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("device \"cuda\" is not available in this build"),
-				 errhint("Use \"auto\" or \"cpu\".")));
+	distil_train_device_check(options->device);
 	request->threads = choose_threads(options->threads);
 	request->isa = distil_isa == DISTIL_ISA_AUTO ? distil_cpu_isa() : distil_guc_isa_name(distil_isa);
 	distil_bridge_check(distil_train_options_write(&effective, options, alloc, &err), &err);

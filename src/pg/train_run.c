@@ -77,36 +77,7 @@ show_activity(const DistilRun *run, const char *what)
 	set_ps_display(what);
 }
 
-/* ---------- teacher, options, devices ---------- */
-
-static void
-open_devices(DistilRun *run)
-{
-	bool		reference = strcmp(run->row.isa, "reference") == 0;
-	const char *isa = run->row.isa;
-	char		message[256] = "";
-
-	if (!reference && !distil_cpu_has(isa))
-	{
-		ereport(LOG,
-				(errmsg("distil job " INT64_FORMAT ": this CPU has no %s, going on with %s",
-						run->job, isa, distil_cpu_isa())));
-		isa = NULL;
-	}
-	while (run->ndevices < Min(run->row.threads, DISTIL_MAX_THREADS))
-	{
-		DistilDevice *device = distil_device_open(reference ? "reference" : "cpu", reference ? NULL : isa,
-												  message, sizeof(message));
-
-		if (device == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_SYSTEM_ERROR),
-					 errmsg("the CPU backend cannot be opened"),
-					 errdetail_internal("%s", message)));
-		run->devices[run->ndevices++] = device;
-	}
-	distil_threads_announce(run->ndevices);
-}
+/* ---------- teacher, options ---------- */
 
 void
 distil_run_prepare(DistilRun *run)
@@ -119,7 +90,7 @@ distil_run_prepare(DistilRun *run)
 	distil_bridge_check(distil_train_options_parse(&run->options, run->row.method, options, strlen(options),
 												   run->teacher, run->alloc, &run->err), &run->err);
 	distil_job_folder_create(run->job);
-	open_devices(run);
+	distil_run_open_devices(run);
 }
 
 /* ---------- corpus -> spool ---------- */
@@ -289,10 +260,15 @@ distil_run_has_checkpoint(const DistilRun *run)
 static DistilStatus
 create_trainer(DistilRun *run)
 {
+	DistilStatus status;
+
 	distil_trainer_free(run->trainer);
 	run->trainer = NULL;
-	return distil_trainer_create(&run->trainer, run->teacher, &run->options, run->spool, run->spool_size,
-								 run->devices, run->ndevices, run->alloc, &run_poll, &run->err);
+	do
+		status = distil_trainer_create(&run->trainer, run->teacher, &run->options, run->spool, run->spool_size,
+									   run->devices, run->ndevices, run->alloc, &run_poll, &run->err);
+	while (distil_run_leave_accelerator(run, status));
+	return status;
 }
 
 /* A trainer at the newest valid checkpoint, or at the beginning. */
@@ -554,13 +530,7 @@ distil_run_close(DistilRun *run)
 {
 	distil_trainer_free(run->trainer);
 	run->trainer = NULL;
-	distil_threads_announce(0);
-	while (run->ndevices > 0)
-	{
-		DistilDevice *device = run->devices[--run->ndevices];
-
-		device->ops->close(device);
-	}
+	distil_run_close_devices(run);
 	distil_file_unmap(run->spool, run->spool_size);
 	run->spool = NULL;
 	distil_cache_close(run->open);

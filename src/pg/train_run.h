@@ -69,6 +69,14 @@ extern void distil_run_finish(DistilRun *run);
 /* Write a checkpoint now, if there is anything to keep; a failure is logged. */
 extern void distil_run_checkpoint(DistilRun *run);
 extern bool distil_run_has_checkpoint(const DistilRun *run);
+/* The devices of the job (train_device.c); errors 58000 when one that was asked for by name cannot be had. */
+extern void distil_run_open_devices(DistilRun *run);
+extern void distil_run_close_devices(DistilRun *run);
+/* After a failure `status`: true when the job now has CPU devices instead and may try again. */
+extern bool distil_run_leave_accelerator(DistilRun *run, DistilStatus status);
+/* Refuse an option "device" that this server cannot serve; talks to no device. */
+extern void distil_train_device_check(const char *device);
+
 /* Free trainer, devices and mappings; harmless at any time. */
 extern void distil_run_close(DistilRun *run);
 
