@@ -135,7 +135,7 @@ unit: $(UNIT_TESTS)
 
 # The module compiled for the CPU lies beside the tests that open it.
 EMULATED_DIR = $(UNIT_DIR)/cuda
-EMULATED_TESTS = $(patsubst %.c,$(EMULATED_DIR)/%,$(notdir $(wildcard test/cuda/test_*.c)) test_kernels.c test_kernel_sequences.c)
+EMULATED_TESTS = $(patsubst %.c,$(EMULATED_DIR)/%,$(notdir $(wildcard test/cuda/test_*.c)) test_kernels.c test_kernel_sequences.c test_standin.c)
 EMULATED_FLAGS = -x c++ -std=c++17 -O2 -g -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC -fvisibility=hidden -shared
 $(EMULATED_DIR)/distil_cuda.so: $(CUDA_FILES) test/cuda/cuda_runtime.h
 	@mkdir -p $(@D)
@@ -148,7 +148,7 @@ unit-cuda: $(EMULATED_TESTS)
 
 # The same tests beside the real module, for test/check_gpu.sh: of the engine nothing is needed.
 GPU_DIR = $(UNIT_DIR)/gpu
-GPU_TESTS = $(patsubst $(EMULATED_DIR)/%,$(GPU_DIR)/%,$(EMULATED_TESTS))
+GPU_TESTS = $(patsubst $(EMULATED_DIR)/%,$(GPU_DIR)/%,$(filter-out %/test_standin,$(EMULATED_TESTS)))
 $(UNIT_DIR)/libkernels.a: $(addprefix $(UNIT_DIR)/,$(KERNEL_SOURCES:.c=.o))
 	ar rcs $@ $^
 $(GPU_DIR)/distil_cuda.so: $(CUDA_FILES)

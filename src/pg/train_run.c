@@ -33,7 +33,6 @@
 #include "corpus.h"
 #include "model_cache.h"
 #include "model_store.h"
-#include "threads.h"
 #include "train_files.h"
 #include "train_run.h"
 
