@@ -429,6 +429,8 @@ extern DistilStatus distil_session_create(DistilSession **session, const DistilM
 										  const DistilAllocator *alloc, const DistilPoll *poll,
 										  DistilError *err);
 extern const DistilSessionStats *distil_session_stats(const DistilSession *session);
+/* Bytes of the host's memory that the largest pass so far has used: what freeing the session gives back. */
+extern size_t distil_session_used(const DistilSession *session);
 extern void distil_session_free(DistilSession *session);
 
 /*

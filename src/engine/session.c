@@ -156,6 +156,14 @@ distil_session_stats(const DistilSession *session)
 	return &session->stats;
 }
 
+size_t
+distil_session_used(const DistilSession *session)
+{
+	if (session->largest_pass == 0 || session->device->ops->own_memory)
+		return 0;
+	return distil_activations_bytes(&session->model->spec, session->largest_pass, false);
+}
+
 /* Takes NULL. */
 void
 distil_session_free(DistilSession *session)
@@ -210,6 +218,8 @@ distil_session_forward(DistilSession *session, DistilBatch *batch, int nseq, int
 	distil_session_stage(session, batch, nseq, ntokens);
 	session->stats.batches++;
 	session->stats.tokens += ntokens;
+	if (ntokens > session->largest_pass)
+		session->largest_pass = ntokens;
 	return distil_encoder_forward(&session->model->spec, session->weights, batch, session->activations, 0,
 								  hidden, session->device, &session->poll, err);
 }

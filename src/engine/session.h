@@ -71,6 +71,7 @@ struct DistilSession
 	int			batch_tokens;	/* of one pass */
 	int			batch_texts;
 	DistilActivations *activations;
+	int			largest_pass;	/* tokens */
 
 	/* one pass: staged on the host, copied to the device; types are zero for embeddings */
 	int32_t    *staging;		/* host block of the arrays below */

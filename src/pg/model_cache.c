@@ -26,6 +26,8 @@
 
 /* Models a backend keeps open between transactions. */
 #define OPEN_MODELS 8
+/* Bytes of scratch memory a session may keep between transactions. */
+#define KEPT_SCRATCH ((size_t) 4 << 20)
 
 typedef struct CacheEntry
 {
@@ -127,7 +129,8 @@ at_transaction_end(XactEvent event, void *arg)
 	for (entry = entries; entry != NULL; entry = entry->next)
 	{
 		n++;
-		if (entry->memory > DISTIL_DEFAULT_MEMORY_KB)
+		if (entry->memory > DISTIL_DEFAULT_MEMORY_KB ||
+			(entry->open.session != NULL && distil_session_used(entry->open.session) > KEPT_SCRATCH))
 			close_session(entry);
 	}
 	while (n > OPEN_MODELS)

@@ -141,6 +141,52 @@ $node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
 $session->query('SELECT 1');
 $session->quit;
 
+# ---- private memory ----
+
+# A model as wide as a common small one: what a pass takes is that of 64 tokens, not of the largest pass.
+# kB of the heap and of mappings without a file: not of shared memory that only this process happens to have touched.
+sub private_memory
+{
+	my ($of) = @_;
+	my ($counts, $kb) = (0, 0);
+	for my $line (split /\n/, slurp_file("/proc/$of/smaps"))
+	{
+		$counts = $1 eq '' || $1 eq '[heap]' if $line =~ /^[0-9a-f]+-[0-9a-f]+ \S+ \S+ \S+ \d+\s*(.*)$/;
+		$kb += $1 if $counts && $line =~ /^Private_Dirty:\s+(\d+)/;
+	}
+	return $kb;
+}
+SKIP:
+{
+	skip 'no smaps', 2 unless -r "/proc/$$/smaps";
+	$node->safe_psql('postgres', q{SELECT distil_create('wide', distil_config('m') || '{"hidden_size": 384, "num_attention_heads": 12,
+		"intermediate_size": 1536, "num_hidden_layers": 2, "max_position_embeddings": 512}', tokenizer_of => 'm')});
+	my (@sessions, @pids, @idle);
+	for my $i (0 .. 19)
+	{
+		push @sessions, $node->background_psql('postgres');
+		push @pids, scalar $sessions[$i]->query('SELECT pg_backend_pid()');
+		push @idle, private_memory($pids[$i]);
+	}
+	$_->query("SELECT cardinality(distil_embed('the cat sat on the mat', 'wide'))") for @sessions;
+	# The first one has built the shared copy, and is not counted here.
+	my $largest = 0;
+	for my $i (1 .. 19)
+	{
+		my $grown = private_memory($pids[$i]) - $idle[$i];
+		$largest = $grown if $grown > $largest;
+	}
+	cmp_ok($largest, '<', 4096, "connections that embed single texts have less than 4 MB more each ($largest kB)");
+	for my $threads (1, 3, 3, 3)
+	{
+		$sessions[1]->query("SET distil.threads = $threads");
+		$sessions[1]->query("SELECT count(distil_embed(body, 'wide')) FROM docs WHERE id <= 600");
+	}
+	my $grown = private_memory($pids[1]) - $idle[1];
+	cmp_ok($grown, '<', 10240, "batches leave less than 10 MB ($grown kB)");
+	$_->quit for @sessions;
+}
+
 is(scalar threads($postmaster), 1, 'the postmaster has no threads');
 unlike(slurp_file($node->logfile), qr/was terminated by signal|PANIC/, 'no process crashed');
 

@@ -143,7 +143,9 @@ check_same(const DistilModel *model, int prompt)
 	DistilError err = {"", "", ""};
 	int			workers;
 
+	CHECK(distil_session_used(session) == 0);
 	CHECK_MSG(embed(session, &alone, prompt, &err) == DISTIL_OK, "%s", err.message);
+	CHECK(distil_session_used(session) > 0);
 	CHECK(alone.stats.texts == N && alone.stats.truncated > 0);
 	for (workers = 1; workers <= WORKERS; workers++)
 	{
