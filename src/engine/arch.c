@@ -16,14 +16,15 @@
 extern const DistilArch distil_arch_bert;
 extern const DistilArch distil_arch_camembert;
 extern const DistilArch distil_arch_distilbert;
+extern const DistilArch distil_arch_electra;
 extern const DistilArch distil_arch_gpt2;
 extern const DistilArch distil_arch_mpnet;
 extern const DistilArch distil_arch_roberta;
 extern const DistilArch distil_arch_xlm_roberta;
 
 static const DistilArch *const architectures[] = {
-	&distil_arch_bert, &distil_arch_camembert, &distil_arch_distilbert, &distil_arch_gpt2,
-	&distil_arch_mpnet, &distil_arch_roberta, &distil_arch_xlm_roberta
+	&distil_arch_bert, &distil_arch_camembert, &distil_arch_distilbert, &distil_arch_electra,
+	&distil_arch_gpt2, &distil_arch_mpnet, &distil_arch_roberta, &distil_arch_xlm_roberta
 };
 
 #define ARCHITECTURES (sizeof(architectures) / sizeof(architectures[0]))
@@ -40,7 +41,7 @@ distil_arch_find(const char *model_type)
 const char *
 distil_arch_list(void)
 {
-	return "bert, camembert, distilbert, gpt2, mpnet, roberta, xlm-roberta";
+	return "bert, camembert, distilbert, electra, gpt2, mpnet, roberta, xlm-roberta";
 }
 
 /* Floats of a flat block are aligned to 64 bytes. */

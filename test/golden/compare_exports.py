@@ -170,7 +170,7 @@ def main():
     server.run("SET client_min_messages = error")
     server.run("CREATE EXTENSION IF NOT EXISTS distil")
     models = {}
-    for arch in ["bert", "distilbert", "roberta", "mpnet", "gpt2"]:
+    for arch in ["bert", "distilbert", "roberta", "mpnet", "electra", "gpt2"]:
         kinds = ["lm", "sequence", "token", "question"] + (["choice"] if arch != "gpt2" else [])
         for kind in kinds + (["multi", "one", "regression"] if arch == "bert" else []):
             models[f"{arch}-{kind}"] = compare_head
@@ -185,8 +185,8 @@ def main():
         server.import_files(f"sentence{i}", folder_files(folder))
     corpus = "SELECT x FROM unnest(ARRAY['" + "', '".join(" ".join(TEXTS[k:] + TEXTS) for k in range(3)) + "']) x"
     settings = json.dumps({"max_steps": 2, "batch_size": 2, "gradient_accumulation_steps": 1, "threads": 1})
-    for teacher, method in [(f"{a}-lm", "triple") for a in ["bert", "distilbert", "roberta", "mpnet", "gpt2"]] + \
-            [(f"{a}-lm", "embedding") for a in ["bert", "distilbert", "roberta", "mpnet", "gpt2"]] + [("sentence0", "embedding")]:
+    for teacher, method in [(f"{a}-lm", "triple") for a in ["bert", "distilbert", "roberta", "mpnet", "electra", "gpt2"]] + \
+            [(f"{a}-lm", "embedding") for a in ["bert", "distilbert", "roberta", "mpnet", "electra", "gpt2"]] + [("sentence0", "embedding")]:
         student = f"{method}-{teacher}"
         server.run("CALL distil_train(%s, %s, %s, method => %s, options => %s::jsonb)", teacher, corpus, student, method, settings)
         server.run("CALL distil_wait(distil_last_job())")

@@ -100,6 +100,8 @@ def configuration(arch, vocabulary):
     if arch == "mpnet":
         return transformers.MPNetConfig(max_position_embeddings=66, layer_norm_eps=1e-5, pad_token_id=1, bos_token_id=0,
                                         eos_token_id=2, **common)
+    if arch == "electra":
+        return transformers.ElectraConfig(max_position_embeddings=64, pad_token_id=0, embedding_size=32, **common)
     if arch == "distilbert":
         return transformers.DistilBertConfig(vocab_size=vocabulary, dim=32, n_layers=2, n_heads=4, hidden_dim=48,
                                              max_position_embeddings=64, pad_token_id=0)
@@ -107,7 +109,7 @@ def configuration(arch, vocabulary):
                                    bos_token_id=0, eos_token_id=0)
 
 
-STEMS = {"bert": "Bert", "distilbert": "DistilBert", "roberta": "Roberta", "mpnet": "MPNet", "gpt2": "GPT2"}
+STEMS = {"bert": "Bert", "distilbert": "DistilBert", "electra": "Electra", "roberta": "Roberta", "mpnet": "MPNet", "gpt2": "GPT2"}
 KINDS = {
     "lm": ("ForMaskedLM", {}),
     "sequence": ("ForSequenceClassification", dict(labels=LABELS)),
@@ -154,7 +156,7 @@ def save(tensors, path):
 
 def save_kind(path, kind, model, backbone):
     state = {k: v for k, v in model.state_dict().items()}
-    tied = [k for k in state if k in ("lm_head.weight", "lm_head.decoder.weight", "cls.predictions.decoder.weight",
+    tied = [k for k in state if k in ("lm_head.weight", "lm_head.decoder.weight", "cls.predictions.decoder.weight", "generator_lm_head.weight",
                                      "vocab_projector.weight", "lm_head.decoder.bias", "cls.predictions.decoder.bias")]
     own = {k: v.contiguous() for k, v in state.items() if k not in backbone and k not in tied}
     if own:
@@ -300,6 +302,7 @@ def generated(model, tok, json_out):
 CHANGES = {                     # one field each; the same weights give other hidden states
     "bert": [("hidden_act", "relu"), ("hidden_act", "quick_gelu"), ("layer_norm_eps", 0.01), ("num_attention_heads", 2)],
     "distilbert": [("activation", "relu"), ("n_heads", 2)],
+    "electra": [("layer_norm_eps", 0.01), ("num_attention_heads", 2)],
     "roberta": [("pad_token_id", 0), ("hidden_act", "gelu_new"), ("layer_norm_eps", 0.01), ("num_attention_heads", 2)],
     "mpnet": [("pad_token_id", 0), ("hidden_act", "silu"), ("layer_norm_eps", 0.01)],
     "gpt2": [("scale_attn_weights", False), ("scale_attn_by_inverse_layer_idx", True), ("reorder_and_upcast_attn", True),

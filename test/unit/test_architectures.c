@@ -18,7 +18,7 @@ test_architecture_gradients(DistilDevice *device)
 		int			offset;
 	}			cases[] = {
 		{"gpt2", true, false, 0, 0}, {"gpt2", true, true, 0, 0}, {"mpnet", false, false, 8, 2},
-		{"roberta", false, false, 0, 2}, {"xlm-roberta", false, false, 0, 2}, {"camembert", false, false, 0, 2}
+		{"roberta", false, false, 0, 2}, {"xlm-roberta", false, false, 0, 2}, {"camembert", false, false, 0, 2}, {"electra", false, false, 0, 0}
 	};
 	size_t		i;
 	int			part;

@@ -92,6 +92,15 @@ test_refused(void)
 		{"roberta", "lm", "\"type_vocab_size\": 1", "\"type_vocab_size\": 2", DISTIL_ERR_MODEL_FILE,
 		"token_type"},
 		{"distilbert", "lm", "\"gelu\"", "\"mish\"", DISTIL_ERR_UNSUPPORTED, "\"mish\""},
+		{"electra", "token", "\"embedding_size\": 32", "\"embedding_size\": 16", DISTIL_ERR_UNSUPPORTED, "embedding_size"},
+		{"electra", "lm", "\"hidden_act\": \"gelu\"", "\"hidden_act\": \"relu\"", DISTIL_ERR_UNSUPPORTED, "hidden_act"},
+		{"electra", "token", "\"hidden_act\": \"gelu\"", "\"hidden_act\": \"relu\"", DISTIL_OK, NULL},
+		{"electra", "choice", "\"summary_type\": \"first\"", "\"summary_type\": \"last\"", DISTIL_ERR_UNSUPPORTED, "summary_type"},
+		{"electra", "choice", "\"summary_activation\": \"gelu\"", "\"summary_activation\": \"tanh\"", DISTIL_ERR_UNSUPPORTED,
+		"summary_activation"},
+		{"electra", "choice", "\"summary_use_proj\": true", "\"summary_use_proj\": false", DISTIL_ERR_UNSUPPORTED,
+		"summary_use_proj"},
+		{"electra", "sequence", "\"summary_type\": \"first\"", "\"summary_type\": \"last\"", DISTIL_OK, NULL},
 		{"mpnet", "lm", "\"gelu\"", "\"mish\"", DISTIL_ERR_UNSUPPORTED, "\"mish\""},
 		{"mpnet", "lm", "\"relative_attention_num_buckets\": 32", "\"relative_attention_num_buckets\": 16",
 		DISTIL_ERR_MODEL_FILE, "relative_attention_bias"},
@@ -177,7 +186,7 @@ test_refused_everywhere(void)
 			distil_arena_free(arena);
 			test_folder_free(&folder);
 		}
-	CHECK(n == 7);
+	CHECK(n == 8);
 }
 
 /* XLM-R and CamemBERT are RoBERTa under other names. */
