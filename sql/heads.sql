@@ -378,7 +378,8 @@ SELECT distil_loss('{"words": ["Paris", "is", "old"], "tags": ["B-LOC", "O", "O"
 SELECT count(*) AS answers, bool_and(answer = substring('Jim Henson was a nice puppet', start_pos + 1, end_pos - start_pos)) AS positions
 	FROM distil_answer('Who was Jim Henson?', 'Jim Henson was a nice puppet', 'bert-question/answer');
 SELECT array_dims(distil_logits('Who was Jim Henson?', 'bert-question/answer', 'Jim Henson was a nice puppet')) AS start_and_end,
-	distil_loss('{"question": "Who was Jim Henson?", "context": "Jim Henson was a nice puppet", "answer": "a nice puppet"}', 'bert-question/answer') > 0 AS loss;
+	distil_loss('{"question": "Who was Jim Henson?", "context": "Jim Henson was a nice puppet", "answer": "a nice puppet"}', 'bert-question/answer') > 0 AS loss,
+	distil_loss('{"question": "Who was Jim Henson?", "context": "Jim Henson was a nice puppet", "start": 1, "end": 3}', 'bert-question/answer') > 0 AS loss_by_tokens;
 SELECT count(*) FROM (SELECT body FROM docs ORDER BY distil_rerank('restore a backup', body, 'rerank') DESC LIMIT 5) d;
 SELECT distil_generate('Once upon a time', 'gpt2-lm') <> '' AS greedy,
 	distil_generate('Once upon a time', 'gpt2-lm', max_tokens => 40, temperature => 0.8, top_k => 50, top_p => 0.95, seed => 1) <> '' AS sampled,
