@@ -68,6 +68,13 @@ UPDATE models SET head = import_head(arch, kind) || '/' || head;
 SELECT head, task, labels, metric FROM distil_heads ORDER BY head;
 SELECT name, tasks FROM distil_models WHERE name LIKE 'bert%' OR name LIKE 'gpt2%' ORDER BY name;
 
+-- a head that is only named is not there, and that is said
+SELECT jsonb_object_agg(f.name, lo_from_bytea(0, pg_read_binary_file(current_setting('test.golden') || 'models/heads-bert/' || f.file))::bigint) AS objects
+	FROM (VALUES ('config.json', 'question.config.json'), ('model.safetensors', 'backbone.safetensors'), ('tokenizer.json', 'tokenizer.json')) f (name, file) \gset
+SELECT distil_import_objects('headless', :'objects');
+SELECT count(lo_unlink(value::oid)) FROM jsonb_each_text(:'objects');
+SELECT distil_drop_model('headless', true);
+
 -- raw scores: one row for a text, or one for each token
 SELECT arch, kind, count(*) AS texts,
 	bool_and(is_close(distil_logits(body, head)::float8[], golden(arch, kind || '.text' || i))) AS ok
@@ -139,6 +146,9 @@ SELECT distil_generate('the cat sat on', 'gpt2-lm', 12, temperature => 2, seed =
 SELECT count(DISTINCT distil_generate(body, 'gpt2-lm', 12, temperature => 5)) > 1 AS each_call_its_own_seed
 	FROM (SELECT 'the cat sat on' AS body FROM generate_series(1, 8)) s;
 SELECT length(distil_generate('', 'gpt2-lm', 3)) > 0 AS from_nothing;
+-- the token of byte 0, which no text holds
+SELECT octet_length(distil_decode(ARRAY[id], 'gpt2-lm')) AS bytes, ascii(distil_decode(ARRAY[id], 'gpt2-lm')) AS code
+	FROM generate_series(0, 400) id WHERE ascii(distil_decode(ARRAY[id], 'gpt2-lm')) = 65533 AND distil_token_ids(chr(1), 'gpt2-lm') = ARRAY[id + 1];
 -- a prompt that fills the context keeps its end
 SELECT distil_generate(repeat(' dog', 100) || ' the cat', 'gpt2-lm', 5) = distil_generate(repeat(' dog', 57) || ' the cat', 'gpt2-lm', 5) AS same;
 

@@ -154,7 +154,7 @@ typedef struct DistilModelInfo
 	bool		sentence_model; /* has modules.json */
 	bool		has_lm_head;	/* masked or causal */
 	bool		causal;			/* its language model writes on: it generates and fills no masks */
-	const char *missing_head;	/* class of config.json whose head has no weights in the folder; NULL: none */
+	const char *missing_head;	/* class of config.json whose head is unknown or has no weights; NULL: none */
 	int			nheads;
 	const DistilHeadInfo *heads;
 	int			nprompts;

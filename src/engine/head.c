@@ -61,6 +61,9 @@ distil_head_detect(DistilSpecFacts *facts, const DistilArch *arch, const char *c
 			has_tensor(tensors, arch, form->out))
 			facts->head = (int) form->kind;
 	}
+	/* a class of this architecture with a head that is not among them */
+	if (strncmp(class_name, arch->class_stem, strlen(arch->class_stem)) == 0)
+		facts->head_missing = !facts->with_lm && strcmp(class_name + strlen(arch->class_stem), "Model") != 0;
 }
 
 static int

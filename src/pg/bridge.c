@@ -230,6 +230,19 @@ distil_bridge_text(Datum text_datum)
 	return result;
 }
 
+/* No text holds a zero byte, but a byte-level vocabulary has a token for it: it reads as U+FFFD. */
+static const char *
+replace_zeros(const char *utf8, size_t *length)
+{
+	StringInfoData clean;
+
+	initStringInfo(&clean);
+	for (size_t i = 0; i < *length; i++)
+		appendBinaryStringInfo(&clean, utf8[i] == '\0' ? "\xEF\xBF\xBD" : utf8 + i, utf8[i] == '\0' ? 3 : 1);
+	*length = (size_t) clean.len;
+	return clean.data;
+}
+
 Datum
 distil_bridge_datum(const char *utf8, size_t length)
 {
@@ -239,6 +252,8 @@ distil_bridge_datum(const char *utf8, size_t length)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("result text of %zu bytes is too long", length)));
+	if (memchr(utf8, '\0', length) != NULL)
+		utf8 = replace_zeros(utf8, &length);
 	converted = pg_any_to_server(utf8, (int) length, PG_UTF8);
 	if (converted == utf8)
 		return PointerGetDatum(cstring_to_text_with_len(utf8, (int) length));

@@ -67,11 +67,18 @@ import_folder(const char *name, const DistilFolder *folder, const DistilImportOp
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "distil import", ALLOCSET_DEFAULT_SIZES);
 	DistilImport *import = NULL;
+	const DistilModelInfo *info;
 	DistilError err;
 
 	distil_bridge_check(distil_import_open(&import, folder, options, distil_bridge_allocator(context),
 										   distil_bridge_poll(), &err), &err);
 	distil_store_import(name, import, NULL);
+	info = distil_import_info(import);
+	if (info->missing_head != NULL && !info->sentence_model)
+		ereport(NOTICE,
+				(errmsg("model \"%s\" is stored without the head of class \"%s\"", name,
+						TextDatumGetCString(distil_bridge_datum(info->missing_head, strlen(info->missing_head)))),
+				 errdetail("Its weights are not in the folder, or distil does not know this head.")));
 	distil_import_free(import);
 	MemoryContextDelete(context);
 }

@@ -327,6 +327,13 @@ test_missing_head(void)
 		CHECK(distil_import_info(import)->nheads == 1 && distil_import_info(import)->has_lm_head);
 	}
 	distil_import_free(import);
+	/* a class that no table knows is named too */
+	test_folder_replace(&folder, "config.json", "\"RobertaForSequenceClassification\"", "\"RobertaForNothing\"");
+	CHECK(distil_import_open(&import, &folder.folder, &options, distil_alloc_system(), NULL, &err) == DISTIL_OK);
+	if (import != NULL)
+		CHECK(distil_import_info(import)->missing_head != NULL &&
+			  strcmp(distil_import_info(import)->missing_head, "RobertaForNothing") == 0);
+	distil_import_free(import);
 	test_folder_free(&folder);
 }
 
