@@ -168,6 +168,7 @@ def compare_sentences(server, name, folder):
 def main():
     server = Server(sys.argv[1])
     server.run("SET client_min_messages = error")
+    server.run("SET distil.precision = 'float32'")       # what the libraries compute in
     server.run("CREATE EXTENSION IF NOT EXISTS distil")
     models = {}
     for arch in ["bert", "distilbert", "roberta", "mpnet", "electra", "gpt2"]:
