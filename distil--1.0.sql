@@ -18,7 +18,7 @@ COMMENT ON FUNCTION distil.planner_support IS 'loads the library while the first
 
 -- ---------- tables of models ----------
 
--- The first five columns are read by position in src/pg/model_store.c.
+-- The first five columns and dtype are read by position in src/pg/model_store.c.
 CREATE TABLE distil.model (
 	name text COLLATE "C" PRIMARY KEY,
 	weights oid NOT NULL UNIQUE,
@@ -93,6 +93,9 @@ COMMENT ON FUNCTION distil_import_objects IS 'imports a model folder from large 
 CREATE FUNCTION distil_create(name text, config jsonb, tokenizer_of text, seed bigint DEFAULT 0) RETURNS text
 	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_create_model';
 COMMENT ON FUNCTION distil_create IS 'a new model from a configuration, with random weights and the tokenizer of another model';
+CREATE FUNCTION distil_quantize(model text, new_name text, dtype text, options jsonb DEFAULT '{}') RETURNS text
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_quantize_model';
+COMMENT ON FUNCTION distil_quantize IS 'a new model: another one with weights in bfloat16 or int8';
 CREATE FUNCTION distil_config(model text) RETURNS jsonb
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION distil_config IS 'configuration of a model';

@@ -54,7 +54,9 @@ static const struct config_enum_entry isa_values[] = {
 	{"auto", DISTIL_ISA_AUTO, false},
 	{"amx", DISTIL_ISA_AMX, false},
 	{"avx512_bf16", DISTIL_ISA_AVX512_BF16, false},
+	{"avx512_vnni", DISTIL_ISA_AVX512_VNNI, false},
 	{"avx512", DISTIL_ISA_AVX512, false},
+	{"avx_vnni", DISTIL_ISA_AVX_VNNI, false},
 	{"avx2", DISTIL_ISA_AVX2, false},
 	{"reference", DISTIL_ISA_REFERENCE, false},
 	{NULL, 0, false}

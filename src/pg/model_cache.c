@@ -42,13 +42,20 @@ typedef struct CacheEntry
 } CacheEntry;
 
 /* When all of this is the same, the lookup has the same result. */
+/* The layouts that a session computes with; static strings. */
+typedef struct Layouts
+{
+	const char *plain;
+	const char *quantized;		/* of models of dtype int8 */
+} Layouts;
+
 typedef struct Memo
 {
 	CacheEntry *entry;			/* NULL: nothing remembered */
 	bool		is_default;		/* looked up with name NULL */
 	char		name[NAMEDATALEN];
 	char		setting[NAMEDATALEN];
-	const char *layout;			/* NULL: any will do */
+	Layouts		layouts;		/* NULL: any will do */
 	Oid			user;
 	LocalTransactionId transaction;
 	SubTransactionId subtransaction;
@@ -148,12 +155,15 @@ at_transaction_end(XactEvent event, void *arg)
 	}
 }
 
-/* The layout that this session computes with. */
-static const char *
-session_layout(void)
+static Layouts
+session_layouts(void)
 {
-	return distil_image_layout(distil_precision,
-							   distil_precision == DISTIL_PRECISION_FLOAT32 ? NULL : distil_bridge_device());
+	DistilDevice *device = distil_precision == DISTIL_PRECISION_FLOAT32 ? NULL : distil_bridge_device();
+	Layouts		layouts;
+
+	layouts.plain = distil_image_layout(distil_precision, device);
+	layouts.quantized = distil_quantized_layout(distil_precision, device);
+	return layouts;
 }
 
 /* Not yet on the list of this backend's open models. */
@@ -221,7 +231,7 @@ need_session(CacheEntry *entry)
 
 /* What the result of a lookup depends on. */
 static void
-fill_memo(Memo *key, const char *name, const char *layout)
+fill_memo(Memo *key, const char *name, Layouts layouts)
 {
 	Snapshot	snapshot = GetActiveSnapshot();
 
@@ -231,7 +241,7 @@ fill_memo(Memo *key, const char *name, const char *layout)
 		strlcpy(key->name, name, NAMEDATALEN);
 	else if (distil_default_model != NULL)
 		strlcpy(key->setting, distil_default_model, NAMEDATALEN);
-	key->layout = layout;
+	key->layouts = layouts;
 	key->user = GetUserId();
 	key->transaction = DISTIL_LXID;
 	key->subtransaction = GetCurrentSubTransactionId();
@@ -242,9 +252,9 @@ fill_memo(Memo *key, const char *name, const char *layout)
 	key->command = snapshot->curcid;
 }
 
-/* layout NULL: any, that of the session when it has to be opened */
+/* layouts of NULL: any, that of the session when it has to be opened */
 static CacheEntry *
-get_entry(const char *name, const char *layout)
+get_entry(const char *name, Layouts layouts)
 {
 	CacheEntry *entry = memo.entry;
 	DistilModelRow row;
@@ -252,18 +262,23 @@ get_entry(const char *name, const char *layout)
 
 	if (name != NULL && strlen(name) >= NAMEDATALEN)
 		distil_store_unknown(name);
-	fill_memo(&key, name, layout);
+	fill_memo(&key, name, layouts);
 	key.entry = entry;
 	if (entry == NULL || memcmp(&key, &memo, sizeof(Memo)) != 0)
 	{
+		const char *layout;
+
 		distil_store_lookup(&row, name);
+		layout = row.quantized ? layouts.quantized : layouts.plain;
 		for (entry = entries; entry != NULL; entry = entry->next)
 			if (strcmp(entry->open.name, row.name) == 0 && memcmp(entry->open.sha256, row.sha256, 32) == 0 &&
 				(layout == NULL || strcmp(entry->open.layout, layout) == 0))
 				break;
 		if (entry == NULL)
 		{
-			entry = open_entry(&row, layout != NULL ? layout : session_layout());
+			if (layout == NULL)
+				layout = row.quantized ? session_layouts().quantized : session_layouts().plain;
+			entry = open_entry(&row, layout);
 			entry->next = entries;
 			entries = entry;
 		}
@@ -277,7 +292,7 @@ get_entry(const char *name, const char *layout)
 DistilOpenModel *
 distil_cache_get(const char *name)
 {
-	CacheEntry *entry = get_entry(name, session_layout());
+	CacheEntry *entry = get_entry(name, session_layouts());
 
 	need_session(entry);
 	return &entry->open;
@@ -286,7 +301,9 @@ distil_cache_get(const char *name)
 DistilOpenModel *
 distil_cache_get_tokenizer(const char *name)
 {
-	return &get_entry(name, NULL)->open;
+	Layouts		any = {NULL, NULL};
+
+	return &get_entry(name, any)->open;
 }
 
 DistilOpenModel *

@@ -51,6 +51,7 @@
 #define ANUM_MODEL_SHA256 3
 #define ANUM_MODEL_BYTES 4
 #define ANUM_MODEL_IS_DEFAULT 5
+#define ANUM_MODEL_DTYPE 13
 
 /* Large objects are read and written in pieces of this size. */
 #define STORE_CHUNK (1024 * 1024)
@@ -79,6 +80,7 @@ read_row(DistilModelRow *row, HeapTuple tuple, TupleDesc desc)
 	bool		isnull;
 	bytea	   *sha256;
 	char	   *name;
+	char	   *dtype;
 
 	name = TextDatumGetCString(heap_getattr(tuple, ANUM_MODEL_NAME, desc, &isnull));
 	strlcpy(row->name, name, NAMEDATALEN);
@@ -89,6 +91,9 @@ read_row(DistilModelRow *row, HeapTuple tuple, TupleDesc desc)
 	memcpy(row->sha256, VARDATA_ANY(sha256), Min(VARSIZE_ANY_EXHDR(sha256), sizeof(row->sha256)));
 	row->bytes = DatumGetInt64(heap_getattr(tuple, ANUM_MODEL_BYTES, desc, &isnull));
 	row->is_default = DatumGetBool(heap_getattr(tuple, ANUM_MODEL_IS_DEFAULT, desc, &isnull));
+	dtype = TextDatumGetCString(heap_getattr(tuple, ANUM_MODEL_DTYPE, desc, &isnull));
+	row->quantized = strcmp(dtype, "int8") == 0;
+	pfree(dtype);
 }
 
 /* name NULL: the row flagged as the database's default. */
@@ -680,6 +685,19 @@ distil_store_relink(void)
 		links++;
 	}
 	return links;
+}
+
+void
+distil_store_set_cosine(const char *name, double mean, double least)
+{
+	Oid			types[3] = {TEXTOID, FLOAT4OID, FLOAT4OID};
+	Datum		values[3];
+
+	values[0] = CStringGetTextDatum(name);
+	values[1] = Float4GetDatum((float4) mean);
+	values[2] = Float4GetDatum((float4) least);
+	distil_store_execute("UPDATE distil.model SET cosine_mean = $2, cosine_min = $3 "
+						 "WHERE name OPERATOR(pg_catalog.=) $1", 3, types, values, NULL);
 }
 
 void

@@ -19,6 +19,7 @@ typedef struct DistilModelRow
 	int64		bytes;
 	char		name[NAMEDATALEN];
 	bool		is_default;
+	bool		quantized;		/* dtype int8 */
 } DistilModelRow;
 
 /*
@@ -52,6 +53,9 @@ extern void distil_store_check_hash(const DistilModelRow *row);
  * heads, dependency; everything in the current transaction.  teacher NULL unless trained.
  */
 extern void distil_store_import(const char *name, DistilImport *import, const char *teacher);
+
+/* How near the embeddings of a model just imported are to those of the one it was made from. */
+extern void distil_store_set_cosine(const char *name, double mean, double least);
 
 /*
  * Run one fixed statement on the extension's own tables as their owner; every name and

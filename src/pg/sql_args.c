@@ -7,8 +7,11 @@
 #include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "lib/stringinfo.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "job.h"
+#include "model_store.h"
 #include "sql_args.h"
 
 void
@@ -47,6 +50,25 @@ distil_args_int(FunctionCallInfo fcinfo, int arg, const char *name, int least)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"%s\" must be at least %d, not %d", name, least, value)));
 	return value;
+}
+
+char *
+distil_args_new_model(FunctionCallInfo fcinfo, int arg, const char *argument, const char *command)
+{
+	char	   *name = distil_args_string(fcinfo, arg, argument);
+	int64		job;
+
+	distil_store_check_name(name);
+	PreventCommandIfReadOnly(command);
+	distil_store_check_free(name);
+	/* Otherwise hours of training would end with a name that is taken. */
+	job = distil_job_for_student(name, 0);
+	if (job != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("job " INT64_FORMAT " is making a model \"%s\"", job, name),
+				 errhint("Choose another name.")));
+	return name;
 }
 
 void

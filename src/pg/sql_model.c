@@ -27,7 +27,6 @@
 #include "bridge.h"
 #include "compat.h"
 #include "guc.h"
-#include "job.h"
 #include "model_cache.h"
 #include "model_folder.h"
 #include "model_store.h"
@@ -87,20 +86,7 @@ import_folder(const char *name, const DistilFolder *folder, const DistilImportOp
 static char *
 import_name(FunctionCallInfo fcinfo, const char *command)
 {
-	char	   *name = distil_args_string(fcinfo, 0, "name");
-	int64		job;
-
-	distil_store_check_name(name);
-	PreventCommandIfReadOnly(command);
-	distil_store_check_free(name);
-	/* Otherwise hours of training would end with a name that is taken. */
-	job = distil_job_for_student(name, 0);
-	if (job != 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("job " INT64_FORMAT " is making a model \"%s\"", job, name),
-				 errhint("Choose another name.")));
-	return name;
+	return distil_args_new_model(fcinfo, 0, "name", command);
 }
 
 /* distil_import(name, path, options) */
