@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include <unistd.h>
+
 #include "access/htup_details.h"
 #include "catalog/dependency.h"
 #include "catalog/objectaddress.h"
