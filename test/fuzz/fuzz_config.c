@@ -16,7 +16,7 @@ extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static const char *const names[] = {
 	"config.json", "modules.json", "1_Pooling/config.json", "2_Dense/config.json", "3_Normalize/config.json",
 	"sentence_bert_config.json", "config_sentence_transformers.json", "tokenizer_config.json",
-	"model.safetensors.index.json", "2_Dense/model.safetensors", "model.safetensors"
+	"generation_config.json", "model.safetensors.index.json", "2_Dense/model.safetensors", "model.safetensors"
 };
 
 #define NAMES (sizeof(names) / sizeof(names[0]))

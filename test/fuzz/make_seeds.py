@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Seed inputs of fuzz_json, fuzz_safetensors and fuzz_config, from the tiny models of test/golden."""
+"""Seed inputs of fuzz_json, fuzz_safetensors, fuzz_config and fuzz_tokenizer_file, from the small files of test/golden."""
+import json
 import os
 import struct
 
@@ -7,7 +8,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 MODELS = os.path.join(HERE, "..", "golden", "models")
 PARTS = ["config.json", "modules.json", "1_Pooling/config.json", "2_Dense/config.json", "3_Normalize/config.json",
          "sentence_bert_config.json", "config_sentence_transformers.json", "tokenizer_config.json",
-         "model.safetensors.index.json", "2_Dense/model.safetensors"]
+         "generation_config.json", "model.safetensors.index.json", "2_Dense/model.safetensors"]
 
 
 def read(model, name):
@@ -20,6 +21,23 @@ def save(fuzzer, name, data):
     os.makedirs(folder, exist_ok=True)
     with open(os.path.join(folder, name), "wb") as f:
         f.write(data)
+
+
+def smaller(tokenizer):
+    """The same parts over a vocabulary that a mutation can reach around in."""
+    model = tokenizer["model"]
+    if model["type"] == "BPE":
+        merges = [m if isinstance(m, list) else m.split(" ") for m in model["merges"]][:12]
+        wanted = {t for m in merges for t in m + ["".join(m)]}
+        model["vocab"] = {t: i for t, i in model["vocab"].items() if len(t) == 1 or t in wanted}
+        ids = {t: i for i, t in enumerate(sorted(model["vocab"], key=model["vocab"].get))}
+        model["vocab"], model["merges"] = ids, merges
+    else:
+        model["vocab"] = model["vocab"][:40] + [p for p in model["vocab"] if p[0].startswith("<0x")]
+    tokenizer["added_tokens"] = [dict(t, id=len(model["vocab"]) + i) for i, t in enumerate(tokenizer["added_tokens"])
+                                 if model["type"] == "BPE"]
+    tokenizer["post_processor"] = None
+    return json.dumps(tokenizer, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def safetensors(header, data):
@@ -44,9 +62,13 @@ def main():
     for model in ["bert-mlm", "distilbert-mlm", "bert-sentence"]:
         parts = [b"" if name.endswith(".safetensors") else read(model, name) for name in PARTS]
         save("config", model, b"\xff".join(parts) + b"\xff")
-    for arch, kind in [("roberta", "sequence"), ("mpnet", "token"), ("gpt2", "lm"), ("bert", "choice")]:
+    for arch, kind in [("roberta", "sequence"), ("mpnet", "token"), ("gpt2", "lm"), ("bert", "choice"), ("electra", "choice")]:
         parts = [read("heads-" + arch, kind + ".config.json")] + [b""] * (len(PARTS) - 1)
+        if arch == "gpt2":
+            parts[PARTS.index("generation_config.json")] = b'{"eos_token_id": [0, 3]}'
         save("config", f"{arch}-{kind}", b"\xff".join(parts) + b"\xff")
+    for name in ["bpe-prefix", "bpe-sequence", "bpe-split-short", "unigram-first", "unigram-bytes", "unigram-split"]:
+        save("tokenizer_file", name, smaller(json.load(open(os.path.join(HERE, "..", "golden", "tokenizer", name + ".json"), encoding="utf8"))))
 
 
 if __name__ == "__main__":
