@@ -94,8 +94,10 @@ BEGIN
     ORDER BY k COLLATE "C";
 END $$;
 SELECT * FROM explain_keys('', 'SELECT distil_embed(body) FROM docs');
+SET distil.precision = 'float32';
 SELECT * FROM explain_keys(', ANALYZE', 'SELECT distil_embed(body), distil_embed(body, ''batch-tiny'') FROM docs');
 SELECT * FROM explain_keys(', ANALYZE, TIMING OFF', 'SELECT distil_embed(body) FROM docs');
+RESET distil.precision;
 
 -- The costs of the calls start no just-in-time compilation
 CREATE FUNCTION has_jit(query text) RETURNS boolean LANGUAGE plpgsql AS $$

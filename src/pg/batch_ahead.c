@@ -48,15 +48,23 @@ is_in(Oid funcid, const Oid *list, int n)
 	return false;
 }
 
+/* What may be in an expression though it shows elsewhere. */
+typedef struct Allowed
+{
+	bool		aggregates;		/* they are finished for all rows before the first */
+	bool		calls;			/* of ours, which are taken out of the expression */
+} Allowed;
+
 static bool
 function_shows(Oid funcid, void *context)
 {
+	const Allowed *allowed = context;
 	DistilBatchCallee callee;
 
 	if (func_volatile(funcid) == PROVOLATILE_VOLATILE)
 		return true;
 	return !is_in(funcid, harmless, lengthof(harmless)) && !get_func_leakproof(funcid) &&
-		!distil_batch_callee(funcid, &callee);
+		!(allowed->calls && distil_batch_callee(funcid, &callee));
 }
 
 /* LIKE with a constant pattern that has no escapes. */
@@ -74,11 +82,12 @@ is_plain_like(Node *node)
 										  VARSIZE_ANY_EXHDR(DatumGetPointer(pattern->constvalue))) == NULL);
 }
 
-/* context: NULL, or not NULL when aggregates are finished for all rows before the first. */
 static bool
 shows_walker(Node *node, void *context)
 {
-	if (node == NULL || (context != NULL && IsA(node, Aggref)))
+	const Allowed *allowed = context;
+
+	if (node == NULL || (allowed->aggregates && IsA(node, Aggref)))
 		return false;
 	if (!is_plain_like(node) && check_functions_in_node(node, function_shows, context))
 		return true;
@@ -99,16 +108,28 @@ shows_walker(Node *node, void *context)
 bool
 distil_batch_evaluates_ahead(Node *node)
 {
-	return !shows_walker(node, NULL);
+	Allowed		allowed = {.calls = true};
+
+	return !shows_walker(node, &allowed);
+}
+
+static bool
+evaluates_ahead(Node *node)
+{
+	Allowed		allowed = {0};
+
+	return !shows_walker(node, &allowed);
 }
 
 /* ---------- plans ---------- */
 
+static bool reads_ahead(Plan *plan);
+
 static bool
 join_reads_ahead(Plan *plan)
 {
-	return distil_batch_evaluates_ahead((Node *) ((Join *) plan)->joinqual) &&
-		distil_batch_reads_ahead(outerPlan(plan)) && distil_batch_reads_ahead(innerPlan(plan));
+	return evaluates_ahead((Node *) ((Join *) plan)->joinqual) &&
+		reads_ahead(outerPlan(plan)) && reads_ahead(innerPlan(plan));
 }
 
 static bool
@@ -118,7 +139,7 @@ all_read_ahead(List *plans)
 
 	foreach(cell, plans)
 	{
-		if (!distil_batch_reads_ahead(lfirst(cell)))
+		if (!reads_ahead(lfirst(cell)))
 			return false;
 	}
 	return true;
@@ -133,12 +154,12 @@ is_whole_aggregate(Plan *plan)
 }
 
 /* Nodes that are not listed may do anything for a row. */
-bool
-distil_batch_reads_ahead(Plan *plan)
+static bool
+reads_ahead(Plan *plan)
 {
-	void	   *context = is_whole_aggregate(plan) ? plan : NULL;
+	Allowed		allowed = {.aggregates = is_whole_aggregate(plan)};
 
-	if (shows_walker((Node *) plan->targetlist, context) || shows_walker((Node *) plan->qual, context))
+	if (shows_walker((Node *) plan->targetlist, &allowed) || shows_walker((Node *) plan->qual, &allowed))
 		return false;
 	check_stack_depth();
 	switch (nodeTag(plan))
@@ -152,7 +173,7 @@ distil_batch_reads_ahead(Plan *plan)
 		case T_BitmapOr:
 			return true;
 		case T_Agg:
-			return is_whole_aggregate(plan) || distil_batch_reads_ahead(outerPlan(plan));
+			return is_whole_aggregate(plan) || reads_ahead(outerPlan(plan));
 		case T_SeqScan:
 		case T_SampleScan:
 		case T_TidScan:
@@ -161,31 +182,31 @@ distil_batch_reads_ahead(Plan *plan)
 		case T_NamedTuplestoreScan:
 			return true;
 		case T_IndexScan:
-			return distil_batch_evaluates_ahead((Node *) ((IndexScan *) plan)->indexqualorig) &&
-				distil_batch_evaluates_ahead((Node *) ((IndexScan *) plan)->indexorderbyorig);
+			return evaluates_ahead((Node *) ((IndexScan *) plan)->indexqualorig) &&
+				evaluates_ahead((Node *) ((IndexScan *) plan)->indexorderbyorig);
 		case T_IndexOnlyScan:
-			return distil_batch_evaluates_ahead((Node *) ((IndexOnlyScan *) plan)->indexqual) &&
-				distil_batch_evaluates_ahead((Node *) ((IndexOnlyScan *) plan)->indexorderby);
+			return evaluates_ahead((Node *) ((IndexOnlyScan *) plan)->indexqual) &&
+				evaluates_ahead((Node *) ((IndexOnlyScan *) plan)->indexorderby);
 		case T_BitmapHeapScan:
-			return distil_batch_evaluates_ahead((Node *) ((BitmapHeapScan *) plan)->bitmapqualorig);
+			return evaluates_ahead((Node *) ((BitmapHeapScan *) plan)->bitmapqualorig);
 		case T_ValuesScan:
-			return distil_batch_evaluates_ahead((Node *) ((ValuesScan *) plan)->values_lists);
+			return evaluates_ahead((Node *) ((ValuesScan *) plan)->values_lists);
 		case T_SubqueryScan:
-			return distil_batch_reads_ahead(((SubqueryScan *) plan)->subplan);
+			return reads_ahead(((SubqueryScan *) plan)->subplan);
 		case T_NestLoop:
 			return join_reads_ahead(plan);
 		case T_MergeJoin:
-			return distil_batch_evaluates_ahead((Node *) ((MergeJoin *) plan)->mergeclauses) &&
+			return evaluates_ahead((Node *) ((MergeJoin *) plan)->mergeclauses) &&
 				join_reads_ahead(plan);
 		case T_HashJoin:
-			return distil_batch_evaluates_ahead((Node *) ((HashJoin *) plan)->hashclauses) &&
+			return evaluates_ahead((Node *) ((HashJoin *) plan)->hashclauses) &&
 				join_reads_ahead(plan);
 		case T_Append:
 			return all_read_ahead(((Append *) plan)->appendplans);
 		case T_MergeAppend:
 			return all_read_ahead(((MergeAppend *) plan)->mergeplans);
 		case T_Result:
-			return outerPlan(plan) == NULL || distil_batch_reads_ahead(outerPlan(plan));
+			return outerPlan(plan) == NULL || reads_ahead(outerPlan(plan));
 		case T_Gather:
 		case T_GatherMerge:
 		case T_Group:
@@ -195,12 +216,21 @@ distil_batch_reads_ahead(Plan *plan)
 		case T_Memoize:
 		case T_Unique:
 		case T_WindowAgg:
-			return distil_batch_reads_ahead(outerPlan(plan));
-			/* One of ours keeps an error until its row is due. */
-		case T_CustomScan:
-			return ((CustomScan *) plan)->methods == &distil_batch_methods &&
-				distil_batch_reads_ahead(outerPlan(plan));
+			return reads_ahead(outerPlan(plan));
 		default:
 			return false;
 	}
+}
+
+/* Directly below another, a node of ours keeps an error until its row is due. */
+bool
+distil_batch_reads_ahead(Plan *plan)
+{
+	for (; IsA(plan, CustomScan); plan = outerPlan(plan))
+	{
+		if (((CustomScan *) plan)->methods != &distil_batch_methods ||
+			!evaluates_ahead((Node *) plan->targetlist) || !evaluates_ahead((Node *) plan->qual))
+			return false;
+	}
+	return reads_ahead(plan);
 }

@@ -22,6 +22,7 @@
 
 #include "access/relscan.h"
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "catalog/objectaccess.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
@@ -393,7 +394,16 @@ run_rows(DistilBatchState *state, int first, int count)
 	distil_batch_note_models(state);
 }
 
-/* The same; false when it failed and nothing is left of it.  A cancel is no such failure. */
+/* Errors that end the statement wherever they come. */
+static bool
+ends_statement(const ErrorData *error)
+{
+	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+
+	return category == ERRCODE_OPERATOR_INTERVENTION || category == ERRCODE_TRANSACTION_ROLLBACK;
+}
+
+/* The same; false when it failed and nothing is left of it. */
 static bool
 try_rows(DistilBatchState *state, int first, int count)
 {
@@ -418,7 +428,7 @@ try_rows(DistilBatchState *state, int first, int count)
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
-		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_OPERATOR_INTERVENTION)
+		if (ends_statement(error))
 			ReThrowError(error);
 		FreeErrorData(error);
 		done = false;
@@ -429,11 +439,14 @@ try_rows(DistilBatchState *state, int first, int count)
 	return done;
 }
 
-/* Subtransactions are not to be had while workers run. */
+/*
+ * Subtransactions are not to be had while workers run; on a standby a conflict with recovery would
+ * end the session instead of the statement.
+ */
 static bool
 can_try(void)
 {
-	return !IsInParallelMode();
+	return !IsInParallelMode() && !RecoveryInProgress();
 }
 
 /* The next rows with their results; false at the end or when an error is deferred. */

@@ -67,7 +67,7 @@ extern CustomScan *distil_batch_split_merge(ModifyTable *modify, int plan_node_i
 
 /* Whether nobody can tell that rows of plan were read which are then not asked for. */
 extern bool distil_batch_reads_ahead(Plan *plan);
-/* The same for an expression that is evaluated for such rows. */
+/* The same for an expression that is evaluated for such rows; calls of ours are taken out of it. */
 extern bool distil_batch_evaluates_ahead(Node *node);
 
 /* How many rows the nodes above a DistilBatch ask for; in its custom_private. */

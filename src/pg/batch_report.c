@@ -41,6 +41,24 @@ distil_batch_count(DistilBatchState *state, int nrows, const DistilBatchTotals *
 	}
 }
 
+/* What a copy of a model of this layout computes in. */
+static const char *
+layout_dtype(const char *layout)
+{
+	static const char *const dtypes[][2] = {
+		{DISTIL_LAYOUT_BF16P16, "bfloat16"},
+		{DISTIL_LAYOUT_INT8P16, "int8"},
+	};
+	int			i;
+
+	for (i = 0; i < lengthof(dtypes); i++)
+	{
+		if (strcmp(layout, dtypes[i][0]) == 0)
+			return dtypes[i][1];
+	}
+	return "float32";
+}
+
 /* "name (dtype)" of the model that a call has run, NULL when it differs from row to row. */
 static char *
 model_label(DistilBatchState *state, BatchFunctionCall *call)
@@ -65,8 +83,9 @@ model_label(DistilBatchState *state, BatchFunctionCall *call)
 	}
 	if (call->callee.function->is_head && name != NULL)
 		name = distil_args_head_model(name);
-	open = distil_cache_get_tokenizer(name);
-	return psprintf("%s (%s)", open->name, open->info->dtype);
+	/* Without a forward pass there is none to open. */
+	open = state->counts.model_seconds > 0 ? distil_cache_get(name) : distil_cache_get_tokenizer(name);
+	return psprintf("%s (%s)", open->name, layout_dtype(open->layout));
 }
 
 /*

@@ -188,7 +188,7 @@ CREATE FUNCTION batched(query text) RETURNS boolean LANGUAGE plpgsql AS \$\$
 DECLARE
   plan text;
 BEGIN
-  EXECUTE 'EXPLAIN (FORMAT JSON) ' || query INTO plan;
+  EXECUTE 'EXPLAIN (VERBOSE, FORMAT JSON) ' || query INTO plan;
   RETURN plan LIKE '%DistilBatch%';
 END \$\$;
 SQL
