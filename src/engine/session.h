@@ -139,6 +139,13 @@ extern DistilStatus distil_session_lm_prepare(DistilSession *session, bool causa
 extern DistilStatus distil_session_lm_row(DistilSession *session, const float *hidden, int row,
 										  DistilError *err);
 
+/*
+ * Calls row(ctx, t, logits [V], V) for rows t in [first, first + n) of hidden; several at a time, so
+ * that the decoder is read once for all of them.  An error of row ends the call.
+ */
+extern DistilStatus distil_session_lm_rows(DistilSession *session, const float *hidden, int first, int n,
+										   DistilRowFn row, void *ctx, DistilError *err);
+
 /* DISTIL_ERR_STATE unless the model has this head. */
 extern DistilStatus distil_session_require(const DistilSession *session, DistilHeadKind kind,
 										   DistilError *err);

@@ -305,16 +305,31 @@ surprise(const float *logits, int v, int32_t label)
 	return log(sum) + top - logits[label];
 }
 
+typedef struct Surprise
+{
+	const int32_t *ids;
+	double		sum;
+} Surprise;
+
+/* A DistilRowFn: the token that follows. */
+static DistilStatus
+add_surprise(void *ctx, int t, const float *logits, int v, DistilError *err)
+{
+	Surprise   *surprises = ctx;
+
+	(void) err;
+	surprises->sum += surprise(logits, v, surprises->ids[t + 1]);
+	return DISTIL_OK;
+}
+
 DistilStatus
 distil_session_perplexity(DistilSession *session, double *perplexity, bool *has, const DistilText *text,
 						  DistilError *err)
 {
 	DistilEncodeOptions options = distil_tokenizer_defaults(session->model->tokenizer);
-	int			v = session->model->spec.config.vocabulary;
 	DistilEncoding *encoding = &session->encoding;
 	const float *hidden;
-	double		sum = 0;
-	int			i;
+	Surprise	surprises = {0};
 
 	*has = false;
 	DISTIL_FORWARD(distil_session_lm_prepare(session, true, err));
@@ -330,12 +345,9 @@ distil_session_perplexity(DistilSession *session, double *perplexity, bool *has,
 	if (encoding->n < 2)
 		return DISTIL_OK;
 	DISTIL_FORWARD(distil_session_single(session, encoding->ids, encoding->types, encoding->n, &hidden, err));
-	for (i = 0; i < encoding->n - 1; i++)
-	{
-		DISTIL_FORWARD(distil_session_lm_row(session, hidden, i, err));
-		sum += surprise(session->lm.host, v, encoding->ids[i + 1]);
-	}
-	*perplexity = exp(sum / (encoding->n - 1));
+	surprises.ids = encoding->ids;
+	DISTIL_FORWARD(distil_session_lm_rows(session, hidden, 0, encoding->n - 1, add_surprise, &surprises, err));
+	*perplexity = exp(surprises.sum / (encoding->n - 1));
 	*has = true;
 	return DISTIL_OK;
 }

@@ -106,6 +106,28 @@ distil_session_lm_row(DistilSession *session, const float *hidden, int row, Dist
 	return fetch_row(session, 0, err);
 }
 
+DistilStatus
+distil_session_lm_rows(DistilSession *session, const float *hidden, int first, int n, DistilRowFn row, void *ctx,
+					   DistilError *err)
+{
+	int			v = session->model->spec.config.vocabulary;
+	int			i;
+	int			j;
+
+	for (i = 0; i < n; i += session->lm.rows)
+	{
+		int			count = n - i < session->lm.rows ? n - i : session->lm.rows;
+
+		DISTIL_FORWARD(compute_logits(session, hidden, first + i, count, err));
+		for (j = 0; j < count; j++)
+		{
+			DISTIL_FORWARD(fetch_row(session, j, err));
+			DISTIL_FORWARD(row(ctx, first + i + j, session->lm.host, v, err));
+		}
+	}
+	return DISTIL_OK;
+}
+
 /*
  * Calls row(ctx, t, logits [V], V) for each token of the text (and pair, may be NULL);
  * *tokens is their number.  An error of row ends the call.
@@ -114,11 +136,8 @@ DistilStatus
 distil_session_lm_logits(DistilSession *session, const DistilText *text, const DistilText *pair,
 						 DistilRowFn row, void *ctx, int *tokens, DistilError *err)
 {
-	int			v = session->model->spec.config.vocabulary;
 	const float *hidden;
 	int			n;
-	int			i;
-	int			j;
 
 	DISTIL_FORWARD(require_lm(session, err));
 	DISTIL_FORWARD(prepare_lm(session, err));
@@ -129,18 +148,7 @@ distil_session_lm_logits(DistilSession *session, const DistilText *text, const D
 		return DISTIL_OK;
 	DISTIL_FORWARD(distil_session_single(session, session->encoding.ids, session->encoding.types, n,
 										 &hidden, err));
-	for (i = 0; i < n; i += session->lm.rows)
-	{
-		int			count = n - i < session->lm.rows ? n - i : session->lm.rows;
-
-		DISTIL_FORWARD(compute_logits(session, hidden, i, count, err));
-		for (j = 0; j < count; j++)
-		{
-			DISTIL_FORWARD(fetch_row(session, j, err));
-			DISTIL_FORWARD(row(ctx, i + j, session->lm.host, v, err));
-		}
-	}
-	return DISTIL_OK;
+	return distil_session_lm_rows(session, hidden, 0, n, row, ctx, err);
 }
 
 /* ---------- fill-mask ---------- */

@@ -109,29 +109,46 @@ run(const Example *e, const DistilText *text, const DistilText *pair, int *rows)
 
 /* ---------- language models ---------- */
 
+typedef struct TokenLosses
+{
+	const int32_t *labels;		/* of row t */
+	double		sum;
+	int			count;
+} TokenLosses;
+
+/* A DistilRowFn */
+static DistilStatus
+add_loss(void *ctx, int t, const float *logits, int v, DistilError *err)
+{
+	TokenLosses *losses = ctx;
+
+	(void) err;
+	losses->sum += distil_cross_entropy(NULL, logits, 1, v, losses->labels[t], 1.0);
+	losses->count++;
+	return DISTIL_OK;
+}
+
 /* Mean of -log softmax over the tokens with a label; shift 1: of the token before it. */
 static DistilStatus
 token_losses(const Example *e, const int32_t *labels, int n, int shift, double *loss)
 {
 	DistilSession *session = e->session;
-	int			v = session->model->spec.config.vocabulary;
+	TokenLosses losses = {.labels = labels + shift};
 	const float *hidden;
-	double		sum = 0;
-	int			count = 0;
+	int			end;
 
 	DISTIL_FORWARD(distil_session_single(session, session->encoding.ids, session->encoding.types, n, &hidden,
 										 e->err));
-	for (int i = shift; i < n; i++)
+	for (int t = 0; t < n - shift; t = end + 1)
 	{
-		if (labels[i] == DISTIL_NO_LABEL)
-			continue;
-		DISTIL_FORWARD(distil_session_lm_row(session, hidden, i - shift, e->err));
-		sum += distil_cross_entropy(NULL, session->lm.host, 1, v, labels[i], 1.0);
-		count++;
+		/* labelled tokens in a row */
+		for (end = t; end < n - shift && losses.labels[end] != DISTIL_NO_LABEL;)
+			end++;
+		DISTIL_FORWARD(distil_session_lm_rows(session, hidden, t, end - t, add_loss, &losses, e->err));
 	}
-	if (count == 0)
+	if (losses.count == 0)
 		return distil_fail(e->err, DISTIL_ERR_ARGUMENT, "the example has no token to predict");
-	*loss = sum / count;
+	*loss = losses.sum / losses.count;
 	return DISTIL_OK;
 }
 
