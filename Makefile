@@ -146,16 +146,19 @@ $(EMULATED_DIR)/test_%: test_%.c $(EMULATED_DIR)/distil_cuda.so $(UNIT_DIR)/libe
 unit-cuda: $(EMULATED_TESTS)
 	@status=0; for t in $(EMULATED_TESTS); do $$t || status=1; done; exit $$status
 
-# The same tests beside the real module, for test/check_gpu.sh: of the engine nothing is needed.
+# The same tests, and test/gpu_train.c, beside the real module, for test/check_gpu.sh: without jansson.
 GPU_DIR = $(UNIT_DIR)/gpu
-GPU_TESTS = $(patsubst $(EMULATED_DIR)/%,$(GPU_DIR)/%,$(filter-out %/test_standin,$(EMULATED_TESTS)))
-$(UNIT_DIR)/libkernels.a: $(addprefix $(UNIT_DIR)/,$(KERNEL_SOURCES:.c=.o))
+GPU_TESTS = $(patsubst $(EMULATED_DIR)/%,$(GPU_DIR)/%,$(EMULATED_TESTS)) $(GPU_DIR)/gpu_train
+PLAIN_OBJS = $(filter-out %/json.o,$(UNIT_OBJS)) $(UNIT_DIR)/test/cuda/json_plain.o
+$(UNIT_DIR)/libengine-plain.a: $(PLAIN_OBJS)
+	@rm -f $@
 	ar rcs $@ $^
 $(GPU_DIR)/distil_cuda.so: $(CUDA_FILES)
 	@mkdir -p $(@D)
 	$(NVCC) $(CUDA_FLAGS) $(CUDA_ARCHITECTURES) -shared -o $@ kernels/cuda/module_cuda.cu -ldl
-$(GPU_DIR)/test_%: test_%.c $(GPU_DIR)/distil_cuda.so $(UNIT_DIR)/libkernels.a $(wildcard test/unit/*.h)
-	$(UNIT_CC) $(UNIT_CFLAGS) -DDISTIL_TEST_CUDA -Itest/unit -o $@ $< $(UNIT_DIR)/libkernels.a -lm -ldl -lpthread
+$(GPU_DIR)/%: %.c $(GPU_DIR)/distil_cuda.so $(UNIT_DIR)/libengine-plain.a $(wildcard test/unit/*.h)
+	$(UNIT_CC) $(UNIT_CFLAGS) -DDISTIL_TEST_CUDA -Itest/unit -o $@ $< $(UNIT_DIR)/libengine-plain.a -lm -ldl -lpthread
+vpath gpu_train.c test
 gpu-tests: $(GPU_TESTS)
 .PHONY: unit-cuda gpu-tests
 

@@ -2,6 +2,7 @@
 # Tests of the CUDA backend on a GPU:
 #
 #   test/check_gpu.sh            builds and runs them (gcc, make and nvcc are all it needs)
+#   test/check_gpu.sh bench      also measures: training tokens per second of BERT-base to DistilBERT, and PyTorch's beside it
 #
 # On a machine without a GPU the module must say so by name; everything else is skipped.
 # NVCC=path chooses the compiler, CUDA_ARCHITECTURES its targets (default: this GPU's).  cuBLASLt is found where the loader
@@ -58,6 +59,7 @@ else
   for t in "$tests"/test_*; do
     run "${t##*/}" "$t"
   done
+  run checkpoint bash -c "'$tests/gpu_train' cuda float32 tiny 20 16 '$work/checkpoint' && echo '1 passed, 0 failed'"
   if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
       run "sanitizer $tool" compute-sanitizer --tool $tool --error-exitcode 1 "$tests/test_cuda_products"
@@ -65,6 +67,14 @@ else
   else
     skipped=$((skipped + 1)); echo "skipped: compute-sanitizer is not here"
   fi
+fi
+if [ -n "$gpu" ] && [ "${1:-}" = bench ]; then
+  nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --format=csv
+  for precision in bf16 tf32; do
+    timeout 300 "$tests/gpu_train" cuda $precision base 20 256 | tail -n 1 || true
+    timeout 300 "$tests/gpu_train" cuda $precision base 20 256 masked | tail -n 1 | sed 's/:/, losses on masked tokens:/' || true
+  done
+  timeout 300 python3 test/bench/gpu_recipe.py || echo "skipped: no PyTorch with transformers here"
 fi
 printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 [ "$failed" = 0 ] && [ "$passed" -gt 0 ]
