@@ -4,7 +4,7 @@
  *
  *	bench_peak		prints one line per kind of product this CPU has: NAME PRECISION GFLOP/s
  *
- * A product and its sum are two operations.  The best of many short runs.  The kinds of one precision are
+ * A product and its sum are two operations.  The best of many short runs, in processor time.  The kinds of one precision are
  * alternatives: the largest of them is the peak.  Written in assembly so that it needs no flag of the compiler;
  * nothing here may be run before the CPU was asked.
  */
@@ -25,7 +25,7 @@ now(void)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
 	return (double) t.tv_sec + 1e-9 * (double) t.tv_nsec;
 }
 

@@ -128,9 +128,9 @@ def cancel(report, server, count):
             with open(f"/proc/{db.info.backend_pid}/status") as status:
                 return int(next(line.split()[1] for line in status if line.startswith("Threads:")))
 
-        db.execute("SELECT distil_embed('x')")
-        before = private_dirty(db.info.backend_pid)
         for i in range(count):
+            if i == count // 10:  # buffers have their size
+                before = private_dirty(db.info.backend_pid)
             ended = []
             thread = threading.Thread(target=work, args=(i,))
             thread.start()
