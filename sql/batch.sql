@@ -282,6 +282,22 @@ MERGE INTO docs d USING (SELECT id, distil_embed(body) e FROM docs WHERE id < 20
   WHEN MATCHED THEN UPDATE SET e = s.e;
 SELECT * FROM compare('SELECT id, e = distil_embed(body) FROM docs WHERE id < 5');
 
+-- VALUES: calls on constants
+CREATE TABLE listed (id int, body text, e real[], n int);
+SELECT * FROM plan_of($$INSERT INTO listed VALUES (1, 'a', distil_embed('a'), distil_token_count('a')), (2, 'b', distil_embed('b'), distil_token_count('b'))$$);
+EXPLAIN (VERBOSE, COSTS OFF) SELECT n + 1 FROM (VALUES (1, distil_token_count('a')), (2, distil_token_count(NULL))) v (id, n) WHERE id > 0 AND n > 1;
+INSERT INTO listed VALUES (1, 'a', distil_embed('a'), distil_token_count('a')), (2, NULL, distil_embed(NULL), distil_token_count(NULL)), (3, 'a b', distil_embed('a b'), distil_token_count('a b'));
+SELECT id, is_close(to_jsonb(e), to_jsonb(distil_embed(body))) AS e, n IS NOT DISTINCT FROM distil_token_count(body) AS n FROM listed;
+PREPARE values_of (text, text) AS SELECT * FROM (VALUES (1, distil_token_count($1)), (2, distil_token_count($2)), (3, distil_token_count('x'))) v;
+EXECUTE values_of ('a', 'a b c');
+SET plan_cache_mode = force_generic_plan;
+EXECUTE values_of ('a', NULL);
+RESET plan_cache_mode;
+SELECT * FROM compare($$SELECT * FROM (VALUES (1, distil_token_count('a')), (2, distil_token_count('b c') + 1)) v$$);
+SELECT * FROM compare($$SELECT v, v.*, to_jsonb(v) FROM (VALUES (1, distil_token_count('a')), (2, distil_token_count('b c'))) v$$);
+DROP TABLE listed;
+DEALLOCATE values_of;
+
 -- MERGE: actions that are done for all rows of their kind
 CREATE TABLE merged (id int, body text, n int) PARTITION BY RANGE (id);
 CREATE TABLE merged_1 PARTITION OF merged FOR VALUES FROM (0) TO (100);

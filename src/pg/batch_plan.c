@@ -264,6 +264,13 @@ wrap(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 {
 	if (place.marked || !can_wrap(plan))
 		return plan;
+	if (IsA(plan, ValuesScan) && distil_batch_has_values_call((ValuesScan *) plan))
+	{
+		if (rewrite->look_only)
+			rewrite->found = true;
+		else
+			distil_batch_expand_values((ValuesScan *) plan, rewrite->rtable);
+	}
 	return wrap_targetlist(wrap_conditions(plan, place, rewrite), place, rewrite);
 }
 
@@ -481,6 +488,7 @@ distil_batch_rewrite(PlannedStmt *statement, bool partial, DistilBatchRewrite *r
 	Place		place = {.partial = partial};
 	ListCell   *cell;
 
+	rewrite->rtable = statement->rtable;
 	rewrite->next_node_id = highest_node_id(statement->planTree);
 	foreach(cell, statement->subplans)
 		rewrite->next_node_id = Max(rewrite->next_node_id, highest_node_id(lfirst(cell)));

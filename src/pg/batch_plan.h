@@ -65,6 +65,11 @@ extern CustomScan *distil_batch_split_input(Plan *plan, int plan_node_id, bool c
 extern bool distil_batch_has_merge_call(ModifyTable *modify);
 extern CustomScan *distil_batch_split_merge(ModifyTable *modify, int plan_node_id, bool can_extend);
 
+/* Columns of VALUES that are calls on constants, all of one function. */
+extern bool distil_batch_has_values_call(const ValuesScan *scan);
+/* Have the arguments as columns instead, and the calls in the target list and conditions. */
+extern void distil_batch_expand_values(ValuesScan *scan, List *rtable);
+
 /* Whether nobody can tell that rows of plan were read which are then not asked for. */
 extern bool distil_batch_reads_ahead(Plan *plan);
 /* The same for an expression that is evaluated for such rows; calls of ours are taken out of it. */
@@ -85,6 +90,7 @@ typedef struct DistilBatchRewrite
 	bool		look_only;		/* change nothing, stop at the first place with a call */
 	bool		found;
 	int			next_node_id;
+	List	   *rtable;			/* of the statement */
 } DistilBatchRewrite;
 
 /* Rewrite main plan and subplans; partial: not all rows of the main plan may be asked for. */

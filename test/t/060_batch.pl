@@ -117,6 +117,7 @@ sub write_query
 		"UPDATE docs SET n = $a $where $returning",
 		"UPDATE docs SET n = s.a FROM (SELECT id, " . number_of('p', 1) . " AS a FROM parts p) s WHERE s.id = docs.id + 1 $returning",
 		"DELETE FROM docs $where $returning",
+		"INSERT INTO docs VALUES (1001, 'a', distil_token_count('a'), 'm'), (1002, 'b c', distil_token_count(" . one("'b c'", 'NULL', "'b' || 'c'") . "), 'm') $returning",
 		"INSERT INTO docs SELECT 1000 + p.id, p.body, " . number_of('p', 1) . ", p.m FROM parts p " . where_of('p') . " $returning",
 		"MERGE INTO " . one('docs', 'parts') . " m USING (SELECT * FROM docs s " . where_of('s') . ") s ON m.id = s.id + " . one(0, 3) . ' ' .
 			one('WHEN MATCHED THEN UPDATE SET n = ' . number_of('s', 1), 'WHEN MATCHED AND s.n > 2 THEN UPDATE SET n = ' . number_of('s', 1) . ' WHEN MATCHED THEN DELETE', '') .
