@@ -302,27 +302,22 @@ relative_backward_kernel(CudaGradient g, const float *qkv, const int32_t *offset
 		a.drelative[(size_t) blockIdx.x * a.heads + h.head] += sum;
 }
 
-/* ---------- operations ---------- */
+/* ---------- launches, in float32 ---------- */
 
 static void
-cuda_attention_forward(DistilDevice *dev, float *out, float *lse, const float *qkv, const int32_t *offsets,
-					   const DistilAttention *attention)
+cuda_forward_float32(DistilDevice *dev, float *out, float *lse, const float *qkv, const int32_t *offsets,
+					 const DistilAttention *a)
 {
-	CUDA_RUN_GRID(dev, attention_forward_kernel, attention->nseq * attention->head_count, CUDA_ATTENTION_SHARE,
-				  32 * CUDA_ROW_WARPS, out, lse, qkv, offsets, *attention);
+	CUDA_RUN_GRID(dev, attention_forward_kernel, a->nseq * a->head_count, CUDA_ATTENTION_SHARE, 32 * CUDA_ROW_WARPS, out,
+				  lse, qkv, offsets, *a);
 }
 
 static void
-cuda_attention_backward(DistilDevice *dev, float *dqkv, const float *dout, const float *qkv, const float *out,
-						const float *lse, const int32_t *offsets, const DistilAttention *attention)
+cuda_backward_float32(DistilDevice *dev, float *dqkv, CudaGradient g, const float *qkv, const int32_t *offsets,
+					  const DistilAttention *a)
 {
-	CudaGradient g = {dout, out, lse};
-
-	CUDA_RUN_GRID(dev, attention_backward_kernel, attention->nseq * attention->head_count, CUDA_ATTENTION_SHARE,
-				  32 * CUDA_ROW_WARPS, dqkv, g, qkv, offsets, *attention);
-	if (attention->drelative != NULL)
-		CUDA_RUN_GRID(dev, relative_backward_kernel, 2 * attention->relative_limit - 1, attention->head_count,
-					  CUDA_THREADS, g, qkv, offsets, *attention);
+	CUDA_RUN_GRID(dev, attention_backward_kernel, a->nseq * a->head_count, CUDA_ATTENTION_SHARE, 32 * CUDA_ROW_WARPS,
+				  dqkv, g, qkv, offsets, *a);
 }
 
 #endif							/* DISTIL_ATTENTION_CUDA_CUH */

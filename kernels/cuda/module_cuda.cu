@@ -6,7 +6,7 @@
  * that will not fork.  It shows distil_cuda_check and distil_cuda_open, and needs the driver, nothing else.
  * Operations are queued on one stream; copy_out waits for it, and a failure shows there.
  */
-#include "attention_cuda.cuh"
+#include "attention_bf16_cuda.cuh"
 #include "embedding_cuda.cuh"
 #include "linear_cuda.cuh"
 #include "loss_cuda.cuh"

@@ -182,6 +182,79 @@ test_same_bits(void)
 	dev->ops->close(dev);
 }
 
+/* Numbers that bfloat16 holds, so that only probabilities and their gradients are rounded. */
+static float *
+rounded_floats(size_t n, double size)
+{
+	float	   *x = random_floats(n, size);
+	size_t		i;
+
+	for (i = 0; i < n; i++)
+		x[i] = (float) rounded(x[i]);
+	return x;
+}
+
+/*
+ * Attention of a head width on the tensor cores.  Probabilities are at most 1 and lose 2^-9 of themselves, values are
+ * below 2: an output loses at most 2^-8.  Gradients of scores lose 2^-9 of themselves; up to 200 of them
+ * meet numbers below 2, half of the worst case being allowed.  A wrong fragment costs as much as a result is large.
+ */
+static void
+test_attention(DistilDevice *dev, int dim, bool causal, float drop_share, bool relative)
+{
+	static const int32_t offsets[] = {3, 4, 20, 85, 213};
+	int			t = 213;
+	int			heads = 3;
+	size_t		n = (size_t) t * (size_t) (heads * dim);
+	float	   *bias = random_floats((size_t) 255 * heads, 1.0);
+	DistilAttention a = {4, heads, dim, 1, 2, 1.0f / sqrtf((float) dim), causal, {drop_share, 7}, 0,
+	relative ? bias : NULL, NULL, 128};
+	float	   *qkv = rounded_floats(3 * n, 2.0);
+	float	   *dout = rounded_floats(n, 1.0);
+	float	   *got[4] = {random_floats(n, 0.0), random_floats((size_t) t * heads, 0.0), random_floats(3 * n, 0.0),
+	random_floats((size_t) 255 * heads, 0.0)};
+	float	   *want[4] = {copy_floats(got[0], n), copy_floats(got[1], (size_t) t * heads), copy_floats(got[2], 3 * n),
+	copy_floats(got[3], (size_t) 255 * heads)};
+	double		grow = 1.0 / (1.0 - drop_share);
+	int			i;
+
+	dev->ops->attention_forward(dev, got[0], got[1], qkv, offsets, &a);
+	ref->ops->attention_forward(ref, want[0], want[1], qkv, offsets, &a);
+	same("rounded attention", got[0], want[0], n, grow / 256 * 2);
+	same("its lse", got[1], want[1], (size_t) t * heads, 2e-5);
+	a.drelative = relative ? got[3] : NULL;
+	dev->ops->attention_backward(dev, got[2], dout, qkv, want[0], want[1], offsets, &a);
+	a.drelative = relative ? want[3] : NULL;
+	ref->ops->attention_backward(ref, want[2], dout, qkv, want[0], want[1], offsets, &a);
+	same("its gradients", got[2], want[2], 3 * n, grow * 0.04);
+	same("its bias", got[3], want[3], (size_t) 255 * heads, 1e-4);
+	a.query_first = 100;
+	a.nseq = 1;
+	if (causal)
+	{
+		static const int32_t one[] = {0, 150};
+
+		dev->ops->attention_forward(dev, got[0], NULL, qkv, one, &a);
+		ref->ops->attention_forward(ref, want[0], NULL, qkv, one, &a);
+		same("its last queries", got[0], want[0], n, grow / 256 * 2);
+	}
+	for (i = 0; i < 4; i++)
+		drop(got[i]), drop(want[i]);
+	drop(bias), drop(qkv), drop(dout);
+}
+
+static void
+test_attentions(void)
+{
+	DistilDevice *dev = open_cuda("bf16");
+
+	test_attention(dev, 32, false, 0.0f, false);
+	test_attention(dev, 32, true, 0.25f, false);
+	test_attention(dev, 64, false, 0.25f, true);
+	test_attention(dev, 64, true, 0.0f, false);
+	dev->ops->close(dev);
+}
+
 static void
 test_device(void)
 {
@@ -212,6 +285,7 @@ main(void)
 		return check_report("cuda_products");
 	test_device();
 	test_products();
+	test_attentions();
 	test_sums();
 	test_same_bits();
 	ref->ops->close(ref);
