@@ -30,8 +30,8 @@ run() {
   local name=$1 status=0 p f
   shift
   timeout 900 "$@" >"$work/log" 2>&1 || status=$?
-  p=$(sed -n 's/.*\b\([0-9]*\) passed, \([0-9]*\) failed.*/\1/p' "$work/log" | awk '{n += $1} END {print n + 0}')
-  f=$(sed -n 's/.*\b\([0-9]*\) passed, \([0-9]*\) failed.*/\2/p' "$work/log" | awk '{n += $1} END {print n + 0}')
+  p=$(grep -oE '[0-9]+ passed' "$work/log" | awk '{n += $1} END {print n + 0}')
+  f=$(grep -oE '[0-9]+ failed' "$work/log" | awk '{n += $1} END {print n + 0}')
   [ "$status" = 0 ] || [ "$f" -gt 0 ] || f=1
   passed=$((passed + p)) failed=$((failed + f))
   printf '%-24s %6d passed %4d failed\n' "$name" "$p" "$f"
@@ -48,11 +48,23 @@ tests=$work/unit/gpu
 symbols=$(nm -D --defined-only "$tests/distil_cuda.so" | awk '$2 == "T" {print $3}' | grep -v '^_' | sort | tr '\n' ' ')
 if [ "$symbols" = "distil_cuda_check distil_cuda_open " ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "exported: $symbols"; fi
 
+# Kernels that are to use the tensor cores do, and none keeps its registers in memory.
+sass=$(command -v cuobjdump || python3 -c 'import glob, os, triton; print(glob.glob(os.path.dirname(triton.__file__) + "/**/cuobjdump", recursive=True)[0])' 2>/dev/null || true)
+if [ -n "$sass" ]; then
+  "$sass" --dump-sass "$tests/distil_cuda.so" | awk '/Function :/ {f = $3; if (f ~ /bf16|backward_queries|backward_keys/) all[f] = 1}
+    /HMMA|HGMMA/ {mma[f] = 1} /LDL|STL/ {local[f] = 1}
+    END {for (f in all) if (mma[f] && !local[f]) good++; else {bad++; print f ": " (mma[f] ? "local memory" : "no tensor cores") > "/dev/stderr"}
+      printf "%d passed, %d failed\n", good, bad}' >"$work/sass"
+  run disassembly cat "$work/sass"
+else
+  skipped=$((skipped + 1)); echo "skipped: no cuobjdump here"
+fi
+
 if [ -z "$gpu" ]; then
   if "$tests/test_cuda_products" >"$work/log" 2>&1; then failed=$((failed + 1)); echo "a GPU was found where there is none"
   elif grep -qE 'the NVIDIA driver is missing|no CUDA device can be used' "$work/log"; then passed=$((passed + 1))
   else failed=$((failed + 1)); cat "$work/log"; fi
-  skipped=1
+  skipped=$((skipped + 1))
   echo "skipped: tests on a GPU, there is none here"
 else
   cat "$work/gpus"

@@ -69,7 +69,7 @@ cuda_load_tile(float (*tile)[CUDA_TILE + 4], const float *from, size_t row, size
 
 __global__ void
 __launch_bounds__(256)
-product_float32(CudaProduct p)
+product_float32(const __grid_constant__ CudaProduct p)
 {
 	__shared__ float a[CUDA_TILE_STEPS][CUDA_TILE + 4];
 	__shared__ float b[CUDA_TILE_STEPS][CUDA_TILE + 4];
@@ -155,7 +155,7 @@ cuda_store_half(uint16_t (*tile)[CUDA_HALF_STRIDE], const float (&from)[CUDA_HAL
 
 __global__ void
 __launch_bounds__(256)
-product_bf16(CudaProduct p)
+product_bf16(const __grid_constant__ CudaProduct p)
 {
 	__shared__ __align__(16) uint16_t a[CUDA_HALF_TILE][CUDA_HALF_STRIDE];
 	__shared__ __align__(16) uint16_t b[CUDA_HALF_TILE][CUDA_HALF_STRIDE];
