@@ -1,6 +1,6 @@
 /*
  * int8.h
- *		Linear layers in eight bits: one pair of functions per instruction set, for CpuRows.
+ *		Linear layers in eight bits: three functions per instruction set, for CpuRows.
  *
  * What kernels.h says of linear_rows, quantize_rows and norm_rows for DISTIL_TYPE_INT8.  Where a set has
  * no dot products of bytes, those of a smaller one serve it.
@@ -12,28 +12,36 @@
 
 #include <math.h>
 
+#define INT8_NORM_FUNCTION(name) \
+	extern void name(DistilDevice *dev, float *y, const DistilRows *low, const float *x, const float *residual, \
+					 const float *gamma, const float *beta, float eps, int rows, int c)
+
 extern void distil_cpu_linear_int8_amx(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 										const DistilWeight *w, DistilActivation act, int m);
 extern void distil_cpu_quantize_int8_amx(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c);
+INT8_NORM_FUNCTION(distil_cpu_norm_int8_amx);
 extern void distil_cpu_linear_int8_amx_plain(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 										const DistilWeight *w, DistilActivation act, int m);
 extern void distil_cpu_quantize_int8_amx_plain(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c);
+INT8_NORM_FUNCTION(distil_cpu_norm_int8_amx_plain);
 extern void distil_cpu_linear_int8_avx512_vnni(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 										const DistilWeight *w, DistilActivation act, int m);
 extern void distil_cpu_quantize_int8_avx512_vnni(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c);
+INT8_NORM_FUNCTION(distil_cpu_norm_int8_avx512_vnni);
 extern void distil_cpu_linear_int8_avx_vnni(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 										const DistilWeight *w, DistilActivation act, int m);
 extern void distil_cpu_quantize_int8_avx_vnni(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c);
+INT8_NORM_FUNCTION(distil_cpu_norm_int8_avx_vnni);
 extern void distil_cpu_linear_int8_avx2(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 										const DistilWeight *w, DistilActivation act, int m);
 extern void distil_cpu_quantize_int8_avx2(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c);
+INT8_NORM_FUNCTION(distil_cpu_norm_int8_avx2);
 extern void distil_cpu_linear_int8_portable(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 										const DistilWeight *w, DistilActivation act, int m);
 extern void distil_cpu_quantize_int8_portable(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c);
-/* The norm of the device's set, then its quantize_rows, row by row. */
-extern void distil_cpu_norm_int8(DistilDevice *dev, float *y, const DistilRows *low, const float *x,
-								 const float *residual, const float *gamma, const float *beta, float eps,
-								 int rows, int c);
+INT8_NORM_FUNCTION(distil_cpu_norm_int8_portable);
+/* The norm of the device's set, then its quantize_rows, row by row: for any width. */
+INT8_NORM_FUNCTION(distil_cpu_norm_int8);
 
 /* How a row is cut into steps: q = round(value * inverse) + zero. */
 typedef struct Int8Step

@@ -7,7 +7,9 @@
 #define CPU_LANES 16
 #define INT8_LINEAR distil_cpu_linear_int8_amx_plain
 #define INT8_QUANTIZE distil_cpu_quantize_int8_amx_plain
+#define INT8_NORM distil_cpu_norm_int8_amx_plain
 #include "int8_cpu.h"
 #include "int8_tiles.h"
 #include "int8_functions.h"
+#include "int8_norm.h"
 #endif

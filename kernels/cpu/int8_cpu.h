@@ -97,41 +97,40 @@ int8_activate(DistilActivation act, vf x)
 
 /* One row of the last columns, or with an activation that has no code of its own. */
 static __attribute__((noinline)) void
-int8_finish_part(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, int row, float scale,
+int8_finish_part(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, char *to, float scale,
 				 float shift)
 {
+	size_t		size = distil_type_size(l->y->type);
 	int			at;
 
 	for (at = 0; at < columns->count; at += CPU_LANES)
 	{
-		size_t		place = (size_t) row * l->y->ld + columns->first + at;
 		size_t		part = v_part(at, columns->count);
 		vf			value = int8_activate(l->act, int8_finish_vector(sums + at, columns, at, scale, shift));
 		uint16_t	low[CPU_LANES];
 
 		v_narrow(low, value);
 		if (l->y->type == DISTIL_TYPE_F32)
-			v_put((float *) l->y->data + place, value, part);
+			v_put((float *) (void *) (to + at * size), value, part);
 		else
-			memcpy((uint16_t *) l->y->data + place, low, part * sizeof(uint16_t));
+			memcpy(to + at * size, low, part * size);
 	}
 }
 
 /*
- * One row of a block; act and type are constants after inlining: DISTIL_ACT_NONE, DISTIL_ACT_GELU, or any
+ * One row of a block, to where its first column goes; act and type are constants after inlining: DISTIL_ACT_NONE, DISTIL_ACT_GELU, or any
  * other for a block that needs int8_finish_part.
  */
 static inline __attribute__((always_inline)) void
-int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, int row, float scale,
+int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, char *to, float scale,
 				float shift, DistilActivation act, DistilType type)
 {
-	size_t		place = (size_t) row * l->y->ld + columns->first;
 	vf			value[INT8_PAIR / CPU_LANES];
 	int			v;
 
 	if ((act != DISTIL_ACT_NONE && act != DISTIL_ACT_GELU) || columns->count < INT8_PAIR)
 	{
-		int8_finish_part(l, columns, sums, row, scale, shift);
+		int8_finish_part(l, columns, sums, to, scale, shift);
 		return;
 	}
 #pragma GCC unroll 8
@@ -144,8 +143,7 @@ int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *
 #if defined(__AVX512BF16__) && CPU_LANES == 16
 	if (type == DISTIL_TYPE_BF16)
 	{
-		_mm512_storeu_si512((uint16_t *) l->y->data + place,
-							(__m512i) _mm512_cvtne2ps_pbh((__m512) value[1], (__m512) value[0]));
+		_mm512_storeu_si512(to, (__m512i) _mm512_cvtne2ps_pbh((__m512) value[1], (__m512) value[0]));
 		return;
 	}
 #endif
@@ -153,10 +151,16 @@ int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *
 	for (v = 0; v < INT8_PAIR / CPU_LANES; v++)
 	{
 		if (type == DISTIL_TYPE_F32)
-			v_store((float *) l->y->data + place + v * CPU_LANES, value[v]);
+			v_store((float *) (void *) to + v * CPU_LANES, value[v]);
 		else
-			v_narrow((uint16_t *) l->y->data + place + v * CPU_LANES, value[v]);
+			v_narrow((uint16_t *) (void *) to + v * CPU_LANES, value[v]);
 	}
+}
+
+static inline char *
+int8_place(const Int8Linear *l, int row, int column)
+{
+	return (char *) l->y->data + ((size_t) row * l->y->ld + column) * distil_type_size(l->y->type);
 }
 
 static inline void
@@ -231,6 +235,37 @@ int8_max(vf x, vf y)
 #endif
 }
 
+/* Over the lanes. */
+static inline float
+int8_lowest(vf x)
+{
+#if defined(__AVX512F__) && CPU_LANES == 16
+	return _mm512_reduce_min_ps((__m512) x);
+#else
+	return -v_top(-x);
+#endif
+}
+
+static inline float
+int8_highest(vf x)
+{
+#if defined(__AVX512F__) && CPU_LANES == 16
+	return _mm512_reduce_max_ps((__m512) x);
+#else
+	return v_top(x);
+#endif
+}
+
+static inline float
+int8_total(vf x)
+{
+#if defined(__AVX512F__) && CPU_LANES == 16
+	return _mm512_reduce_add_ps((__m512) x);
+#else
+	return v_sum(x);
+#endif
+}
+
 static inline void
 int8_put(uint8_t *to, vf x, vf inverse, vf shift)
 {
@@ -241,6 +276,20 @@ int8_put(uint8_t *to, vf x, vf inverse, vf shift)
 #endif
 }
 
+/* to [c] = the row, times its factors, in steps; zeros' steps behind it; c is a multiple of LANES */
+static inline __attribute__((always_inline)) void
+int8_put_row(uint8_t *to, const float *row, const float *factor, Int8Step step, size_t c)
+{
+	vf			inverse = v_set(step.inverse);
+	vf			shift = v_set(ROUND_BIAS + (float) step.zero);
+	size_t		i;
+
+	for (i = 0; i < c; i += LANES)
+		int8_put(to + i, factor != NULL ? v_load(row + i) * v_load(factor + i) : v_load(row + i), inverse, shift);
+	for (; i < distil_row_length(DISTIL_TYPE_INT8, c); i += LANES)
+		int8_put(to + i, (vf) {0}, inverse, shift);
+}
+
 static inline __attribute__((always_inline)) void
 int8_quantize_row(const DistilRows *y, const DistilRows *x, int row, size_t n, DistilType type,
 				  const float *factor)
@@ -248,31 +297,39 @@ int8_quantize_row(const DistilRows *y, const DistilRows *x, int row, size_t n, D
 	uint8_t    *to = (uint8_t *) y->data + (size_t) row * y->ld;
 	size_t		from = (size_t) row * x->ld;
 	size_t		whole = n / LANES * LANES;
-	vf			low = {0};
-	vf			high = {0};
-	vf			sum = {0};
+	vf			low[2] = {{0}};
+	vf			high[2] = {{0}};
+	vf			sum[2] = {{0}};
 	vf			inverse;
 	vf			shift;
 	vf			end = {0};
 	Int8Step	step;
 	size_t		i;
 
-	for (i = 0; i < whole; i += LANES)
+	for (i = 0; i + 2 * LANES <= whole; i += 2 * LANES)
 	{
 		vf			value = int8_source(x, from, i, type, factor);
+		vf			other = int8_source(x, from, i + LANES, type, factor);
 
-		low = int8_min(low, value);
-		high = int8_max(high, value);
-		sum += value;
+		low[0] = int8_min(low[0], value);
+		high[0] = int8_max(high[0], value);
+		sum[0] += value;
+		low[1] = int8_min(low[1], other);
+		high[1] = int8_max(high[1], other);
+		sum[1] += other;
 	}
-	if (i < n)
+	for (; i < n; i += LANES)
 	{
-		end = int8_source_end(x, from, i, n - i, factor);
-		low = int8_min(low, end);
-		high = int8_max(high, end);
-		sum += end;
+		vf			value = i < whole ? int8_source(x, from, i, type, factor)
+			: int8_source_end(x, from, i, n - i, factor);
+
+		low[0] = int8_min(low[0], value);
+		high[0] = int8_max(high[0], value);
+		sum[0] += value;
+		end = i < whole ? end : value;
 	}
-	step = int8_step(-v_top(-low), v_top(high), v_sum(sum));
+	step = int8_step(int8_lowest(int8_min(low[0], low[1])), int8_highest(int8_max(high[0], high[1])),
+					 int8_total(sum[0] + sum[1]));
 	y->scale[row] = step.scale;
 	y->zero[row] = step.zero;
 	inverse = v_set(step.inverse);

@@ -5,6 +5,7 @@
 #define CPU_LANES 4
 #define INT8_LINEAR distil_cpu_linear_int8_portable
 #define INT8_QUANTIZE distil_cpu_quantize_int8_portable
+#define INT8_NORM distil_cpu_norm_int8_portable
 #include "int8_cpu.h"
 
 #define INT8_TILE_ROWS 2
@@ -32,3 +33,4 @@ int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t pa
 
 #include "int8_vectors.h"
 #include "int8_functions.h"
+#include "int8_norm.h"

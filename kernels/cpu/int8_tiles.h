@@ -10,23 +10,30 @@
 
 #define BLOCK_ROWS (2 * TILE_ROWS)
 
-/* A block whose sums wait to be finished. */
+/* Rows of a block whose sums wait to be finished. */
 typedef struct Int8Block
 {
 	const Int8Columns *columns;
 	const int32_t *sums;		/* of the next row, INT8_PAIR of them */
-	int			row;			/* the next one */
-	int			end;
+	const float *scale;
+	const float *shift;
+	char	   *to;
+	int			rows;
 } Int8Block;
 
 static inline __attribute__((always_inline)) void
 int8_finish_some(const Int8Linear *l, Int8Block *block, int rows, DistilActivation act, DistilType type)
 {
-	const float *scale = l->x->scale;
+	size_t		step = l->y->ld * distil_type_size(l->y->type);
 
-	for (; rows > 0 && block->row < block->end; rows--, block->row++, block->sums += INT8_PAIR)
-		int8_finish_row(l, block->columns, block->sums, block->row, scale[block->row], l->shift[block->row],
-						act, type);
+	rows = rows < block->rows ? rows : block->rows;
+	block->rows -= rows;
+	for (; rows > 0; rows--)
+	{
+		int8_finish_row(l, block->columns, block->sums, block->to, *block->scale++, *block->shift++, act, type);
+		block->sums += INT8_PAIR;
+		block->to += step;
+	}
 }
 
 /* sums = the products of one block; in between, `before` is finished.  two: it has more than 16 rows. */
@@ -103,7 +110,8 @@ int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 				int8_multiply_block(l, &before, sums[turn], a, b0, b1, steps, true, act, type);
 			else
 				int8_multiply_block(l, &before, sums[turn], a, b0, b1, steps, false, act, type);
-			before = (Int8Block) {&columns[strip], sums[turn], row, l->m - row < BLOCK_ROWS ? l->m : row + BLOCK_ROWS};
+			before = (Int8Block) {&columns[strip], sums[turn], l->x->scale + row, l->shift + row,
+			int8_place(l, row, column), l->m - row < BLOCK_ROWS ? l->m - row : BLOCK_ROWS};
 		}
 	}
 	int8_finish_some(l, &before, BLOCK_ROWS, act, type);

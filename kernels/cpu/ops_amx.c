@@ -8,5 +8,6 @@
 #define AMX_ROWS distil_cpu_rows_amx
 #define AMX_LINEAR_INT8 distil_cpu_linear_int8_amx
 #define AMX_QUANTIZE_INT8 distil_cpu_quantize_int8_amx
+#define AMX_NORM_INT8 distil_cpu_norm_int8_amx
 #include "rows_amx.h"
 #endif

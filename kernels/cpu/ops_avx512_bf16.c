@@ -16,7 +16,7 @@ const CpuRows distil_cpu_rows_avx512_bf16 = {
 	.fast = DISTIL_TYPE_BF16,
 	.linear = {NULL, linear_bf16_avx512, distil_cpu_linear_int8_avx512_vnni},
 	.quantize = {NULL, quantize_bf16_avx512, distil_cpu_quantize_int8_avx512_vnni},
-	.norm = {NULL, norm_bf16_avx512, distil_cpu_norm_int8},
+	.norm = {NULL, norm_bf16_avx512, distil_cpu_norm_int8_avx512_vnni},
 	.attention = attention_bf16_avx512,
 };
 #endif

@@ -2,8 +2,8 @@
  * rows_amx.h
  *		All operations over tiles and the table they end in.
  *
- * Included by ops_amx.c and ops_amx_plain.c after AMX_ROWS (name of the table), AMX_LINEAR_INT8 and
- * AMX_QUANTIZE_INT8 are defined.
+ * Included by ops_amx.c and ops_amx_plain.c after AMX_ROWS (name of the table), AMX_LINEAR_INT8,
+ * AMX_QUANTIZE_INT8 and AMX_NORM_INT8 are defined.
  */
 #include "simd_cpu.h"
 #include "bf16_cpu.h"
@@ -19,6 +19,6 @@ const CpuRows AMX_ROWS = {
 	.fast = DISTIL_TYPE_BF16,
 	.linear = {NULL, linear_bf16_amx, AMX_LINEAR_INT8},
 	.quantize = {NULL, quantize_bf16_avx512, AMX_QUANTIZE_INT8},
-	.norm = {NULL, norm_bf16_avx512, distil_cpu_norm_int8},
+	.norm = {NULL, norm_bf16_avx512, AMX_NORM_INT8},
 	.attention = attention_amx,
 };

@@ -70,6 +70,6 @@ const DistilKernels CPU_TABLE = {
 const CpuRows name = { \
 	.linear = {NULL, linear_bf16, distil_cpu_linear_int8_##int8_set}, \
 	.quantize = {NULL, quantize_bf16, distil_cpu_quantize_int8_##int8_set}, \
-	.norm = {NULL, norm_bf16, distil_cpu_norm_int8}, \
+	.norm = {NULL, norm_bf16, distil_cpu_norm_int8_##int8_set}, \
 	.attention = attention_rows, \
 };
