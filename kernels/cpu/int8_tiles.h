@@ -4,7 +4,8 @@
  *
  * While one block is multiplied, the rows of the block before it are finished (bias, activation,
  * rounding): the vector units would otherwise wait for the matrix unit and the other way round.
- * The outer loop goes over pairs of panels, so that weights come from memory once.
+ * The outer loop goes over pairs of panels, so that weights come from memory once; the next pair is asked
+ * for while this one is multiplied.
  */
 #include "tile_amx.h"
 
@@ -39,12 +40,14 @@ int8_finish_some(const Int8Linear *l, Int8Block *block, int rows, DistilActivati
 /* sums = the products of one block; in between, `before` is finished.  two: it has more than 16 rows. */
 static inline __attribute__((always_inline)) void
 int8_multiply_block(const Int8Linear *l, Int8Block *before, int32_t *sums, const char *a, const char *b0,
-					const char *b1, int steps, bool two, DistilActivation act, DistilType type)
+					const char *b1, const char *next, int lines, int steps, bool two, DistilActivation act,
+					DistilType type)
 {
 	size_t		lda = l->x->ld;
 	const char *a1 = a + TILE_ROWS * lda;
 	int			share = (BLOCK_ROWS + steps - 1) / steps;
 	int			step;
+	int			line;
 
 	TILE_ZERO(0);
 	TILE_ZERO(1);
@@ -66,6 +69,8 @@ int8_multiply_block(const Int8Linear *l, Int8Block *before, int32_t *sums, const
 			TILE_DOT_INT8(2, 5, 6);
 			TILE_DOT_INT8(3, 5, 7);
 		}
+		for (line = 0; line < lines; line++, next += 64)
+			__builtin_prefetch(next, 0, 2);
 		int8_finish_some(l, before, share, act, type);
 		a += 64;
 		a1 += 64;
@@ -92,6 +97,8 @@ int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 	int			steps = (int) (panel / TILE_BYTES);
 	int			turn = 0;
 	int			strip = 0;
+	int			blocks = (l->m + BLOCK_ROWS - 1) / BLOCK_ROWS;
+	int			lines = (2 * TILE_ROWS + blocks - 1) / blocks;
 	int			column,
 				row;
 
@@ -100,16 +107,19 @@ int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 	{
 		const char *b0 = (const char *) l->w->data + column / DISTIL_PANEL * panel;
 		const char *b1 = column + DISTIL_PANEL < l->w->n ? b0 + panel : b0;
+		const char *next = b0 + 2 * panel;
 
 		int8_columns(&columns[strip], l->w, column);
-		for (row = 0; row < l->m; row += BLOCK_ROWS, turn ^= 1)
+		for (row = 0; row < l->m; row += BLOCK_ROWS, turn ^= 1, next += (size_t) lines * steps * 64)
 		{
 			const char *a = (const char *) l->x->data + row * l->x->ld;
 
 			if (l->m - row > TILE_ROWS)
-				int8_multiply_block(l, &before, sums[turn], a, b0, b1, steps, true, act, type);
+				int8_multiply_block(l, &before, sums[turn], a, b0, b1, next, lines, steps, true, act,
+									type);
 			else
-				int8_multiply_block(l, &before, sums[turn], a, b0, b1, steps, false, act, type);
+				int8_multiply_block(l, &before, sums[turn], a, b0, b1, next, lines, steps, false, act,
+									type);
 			before = (Int8Block) {&columns[strip], sums[turn], l->x->scale + row, l->shift + row,
 			int8_place(l, row, column), l->m - row < BLOCK_ROWS ? l->m - row : BLOCK_ROWS};
 		}
