@@ -9,9 +9,10 @@
  * The blocks depend on the sequence alone, so a text has the same bits in any batch.
  */
 
-#define ATTENTION_KEYS		256
+#define ATTENTION_KEYS		512
 #define ATTENTION_QUERIES	256
 #define ATTENTION_DIM		128		/* widest head; a multiple of 32 */
+#define LOG2_E				1.44269504f
 #define SCORE_STRIDE		(ATTENTION_KEYS + 16)	/* odd numbers of cache lines */
 #define PROBABILITY_STRIDE	(ATTENTION_KEYS + 32)
 
@@ -20,13 +21,13 @@ typedef struct AmxAttention
 {
 	uint32_t	keys[ATTENTION_KEYS / 16 * ATTENTION_DIM / 32][256];	/* tiles [key / 16][dim / 32] */
 	uint32_t	values[ATTENTION_KEYS / 32 * ATTENTION_DIM / 16][256];	/* tiles [key / 32][dim / 16] */
-	float		scores[16 * SCORE_STRIDE];
-	uint16_t	probabilities[16 * PROBABILITY_STRIDE];
+	float		scores[2][16 * SCORE_STRIDE];	/* of the blocks of queries under way */
+	uint16_t	probabilities[2][16 * PROBABILITY_STRIDE];
 	float		part[16 * ATTENTION_DIM];	/* of the sums, by this block of keys */
 	float		sums[ATTENTION_QUERIES * ATTENTION_DIM];
 	float		top[ATTENTION_QUERIES]; /* largest score so far, times log2 e */
 	float		total[ATTENTION_QUERIES];
-	float		rescale[16];
+	float		rescale[ATTENTION_QUERIES];
 } AmxAttention;
 
 _Static_assert(sizeof(AmxAttention) <= CPU_AREAS * CPU_AREA_FLOATS * sizeof(float), "scratch is too small");
@@ -45,7 +46,7 @@ typedef struct AmxHead
 } AmxHead;
 
 /* to[16][16] = from[16][16] transposed; rows of `from` ld bytes apart, those from `rows` on count as zeros */
-static inline void
+static inline __attribute__((always_inline)) void
 transpose_words(uint32_t *to, const char *from, size_t ld, int rows)
 {
 	__m512i		r[16];
@@ -95,9 +96,15 @@ arrange_keys(AmxAttention *s, const AmxHead *h, int first, int count)
 	for (i = 0; i < count; i += 16)
 	{
 		for (d = 0; d < parts; d++)
-			transpose_words(s->keys[i / 16 * parts + d],
-							(const char *) (h->k + (first + i) * h->ld + 32 * d), h->ld * sizeof(uint16_t),
-							count - i);
+		{
+			uint32_t   *to = s->keys[i / 16 * parts + d];
+			const char *from = (const char *) (h->k + (first + i) * h->ld + 32 * d);
+
+			if (count - i >= 16)
+				transpose_words(to, from, h->ld * sizeof(uint16_t), 16);
+			else
+				transpose_words(to, from, h->ld * sizeof(uint16_t), count - i);
+		}
 	}
 	parts = h->dim / 16;
 	for (i = 0; i < count || i % 32 != 0; i += 2)
@@ -119,9 +126,9 @@ arrange_keys(AmxAttention *s, const AmxHead *h, int first, int count)
 	}
 }
 
-/* scores[16][keys] = q k^T, whole tiles */
+/* scores [16][keys] = q k^T, whole tiles */
 static void
-score_keys(AmxAttention *s, const AmxHead *h, int query, int keys)
+score_keys(AmxAttention *s, const AmxHead *h, float *scores, int query, int keys)
 {
 	const uint16_t *q = h->q + query * h->ld;
 	size_t		ld = h->ld * sizeof(uint16_t);
@@ -132,7 +139,7 @@ score_keys(AmxAttention *s, const AmxHead *h, int query, int keys)
 	for (i = 0; i < keys; i += 64)
 	{
 		const uint32_t (*k)[256] = (const uint32_t (*)[256]) s->keys + i / 16 * parts;
-		float	   *to = s->scores + i;
+		float	   *to = scores + i;
 		int			tiles = (keys - i + 15) / 16;
 
 		TILE_ZERO(0);
@@ -172,7 +179,7 @@ score_keys(AmxAttention *s, const AmxHead *h, int query, int keys)
 
 /* part[16][dim] = probabilities times values */
 static void
-mix_values(AmxAttention *s, const AmxHead *h, int keys)
+mix_values(AmxAttention *s, const AmxHead *h, const uint16_t *probabilities, int keys)
 {
 	int			parts = h->dim / 16;
 	size_t		ld = h->dim * sizeof(float);
@@ -182,7 +189,7 @@ mix_values(AmxAttention *s, const AmxHead *h, int keys)
 	for (d = 0; d < parts; d += 2)
 	{
 		const uint32_t (*v)[256] = (const uint32_t (*)[256]) s->values + d;
-		const uint16_t *p = s->probabilities;
+		const uint16_t *p = probabilities;
 
 		TILE_ZERO(0);
 		TILE_ZERO(1);
@@ -199,67 +206,114 @@ mix_values(AmxAttention *s, const AmxHead *h, int keys)
 	}
 }
 
-/*
- * score[keys] *= scale, += position biases; those behind `seen` up to whole 32 become -inf.  Returns
- * the largest.
- */
-static inline float
-prepare_scores(const AmxHead *h, float *score, int query, int first, int seen, int keys)
+/* score[seen] = scaled and with position biases, times log2 e */
+static __attribute__((noinline)) void
+add_biases(const AmxHead *h, float *score, int query, int first, int seen)
 {
-	const float log2e = 1.44269504f;
-	__m512		scale = _mm512_set1_ps(h->a->scale * log2e);
-	__m512		none = _mm512_set1_ps(-INFINITY);
-	__m512		top = none;
+	const float *bias = h->a->relative + h->head +
+		(size_t) (first - query + h->a->relative_limit - 1) * h->a->heads;
 	int			i;
 
-	for (i = 0; i < keys || i % 32 != 0; i += 16)
+	for (i = 0; i < seen; i++)
+		score[i] = (score[i] * h->a->scale + bias[i * h->a->heads]) * LOG2_E;
+}
+
+/* The largest of score[seen]; NaNs are passed over, they come out of the exponentials. */
+static inline float
+largest_score(const float *score, int seen)
+{
+	__m512		top0 = _mm512_set1_ps(-INFINITY);
+	__m512		top1 = top0;
+	int			i;
+
+	for (i = 0; i + 32 <= seen; i += 32)
 	{
-		__m512		x = _mm512_mul_ps(_mm512_load_ps(score + i), scale);
-
-		if (h->a->relative != NULL && i < seen)
-		{
-			const float *bias = h->a->relative + h->head +
-				(size_t) (first + i - query + h->a->relative_limit - 1) * h->a->heads;
-			int			j;
-
-			for (j = 0; j < 16 && i + j < seen; j++)
-				x[j] += bias[j * h->a->heads] * log2e;
-		}
-		x = _mm512_mask_mov_ps(none, column_mask(i, seen), x);
-		/* a NaN is kept */
-		top = _mm512_mask_mov_ps(_mm512_max_ps(top, x), _mm512_cmp_ps_mask(top, top, _CMP_UNORD_Q), top);
-		_mm512_store_ps(score + i, x);
+		top0 = _mm512_max_ps(_mm512_load_ps(score + i), top0);
+		top1 = _mm512_max_ps(_mm512_load_ps(score + i + 16), top1);
 	}
-	return _mm512_reduce_max_ps(top);
+	top0 = _mm512_mask_max_ps(top0, column_mask(i, seen), _mm512_load_ps(score + i), top0);
+	top1 = _mm512_mask_max_ps(top1, column_mask(i + 16, seen), _mm512_load_ps(score + i + 16), top1);
+	return _mm512_reduce_max_ps(_mm512_max_ps(top0, top1));
+}
+
+/* p[seen] = 2^(factor score - top), zeros behind them up to whole 32 of keys; returns sums of them */
+static inline __m512
+exponentials(uint16_t *p, const float *score, float factor, float top, int seen, int keys)
+{
+	__m512		factors = _mm512_set1_ps(factor);
+	__m512		tops = _mm512_set1_ps(top);
+	__m512		total0 = _mm512_setzero_ps();
+	__m512		total1 = total0;
+	int			i;
+
+	for (i = 0; i + 32 <= seen; i += 32)
+	{
+		__m512		low = fast_exp2(_mm512_fmsub_ps(_mm512_load_ps(score + i), factors, tops));
+		__m512		high = fast_exp2(_mm512_fmsub_ps(_mm512_load_ps(score + i + 16), factors, tops));
+
+		total0 = _mm512_add_ps(total0, low);
+		total1 = _mm512_add_ps(total1, high);
+		_mm512_store_si512(p + i, narrow_pair(low, high));
+	}
+	if (i < seen)
+	{
+		__m512		low = fast_exp2(_mm512_fmsub_ps(_mm512_load_ps(score + i), factors, tops));
+		__m512		high = fast_exp2(_mm512_fmsub_ps(_mm512_load_ps(score + i + 16), factors, tops));
+
+		low = _mm512_maskz_mov_ps(column_mask(i, seen), low);
+		high = _mm512_maskz_mov_ps(column_mask(i + 16, seen), high);
+		total0 = _mm512_add_ps(total0, low);
+		total1 = _mm512_add_ps(total1, high);
+		_mm512_store_si512(p + i, narrow_pair(low, high));
+		i += 32;
+	}
+	for (; i < keys; i += 32)
+		_mm512_store_si512(p + i, _mm512_setzero_si512());
+	return _mm512_add_ps(total0, total1);
 }
 
 /*
- * Row r of the scores becomes probabilities relative to the largest score so far; what earlier sums have
- * to be multiplied with goes to rescale.
+ * Scores of 16 queries become probabilities relative to each one's largest score so far; what earlier sums have
+ * to be multiplied with goes to rescale.  Step by step for all queries, so that sums across
+ * vectors, which take long, overlap.
  */
-static inline void
-soften_row(AmxAttention *s, const AmxHead *h, int r, int query, int slot, int first, int keys)
+static void
+soften_scores(AmxAttention *s, const AmxHead *h, float *score, uint16_t *p, int query, int slot, int rows,
+			  int first, int keys)
 {
-	float	   *score = s->scores + r * SCORE_STRIDE;
-	uint16_t   *p = s->probabilities + r * PROBABILITY_STRIDE;
-	int			seen = h->a->causal && query + 1 - first < keys ? query + 1 - first : keys;
-	float		old = first > 0 ? s->top[slot] : -INFINITY;
-	float		top = fmaxf(old, prepare_scores(h, score, query, first, seen, keys));
-	__m512		tops = _mm512_set1_ps(top > -INFINITY ? top : 0.0f);
-	__m512		total = _mm512_setzero_ps();
-	int			i;
+	float		factor = h->a->relative != NULL ? 1.0f : h->a->scale * LOG2_E;
+	__m512		sums[16];
+	int			seen[16];
+	int			r;
 
-	for (i = 0; i < keys; i += 32)
+	for (r = 0; r < rows; r++)
 	{
-		__m512		low = fast_exp2(_mm512_sub_ps(_mm512_load_ps(score + i), tops));
-		__m512		high = fast_exp2(_mm512_sub_ps(_mm512_load_ps(score + i + 16), tops));
+		float	   *row = score + r * SCORE_STRIDE;
+		float		top = -INFINITY;
 
-		total = _mm512_add_ps(total, _mm512_add_ps(low, high));
-		_mm512_store_si512(p + i, narrow_pair(low, high));
+		seen[r] = h->a->causal && query + r + 1 - first < keys ? query + r + 1 - first : keys;
+		if (h->a->relative != NULL && seen[r] > 0)
+			add_biases(h, row, query + r, first, seen[r]);
+		if (seen[r] > 0)
+			top = largest_score(row, seen[r]) * factor;
+		if (first > 0)
+		{
+			float		old = s->top[slot + r];
+
+			top = old > top ? old : top;
+			s->rescale[slot + r] = exp2f(old - top);
+		}
+		s->top[slot + r] = top;
 	}
-	s->rescale[r] = old > -INFINITY ? exp2f(old - top) : 0.0f;
-	s->total[slot] = _mm512_reduce_add_ps(total) + (first > 0 ? s->total[slot] * s->rescale[r] : 0.0f);
-	s->top[slot] = top;
+	for (r = 0; r < rows; r++)
+		sums[r] = exponentials(p + r * PROBABILITY_STRIDE, score + r * SCORE_STRIDE, factor, s->top[slot + r],
+							   seen[r], keys);
+	for (r = 0; r < rows; r++)
+	{
+		float		total = _mm512_reduce_add_ps(sums[r]);
+
+		s->total[slot + r] = first > 0 ? total + s->total[slot + r] * s->rescale[slot + r] : total;
+	}
 }
 
 /* sums of the queries += part, or the result when these are the last keys */
@@ -268,7 +322,7 @@ gather_row(AmxAttention *s, const AmxHead *h, int r, int query, int slot, bool f
 {
 	float	   *sums = s->sums + (size_t) slot * h->dim;
 	const float *part = s->part + r * h->dim;
-	__m512		rescale = _mm512_set1_ps(s->rescale[r]);
+	__m512		rescale = _mm512_set1_ps(first ? 0.0f : s->rescale[slot]);
 	__m512		inverse = _mm512_set1_ps(1.0f / s->total[slot]);
 	int			d;
 
@@ -293,14 +347,19 @@ gather_row(AmxAttention *s, const AmxHead *h, int r, int query, int slot, bool f
 	}
 }
 
-/* Queries [begin, end), at most ATTENTION_QUERIES. */
+/*
+ * Queries [begin, end), at most ATTENTION_QUERIES.  Three blocks of queries are under way: scores of one are
+ * computed while those of the one before become probabilities and values are summed for the one
+ * before that, so that the tiles and the vectors need not wait for each other.
+ */
 static void
 attend_queries(AmxAttention *s, const AmxHead *h, int begin, int end)
 {
 	int			limit = h->a->causal ? end : h->length;
+	int			blocks = (end - begin + 15) / 16;
 	int			first,
-				query,
-				r;
+				b,
+				slot;
 
 	for (first = 0; first < limit; first += ATTENTION_KEYS)
 	{
@@ -309,17 +368,23 @@ attend_queries(AmxAttention *s, const AmxHead *h, int begin, int end)
 
 		arrange_keys(s, h, first, keys);
 		TILE_FENCE();
-		for (query = begin; query < end; query += 16)
+		for (b = 0; b < blocks + 2; b++)
 		{
-			int			rows = end - query < 16 ? end - query : 16;
-
-			score_keys(s, h, query, keys);
-			for (r = 0; r < rows; r++)
-				soften_row(s, h, r, query + r, query + r - begin, first, keys);
+			if (b < blocks)
+				score_keys(s, h, s->scores[b % 2], begin + 16 * b, keys);
+			if (b > 0 && b <= blocks)
+			{
+				slot = 16 * (b - 1);
+				soften_scores(s, h, s->scores[(b - 1) % 2], s->probabilities[(b - 1) % 2], begin + slot, slot,
+							  end - begin - slot < 16 ? end - begin - slot : 16, first, keys);
+			}
 			TILE_FENCE();
-			mix_values(s, h, keys);
-			for (r = 0; r < rows; r++)
-				gather_row(s, h, r, query + r, query + r - begin, first == 0, last);
+			if (b > 1)
+			{
+				mix_values(s, h, s->probabilities[b % 2], keys);
+				for (slot = 16 * (b - 2); slot < 16 * (b - 1) && begin + slot < end; slot++)
+					gather_row(s, h, slot % 16, begin + slot, slot, first == 0, last);
+			}
 		}
 	}
 }

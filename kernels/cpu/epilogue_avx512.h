@@ -74,7 +74,7 @@ narrow_pair(__m512 low, __m512 high)
 #endif
 }
 
-static inline __m512
+static __attribute__((noinline)) __m512
 apply_activation(DistilActivation act, __m512 x)
 {
 #define APPLY_CASE(value, name) \
@@ -110,9 +110,9 @@ column_mask(int column, int n)
 	return left >= 16 ? 0xffff : left <= 0 ? 0 : (__mmask16) ((1u << left) - 1);
 }
 
-/* y[row, column .. column + 31] = act(low, high + bias); behind n: zeros in BF16, nothing in F32 */
-static inline void
-finish_columns(const Epilogue *e, size_t row, int column, __m512 low, __m512 high)
+/* The same at the right edge: behind n zeros in BF16, nothing in F32. */
+static __attribute__((noinline)) void
+finish_edge(const Epilogue *e, size_t row, int column, __m512 low, __m512 high)
 {
 	__mmask16	mask0 = column_mask(column, e->n);
 	__mmask16	mask1 = column_mask(column + 16, e->n);
@@ -133,4 +133,39 @@ finish_columns(const Epilogue *e, size_t row, int column, __m512 low, __m512 hig
 	else
 		_mm512_storeu_si512((uint16_t *) e->y->data + at,
 							narrow_pair(_mm512_maskz_mov_ps(mask0, low), _mm512_maskz_mov_ps(mask1, high)));
+}
+
+/* y[row, column .. column + 31] = act(low, high + bias) */
+static inline __attribute__((always_inline)) void
+finish_columns(const Epilogue *e, size_t row, int column, __m512 low, __m512 high)
+{
+	size_t		at = row * e->y->ld + column;
+
+	if (column + 32 > e->n)
+	{
+		finish_edge(e, row, column, low, high);
+		return;
+	}
+	if (e->bias != NULL)
+	{
+		low = _mm512_add_ps(low, _mm512_loadu_ps(e->bias + column));
+		high = _mm512_add_ps(high, _mm512_loadu_ps(e->bias + column + 16));
+	}
+	if (e->act == DISTIL_ACT_GELU)
+	{
+		low = fast_gelu(low);
+		high = fast_gelu(high);
+	}
+	else if (e->act != DISTIL_ACT_NONE)
+	{
+		low = apply_activation(e->act, low);
+		high = apply_activation(e->act, high);
+	}
+	if (e->y->type == DISTIL_TYPE_F32)
+	{
+		_mm512_storeu_ps((float *) e->y->data + at, low);
+		_mm512_storeu_ps((float *) e->y->data + at + 16, high);
+	}
+	else
+		_mm512_storeu_si512((uint16_t *) e->y->data + at, narrow_pair(low, high));
 }

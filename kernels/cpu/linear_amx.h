@@ -9,6 +9,7 @@
  */
 
 #define BLOCK 32				/* rows and columns */
+#define CHUNK_BYTES ((size_t) 256 << 10)	/* of weights that stay in the second cache for all rows */
 
 /* A product under way. */
 typedef struct AmxProduct
@@ -18,6 +19,9 @@ typedef struct AmxProduct
 	size_t		row;			/* its first row not yet finished */
 	size_t		end;
 	int			column;
+	const char *next;			/* weights asked for from memory meanwhile; addresses only */
+	int			lines;			/* of them for each step */
+	int			turn;			/* where the next block's sums go */
 } AmxProduct;
 
 /* Finish at most `count` rows. */
@@ -36,7 +40,8 @@ multiply_block(AmxProduct *p, float *sums, const char *a, size_t lda, const char
 {
 	const char *a1 = a + TILE_ROWS * lda;
 	int			share = (BLOCK + steps - 1) / steps;
-	int			s;
+	int			s,
+				l;
 
 	TILE_ZERO(0);
 	TILE_ZERO(1);
@@ -59,6 +64,8 @@ multiply_block(AmxProduct *p, float *sums, const char *a, size_t lda, const char
 			TILE_DOT_BF16(3, 5, 7);
 		}
 		finish_some(p, share);
+		for (l = 0; l < p->lines; l++, p->next += 64)
+			__builtin_prefetch(p->next, 0, 2);
 		a += 64;
 		a1 += 64;
 		b0 += TILE_BYTES;
@@ -74,40 +81,57 @@ multiply_block(AmxProduct *p, float *sums, const char *a, size_t lda, const char
 	}
 }
 
+/* Blocks of one row of blocks (rows from i on) and of the columns [first, end). */
+static void
+multiply_rows(AmxProduct *p, float (*sums)[BLOCK * BLOCK], const DistilRows *x, const DistilWeight *w, int i,
+			  int m, int first, int end)
+{
+	size_t		lda = x->ld * sizeof(uint16_t);
+	size_t		panel = distil_row_length(DISTIL_TYPE_BF16, w->k) * DISTIL_PANEL * sizeof(uint16_t);
+	const char *a = (const char *) x->data + i * lda;
+	int			steps = (int) (panel / TILE_BYTES);
+	int			j;
+
+	for (j = first; j < end; j += BLOCK)
+	{
+		const char *b0 = (const char *) w->data + j / DISTIL_PANEL * panel;
+		const char *b1 = j + DISTIL_PANEL < w->n ? b0 + panel : b0;
+		float	   *to = sums[p->turn];
+
+
+		if (m - i > TILE_ROWS)
+			multiply_block(p, to, a, lda, b0, b1, steps, true);
+		else
+			multiply_block(p, to, a, lda, b0, b1, steps, false);
+		p->sums = to;
+		p->row = i;
+		p->end = m - i < BLOCK ? m : i + BLOCK;
+		p->column = j;
+		p->turn ^= 1;
+	}
+}
+
 static void
 linear_bf16_amx(DistilDevice *dev, const DistilRows *y, const DistilRows *x, const DistilWeight *w,
 				DistilActivation act, int m)
 {
 	float		sums[2][BLOCK * BLOCK] __attribute__((aligned(64)));
 	AmxProduct	p = {.epilogue = {y, w->bias, act, w->n}};
-	size_t		lda = x->ld * sizeof(uint16_t);
-	size_t		panel = distil_row_length(DISTIL_TYPE_BF16, w->k) * DISTIL_PANEL * sizeof(uint16_t);
-	int			steps = (int) (panel / TILE_BYTES);
-	int			turn = 0;
-	int			i,
-				j;
+	size_t		pair = distil_row_length(DISTIL_TYPE_BF16, w->k) * BLOCK * sizeof(uint16_t);
+	int			columns = pair < CHUNK_BYTES ? (int) (CHUNK_BYTES / pair) * BLOCK : BLOCK;
+	int			first,
+				i;
 
 	(void) dev;
+	p.lines = 2 * TILE_ROWS / ((m + BLOCK - 1) / BLOCK);
 	tile_begin();
-	for (j = 0; j < w->n; j += BLOCK)
+	for (first = 0; first < w->n; first += columns)
 	{
-		const char *b0 = (const char *) w->data + j / DISTIL_PANEL * panel;
-		const char *b1 = j + DISTIL_PANEL < w->n ? b0 + panel : b0;
+		int			end = w->n - first < columns ? w->n : first + columns;
 
+		p.next = (const char *) ((uintptr_t) w->data + (size_t) end / BLOCK * pair);
 		for (i = 0; i < m; i += BLOCK)
-		{
-			const char *a = (const char *) x->data + i * lda;
-
-			if (m - i > TILE_ROWS)
-				multiply_block(&p, sums[turn], a, lda, b0, b1, steps, true);
-			else
-				multiply_block(&p, sums[turn], a, lda, b0, b1, steps, false);
-			p.sums = sums[turn];
-			p.row = i;
-			p.end = m - i < BLOCK ? m : i + BLOCK;
-			p.column = j;
-			turn ^= 1;
-		}
+			multiply_rows(&p, sums, x, w, i, m, first, end);
 	}
 	finish_some(&p, BLOCK);
 	tile_end();
