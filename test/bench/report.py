@@ -52,7 +52,7 @@ class Report:
 
 def chart(title, bars):
     """Horizontal bars, grouped by precision in the order given; ours in colour, rivals pale."""
-    left, width, step = 190, 460, 20
+    left, width, step = 250, 420, 20
     longest = max(ms for _, _, ms, _ in bars)
     parts, y, group = [], 44, None
     for label, precision, ms, ours in bars:
