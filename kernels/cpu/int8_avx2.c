@@ -10,7 +10,8 @@
 #include <immintrin.h>
 #include "int8_cpu.h"
 
-#define INT8_TILE_ROWS 3
+#define INT8_TILE_ROWS 2
+#define INT8_TILE_REST 1
 #define INT8_TILE_PANELS 1
 
 /* A quarter of a panel's line: four columns of four values, as 16 bits. */
@@ -29,7 +30,7 @@ int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t pa
 				q;
 
 	(void) panel;
-#pragma GCC unroll 3
+#pragma GCC unroll 2
 	for (r = 0; r < rows; r++)
 	{
 #pragma GCC unroll 4
@@ -40,7 +41,7 @@ int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t pa
 	{
 		__m256i		a[INT8_TILE_ROWS];
 
-#pragma GCC unroll 3
+#pragma GCC unroll 2
 		for (r = 0; r < rows; r++)
 		{
 			int32_t		word;
@@ -53,13 +54,13 @@ int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t pa
 		{
 			__m256i		line = widen(w + (size_t) step * 64 + q * 16);
 
-#pragma GCC unroll 3
+#pragma GCC unroll 2
 			for (r = 0; r < rows; r++)
 				sum[r][q] = _mm256_add_epi32(sum[r][q], _mm256_madd_epi16(a[r], line));
 		}
 	}
 	/* Each column's sum lies in two neighbours. */
-#pragma GCC unroll 3
+#pragma GCC unroll 2
 	for (r = 0; r < rows; r++)
 	{
 #pragma GCC unroll 2

@@ -10,6 +10,7 @@
 #include "int8_cpu.h"
 
 #define INT8_TILE_ROWS 12
+#define INT8_TILE_REST 4
 #define INT8_TILE_PANELS 2
 
 /* Four values of a row in every lane. */

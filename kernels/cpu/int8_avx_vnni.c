@@ -11,6 +11,7 @@
 #include "int8_cpu.h"
 
 #define INT8_TILE_ROWS 6
+#define INT8_TILE_REST 2
 #define INT8_TILE_PANELS 1
 
 static inline __attribute__((always_inline)) void

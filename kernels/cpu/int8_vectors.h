@@ -2,8 +2,8 @@
  * int8_vectors.h
  *		Template: 8-bit products with dot products of vectors.
  *
- * The including file gives INT8_TILE_ROWS, INT8_TILE_PANELS (1 or 2) and int8_tile(), which makes the sums of
- * `rows` rows (a constant after inlining) and so many panels.
+ * The including file gives INT8_TILE_ROWS, INT8_TILE_REST (for the last rows), INT8_TILE_PANELS (1 or 2)
+ * and int8_tile(), which makes the sums of `rows` rows (a constant after inlining) and so many panels.
  */
 
 static inline __attribute__((always_inline)) void
@@ -41,9 +41,9 @@ int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 		int8_columns(&columns, l->w, column);
 		for (row = 0; row + INT8_TILE_ROWS <= l->m; row += INT8_TILE_ROWS)
 			int8_strip(l, &columns, at, row, INT8_TILE_ROWS, act, type);
-		for (; row + 2 <= l->m; row += 2)
-			int8_strip(l, &columns, at, row, 2, act, type);
-		if (row < l->m)
+		for (; row + INT8_TILE_REST <= l->m; row += INT8_TILE_REST)
+			int8_strip(l, &columns, at, row, INT8_TILE_REST, act, type);
+		for (; row < l->m; row++)
 			int8_strip(l, &columns, at, row, 1, act, type);
 	}
 }
