@@ -78,11 +78,13 @@ $(foreach isa,$(ISAS),$(eval kernels/cpu/ops_$(isa).o kernels/cpu/int8_$(isa).o:
 NVCC ?= $(firstword $(shell command -v nvcc /usr/local/cuda/bin/nvcc 2>/dev/null))
 # Machine code for Ampere, Hopper and Blackwell; PTX for what comes.
 CUDA_ARCHITECTURES ?= -gencode=arch=compute_80,code=sm_80 -gencode=arch=compute_90,code=sm_90 -gencode=arch=compute_100,code=[sm_100,compute_100]
-CUDA_FLAGS = -std=c++17 -O3 -Ikernels -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror,-fPIC,-fvisibility=hidden
+CUDA_FLAGS = -std=c++17 -O3 -Ikernels -Werror all-warnings -Xcompiler -Wall,-Wextra,-Werror,-fPIC,-fvisibility=hidden,-fno-threadsafe-statics
+# The module needs the C library only.
+CUDA_LINK = -Xcompiler -static-libstdc++,-static-libgcc -Xlinker --exclude-libs,ALL -ldl
 CUDA_FILES = $(wildcard kernels/cuda/*.cu kernels/cuda/*.cuh) kernels/kernels.h
 
 distil_cuda.so: $(CUDA_FILES)
-	$(NVCC) $(CUDA_FLAGS) $(CUDA_ARCHITECTURES) -shared -o $@ kernels/cuda/module_cuda.cu -ldl
+	$(NVCC) $(CUDA_FLAGS) $(CUDA_ARCHITECTURES) -shared -o $@ kernels/cuda/module_cuda.cu $(CUDA_LINK)
 
 ifneq ($(NVCC),)
 all: distil_cuda.so
@@ -155,7 +157,7 @@ $(UNIT_DIR)/libengine-plain.a: $(PLAIN_OBJS)
 	ar rcs $@ $^
 $(GPU_DIR)/distil_cuda.so: $(CUDA_FILES)
 	@mkdir -p $(@D)
-	$(NVCC) $(CUDA_FLAGS) $(CUDA_ARCHITECTURES) -shared -o $@ kernels/cuda/module_cuda.cu -ldl
+	$(NVCC) $(CUDA_FLAGS) $(CUDA_ARCHITECTURES) -shared -o $@ kernels/cuda/module_cuda.cu $(CUDA_LINK)
 $(GPU_DIR)/%: %.c $(GPU_DIR)/distil_cuda.so $(UNIT_DIR)/libengine-plain.a $(wildcard test/unit/*.h)
 	$(UNIT_CC) $(UNIT_CFLAGS) -DDISTIL_TEST_CUDA -Itest/unit -o $@ $< $(UNIT_DIR)/libengine-plain.a -lm -ldl -lpthread
 vpath gpu_train.c test

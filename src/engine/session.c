@@ -50,6 +50,15 @@ choose_pass(DistilSession *session, size_t limit)
 	int			tokens = most > least ? most : least;
 	int			texts = DISTIL_SESSION_TEXTS;
 
+	/* A device's own memory has a limit of its own, and wants large passes. */
+	if (session->device->ops->own_memory)
+	{
+		int			units = distil_device_units(session->device);
+
+		session->batch_tokens = tokens * (units < DISTIL_SESSION_UNITS ? units : DISTIL_SESSION_UNITS);
+		session->batch_texts = texts * (units < DISTIL_SESSION_UNITS ? units : DISTIL_SESSION_UNITS);
+		return;
+	}
 	if (limit == 0)
 		limit = DISTIL_SESSION_MEMORY;
 	while (tokens > least && pass_bytes(session, tokens, texts) + lm > limit)

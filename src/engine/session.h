@@ -19,6 +19,8 @@
 /* The same in low precision, where a pass's activations should stay in the second cache. */
 #define DISTIL_SESSION_LOW_TOKENS 512
 #define DISTIL_SESSION_TEXTS 128
+/* Of a device that takes more work in one call, at most so many times as much. */
+#define DISTIL_SESSION_UNITS 16
 /* Texts are sorted by length inside windows of this many passes. */
 #define DISTIL_SESSION_WINDOW 16
 /* Logits rows at a time: as many as fit this, at most so many, at least one. */

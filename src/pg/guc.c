@@ -40,6 +40,7 @@ static const struct config_enum_entry precision_values[] = {
 static const struct config_enum_entry device_values[] = {
 	{"auto", DISTIL_DEVICE_AUTO, false},
 	{"cpu", DISTIL_DEVICE_CPU, false},
+	{"cuda", DISTIL_DEVICE_CUDA, false},
 	{NULL, 0, false}
 };
 
@@ -87,7 +88,8 @@ define_inference(void)
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("distil.device",
 							 "Device that runs the models.",
-							 NULL, &distil_device, DISTIL_DEVICE_AUTO, device_values,
+							 "auto: the CPU; cuda: the GPU, which each session opens for itself.",
+							 &distil_device, DISTIL_DEVICE_AUTO, device_values,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("distil.batch",
 							 "Runs a model over many rows at once where a plan allows it.",
@@ -138,7 +140,7 @@ define_limits(void)
 							NULL, &distil_max_threads, 0, 0, DISTIL_MAX_THREADS,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("distil.gpu_memory",
-							"Memory of a GPU that a training job may use; 0: all of it.",
+							"Memory of a GPU that a training job or a session may use; 0: all of it.",
 							NULL, &distil_gpu_memory, 0, 0, MAX_KILOBYTES,
 							PGC_SUSET, GUC_UNIT_MB, NULL, NULL, NULL);
 	DefineCustomBoolVariable("distil.standin_device",

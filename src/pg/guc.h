@@ -13,7 +13,8 @@
 typedef enum DistilDeviceSetting
 {
 	DISTIL_DEVICE_AUTO,
-	DISTIL_DEVICE_CPU
+	DISTIL_DEVICE_CPU,
+	DISTIL_DEVICE_CUDA
 } DistilDeviceSetting;
 
 typedef enum DistilTruncationSetting

@@ -36,6 +36,7 @@ typedef struct CacheEntry
 	MemoryContext context;
 	DistilAllocator *alloc;
 	int			isa;			/* settings the session was made with */
+	int			device;
 	int			memory;
 	uint64		last_used;
 	struct CacheEntry *next;
@@ -158,7 +159,7 @@ at_transaction_end(XactEvent event, void *arg)
 static Layouts
 session_layouts(void)
 {
-	DistilDevice *device = distil_precision == DISTIL_PRECISION_FLOAT32 ? NULL : distil_bridge_device();
+	DistilDevice *device = distil_precision == DISTIL_PRECISION_FLOAT32 ? NULL : distil_bridge_model_device();
 	Layouts		layouts;
 
 	layouts.plain = distil_image_layout(distil_precision, device);
@@ -216,14 +217,16 @@ need_session(CacheEntry *entry)
 	DistilSession *session = NULL;
 	DistilError err;
 
-	if (entry->open.session != NULL && entry->isa == distil_isa && entry->memory == distil_memory)
+	if (entry->open.session != NULL && entry->isa == distil_isa && entry->memory == distil_memory &&
+		entry->device == distil_device)
 		return;
 	close_session(entry);
-	device = distil_bridge_device();
+	device = distil_bridge_model_device();
 	distil_bridge_check(distil_session_create(&session, entry->open.model, device, (size_t) distil_memory * 1024,
 											  entry->alloc, distil_bridge_poll(), &err), &err);
 	entry->open.session = session;
 	entry->isa = distil_isa;
+	entry->device = distil_device;
 	entry->memory = distil_memory;
 }
 
