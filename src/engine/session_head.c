@@ -159,14 +159,14 @@ head_copy(DistilSession *session, void *ctx, int to, int from, DistilError *err)
 	return run->rows->same(run->rows->ctx, to, from, err);
 }
 
-/* Scores of n texts; has [n] as distil_session_run_texts. */
+/* Scores of n texts; has [n] as distil_session_run_texts.  shared: rows may be given by other threads. */
 static DistilStatus
 run_many(DistilSession *session, const DistilText *texts, const DistilText *pairs, int n,
-		 DistilActivation activation, const DistilTextRows *rows, bool *has, DistilError *err)
+		 DistilActivation activation, const DistilTextRows *rows, bool shared, bool *has, DistilError *err)
 {
 	HeadRun		head = {activation, rows};
 	DistilWindowRun run = {
-		.texts = texts, .pairs = pairs, .n = n, .prompt = -1, .typed = true,
+		.texts = texts, .pairs = pairs, .n = n, .prompt = -1, .typed = true, .shared = shared,
 		.pass = head_pass, .copy = head_copy, .ctx = &head
 	};
 
@@ -179,7 +179,7 @@ distil_session_head_many(DistilSession *session, const DistilText *texts, const 
 {
 	if (session->model->spec.head.head == NULL)
 		return distil_fail(err, DISTIL_ERR_STATE, "the model has no task head");
-	return run_many(session, texts, pairs, n, DISTIL_ACT_NONE, rows, has, err);
+	return run_many(session, texts, pairs, n, DISTIL_ACT_NONE, rows, false, has, err);
 }
 
 /* ---------- one text ---------- */
@@ -364,7 +364,8 @@ fill_results(Results *results, const DistilText *texts, const DistilText *pairs,
 	if (results->scores == NULL || results->has == NULL)
 		status = distil_fail_memory(err, (size_t) n);
 	else
-		status = run_many(results->session, texts, pairs, n, activation, &rows, results->has, err);
+		status = run_many(results->session, texts, pairs, n, activation, &rows, results->values != NULL,
+						  results->has, err);
 	for (int i = 0; status == DISTIL_OK && i < n; i++)
 		if (!results->has[i])
 			status = fail_empty(err);

@@ -23,6 +23,7 @@
 #include "model_cache.h"
 #include "sql_args.h"
 #include "sql_infer.h"
+#include "threads.h"
 
 PG_FUNCTION_INFO_V1(distil_classify);
 PG_FUNCTION_INFO_V1(distil_classify_scores);
@@ -229,6 +230,7 @@ distil_run_rerank(DistilBatchArgs *args)
 		const DistilHeadInfo *head;
 		DistilOpenModel *open;
 		DistilRunTexts texts;
+		DistilStatus status;
 		DistilError err;
 		char	   *name;
 		float	   *scores;
@@ -242,8 +244,10 @@ distil_run_rerank(DistilBatchArgs *args)
 		open = open_head(name, "text-ranking", &head);
 		scores = palloc(texts.n * sizeof(float));
 		before = distil_run_truncations(open);
-		distil_run_check(distil_session_rerank(open->session, scores, texts.texts, texts.pairs, texts.n,
-											   &err), &err, open);
+		distil_threads_begin(open, texts.n);
+		status = distil_session_rerank(open->session, scores, texts.texts, texts.pairs, texts.n, &err);
+		distil_threads_end();
+		distil_run_check(status, &err, open);
 		distil_run_truncated(open, before);
 		for (i = 0; i < texts.n; i++)
 			args->results[texts.rows[i]] = Float4GetDatum(scores[i]);

@@ -8,6 +8,8 @@
  */
 #include "heads_fixture.h"
 
+#include "thread_pool.h"
+
 static DistilStatus
 keep_row(void *ctx, int t, const float *row, int n, DistilError *err)
 {
@@ -710,6 +712,51 @@ test_backend(const char *backend)
 	device->ops->close(device);
 }
 
+/* Scores of pairs that threads share are those of one thread, to the bit. */
+static void
+test_shared_rerank(void)
+{
+	enum
+	{
+		PAIRS = 90
+	};
+	char		message[256] = "";
+	DistilDevice *others[2] = {
+		distil_device_open("cpu", NULL, message, sizeof(message)),
+		distil_device_open("cpu", NULL, message, sizeof(message))
+	};
+	LoadedModel loaded;
+	DistilSession *session;
+	DistilPool *pool = NULL;
+	DistilText	queries[PAIRS];
+	DistilText	documents[PAIRS];
+	DistilError err = {"", "", ""};
+	char		texts[PAIRS][256] = {""};
+	float		alone[PAIRS];
+	float		shared[PAIRS];
+
+	CHECK(load_head(&loaded, "bert", "one", &err) == DISTIL_OK);
+	session = open_session(loaded.model, 0);
+	for (int i = 0; i < PAIRS; i++)
+	{
+		for (int j = 0; j < i % 30; j++)
+			strcat(texts[i], j % 3 == 0 ? "fox " : j % 3 == 1 ? "cat " : "king ");
+		queries[i] = text_of("where is the cat");
+		documents[i] = text_of(texts[i]);
+	}
+	CHECK(distil_session_rerank(session, alone, queries, documents, PAIRS, &err) == DISTIL_OK);
+	CHECK(distil_pool_create(&pool, 3, 0, NULL, distil_alloc_system(), &err) == DISTIL_OK);
+	distil_session_share(session, pool, others, distil_alloc_system());
+	CHECK(distil_session_rerank(session, shared, queries, documents, PAIRS, &err) == DISTIL_OK);
+	CHECK(memcmp(alone, shared, sizeof(alone)) == 0);
+	distil_session_share(session, NULL, NULL, NULL);
+	distil_pool_free(pool);
+	distil_session_free(session);
+	load_free(&loaded);
+	others[0]->ops->close(others[0]);
+	others[1]->ops->close(others[1]);
+}
+
 int
 main(void)
 {
@@ -721,6 +768,7 @@ main(void)
 	device = distil_device_open("cpu", NULL, message, sizeof(message));
 	if (device == NULL)
 		return check_report("heads");
+	test_shared_rerank();
 	test_loss_gradients();
 	test_failing("gpt2", "lm");
 	test_failing("roberta", "sequence");
