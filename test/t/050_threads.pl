@@ -81,16 +81,23 @@ my $cancels = $ENV{DISTIL_CANCELS} // 30;
 my $most = 0;
 my $memory = sub { open(my $f, '<', "/proc/$pid/statm") or return 0; my @v = split ' ', <$f>; return ($v[1] - $v[2]) * 4; };
 my $before = 0;
+my $other = $node->background_psql('postgres');
+my @answers;
 for my $i (1 .. $cancels)
 {
 	$session->query_until(qr/go/, "\\echo go\n$long;\n");
-	usleep(int(rand(120_000)));
-	$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+	usleep(20_000 + int(rand(120_000)));
+	my $asked = time;
+	$other->query("SELECT pg_cancel_backend($pid)");
 	$session->query('SELECT 1');
+	push @answers, 1000 * (time - $asked);
 	my $n = threads($pid);
 	$most = $n if $n > $most;
 	$before = $memory->() if $i == 5;
 }
+$other->quit;
+@answers = sort { $a <=> $b } @answers;
+note(sprintf 'cancels answered after %.1f ms (median), %.1f ms (99 of 100), %.1f ms (all)', $answers[ $#answers / 2 ], $answers[ 0.99 * $#answers ], $answers[-1]);
 cmp_ok($most, '<=', 3, 'no more threads than asked for after cancels at random points');
 ok(wait_until(sub { threads($pid) == 1 }, 'one thread'), 'no thread is left');
 cmp_ok($memory->() - $before, '<', 8192, 'private memory does not grow by cancels');
