@@ -23,7 +23,7 @@ distil_spec_clear(DistilSpec *spec)
 	spec->embedding_norm_weight = spec->embedding_norm_bias = -1;
 	spec->final_norm_weight = spec->final_norm_bias = -1;
 	spec->relative = -1;
-	spec->lm = (DistilLmParams) {-1, -1, -1, -1, -1, -1};
+	spec->lm = (DistilLmParams) {-1, -1, -1, -1, -1, -1, -1};
 	spec->head.dense_weight = spec->head.dense_bias = -1;
 	spec->head.out_weight = spec->head.out_bias = -1;
 }

@@ -94,6 +94,19 @@ distil_lm_decode(const DistilSpec *spec, const float *weights, float *logits, co
 								DISTIL_ACT_NONE, n, device, poll, err);
 }
 
+DistilStatus
+distil_lm_decode_low(const DistilSpec *spec, const float *weights, float *logits, const float *h, int n,
+					 const DistilRows *rows, DistilDevice *device, const DistilPoll *poll, DistilError *err)
+{
+	DistilRows	in = distil_float_rows((float *) (uintptr_t) h, (size_t) spec->config.width);
+	DistilRows	out = distil_float_rows(logits, (size_t) spec->config.vocabulary);
+	DistilWeight decoder;
+
+	distil_param_weight(&decoder, spec, weights, spec->lm.low_weight, spec->lm.decoder_bias);
+	DISTIL_FORWARD(distil_quantize_rows(rows, &in, n, spec->config.width, device, poll, err));
+	return distil_linear_rows(&out, rows, &decoder, DISTIL_ACT_NONE, n, device, poll, err);
+}
+
 /* dh [n, C] overwritten, from dlogits [n, V] and the h of forward. */
 DistilStatus
 distil_lm_decode_backward(const DistilSpec *spec, const float *weights, float *gradients, float *dh,

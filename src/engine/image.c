@@ -286,7 +286,8 @@ write_weights(ImageWriter *writer, const ImageSource *source)
 	for (int i = 0; i < table->n; i++)
 	{
 		const DistilParam *param = &table->params[i];
-		const DistilTensor *const *sources = source->bound + (size_t) i * DISTIL_PARAM_MAX_SOURCES;
+		int			bound = i == source->spec.lm.low_weight ? source->spec.lm.decoder_weight : i;
+		const DistilTensor *const *sources = source->bound + (size_t) bound * DISTIL_PARAM_MAX_SOURCES;
 
 		DISTIL_FORWARD(writer_pad(writer, base + param->offset * sizeof(float)));
 		DISTIL_FORWARD(writer_param(writer, param, sources));
@@ -386,7 +387,8 @@ open_source(ImageSource *source, const DistilReader *reader, const DistilPoll *p
 	DISTIL_FORWARD(distil_checkpoint_bind(&source->bound, &source->spec, source->container->set,
 										  source->arena, err));
 	distil_image_find_quantized(source->header.quantized, &source->spec, source->bound);
-	distil_spec_pack(&source->spec, source->layout, source->header.quantized);
+	if (!distil_spec_pack(&source->spec, source->layout, source->header.quantized))
+		return distil_fail_memory(err, 0);
 	DISTIL_POLL(poll, err);
 	DISTIL_FORWARD(make_files(source, err));
 	return distil_tokenizer_compile(&source->tokenizer, folder, source->container->parse_special,

@@ -96,7 +96,8 @@ open_model(DistilModel *model, const uint8_t sha256[32], DistilError *err)
 	folder.files = model->files;
 	folder.nfiles = model->nfiles;
 	DISTIL_FORWARD(distil_spec_build(&model->spec, &folder, &facts, model->arena, model->alloc, err));
-	distil_spec_pack(&model->spec, header.layout, header.quantized);
+	if (!distil_spec_pack(&model->spec, header.layout, header.quantized))
+		return distil_fail_memory(err, 0);
 	if (model->spec.table.total != header.weights_count)
 		return distil_fail(err, DISTIL_ERR_CORRUPT,
 						   "the prepared copy of the model does not fit its configuration");

@@ -117,6 +117,7 @@ typedef struct DistilLmParams
 	int			dense_weight, dense_bias, norm_weight, norm_bias;
 	int			decoder_weight; /* the word table when tied */
 	int			decoder_bias;
+	int			low_weight;		/* the decoder's once more, packed in BF16, in images of low precision */
 } DistilLmParams;
 
 /* What a head answers; the kinds have their names and arithmetic in head.c. */
@@ -269,7 +270,7 @@ distil_weight(const DistilSpec *spec, const float *weights, int param)
  * INT8 where the layout has that type, see image.h; NULL: none.
  */
 #define DISTIL_QUANTIZED_WORDS 11
-extern void distil_spec_pack(DistilSpec *spec, const char *layout,
+extern bool distil_spec_pack(DistilSpec *spec, const char *layout,
 							 const uint64_t quantized[DISTIL_QUANTIZED_WORDS]);
 /* Parameters of a layer's linear weights, by DistilPlace. */
 extern void distil_layer_weights(int weights[4], const DistilLayerParams *layer);
@@ -372,6 +373,12 @@ extern DistilStatus distil_lm_transform_backward(const DistilSpec *spec, const f
 												 DistilDevice *device, const DistilPoll *poll, DistilError *err);
 extern DistilStatus distil_lm_decode(const DistilSpec *spec, const float *weights, float *logits /* [n, V] */ ,
 									 const float *h, int n, DistilDevice *device, const DistilPoll *poll, DistilError *err);
+/*
+ * The same with the decoder in low precision (lm.low_weight): rows [n, C] of BF16 are device scratch.
+ */
+extern DistilStatus distil_lm_decode_low(const DistilSpec *spec, const float *weights, float *logits,
+										 const float *h, int n, const DistilRows *rows,
+										 DistilDevice *device, const DistilPoll *poll, DistilError *err);
 extern DistilStatus distil_lm_decode_backward(const DistilSpec *spec, const float *weights, float *gradients,
 											  float *dh, const float *dlogits, const float *h, int n,
 											  DistilDevice *device, const DistilPoll *poll, DistilError *err);

@@ -166,14 +166,30 @@ pack_layer(DistilSpec *spec, int layer, DistilType type, const uint64_t quantize
 	}
 }
 
-void
+/*
+ * The decoder may be the table that tokens are looked up in, which must stay as it is: products get a packed
+ * one beside it.  It comes last, from the same tensors (see write_weights).
+ */
+static bool
+add_low_decoder(DistilSpec *spec)
+{
+	const DistilParam *decoder = &spec->table.params[spec->lm.decoder_weight];
+
+	spec->lm.low_weight = distil_param_add(spec, "lm.decoder.low", decoder->sources, decoder->nsources,
+											decoder->rows, decoder->cols, 0);
+	pack_param(spec, spec->lm.low_weight, DISTIL_TYPE_BF16);
+	return spec->lm.low_weight >= 0;
+}
+
+/* false without memory */
+bool
 distil_spec_pack(DistilSpec *spec, const char *layout, const uint64_t quantized[DISTIL_QUANTIZED_WORDS])
 {
 	const Layout *found = find_layout(layout);
 	int			i;
 
 	if (found == NULL || !found->packed)
-		return;
+		return true;
 	for (i = 0; i < spec->config.layers; i++)
 		pack_layer(spec, i, found->type, quantized);
 	if (spec->has_lm)
@@ -181,8 +197,12 @@ distil_spec_pack(DistilSpec *spec, const char *layout, const uint64_t quantized[
 	for (i = 0; i < spec->pipeline.ndense; i++)
 		pack_param(spec, spec->pipeline.dense[i].weight, DISTIL_TYPE_F32);
 	spec->low = found->type;
-	if (found->type != DISTIL_TYPE_F32)
-		place_params(&spec->table);
+	if (found->type == DISTIL_TYPE_F32)
+		return true;
+	if (spec->has_lm && !add_low_decoder(spec))
+		return false;
+	place_params(&spec->table);
+	return true;
 }
 
 void

@@ -43,6 +43,7 @@ typedef struct DistilSessionLm
 	float	   *x, *h, *scratch;	/* [rows, C] */
 	float	   *logits;			/* [rows, V] */
 	int32_t    *gather;			/* [rows] */
+	DistilRows	low;			/* [rows, C] BF16, for a decoder of low precision */
 	float	   *host;			/* [V] host */
 } DistilSessionLm;
 

@@ -34,23 +34,30 @@ prepare_lm(DistilSession *session, DistilError *err)
 	size_t		v = (size_t) session->model->spec.config.vocabulary;
 	size_t		rows = DISTIL_SESSION_LOGITS_BYTES / (v * sizeof(float));
 	size_t		wide;
+	size_t		low;
+	size_t		floats;
 
 	if (lm->memory != NULL)
 		return DISTIL_OK;
 	rows = rows < 1 ? 1 : rows > DISTIL_SESSION_LOGITS_ROWS ? DISTIL_SESSION_LOGITS_ROWS : rows;
 	wide = (rows * c + 15) / 16 * 16;
+	low = distil_rows_elements(DISTIL_TYPE_BF16, rows, c) / 2;
+	floats = 3 * wide + low + rows * v + rows;
 	if (lm->host == NULL)
 		lm->host = distil_alloc_array(session->alloc, v, sizeof(float));
 	if (lm->host == NULL)
 		return distil_fail_memory(err, v * sizeof(float));
-	lm->memory = session->device->ops->alloc(session->device, (3 * wide + rows * v + rows) * sizeof(float));
+	lm->memory = session->device->ops->alloc(session->device, floats * sizeof(float));
 	if (lm->memory == NULL)
-		return distil_fail_memory(err, (3 * wide + rows * v + rows) * sizeof(float));
+		return distil_fail_memory(err, floats * sizeof(float));
 	lm->rows = (int) rows;
 	lm->x = lm->memory;
 	lm->h = lm->x + wide;
 	lm->scratch = lm->h + wide;
-	lm->logits = lm->scratch + wide;
+	lm->low.type = DISTIL_TYPE_BF16;
+	lm->low.data = lm->scratch + wide;
+	lm->low.ld = distil_row_stride(DISTIL_TYPE_BF16, c);
+	lm->logits = lm->scratch + wide + low;
 	lm->gather = (int32_t *) (lm->logits + rows * v);
 	return DISTIL_OK;
 }
@@ -70,6 +77,9 @@ compute_logits(DistilSession *session, const float *hidden, int first, int n, Di
 	session->device->ops->gather_rows(session->device, lm->x, hidden, lm->gather, n, spec->config.width);
 	DISTIL_FORWARD(distil_lm_transform(spec, session->weights, lm->h, lm->x, n, NULL, lm->scratch,
 									   session->device, &session->poll, err));
+	if (spec->lm.low_weight >= 0)
+		return distil_lm_decode_low(spec, session->weights, lm->logits, lm->h, n, &lm->low, session->device,
+									&session->poll, err);
 	return distil_lm_decode(spec, session->weights, lm->logits, lm->h, n, session->device, &session->poll,
 							err);
 }

@@ -628,6 +628,73 @@ test_layouts(void)
 	}
 }
 
+/* Logits of a masked model from a BF16 image, decoder included, are near those in float32. */
+typedef struct LogitRows
+{
+	float	   *values;
+	size_t		n;
+} LogitRows;
+
+static DistilStatus
+keep_logits(void *ctx, int t, const float *row, int n, DistilError *err)
+{
+	LogitRows  *rows = ctx;
+
+	(void) t;
+	(void) err;
+	rows->values = realloc(rows->values, (rows->n + (size_t) n) * sizeof(float));
+	memcpy(rows->values + rows->n, row, (size_t) n * sizeof(float));
+	rows->n += (size_t) n;
+	return DISTIL_OK;
+}
+
+static void
+test_low_logits(void)
+{
+	static const char *const layouts[] = {DISTIL_LAYOUT_F32P16, DISTIL_LAYOUT_BF16P16};
+	DistilText	text = {"the cat sat on the river", 24};
+	LogitRows	rows[2] = {{NULL, 0}, {NULL, 0}};
+	double		dot = 0;
+	double		aa = 0;
+	double		bb = 0;
+	size_t		k;
+	int			i;
+
+	if (device->ops->has_type == NULL || !device->ops->has_type(device, DISTIL_TYPE_BF16))
+		return;
+	for (i = 0; i < 2; i++)
+	{
+		LoadedModel loaded;
+		DistilSession *session;
+		DistilError err = {"", "", ""};
+		int			tokens;
+		bool		ok;
+
+		load_layout = layouts[i];
+		ok = load_model(&loaded, MODELS "bert-mlm", true);
+		load_layout = NULL;
+		CHECK(ok);
+		if (!ok)
+			return;
+		CHECK((loaded.model->spec.lm.low_weight >= 0) == (i == 1));
+		session = open_session(loaded.model, 0);
+		CHECK(distil_session_lm_logits(session, &text, NULL, keep_logits, &rows[i], &tokens, &err) == DISTIL_OK);
+		distil_session_free(session);
+		load_free(&loaded);
+	}
+	CHECK(rows[0].n == rows[1].n && rows[0].n > 0);
+	for (k = 0; k < rows[0].n && k < rows[1].n; k++)
+	{
+		dot += (double) rows[0].values[k] * rows[1].values[k];
+		aa += (double) rows[0].values[k] * rows[0].values[k];
+		bb += (double) rows[1].values[k] * rows[1].values[k];
+	}
+	CHECK_MSG(dot / sqrt(aa * bb) > 0.999, "cosine %.6f", dot / sqrt(aa * bb));
+	CHECK(dot / sqrt(aa * bb) < 1.0);	/* it was another path */
+	free(rows[0].values);
+	free(rows[1].values);
+}
+
 int
 main(void)
 {
@@ -658,6 +725,7 @@ main(void)
 		test_cancel();
 		test_verify();
 		test_layouts();
+		test_low_logits();
 		device->ops->close(device);
 	}
 	return check_report("session");
