@@ -50,6 +50,43 @@ CALL distil_train('sentence8', 'SELECT body FROM docs', 'student', options => '{
 RESET client_min_messages;
 SELECT name, teacher, dtype FROM distil_models WHERE name = 'student';
 
+-- every architecture with every head: kept, near, and again a model when exported
+SELECT set_config('test.golden', :'abs_srcdir' || '/test/golden/', false) <> '' AS set;
+CREATE FUNCTION import_head(arch text, kind text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	path text := current_setting('test.golden') || 'models/heads-' || arch || '/';
+	names jsonb := jsonb_build_object('config.json', kind || '.config.json', 'model.safetensors.index.json', kind || '.index.json',
+		'tokenizer.json', 'tokenizer.json', 'tokenizer_config.json', 'tokenizer_config.json');
+	objects jsonb;
+BEGIN
+	SELECT names || jsonb_object_agg(value, value) INTO names
+		FROM jsonb_each_text(pg_read_file(path || kind || '.index.json')::jsonb -> 'weight_map');
+	SELECT jsonb_object_agg(key, lo_from_bytea(0, pg_read_binary_file(path || value))::bigint) INTO objects FROM jsonb_each_text(names);
+	PERFORM distil_import_objects(arch || '-' || kind, objects);
+	PERFORM lo_unlink(value::oid) FROM jsonb_each_text(objects);
+	RETURN arch || '-' || kind;
+END $$;
+CREATE FUNCTION reimport(model text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+	objects jsonb;
+BEGIN
+	SELECT jsonb_object_agg(file, content::bigint) INTO objects FROM distil_export(model);
+	PERFORM distil_import_objects(model || '-again', objects);
+	PERFORM lo_unlink(value::oid) FROM jsonb_each_text(objects);
+	RETURN model || '-again';
+END $$;
+SET client_min_messages = warning;
+SELECT count(import_head(arch, kind)) AS models FROM unnest(ARRAY['bert', 'distilbert', 'roberta', 'mpnet', 'gpt2']) arch,
+	unnest(ARRAY['sequence', 'token', 'question', 'choice']) kind WHERE arch <> 'gpt2' OR kind = 'sequence';
+SELECT count(distil_quantize(name, name || '-8', 'int8')) AS models FROM distil_models WHERE name ~ '-(sequence|token|question|choice)$';
+SELECT count(reimport(name)) AS models FROM distil_models WHERE name LIKE '%-8';
+RESET client_min_messages;
+SELECT o.name, q.tasks = o.tasks AS tasks, q.parameters = o.parameters AS parameters, q.cosine_min > 0.98 AS near,
+	(SELECT array_agg(h.task ORDER BY h.task) FROM distil_heads h WHERE h.model = q.name) = (SELECT array_agg(h.task ORDER BY h.task) FROM distil_heads h WHERE h.model = o.name) AS heads,
+	distil_cosine(distil_embed('rows of the table', q.name), distil_embed('rows of the table', o.name)) > 0.98 AS int8,
+	distil_cosine(distil_embed('rows of the table', a.name), distil_embed('rows of the table', o.name)) > 0.98 AS again
+	FROM distil_models o JOIN distil_models q ON q.name = o.name || '-8' JOIN distil_models a ON a.name = q.name || '-again' ORDER BY o.name COLLATE "C";
+
 -- what users do wrong
 SELECT distil_quantize('sentence', 'x', 'int4');
 SELECT distil_quantize('nobody', 'x', 'int8');

@@ -23,6 +23,8 @@
 #define HARM_TEXTS 24
 /* At most this part of the matrices is kept. */
 #define MAX_KEPT 4
+/* Copied between polls. */
+#define COPY_BYTES ((size_t) 8 << 20)
 
 struct DistilQuantized
 {
@@ -161,6 +163,46 @@ typedef struct MemorySink
 	size_t		capacity;
 } MemorySink;
 
+/* Large copies are polled. */
+static DistilStatus
+copy_block(void *to, const void *from, size_t bytes, const DistilPoll *poll, DistilError *err)
+{
+	for (size_t at = 0; at < bytes; at += COPY_BYTES)
+	{
+		DISTIL_POLL(poll, err);
+		memcpy((char *) to + at, (const char *) from + at, bytes - at < COPY_BYTES ? bytes - at : COPY_BYTES);
+	}
+	return DISTIL_OK;
+}
+
+/* Room for an image of so many bytes, which takes over what there is of it. */
+static DistilStatus
+grow_image(MemorySink *sink, size_t capacity, DistilError *err)
+{
+	DistilQuantizer *q = sink->q;
+	char	   *memory = q->alloc->alloc(q->alloc->ctx, capacity + DISTIL_IMAGE_ALIGN);
+	char	   *image;
+
+	if (memory == NULL)
+		return distil_fail_memory(err, capacity);
+	image = (char *) (((uintptr_t) memory + DISTIL_IMAGE_ALIGN - 1) / DISTIL_IMAGE_ALIGN * DISTIL_IMAGE_ALIGN);
+	if (q->image_size > 0)
+	{
+		DistilStatus status = copy_block(image, q->image, q->image_size, q->poll, err);
+
+		if (status != DISTIL_OK)
+		{
+			distil_release(q->alloc, memory);
+			return status;
+		}
+	}
+	distil_release(q->alloc, q->memory);
+	q->memory = memory;
+	q->image = image;
+	sink->capacity = capacity;
+	return DISTIL_OK;
+}
+
 static DistilStatus
 memory_write(void *ctx, const void *data, size_t bytes, DistilError *err)
 {
@@ -168,35 +210,9 @@ memory_write(void *ctx, const void *data, size_t bytes, DistilError *err)
 	DistilQuantizer *q = sink->q;
 
 	if (bytes > sink->capacity - q->image_size)
-	{
-		size_t		capacity = sink->capacity + sink->capacity / 2 + bytes;
-		char	   *larger = distil_alloc_array(q->alloc, capacity, 1);
-
-		if (larger == NULL)
-			return distil_fail_memory(err, capacity);
-		if (q->image_size > 0)
-			memcpy(larger, q->image, q->image_size);
-		distil_release(q->alloc, q->image);
-		q->image = larger;
-		sink->capacity = capacity;
-	}
+		DISTIL_FORWARD(grow_image(sink, sink->capacity + sink->capacity / 2 + bytes, err));
 	memcpy(q->image + q->image_size, data, bytes);
 	q->image_size += bytes;
-	return DISTIL_OK;
-}
-
-/* Allocations are aligned to 16 only: the image lies behind a gap that the copy makes. */
-static DistilStatus
-align_image(DistilQuantizer *q, char **aligned, DistilError *err)
-{
-	char	   *moved = distil_alloc_array(q->alloc, q->image_size + DISTIL_IMAGE_ALIGN, 1);
-
-	if (moved == NULL)
-		return distil_fail_memory(err, q->image_size);
-	*aligned = (char *) (((uintptr_t) moved + DISTIL_IMAGE_ALIGN - 1) / DISTIL_IMAGE_ALIGN * DISTIL_IMAGE_ALIGN);
-	memcpy(*aligned, q->image, q->image_size);
-	distil_release(q->alloc, q->image);
-	q->image = moved;
 	return DISTIL_OK;
 }
 
@@ -206,22 +222,22 @@ open_model(DistilQuantizer *q, const DistilReader *reader, DistilDevice *device,
 	const uint8_t none[32] = {0};
 	MemorySink	memory = {q, 0};
 	DistilSink	sink = {memory_write, &memory};
-	char	   *image = NULL;
+	size_t		block;
 
 	if (device->ops->own_memory)
 		return distil_fail(err, DISTIL_ERR_DEVICE, "quantization needs a device in the host's memory");
 	DISTIL_FORWARD(distil_container_open(&q->container, reader, q->alloc, err));
+	DISTIL_FORWARD(grow_image(&memory, (size_t) (reader->size + reader->size / 8), err));
 	DISTIL_FORWARD(distil_image_write(DISTIL_LAYOUT_F32, reader, none, &sink, q->alloc, q->poll, err));
-	DISTIL_FORWARD(align_image(q, &image, err));
-	DISTIL_FORWARD(distil_model_open(&q->model, image, q->image_size, NULL, q->alloc, err));
+	DISTIL_FORWARD(distil_model_open(&q->model, q->image, q->image_size, NULL, q->alloc, err));
 	if (strcmp(distil_model_info(q->model)->dtype, "int8") == 0)
 		return distil_fail(err, DISTIL_ERR_STATE, "the model is quantized already");
 	DISTIL_FORWARD(distil_session_create(&q->session, q->model, device, 0, q->alloc, q->poll, err));
-	q->weights = distil_alloc_array(q->alloc, q->model->spec.table.total, sizeof(float));
+	block = q->model->spec.table.total * sizeof(float);
+	q->weights = q->alloc->alloc(q->alloc->ctx, block);
 	if (q->weights == NULL)
-		return distil_fail_memory(err, q->model->spec.table.total * sizeof(float));
-	memcpy(q->weights, q->model->weights, q->model->spec.table.total * sizeof(float));
-	return DISTIL_OK;
+		return distil_fail_memory(err, block);
+	return copy_block(q->weights, q->model->weights, block, q->poll, err);
 }
 
 /* ---------- matrices ---------- */
@@ -582,7 +598,7 @@ distil_quantized_free(DistilQuantized *quantized)
 	for (int i = 0; i < q->n; i++)
 		distil_release(q->alloc, q->matrices[i].values);
 	distil_model_free(q->model);
-	distil_release(q->alloc, q->image);
+	distil_release(q->alloc, q->memory);
 	distil_container_free(q->container);
 	distil_arena_free(q->arena);
 	distil_release(q->alloc, quantized);

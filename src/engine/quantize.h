@@ -32,6 +32,7 @@ typedef struct DistilQuantizer
 {
 	const DistilQuantizeOptions *options;
 	DistilContainer *container;
+	char	   *memory;			/* in which lies: */
 	char	   *image;			/* of layout DISTIL_LAYOUT_F32 */
 	size_t		image_size;
 	DistilModel *model;			/* over it */

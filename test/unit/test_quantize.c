@@ -293,6 +293,142 @@ test_cancel(void)
 	load_free(&model);
 }
 
+typedef struct Counted
+{
+	int			left;			/* requests before one fails */
+	int			live;
+} Counted;
+
+static void *
+counted_alloc(void *ctx, size_t bytes)
+{
+	Counted    *counted = ctx;
+	void	   *memory = --counted->left < 0 ? NULL : malloc(bytes);
+
+	counted->live += memory != NULL;
+	return memory;
+}
+
+static void
+counted_release(void *ctx, void *memory)
+{
+	((Counted *) ctx)->live -= memory != NULL;
+	free(memory);
+}
+
+/* Whichever request for memory fails, the call says so and keeps none. */
+static void
+test_memory(void)
+{
+	LoadedModel model;
+	DistilQuantizeOptions options = {.type = DISTIL_TYPE_INT8,.smoothing = 0.5,.texts = samples,.ntexts = SAMPLES};
+	DistilQuantizeReport report;
+	DistilQuantized *made = NULL;
+	DistilError err;
+	DistilStatus status = DISTIL_ERR_MEMORY;
+	int			n = 0;
+
+	if (!load_model(&model, MODELS "bert-sentence", true))
+		return;
+	for (; status == DISTIL_ERR_MEMORY; n += 1 + n / 16)
+	{
+		Counted		counted = {n, 0};
+		DistilAllocator alloc = {counted_alloc, counted_release, &counted};
+		DistilReader reader = {load_read, &model.container, model.container.length};
+
+		status = distil_quantize(&made, &report, &reader, &options, device, &alloc, NULL, &err);
+		CHECK(status == DISTIL_OK || (status == DISTIL_ERR_MEMORY && made == NULL));
+		distil_quantized_free(made);
+		CHECK_MSG(counted.live == 0, "%d blocks left after request %d", counted.live, n);
+	}
+	CHECK(status == DISTIL_OK && n > 100);
+	load_free(&model);
+}
+
+/* ---------- what a file may say ---------- */
+
+/* The set of a file with this header and these numbers; *set is NULL after a failure. */
+static DistilStatus
+read_file(DistilTensorSet **set, const DistilReader **reader, const char *json, const void *data, size_t bytes,
+		  DistilError *err)
+{
+	static DistilBuffer file;
+	static DistilReader over;
+	uint64_t	length = strlen(json);
+	DistilStatus status;
+
+	distil_buffer_free(&file);
+	distil_buffer_init(&file, distil_alloc_system());
+	distil_buffer_append(&file, &length, sizeof(length));
+	distil_buffer_append(&file, json, length);
+	distil_buffer_append(&file, data, bytes);
+	over = (DistilReader) {load_read, &file, file.length};
+	*reader = &over;
+	CHECK(distil_tensor_set_create(set, distil_alloc_system(), err) == DISTIL_OK);
+	status = distil_tensor_set_add(*set, &over, "f", "", err);
+	if (status == DISTIL_OK)
+		status = distil_tensor_set_finish(*set, err);
+	if (status != DISTIL_OK)
+	{
+		distil_tensor_set_free(*set);
+		*set = NULL;
+	}
+	return status;
+}
+
+static void
+refuse_file(const char *json, const void *data, size_t bytes, const char *message)
+{
+	DistilTensorSet *set;
+	const DistilReader *reader;
+	DistilError err = {"", "", ""};
+
+	CHECK(read_file(&set, &reader, json, data, bytes, &err) == DISTIL_ERR_MODEL_FILE);
+	CHECK_MSG(strcmp(err.message, message) == 0, "%s", err.message);
+}
+
+/* Values of a quantised tensor; factors that do not fit, or are not finite. */
+static void
+test_files(void)
+{
+	struct
+	{
+		float		rows[2];
+		float		columns[3];
+		int8_t		numbers[6];
+	}			data = {{0.5f, 2.0f}, {1.0f, 10.0f, 100.0f}, {1, -2, 3, 127, -128, 0}};
+	const char *both = "{\"w:rows\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]},"
+		"\"w:columns\":{\"dtype\":\"F32\",\"shape\":[3],\"data_offsets\":[8,20]},"
+		"\"w\":{\"dtype\":\"I8\",\"shape\":[2,3],\"data_offsets\":[20,26]}}";
+	const char *wrong = "{\"w:rows\":{\"dtype\":\"F32\",\"shape\":[5],\"data_offsets\":[0,20]},"
+		"\"w\":{\"dtype\":\"I8\",\"shape\":[2,3],\"data_offsets\":[20,26]}}";
+	const char *plain = "{\"x\":{\"dtype\":\"F32\",\"shape\":[5],\"data_offsets\":[0,20]},"
+		"\"w\":{\"dtype\":\"I8\",\"shape\":[2,3],\"data_offsets\":[20,26]}}";
+	const float want[6] = {0.5f, -10.0f, 150.0f, 254.0f, -2560.0f, 0.0f};
+	float		got[6];
+	char		scratch[12];
+	DistilTensorSet *set;
+	const DistilReader *reader;
+	const DistilTensor *w;
+	DistilError err;
+
+	CHECK(read_file(&set, &reader, both, &data, 26, &err) == DISTIL_OK);
+	w = distil_tensor_set_find(set, "w");
+	CHECK(distil_tensor_is_weight(w) && !distil_tensor_is_factor(w));
+	CHECK(distil_tensor_is_factor(distil_tensor_set_find(set, "w:rows")));
+	CHECK(distil_tensor_floats(w, 0, got, 6, scratch, &err) == DISTIL_OK && memcmp(got, want, sizeof(want)) == 0);
+	CHECK(distil_tensor_floats(w, 2, got, 3, scratch, &err) == DISTIL_OK && memcmp(got, want + 2, 12) == 0);
+	distil_tensor_set_free(set);
+	CHECK(read_file(&set, &reader, plain, &data, 26, &err) == DISTIL_OK);
+	CHECK(!distil_tensor_is_weight(distil_tensor_set_find(set, "w")));
+	distil_tensor_set_free(set);
+	refuse_file(wrong, &data, 26, "tensor \"w:rows\" does not fit the one it belongs to");
+	data.columns[1] = NAN;
+	refuse_file(both, &data, 26, "tensor \"w\" has factors that are not finite");
+	data.columns[1] = 1e38f;
+	refuse_file(both, &data, 26, "tensor \"w\" has factors that are not finite");
+}
+
 int
 main(void)
 {
@@ -307,6 +443,8 @@ main(void)
 	test_export();
 	test_layouts();
 	test_cancel();
+	test_memory();
+	test_files();
 	device->ops->close(device);
 	return check_report("quantize");
 }
