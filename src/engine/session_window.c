@@ -4,8 +4,9 @@
  *
  * Equal texts (the same bytes, pairs included) are computed once.  The others, longest first,
  * are cut into shares for the workers (session_share.c).  A share is tokenised into a window,
- * sorted by length there, and computed in passes bounded in tokens and texts.  Results go to their places by index: the rule a newcomer would break is that passes come in
- * no order of the input.
+ * sorted by length there, and computed in passes bounded in tokens and texts.  Results go to
+ * their places by index: the rule a newcomer would break is that passes come in no order of the
+ * input.
  */
 #include "session.h"
 
