@@ -43,6 +43,7 @@ def charsmap(firsts):
 def clusters():
     """How the library cuts text before it looks into a character map (clusters of less than six bytes only)."""
     after, before, marks = charsmap(b"a"), charsmap(set(range(0x100)) - {0x61, 0xCC}), charsmap(b"\xc2")
+    accents = charsmap(b"\xcc")
     flags = {}
     for cp in range(0x110000):
         if 0xD800 <= cp < 0xE000 or cp == 0x61:
@@ -51,6 +52,9 @@ def clusters():
         if after("a" + char) == "Y":
             flag |= EXTEND
         if cp and cp < 0x10000 and not 0x300 <= cp < 0x340 and before(char + "\u0301") == "Y\u0301":
+            flag |= CONTROL
+        # four bytes and two marks are no small cluster, the two marks alone are one
+        if cp >= 0x10000 and accents(char + "\u0301\u0302") == char + "Y":
             flag |= CONTROL
         if cp and not 0x300 <= cp < 0x340 and before(char + "a") == "Y":
             flag |= PREPEND

@@ -32,11 +32,13 @@ CASES = [                       # where tokenizers are known to differ from each
     "\u05e9\u05c1\u05b8\u05dc\u05d5\u05b9\u05dd \u0e44\u0e17\u0e22", "\U0002b820\U0002b91f\U0002b920", "\u0107 \u017e \u0151", "q\u0323\u0307 q\u0307\u0323 x\u0301\u0323\u0334", "\u4e2d\u6587abc", "\U0001d4b3\x01\x7f", "DON'T don't don\u2019t",
     "trailing \t", "foo<mask>", "foo <mask> bar <s>", "[CLS] x [SEP] [cls]", "\u00d6\u00c4\u00dc \u00f6\u00e4\u00fc\u00df", "\u0096 \u200e \u00ad", "a\u00adb\u200dc\u200cd", "b" * 100 + " " + "c" * 101, "", "  ",
     "Hello, my dog is cute", "they do not, isn't it?", "\ufffd\ufffe", "\u180e\u2060\u3164", "1,234.56\u00a0\u20ac", "\u202dx\u202c",
+    "\U000e000e\u0341\u034dB", "\U000e0108\u0341\u034dB",
 ]
 SPLIT = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 SHORT = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 MAPPED = {"\r": " ", "\n": " ", "\t": " ", "\u00a0": " ", "\u3000": " ", "\u200b": " ", "\u00ad": "", "\ufb01": "fi", "\u2121": "TEL", "e\u0301": "\u00e9", "\u0958": "\u0915\u093c", "\x01": "",
-          "\uff76": "\u30ab", "\uff76\uff9e": "\u30ac", "\u00a9": "(c)", "\ufdfa": "\u0635\u0644\u0649", "A\u030a": "\u00c5", "\u0600": "#", "\U0001f1e9": "D", "\u1e9b\u0323": "\u1e69"}
+          "\uff76": "\u30ab", "\uff76\uff9e": "\u30ac", "\u00a9": "(c)", "\ufdfa": "\u0635\u0644\u0649", "A\u030a": "\u00c5", "\u0600": "#", "\U0001f1e9": "D", "\u1e9b\u0323": "\u1e69",
+          "\u0341": "\u0301"}
 
 
 def charsmap(mapping):
