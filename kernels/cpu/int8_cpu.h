@@ -78,7 +78,8 @@ int8_finish_vector(const int32_t *sums, const Int8Columns *columns, int at, floa
 {
 	vf			value = __builtin_convertvector((vi) *(const vi_memory *) sums, vf);
 
-	return value * (v_load(columns->scale + at) * scale) + (v_load(columns->sum + at) * shift + v_load(columns->bias + at));
+	return value * (v_load(columns->scale + at) * scale) +
+		(v_load(columns->sum + at) * shift + v_load(columns->bias + at));
 }
 
 static inline vf
@@ -118,8 +119,8 @@ int8_finish_part(const Int8Linear *l, const Int8Columns *columns, const int32_t 
 }
 
 /*
- * One row of a block, to where its first column goes; act and type are constants after inlining: DISTIL_ACT_NONE, DISTIL_ACT_GELU, or any
- * other for a block that needs int8_finish_part.
+ * One row of a block, to where its first column goes; act and type are constants after inlining:
+ * DISTIL_ACT_NONE, DISTIL_ACT_GELU, or any other for a block that needs int8_finish_part.
  */
 static inline __attribute__((always_inline)) void
 int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, char *to, float scale,

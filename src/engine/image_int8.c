@@ -70,7 +70,8 @@ read_numbers(int8_t *to, const DistilTensor *tensor, const DistilPoll *poll, Dis
 	{
 		DISTIL_POLL(poll, err);
 		DISTIL_FORWARD(distil_tensor_read(tensor, at, to + at,
-										  tensor->bytes - at < PIECE ? (size_t) (tensor->bytes - at) : PIECE, err));
+										  tensor->bytes - at < PIECE ? (size_t) (tensor->bytes - at) : PIECE,
+										  err));
 	}
 	return DISTIL_OK;
 }

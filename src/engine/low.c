@@ -49,7 +49,8 @@ distil_low_operand(const DistilPass *pass, DistilRows *operand, const DistilRows
 	if (pass->spec->table.params[weight].type != DISTIL_TYPE_INT8)
 		return DISTIL_OK;
 	*operand = distil_low_input(pass, copy, weight);
-	return distil_quantize_rows(operand, rows, m, pass->spec->table.params[weight].cols, pass->device, pass->poll, err);
+	return distil_quantize_rows(operand, rows, m, pass->spec->table.params[weight].cols, pass->device,
+								pass->poll, err);
 }
 
 DistilStatus

@@ -78,7 +78,8 @@ read_option(DistilQuantizeOptions *options, const char *key, const DistilJson *v
 		return read_texts(options, value, err);
 	if (strcmp(key, "smoothing") == 0)
 	{
-		options->smoothing = type == DISTIL_JSON_REAL || type == DISTIL_JSON_INTEGER ? distil_json_number(value) : -1;
+		options->smoothing = type == DISTIL_JSON_REAL || type == DISTIL_JSON_INTEGER
+			? distil_json_number(value) : -1;
 		if (options->smoothing >= 0 && options->smoothing <= 1)
 			return DISTIL_OK;
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"smoothing\" must be a number from 0 to 1");
@@ -249,7 +250,9 @@ add_matrix(DistilQuantizer *q, int param, bool linear, DistilError *err)
 	DistilQuantMatrix *matrix = &q->matrices[q->n++];
 	size_t		cols = (size_t) p->cols;
 
-	*matrix = (DistilQuantMatrix) {.param = param,.linear = linear,.type = q->options->type,.rows = p->rows,.cols = p->cols};
+	*matrix = (DistilQuantMatrix) {.param = param,.linear = linear,.type = q->options->type};
+	matrix->rows = p->rows;
+	matrix->cols = p->cols;
 	if (q->options->type != DISTIL_TYPE_INT8)
 		return DISTIL_OK;
 	matrix->values = distil_alloc_array(q->alloc, p->count, 1);
@@ -335,10 +338,12 @@ simulate(void *ctx, int layer, DistilPlace place, const float *x, int rows, int 
 	return q->scratch;
 }
 
+typedef const float *(*TapFn) (void *ctx, int layer, DistilPlace place, const float *x, int rows, int cols);
+
 /* Embeddings of the first n texts with the block of weights and the tap (NULL: none). */
 static DistilStatus
 run(DistilQuantizer *q, float *out, int n, const float *weights,
-	const float *(*tap) (void *ctx, int layer, DistilPlace place, const float *x, int rows, int cols), DistilError *err)
+	TapFn tap, DistilError *err)
 {
 	DistilStatus status;
 
@@ -359,11 +364,13 @@ measure(DistilQuantizer *q, int n, double *mean, double *least, DistilError *err
 	double		sum = 0.0;
 	int			count = 0;
 
-	DISTIL_FORWARD(run(q, q->embeddings, n, q->weights, q->options->type == DISTIL_TYPE_INT8 ? simulate : NULL, err));
+	DISTIL_FORWARD(run(q, q->embeddings, n, q->weights,
+					   q->options->type == DISTIL_TYPE_INT8 ? simulate : NULL, err));
 	*least = 1.0;
 	for (int i = 0; i < n; i++)
 	{
-		double		cosine = distil_vector_cosine(q->original + (size_t) i * d, q->embeddings + (size_t) i * d, d);
+		double		cosine = distil_vector_cosine(q->original + (size_t) i * d,
+												  q->embeddings + (size_t) i * d, d);
 
 		if (!q->has[i] || isnan(cosine))
 			continue;

@@ -2,9 +2,9 @@
  * quantize_store.c
  *		The container of a quantised model, put together from memory and the original's container.
  *
- * Tensors keep their names and places: a quantised one has the shape it had, in I8, and two more of float32 beside
- * it, "NAME:rows" and "NAME:columns" (safetensors.h).  The rule a newcomer would break: tensors that an architecture
- * stores transposed have their outputs in columns.
+ * Tensors keep their names: a quantised one has the shape it had, in I8, and two more of float32 beside it,
+ * "NAME:rows" and "NAME:columns" (safetensors.h).  The rule a newcomer would break: tensors that an
+ * architecture stores transposed have their outputs in columns.
  */
 #include "quantize.h"
 
@@ -148,8 +148,8 @@ add_int8(DistilQuantStore *store, const DistilTensor *tensor, const DistilQuantM
 	}
 	set_form(stored, DISTIL_DTYPE_I8, values);
 	DISTIL_FORWARD(add_factors(store, tensor, turned ? "columns" : "rows", scale, rows, err));
-	return matrix->linear ? add_factors(store, tensor, turned ? "rows" : "columns", matrix->factor, param->cols, err)
-		: DISTIL_OK;
+	return !matrix->linear ? DISTIL_OK
+		: add_factors(store, tensor, turned ? "rows" : "columns", matrix->factor, param->cols, err);
 }
 
 static DistilStatus
@@ -187,7 +187,8 @@ is_copy(const DistilTensor *tensor, const DistilQuantizer *q)
 {
 	const DistilSpec *spec = &q->model->spec;
 
-	for (const struct DistilAlias *alias = spec->config.arch->aliases; alias != NULL && alias->source != NULL; alias++)
+	for (const struct DistilAlias *alias = spec->config.arch->aliases; alias != NULL &&
+		 alias->source != NULL; alias++)
 		if (tensor->rank == 2 && spec->has_lm && spec->config.tie_word_embeddings &&
 			distil_checkpoint_find_exact(q->container->set, spec->config.arch, alias->other) == tensor &&
 			distil_checkpoint_find_exact(q->container->set, spec->config.arch, alias->source) != NULL)

@@ -74,9 +74,10 @@ report_result(const char *name, const char *dtype, const DistilQuantizeReport *r
 			(errmsg("model \"%s\" has weights in %s: cosine to the original %.6f on average, %.6f at least",
 					name, dtype, report->cosine_mean, report->cosine_min),
 			 report->fallback == 0 ? errdetail("Measured with %d texts.", report->texts)
-			 : errdetail("Measured with %d texts; %d of %d matrices of its layers stay in bfloat16.", report->texts,
-						 report->fallback, report->linear),
-			 errhint("distil_export() writes it as a float32 model: there is no standard file for these weights.")));
+			 : errdetail("Measured with %d texts; %d of %d matrices of its layers stay in bfloat16.",
+						 report->texts, report->fallback, report->linear),
+			 report->linear == 0 ? 0
+			 : errhint("distil_export() writes it as a float32 model: there is no standard file for these weights.")));
 }
 
 /* distil_quantize(model, new_name, dtype, options); the engine has a function of that name */
