@@ -9,6 +9,14 @@ import psycopg
 LAYOUTS = {"float32": "f32", "bfloat16": "bf16", "int8": "int8"}
 
 
+def execute(db, statement, *parameters):
+    """The binary result as libpq has it, without an object for each number."""
+    result = db.pgconn.exec_params(statement.encode(), [x.encode() for x in parameters] or None, result_format=1)
+    if result.status not in (psycopg.pq.ExecStatus.TUPLES_OK, psycopg.pq.ExecStatus.COMMAND_OK):
+        raise RuntimeError(result.error_message.decode())
+    return result
+
+
 class Server:
     """Connections are as a user's; pin(core) keeps a backend where its client is."""
 

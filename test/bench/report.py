@@ -18,6 +18,7 @@ def cpu_name():
 class Report:
     def __init__(self, folder):
         self.lines = []
+        self.load = os.getloadavg()[0]
         self.path = os.path.join(folder, re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-"))
         self.line(f"# distil and its rivals on {cpu_name()}")
         self.line(f"\n{datetime.date.today()}, one core unless said.  Times are processor time, the least of all rounds; of two "
@@ -42,6 +43,8 @@ class Report:
 
     def save(self, title, bars):
         """bars: (label, precision, ms, ours)."""
+        self.line(f"\nLoad of the machine: {self.load:.1f} at the beginning, {os.getloadavg()[0]:.1f} at the end; beyond 1 or 2, times that pass "
+                  "(two cores, first call, short text, cancel) are those of a busy machine.")
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         with open(self.path + ".md", "w", encoding="utf-8") as file:
             file.write("\n".join(self.lines) + "\n")

@@ -15,7 +15,7 @@ TABLE = "SELECT distil_embed(body) FROM passages"
 
 def seconds(db, statement):
     began = time.perf_counter()
-    db.pgconn.exec_params(statement.encode(), None, result_format=1)
+    ours.execute(db, statement)
     return time.perf_counter() - began
 
 
@@ -84,9 +84,8 @@ def short_query(report, server, model, precision, core):
     with server.connect(core) as db:
         db.execute("SELECT set_config('distil.default_model', %s, false)", (server.set_precision(db, model, precision),))
         for i in range(300):
-            text = f"how do I restore backup {i}?".encode()
             began = time.perf_counter()
-            db.pgconn.exec_params(b"SELECT distil_embed($1)", [text], result_format=1)
+            ours.execute(db, "SELECT distil_embed($1)", f"how do I restore backup {i}?")
             times.append((time.perf_counter() - began) * 1e3)
     report.append([f"one short text, warm, {precision}", statistics.median(times[20:]), "ms", "median of 280, end to end"])
 
@@ -105,7 +104,7 @@ def memory(report, server, model, precision, connections):
         db.execute("SELECT count(*) FROM distil_models").fetchone()
         db.execute("SELECT upper(body) FROM passages LIMIT 300").fetchall()
         before = private_dirty(db.info.backend_pid)
-        db.pgconn.exec_params((TABLE + " LIMIT 100").encode(), None, result_format=1)
+        ours.execute(db, TABLE + " LIMIT 100")
         used.append(private_dirty(db.info.backend_pid) - before)
         open_ones.append(db)
     for db in open_ones:

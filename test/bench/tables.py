@@ -7,6 +7,7 @@ import os
 
 import numpy as np
 
+import ours
 import rivals
 import shapes
 
@@ -76,18 +77,17 @@ def through_sql(server, model, precision, core):
         db.execute("ANALYZE bench_texts")
 
     def embed(_):
-        return db.pgconn.exec_params(b"SELECT distil_embed(body, '" + name.encode() + b"') FROM bench_texts ORDER BY id", None,
-                                     result_format=1)
+        return ours.execute(db, f"SELECT distil_embed(body, '{name}') FROM bench_texts ORDER BY id")
     return load, embed, db.info.backend_pid
 
 
 def one_text(server, model, precision, core):
     """embed([text]) and the backend."""
     db = server.connect(core)
-    name = server.set_precision(db, model, precision).encode()
+    name = server.set_precision(db, model, precision)
 
     def embed(texts):
-        return db.pgconn.exec_params(b"SELECT distil_embed($1, $2)", [texts[0].encode(), name], result_format=1)
+        return ours.execute(db, "SELECT distil_embed($1, $2)", texts[0], name)
     return embed, db.info.backend_pid
 
 
