@@ -239,7 +239,8 @@ linear_forward_packed(DistilDevice *dev, float *y, size_t ldy, const float *x, s
 	if (m < 1)
 		return;
 	g.every = tiles < 4 ? 8 : 32;
-	g.fetch = (g.every * GEMM_PANELS + tiles - 1) / tiles;
+	/* with one row of tiles the weights are read as fast as memory gives them: requests only get in the way */
+	g.fetch = tiles == 1 ? 0 : (g.every * GEMM_PANELS + tiles - 1) / tiles;
 	for (j = 0; j < n; j += GEMM_WIDE)
 	{
 		size_t		bytes = sizeof(float) * GEMM_WIDE * (size_t) k;

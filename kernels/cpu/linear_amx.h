@@ -123,7 +123,8 @@ linear_bf16_amx(DistilDevice *dev, const DistilRows *y, const DistilRows *x, con
 				i;
 
 	(void) dev;
-	p.lines = 2 * TILE_ROWS / ((m + BLOCK - 1) / BLOCK);
+	/* with one row of blocks the weights are read as fast as memory gives them */
+	p.lines = m <= BLOCK ? 0 : 2 * TILE_ROWS / ((m + BLOCK - 1) / BLOCK);
 	tile_begin();
 	for (first = 0; first < w->n; first += columns)
 	{

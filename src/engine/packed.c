@@ -5,8 +5,8 @@
  * In the packed layouts the weights of linear layers are panels of 16 rows (kernels.h). In float32 a packed
  * parameter has the size and the offset of a plain one, because only those whose rows fill
  * their panels are packed; in low precision all parameters move together.  Tables
- * that are looked up by row, and the decoder that may be such a table, stay as they are, and so
- * do biases, norms and heads.  The rule a newcomer would break: a student's block is always
+ * that are looked up by row, and the decoder that may be such a table, stay as they are (in low
+ * precision a packed decoder is added behind everything), and so do biases, norms and heads.  The rule a newcomer would break: a student's block is always
  * plain; only an image's spec has packed parameters.
  */
 #include <string.h>
