@@ -13,6 +13,8 @@
 
 #include <string.h>
 
+#if defined(__x86_64__)
+
 #define PRODUCT_ROWS	1024
 #define PRODUCT_COLUMNS 512
 #define PRODUCT_STEPS	1536	/* of the inner dimension */
@@ -246,6 +248,17 @@ distil_cpu_round_products(DistilDevice *dev, DistilType type)
 	dev->ops = &rounded->ops;
 	return true;
 }
+
+#else
+
+bool
+distil_cpu_round_products(DistilDevice *dev, DistilType type)
+{
+	(void) dev;
+	return type == DISTIL_TYPE_F32;
+}
+
+#endif
 
 void
 distil_cpu_rounded_free(CpuRounded *rounded)

@@ -57,6 +57,9 @@ distil_model_upload(float **uploaded, const DistilModel *model, DistilDevice *de
 	*uploaded = NULL;
 	if (!device->ops->own_memory)
 		return DISTIL_OK;
+	if (model->spec.low != DISTIL_TYPE_F32)
+		return distil_fail(err, DISTIL_ERR_STATE, "device \"%s\" needs an image with float32 weights",
+						   device->ops->name);
 	part = distil_alloc_array(alloc, PART, sizeof(float));
 	if (part == NULL)
 		return distil_fail_memory(err, PART * sizeof(float));

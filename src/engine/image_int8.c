@@ -33,10 +33,13 @@ output_scales(const DistilTensor *tensor, const DistilParam *param)
 	return turned(param) ? tensor->column_factors : tensor->row_factors;
 }
 
+/* Sums of 8-bit products are 32 bits: 255 * 128 * 65793 is beyond them.  Wider ones run in bfloat16. */
+#define MAX_INPUTS 65536
+
 static bool
 is_quantized(const DistilParam *param, const DistilTensor *const *sources)
 {
-	if (param->vector || param->nsources == 0)
+	if (param->vector || param->nsources == 0 || param->cols > MAX_INPUTS)
 		return false;
 	for (int k = 0; k < param->nsources; k++)
 		if (sources[k] == NULL || sources[k]->row_factors == NULL ||

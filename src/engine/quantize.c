@@ -372,13 +372,17 @@ measure(DistilQuantizer *q, int n, double *mean, double *least, DistilError *err
 		double		cosine = distil_vector_cosine(q->original + (size_t) i * d,
 												  q->embeddings + (size_t) i * d, d);
 
-		if (!q->has[i] || isnan(cosine))
+		if (!q->has[i])
 			continue;
+		if (isnan(cosine))
+			cosine = 0.0;
 		sum += cosine;
 		*least = fmin(*least, cosine);
 		count++;
 	}
-	*mean = count > 0 ? sum / count : 1.0;
+	if (count == 0)
+		return distil_fail(err, DISTIL_ERR_ARGUMENT, "none of the texts has a token");
+	*mean = sum / count;
 	return DISTIL_OK;
 }
 

@@ -422,7 +422,8 @@ find_quantized(DistilTensorSet *set, DistilTensor *tensor, DistilError *err)
 	bool		found;
 	char		name[2 * DISTIL_MAX_NAME];
 
-	if (tensor->dtype != DISTIL_DTYPE_I8 || tensor->rank != 2)
+	/* without numbers its shape bounds nothing: factors are made for as many rows as it says */
+	if (tensor->dtype != DISTIL_DTYPE_I8 || tensor->rank != 2 || tensor->count == 0)
 		return DISTIL_OK;
 	snprintf(name, sizeof(name), "%s" ROW_FACTORS, tensor->name);
 	found = distil_tensor_set_find(set, name) != NULL;

@@ -11,6 +11,7 @@
 #include "utils/memutils.h"
 
 #include "batch_call.h"
+#include "guc.h"
 #include "model_cache.h"
 #include "sql_args.h"
 #include "sql_infer.h"
@@ -69,6 +70,8 @@ typedef struct ScalarMemo
 	Datum		values[DISTIL_BATCH_MAX_ARGS];
 	bool		nulls[DISTIL_BATCH_MAX_ARGS];
 	uint8		sha256[32];
+	int			precision;		/* settings the result depends on */
+	int			isa;
 	Datum		result;
 	bool		result_null;
 } ScalarMemo;
@@ -124,7 +127,7 @@ same_call(const ScalarMemo *memo, FunctionCallInfo fcinfo)
 	uint8		sha256[32];
 	int			i;
 
-	if (!memo->filled)
+	if (!memo->filled || memo->precision != distil_precision || memo->isa != distil_isa)
 		return false;
 	for (i = 0; i < PG_NARGS(); i++)
 	{
@@ -148,6 +151,8 @@ remember(ScalarMemo *memo, FunctionCallInfo fcinfo, Datum result, bool isnull)
 	memo->filled = false;
 	MemoryContextReset(memo->context);
 	call_weights(memo->sha256, memo, fcinfo);
+	memo->precision = distil_precision;
+	memo->isa = distil_isa;
 	old = MemoryContextSwitchTo(memo->context);
 	for (i = 0; i < PG_NARGS(); i++)
 	{

@@ -199,6 +199,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 											 &TTSOpsMinimalTuple);
 	state->wanted = list_nth_int(plan->custom_private, DISTIL_BATCH_ROWS);
 	state->at_least = list_nth_int(plan->custom_private, DISTIL_BATCH_AT_LEAST) != 0;
+	state->partial = list_nth_int(plan->custom_private, DISTIL_BATCH_PARTIAL) != 0;
 	/* A Limit cannot tell a Sort below this node that it may keep the first rows only. */
 	if (state->wanted > 0 && state->wanted < INT_MAX && !state->at_least)
 		ExecSetTupleBound(state->wanted, outerPlanState(node));
@@ -459,7 +460,8 @@ refill(DistilBatchState *state)
 	if (state->done)
 		return false;
 	forget_rows(state);
-	read_rows(state, Min(state->target, most_rows(state)));
+	/* Where errors cannot be kept until their row is due, rows nobody may ask for are not tried. */
+	read_rows(state, state->partial && !can_try() ? 1 : Min(state->target, most_rows(state)));
 	if (state->nrows == 0)
 		return false;
 

@@ -72,6 +72,7 @@ typedef struct DistilBatchState
 	int			target;			/* rows the next refill may take */
 	int			wanted;			/* rows the nodes above will ask for, INT_MAX: all, 0: unknown */
 	bool		at_least;		/* rows of the child: these and perhaps more */
+	bool		partial;		/* rows that are read ahead may not be asked for */
 	int			given;			/* rows buffered so far since the (re)scan, at most INT_MAX */
 	int			ceiling;		/* rows any refill may take, lowered when results are large */
 	bool		done;			/* the child has no more rows */

@@ -179,9 +179,9 @@ restore_plan(Plan *plan, const SavedPlan *saved)
 
 /* How a node is to be run; parallel-aware only to get shared memory for what EXPLAIN shows. */
 static void
-finish_node(CustomScan *node, Place place, bool at_least)
+finish_node(CustomScan *node, Place place, bool at_least, bool partial)
 {
-	node->custom_private = list_make2_int(place.rows_wanted, at_least);
+	node->custom_private = list_make3_int(place.rows_wanted, at_least, partial);
 	node->scan.plan.parallel_aware = place.in_worker;
 }
 
@@ -223,7 +223,7 @@ wrap_targetlist(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	}
 	rewrite->found = true;
 	rewrite->next_node_id++;
-	finish_node(node, place, false);
+	finish_node(node, place, false, place.partial);
 	node->scan.plan.lefttree = wrap_targetlist(plan, place, rewrite);
 	return &node->scan.plan;
 }
@@ -253,7 +253,7 @@ wrap_conditions(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	}
 	rewrite->found = true;
 	rewrite->next_node_id++;
-	finish_node(node, place, true);
+	finish_node(node, place, true, below.partial);
 	/* The arguments may be calls again. */
 	node->scan.plan.lefttree = wrap_targetlist(plan, below, rewrite);
 	return wrap_conditions(&node->scan.plan, place, rewrite);
@@ -293,7 +293,7 @@ wrap_returning(ModifyTable *modify, DistilBatchRewrite *rewrite)
 		return &modify->plan;
 	rewrite->found = true;
 	rewrite->next_node_id++;
-	finish_node(node, place, false);
+	finish_node(node, place, false, place.partial);
 	return &node->scan.plan;
 }
 
@@ -350,7 +350,7 @@ wrap_input(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 		return;
 	rewrite->found = true;
 	rewrite->next_node_id++;
-	finish_node(node, place, false);
+	finish_node(node, place, false, place.partial);
 	if (IsA(child, Sort) || IsA(child, IncrementalSort))
 		outerPlan(child) = wrap(outerPlan(child), place, rewrite);
 	node->scan.plan.lefttree = wrap(child, place, rewrite);

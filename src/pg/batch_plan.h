@@ -79,7 +79,8 @@ extern bool distil_batch_evaluates_ahead(Node *node);
 typedef enum DistilBatchPrivate
 {
 	DISTIL_BATCH_ROWS,			/* INT_MAX: all; 0: unknown */
-	DISTIL_BATCH_AT_LEAST		/* 0: exactly so many, if they exist; 1: or more */
+	DISTIL_BATCH_AT_LEAST,		/* 0: exactly so many, if they exist; 1: or more */
+	DISTIL_BATCH_PARTIAL		/* 1: rows that are read ahead may not be asked for */
 } DistilBatchPrivate;
 
 extern const CustomScanMethods distil_batch_methods;

@@ -10,6 +10,7 @@
 #include "executor/spi.h"
 #include "fmgr.h"
 #include "utils/builtins.h"
+#include "mb/pg_wchar.h"
 #include "utils/memutils.h"
 
 #include "bridge.h"
@@ -56,7 +57,7 @@ read_query(DistilQuantizeOptions *options)
 	DistilCorpus corpus;
 
 	SPI_connect();
-	distil_corpus_open(&corpus, options->query, NULL);
+	distil_corpus_open(&corpus, pg_any_to_server(options->query, strlen(options->query), PG_UTF8), NULL);
 	distil_corpus_read(&corpus, add_text, &list);
 	SPI_finish();
 	if (list.n == 0)

@@ -165,7 +165,8 @@ choose_options(DistilJobRequest *request, const char *method, Datum options_datu
 												   alloc, &err), &err);
 	distil_train_device_check(options->device);
 	request->threads = choose_threads(options->threads);
-	request->isa = distil_isa == DISTIL_ISA_AUTO ? distil_cpu_isa() : distil_guc_isa_name(distil_isa);
+	request->isa = distil_isa == DISTIL_ISA_AUTO ? distil_device_isa(distil_bridge_device())
+		: distil_guc_isa_name(distil_isa);
 	distil_bridge_check(distil_train_options_write(&effective, options, alloc, &err), &err);
 	request->options = pg_any_to_server(effective, strlen(effective), PG_UTF8);
 	request->method = options->method == DISTIL_METHOD_EMBEDDING ? "embedding" : "triple";

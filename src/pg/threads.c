@@ -103,7 +103,6 @@ my_entry(void)
 
 			pg_atomic_write_u32(&entry->threads, 0);
 			pg_atomic_write_u32(&entry->sharing, 0);
-			pg_atomic_write_u32(&entry->pid, MyProcPid);
 		}
 	}
 	return table == NULL ? NULL : &table[MyProc - ProcGlobal->allProcs];
@@ -116,6 +115,8 @@ announce(int threads, bool sharing)
 
 	if (entry == NULL)
 		return;
+	/* Again each time: another process that makes the file at the same moment may write zeros over it. */
+	pg_atomic_write_u32(&entry->pid, MyProcPid);
 	pg_atomic_write_u32(&entry->sharing, sharing);
 	pg_atomic_write_u32(&entry->threads, threads);
 	pg_memory_barrier();
@@ -242,9 +243,9 @@ distil_threads_begin(DistilOpenModel *open, int n)
 				distil_session_share(open->session, pool, distil_bridge_thread_devices(most), &thread_memory);
 			open->shared = true;
 		}
-		if (pool != NULL)
-			distil_pool_limit(pool, granted);
 	}
+	if (pool != NULL)
+		distil_pool_limit(pool, granted);
 	announce(granted, most > 1);
 	if (granted > 1 && distil_threads == 0)
 	{

@@ -31,6 +31,12 @@ open_cpu(DistilRun *run)
 		DistilDevice *device = distil_device_open(reference ? "reference" : "cpu", reference ? NULL : isa,
 												  message, sizeof(message));
 
+		/* the system may refuse a set the CPU has */
+		if (device == NULL && isa != NULL && !reference)
+		{
+			isa = NULL;
+			continue;
+		}
 		if (device == NULL)
 			ereport(ERROR,
 					(errcode(ERRCODE_SYSTEM_ERROR),

@@ -404,6 +404,9 @@ test_files(void)
 		"\"w\":{\"dtype\":\"I8\",\"shape\":[2,3],\"data_offsets\":[20,26]}}";
 	const char *plain = "{\"x\":{\"dtype\":\"F32\",\"shape\":[5],\"data_offsets\":[0,20]},"
 		"\"w\":{\"dtype\":\"I8\",\"shape\":[2,3],\"data_offsets\":[20,26]}}";
+	/* claims four billion rows, of no numbers: no factors are made for them */
+	const char *hollow = "{\"w:columns\":{\"dtype\":\"F32\",\"shape\":[0],\"data_offsets\":[0,0]},"
+		"\"w\":{\"dtype\":\"I8\",\"shape\":[4294967296,0],\"data_offsets\":[0,0]}}";
 	const float want[6] = {0.5f, -10.0f, 150.0f, 254.0f, -2560.0f, 0.0f};
 	float		got[6];
 	char		scratch[12];
@@ -420,6 +423,9 @@ test_files(void)
 	CHECK(distil_tensor_floats(w, 2, got, 3, scratch, &err) == DISTIL_OK && memcmp(got, want + 2, 12) == 0);
 	distil_tensor_set_free(set);
 	CHECK(read_file(&set, &reader, plain, &data, 26, &err) == DISTIL_OK);
+	CHECK(!distil_tensor_is_weight(distil_tensor_set_find(set, "w")));
+	distil_tensor_set_free(set);
+	CHECK(read_file(&set, &reader, hollow, &data, 0, &err) == DISTIL_OK);
 	CHECK(!distil_tensor_is_weight(distil_tensor_set_find(set, "w")));
 	distil_tensor_set_free(set);
 	refuse_file(wrong, &data, 26, "tensor \"w:rows\" does not fit the one it belongs to");
