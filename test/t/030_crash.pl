@@ -20,14 +20,14 @@ $node->safe_psql('postgres',
 my $committed = 0;
 for my $round (1 .. $rounds)
 {
-	# one committed step, then a step that is killed in the middle
+	# one committed step, then one that is killed at any point; it never commits, however fast it is
 	my $from = $committed * 100 + 1;
 	my $to = $from + 99;
 	$node->safe_psql('postgres', "UPDATE docs SET e = distil_embed(body) WHERE id BETWEEN $from AND $to");
 	$committed++;
 	my $victim = $node->background_psql('postgres', on_error_stop => 0);
 	my $pid = $victim->query_safe('SELECT pg_backend_pid()');
-	$victim->query_until(qr/started/, "\\echo started\nUPDATE docs SET e = distil_embed(body || id) WHERE id > $to;\n");
+	$victim->query_until(qr/started/, "\\echo started\nBEGIN;\nUPDATE docs SET e = distil_embed(body || id) WHERE id > $to;\n");
 	usleep(int(rand(300_000)));
 	if ($round % 2)
 	{
