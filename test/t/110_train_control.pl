@@ -202,4 +202,16 @@ is($node->safe_psql('postgres', "SELECT sha256 FROM distil_models WHERE name = '
 like($err, qr/cannot run inside a transaction block/, 'distil_work() needs its own transactions');
 is(folders(), '0', 'no folder is left');
 
+# products of bfloat16 in the worker, where the session's own arithmetic is that
+my $rounded = train('rounded', '{"max_steps": 3, "batch_size": 8, "threads": 1, "dtype": "bfloat16"}');
+if ($node->safe_psql('postgres', 'SELECT arithmetic FROM distil_system') eq 'bfloat16')
+{
+	ok(wait_state($rounded, 'done'), 'a job trains with dtype bfloat16');
+}
+else
+{
+	ok(wait_state($rounded, 'failed'), 'dtype bfloat16 is refused where it would not be faster');
+	like(job($rounded, 'error'), qr/"dtype" is "bfloat16"/, 'by name');
+}
+
 done_testing();
