@@ -58,6 +58,18 @@ ok(wait_state($job, 'canceled'), 'cancel');
 ok(wait_state($next, 'done'), 'the queued job runs then');
 is($node->safe_psql('postgres', "SELECT count(*) FROM distil_models WHERE name = 'shown'"), '0', 'a canceled job makes no model');
 is(folders(), '0', 'and leaves no folder');
+
+# products of bfloat16 in the worker, where the session's own arithmetic is that
+my $rounded = train('rounded', '{"max_steps": 3, "batch_size": 8, "threads": 1, "dtype": "bfloat16"}');
+if ($node->safe_psql('postgres', 'SELECT arithmetic FROM distil_system') eq 'bfloat16')
+{
+	ok(wait_state($rounded, 'done'), 'a job trains with dtype bfloat16');
+}
+else
+{
+	ok(wait_state($rounded, 'failed'), 'dtype bfloat16 is refused where it would not be faster');
+	like(job($rounded, 'error'), qr/"dtype" is "bfloat16"/, 'by name');
+}
 my $expected = $node->safe_psql('postgres', "SELECT sha256 FROM distil_models WHERE name = 'next'");
 
 # a cancel that is rolled back does nothing
@@ -201,17 +213,5 @@ is($node->safe_psql('postgres', "SELECT sha256 FROM distil_models WHERE name = '
 ($code, $out, $err) = quiet_psql($node, "BEGIN; CALL distil_work()", on_error_stop => 1);
 like($err, qr/cannot run inside a transaction block/, 'distil_work() needs its own transactions');
 is(folders(), '0', 'no folder is left');
-
-# products of bfloat16 in the worker, where the session's own arithmetic is that
-my $rounded = train('rounded', '{"max_steps": 3, "batch_size": 8, "threads": 1, "dtype": "bfloat16"}');
-if ($node->safe_psql('postgres', 'SELECT arithmetic FROM distil_system') eq 'bfloat16')
-{
-	ok(wait_state($rounded, 'done'), 'a job trains with dtype bfloat16');
-}
-else
-{
-	ok(wait_state($rounded, 'failed'), 'dtype bfloat16 is refused where it would not be faster');
-	like(job($rounded, 'error'), qr/"dtype" is "bfloat16"/, 'by name');
-}
 
 done_testing();
