@@ -16,30 +16,19 @@
 	extern void name(DistilDevice *dev, float *y, const DistilRows *low, const float *x, const float *residual, \
 					 const float *gamma, const float *beta, float eps, int rows, int c)
 
-extern void distil_cpu_linear_int8_amx(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
-										const DistilWeight *w, DistilActivation act, int m);
-extern void distil_cpu_quantize_int8_amx(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c);
-INT8_NORM_FUNCTION(distil_cpu_norm_int8_amx);
-extern void distil_cpu_linear_int8_amx_plain(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
-										const DistilWeight *w, DistilActivation act, int m);
-extern void distil_cpu_quantize_int8_amx_plain(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c);
-INT8_NORM_FUNCTION(distil_cpu_norm_int8_amx_plain);
-extern void distil_cpu_linear_int8_avx512_vnni(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
-										const DistilWeight *w, DistilActivation act, int m);
-extern void distil_cpu_quantize_int8_avx512_vnni(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c);
-INT8_NORM_FUNCTION(distil_cpu_norm_int8_avx512_vnni);
-extern void distil_cpu_linear_int8_avx_vnni(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
-										const DistilWeight *w, DistilActivation act, int m);
-extern void distil_cpu_quantize_int8_avx_vnni(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c);
-INT8_NORM_FUNCTION(distil_cpu_norm_int8_avx_vnni);
-extern void distil_cpu_linear_int8_avx2(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
-										const DistilWeight *w, DistilActivation act, int m);
-extern void distil_cpu_quantize_int8_avx2(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c);
-INT8_NORM_FUNCTION(distil_cpu_norm_int8_avx2);
-extern void distil_cpu_linear_int8_portable(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
-										const DistilWeight *w, DistilActivation act, int m);
-extern void distil_cpu_quantize_int8_portable(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c);
-INT8_NORM_FUNCTION(distil_cpu_norm_int8_portable);
+#define INT8_SET(set) \
+	extern void distil_cpu_linear_int8_##set(DistilDevice *dev, const DistilRows *y, const DistilRows *x, \
+											 const DistilWeight *w, DistilActivation act, int m); \
+	extern void distil_cpu_quantize_int8_##set(DistilDevice *dev, const DistilRows *y, const DistilRows *x, \
+											   int m, int c); \
+	INT8_NORM_FUNCTION(distil_cpu_norm_int8_##set)
+
+INT8_SET(amx);
+INT8_SET(amx_plain);
+INT8_SET(avx512_vnni);
+INT8_SET(avx_vnni);
+INT8_SET(avx2);
+INT8_SET(portable);
 /* The norm of the device's set, then its quantize_rows, row by row: for any width. */
 INT8_NORM_FUNCTION(distil_cpu_norm_int8);
 
