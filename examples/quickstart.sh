@@ -15,7 +15,6 @@ set -euo pipefail
 home=${DISTIL_QUICKSTART:-/var/tmp/distil-quickstart}
 model_dir=
 sample='id % 2 = 0'
-train_options='{"layers": 3, "max_steps": 450}'
 remove=
 
 while [ $# -gt 0 ]; do
@@ -131,6 +130,26 @@ SELECT count(*) AS passages, sum(distil_token_count(body, '$teacher')) AS tokens
 SQL
 }
 
+# What the manual lacks: the words of everyday life, as WordNet's definitions and examples use them.
+load_glosses() {
+  [ -z "$(value "SELECT to_regclass('glosses')")" ] || return 0
+  say "Loading sentences of everyday English: WordNet's definitions and examples"
+  (cd "$work" && apt-get download -qq wordnet-base 2>/dev/null) || die "could not download wordnet-base"
+  dpkg-deb -x "$work"/wordnet-base_*.deb "$work/wordnet"
+  cat "$work"/wordnet/usr/share/wordnet/data.{noun,verb,adj,adv} | sed -n 's/^[0-9][^|]*| //p' >"$work/glosses.txt"
+  rm -rf "$work/wordnet" "$work"/wordnet-base_*.deb
+  sql <<SQL
+BEGIN;
+CREATE TEMP TABLE wordnet (id int GENERATED ALWAYS AS IDENTITY, gloss text);
+\copy wordnet (gloss) FROM '$work/glosses.txt' (FORMAT csv, ENCODING 'latin1', DELIMITER E'\x01', QUOTE E'\x02')
+CREATE TABLE glosses AS   -- an even sample, about as many as the manual has sentences
+    SELECT btrim(part, ' "') AS body FROM wordnet, regexp_split_to_table(gloss, ';\s+') AS part
+    WHERE id % 3 = 0 AND length(part) > 20;
+COMMIT;
+SELECT count(*) AS glosses FROM glosses;
+SQL
+}
+
 # embed COLUMN MODEL: one UPDATE over the table; remembers the passages per second.
 embed() {
   local seconds
@@ -163,19 +182,26 @@ SQL
 }
 
 distil_student() {
+  local job steps
+  job=$(value "SELECT max(job) FROM distil_jobs WHERE student = '$student' AND finished_at IS NULL")
+  [ -z "$job" ] || sql -c "CALL distil_wait($job)"   # of a run before this one
   [ -z "$(value "SELECT 1 FROM distil_models WHERE name = '$student'")" ] || return 0
+  load_glosses
+  # half the training where the processor has no fast bfloat16, so that it takes minutes there too
+  steps=$(value "SELECT CASE WHEN passages > 100 * seconds THEN 900 ELSE 450 END FROM speed WHERE model = '$teacher'")
   say "Distilling $student: three layers learn to give the vectors of $teacher"
   sql <<SQL
-CREATE OR REPLACE VIEW corpus AS   -- passages, their sentences, clauses and titles: long and short texts; without those kept out
+CREATE OR REPLACE VIEW corpus AS   -- the manual's passages (without those kept out), sentences, clauses and titles, and the glosses
     WITH seen AS (SELECT section, body FROM passages WHERE NOT unseen),
          sentences AS (SELECT s FROM seen, regexp_split_to_table(body, '(?<=[.:;])\s+') AS s WHERE length(s) > 20)
     SELECT body FROM seen
     UNION ALL SELECT s FROM sentences
     UNION ALL SELECT c FROM sentences, regexp_split_to_table(s, '[,()]| and | or | that | which | if | when ') AS c
         WHERE length(c) > 12 AND c <> s
-    UNION ALL (SELECT DISTINCT section FROM seen);
+    UNION ALL (SELECT DISTINCT section FROM seen)
+    UNION ALL SELECT body FROM glosses;
 CALL distil_train('$teacher', 'corpus', student => '$student', method => 'embedding',
-                  options => '$train_options', wait => true);
+                  options => '{"layers": 3, "max_steps": $steps}', wait => true);
 SQL
 }
 
