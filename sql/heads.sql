@@ -58,7 +58,7 @@ INSERT INTO texts VALUES (0, 'the cat sat on the mat .'), (1, 'A QUICK brown fox
 		'from the east, where the red fox runs fast in the dark night and the dogs see it');
 CREATE TABLE models (arch text, kind text, head text);
 INSERT INTO models SELECT arch, kind, head
-	FROM unnest(ARRAY['bert', 'distilbert', 'roberta', 'mpnet', 'electra', 'gpt2']) arch,
+	FROM unnest(ARRAY['albert', 'bert', 'distilbert', 'roberta', 'mpnet', 'electra', 'electra-small', 'gpt2']) arch,
 		(VALUES ('lm', 'lm'), ('sequence', 'classify'), ('token', 'entities'), ('question', 'answer'), ('choice', 'choose')) k (kind, head)
 	WHERE arch <> 'gpt2' OR kind <> 'choice'
 	UNION ALL VALUES ('bert', 'multi', 'classify'), ('bert', 'one', 'rerank'), ('bert', 'regression', 'classify');

@@ -76,7 +76,7 @@ BEGIN
 	RETURN model || '-again';
 END $$;
 SET client_min_messages = warning;
-SELECT count(import_head(arch, kind)) AS models FROM unnest(ARRAY['bert', 'distilbert', 'roberta', 'mpnet', 'gpt2']) arch,
+SELECT count(import_head(arch, kind)) AS models FROM unnest(ARRAY['albert', 'bert', 'distilbert', 'roberta', 'mpnet', 'electra', 'electra-small', 'gpt2']) arch,
 	unnest(ARRAY['sequence', 'token', 'question', 'choice']) kind WHERE arch <> 'gpt2' OR kind = 'sequence';
 SELECT count(distil_quantize(name, name || '-8', 'int8')) AS models FROM distil_models WHERE name ~ '-(sequence|token|question|choice)$';
 SELECT count(reimport(name)) AS models FROM distil_models WHERE name LIKE '%-8';

@@ -7,6 +7,7 @@
  * Inference needs 5C floats per token: the hidden state, and 4C of scratch that is
  * q | k | v and the context during attention, F-wide rows during the mlp.  In low
  * precision these are rows of BF16, and the layers' inputs are there a second time in them.
+ * Embeddings of another width E than the layers' are rows of their own.
  */
 #include "layers.h"
 
@@ -104,6 +105,7 @@ plan(DistilActivations *a, const DistilSpec *spec, int max_tokens, bool saved, f
 	const DistilConfig *config = &spec->config;
 	size_t		t = (size_t) max_tokens;
 	size_t		c = (size_t) config->width;
+	size_t		e = (size_t) distil_table_width(config);
 	size_t		units = a->device != NULL ? (size_t) distil_device_units(a->device) : 1;
 	size_t		used = 0;
 	int			i;
@@ -119,6 +121,8 @@ plan(DistilActivations *a, const DistilSpec *spec, int max_tokens, bool saved, f
 			a->drelative = take(memory, &used, n * (size_t) config->heads);
 	}
 	a->hidden = take(memory, &used, t * c);
+	if (spec->projection_weight >= 0)
+		a->embedding = take(memory, &used, t * e);
 	if (!saved && spec->low != DISTIL_TYPE_F32)
 	{
 		plan_low(a, spec, memory, &used, t);
@@ -127,11 +131,11 @@ plan(DistilActivations *a, const DistilSpec *spec, int max_tokens, bool saved, f
 	a->scratch = take(memory, &used, scratch_floats(config, t, saved, units, &a->mlp_rows));
 	if (!saved)
 		return used;
-	a->embedding_sum = take(memory, &used, t * c);
+	a->embedding_sum = take(memory, &used, t * e);
 	a->embedding_mean = take(memory, &used, t);
 	a->embedding_rstd = take(memory, &used, t);
-	a->da = take(memory, &used, t * c);
-	a->db = take(memory, &used, t * c);
+	a->da = take(memory, &used, t * max_size(c, e));
+	a->db = take(memory, &used, t * max_size(c, e));
 	if (config->arch->family == &distil_family_pre_norm)
 	{
 		a->final = take(memory, &used, t * c);

@@ -13,6 +13,7 @@
 #include <stdio.h>
 #include <string.h>
 
+extern const DistilArch distil_arch_albert;
 extern const DistilArch distil_arch_bert;
 extern const DistilArch distil_arch_camembert;
 extern const DistilArch distil_arch_distilbert;
@@ -23,8 +24,8 @@ extern const DistilArch distil_arch_roberta;
 extern const DistilArch distil_arch_xlm_roberta;
 
 static const DistilArch *const architectures[] = {
-	&distil_arch_bert, &distil_arch_camembert, &distil_arch_distilbert, &distil_arch_electra,
-	&distil_arch_gpt2, &distil_arch_mpnet, &distil_arch_roberta, &distil_arch_xlm_roberta
+	&distil_arch_albert, &distil_arch_bert, &distil_arch_camembert, &distil_arch_distilbert,
+	&distil_arch_electra, &distil_arch_gpt2, &distil_arch_mpnet, &distil_arch_roberta, &distil_arch_xlm_roberta
 };
 
 #define ARCHITECTURES (sizeof(architectures) / sizeof(architectures[0]))
@@ -41,7 +42,7 @@ distil_arch_find(const char *model_type)
 const char *
 distil_arch_list(void)
 {
-	return "bert, camembert, distilbert, electra, gpt2, mpnet, roberta, xlm-roberta";
+	return "albert, bert, camembert, distilbert, electra, gpt2, mpnet, roberta, xlm-roberta";
 }
 
 /* Floats of a flat block are aligned to 64 bytes. */
@@ -177,6 +178,11 @@ distil_layer_params(DistilSpec *spec, const char *const names[DISTIL_LAYER_NAMES
 								 &p->norm2_weight};
 		int		   *biases[] = {&p->out_bias, &p->norm1_bias, &p->up_bias, &p->down_bias, &p->norm2_bias};
 
+		if (i > 0 && config->shared_layers)
+		{
+			*p = spec->layer[0];
+			continue;
+		}
 		DISTIL_FORWARD(qkv_params(spec, i, names, err));
 		for (int k = 0; k < 5; k++)
 		{

@@ -2,7 +2,7 @@
  * arch_electra.c
  *		ELECTRA (Clark et al. 2020): BERT's encoder, learnt by telling replaced words from real ones.
  *
- * Of the published sizes those whose embeddings are as wide as their layers (base and large).  The rules a
+ * The small ones' embeddings are narrower than their layers, with a projection between.  The rules a
  * newcomer would break: heads and the generator's language model have their own gelu, whatever hidden_act
  * says; the discriminator's own head (ElectraForPreTraining) is no head of ours.
  */
@@ -39,7 +39,6 @@ static DistilStatus
 electra_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, DistilError *err)
 {
 	int64_t		types;
-	int			embedding;
 
 	(void) arena;
 	DISTIL_FORWARD(distil_config_size(&config->vocabulary, doc, "vocab_size", 30522, DISTIL_MAX_VOCABULARY,
@@ -52,13 +51,8 @@ electra_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena
 	DISTIL_FORWARD(distil_config_size(&config->width, doc, "hidden_size", 256, DISTIL_MAX_WIDTH, err));
 	DISTIL_FORWARD(distil_config_size(&config->heads, doc, "num_attention_heads", 4, DISTIL_MAX_WIDTH, err));
 	DISTIL_FORWARD(distil_config_size(&config->mlp, doc, "intermediate_size", 1024, DISTIL_MAX_MLP, err));
-	DISTIL_FORWARD(distil_config_size(&embedding, doc, "embedding_size", 128, DISTIL_MAX_WIDTH, err));
-	if (embedding != config->width)
-	{
-		distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-					"models whose \"embedding_size\" is not their \"hidden_size\" are not supported");
-		return distil_fail_detail(err, DISTIL_ERR_UNSUPPORTED, "They are %d and %d.", embedding, config->width);
-	}
+	DISTIL_FORWARD(distil_config_size(&config->table_width, doc, "embedding_size", 128, DISTIL_MAX_WIDTH,
+									  err));
 	DISTIL_FORWARD(check_summary(config, doc, err));
 	return distil_config_check(config, "hidden_size", "num_attention_heads", err);
 }
@@ -68,19 +62,20 @@ electra_lm_params(DistilSpec *spec, DistilError *err)
 {
 	const DistilConfig *config = &spec->config;
 	DistilLmParams *lm = &spec->lm;
+	int			e = config->table_width;
 
 	if (config->activation != DISTIL_ACT_GELU)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "language models of this type with another \"hidden_act\" than \"gelu\" are not supported");
 	DISTIL_FORWARD(distil_pair_params(spec, &lm->dense_weight, &lm->dense_bias, "lm.dense",
-									  "generator_predictions.dense", config->width, config->width, err));
+									  "generator_predictions.dense", e, config->width, err));
 	DISTIL_FORWARD(distil_pair_params(spec, &lm->norm_weight, &lm->norm_bias, "lm.norm",
-									  "generator_predictions.LayerNorm", config->width, 0, err));
+									  "generator_predictions.LayerNorm", e, 0, err));
 	if (config->tie_word_embeddings)
 		lm->decoder_weight = spec->word;
 	else
 		DISTIL_FORWARD(distil_single_param(spec, &lm->decoder_weight, "lm.decoder.weight",
-										   "generator_lm_head.weight", config->vocabulary, config->width,
+										   "generator_lm_head.weight", config->vocabulary, e,
 										   DISTIL_PARAM_NORMAL, err));
 	return distil_single_param(spec, &lm->decoder_bias, "lm.decoder.bias", "generator_lm_head.bias",
 							   config->vocabulary, 0, DISTIL_PARAM_NO_DECAY, err);
@@ -90,19 +85,11 @@ static DistilStatus
 electra_params(DistilSpec *spec, bool with_lm, DistilError *err)
 {
 	DISTIL_FORWARD(distil_embedding_params(spec, 0, err));
+	if (spec->config.table_width != spec->config.width)
+		DISTIL_FORWARD(distil_projection_params(spec, "embeddings_project", err));
 	DISTIL_FORWARD(distil_layer_params(spec, distil_bert_layer_names, err));
 	spec->has_lm = with_lm;
 	return with_lm ? electra_lm_params(spec, err) : DISTIL_OK;
-}
-
-/* BERT's configuration and one member more. */
-static DistilStatus
-electra_write_config(const DistilConfig *config, const char *class_name, DistilBuffer *out, DistilError *err)
-{
-	DISTIL_FORWARD(distil_config_write_encoder(config, class_name, out, err));
-	out->length -= strlen("\n}\n");
-	return distil_config_printf(out, ",\n  \"embedding_size\": %d\n}\n", config->width) ? DISTIL_OK
-		: distil_fail_memory(err, out->length);
 }
 
 static const DistilHeadForm electra_heads[] = {
@@ -129,7 +116,7 @@ const DistilArch distil_arch_electra = {
 	.lm_tensor = "generator_predictions.dense.weight",
 	.word_tensor = "embeddings.word_embeddings.weight",
 	.heads = electra_heads,
-	.write_config = electra_write_config,
+	.write_config = distil_config_write_encoder,
 	.student_type = "electra",
 	.aliases = electra_aliases
 };

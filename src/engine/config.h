@@ -72,6 +72,8 @@ extern const char *const distil_bert_layer_names[];
 extern DistilStatus distil_lm_head_params(DistilSpec *spec, DistilError *err);
 /* The embeddings' tables and norm under BERT's names (types 0: no segment table). */
 extern DistilStatus distil_embedding_params(DistilSpec *spec, unsigned position_flags, DistilError *err);
+/* The linear layer from embeddings of width E to layers of width C; source without ".weight". */
+extern DistilStatus distil_projection_params(DistilSpec *spec, const char *source, DistilError *err);
 /* Before arch->params: every index -1. */
 extern void distil_spec_clear(DistilSpec *spec);
 

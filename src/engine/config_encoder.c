@@ -21,6 +21,7 @@ distil_spec_clear(DistilSpec *spec)
 {
 	spec->word = spec->position = spec->type = -1;
 	spec->embedding_norm_weight = spec->embedding_norm_bias = -1;
+	spec->projection_weight = spec->projection_bias = -1;
 	spec->final_norm_weight = spec->final_norm_bias = -1;
 	spec->relative = -1;
 	spec->lm = (DistilLmParams) {-1, -1, -1, -1, -1, -1, -1};
@@ -88,6 +89,8 @@ distil_config_write_encoder(const DistilConfig *config, const char *class_name, 
 	if (ok && config->relative_buckets > 0)
 		ok = distil_config_printf(out, "  \"relative_attention_num_buckets\": %d,\n",
 								  config->relative_buckets);
+	if (ok && config->table_width > 0)
+		ok = distil_config_printf(out, "  \"embedding_size\": %d,\n", config->table_width);
 	if (ok && config->types > 0)
 		ok = distil_config_printf(out, "  \"type_vocab_size\": %d,\n", config->types);
 	ok = ok && distil_config_printf(out, "  \"num_hidden_layers\": %d\n}\n", config->layers);
@@ -98,20 +101,30 @@ DistilStatus
 distil_embedding_params(DistilSpec *spec, unsigned position_flags, DistilError *err)
 {
 	const DistilConfig *config = &spec->config;
+	int			e = distil_table_width(config);
 
 	DISTIL_FORWARD(distil_single_param(spec, &spec->word, "embeddings.word",
 									   "embeddings.word_embeddings.weight",
-									   config->vocabulary, config->width, DISTIL_PARAM_NORMAL, err));
+									   config->vocabulary, e, DISTIL_PARAM_NORMAL, err));
 	DISTIL_FORWARD(distil_single_param(spec, &spec->position, "embeddings.position",
 									   "embeddings.position_embeddings.weight",
-									   config->positions, config->width,
+									   config->positions, e,
 									   DISTIL_PARAM_NORMAL | position_flags, err));
 	if (config->types > 0)
 		DISTIL_FORWARD(distil_single_param(spec, &spec->type, "embeddings.type",
 										   "embeddings.token_type_embeddings.weight",
-										   config->types, config->width, DISTIL_PARAM_NORMAL, err));
+										   config->types, e, DISTIL_PARAM_NORMAL, err));
 	return distil_pair_params(spec, &spec->embedding_norm_weight, &spec->embedding_norm_bias,
-							  "embeddings.norm", "embeddings.LayerNorm", config->width, 0, err);
+							  "embeddings.norm", "embeddings.LayerNorm", e, 0, err);
+}
+
+DistilStatus
+distil_projection_params(DistilSpec *spec, const char *source, DistilError *err)
+{
+	const DistilConfig *config = &spec->config;
+
+	return distil_pair_params(spec, &spec->projection_weight, &spec->projection_bias, "embeddings.projection",
+							  source, config->width, distil_table_width(config), err);
 }
 
 DistilStatus

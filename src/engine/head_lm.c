@@ -5,8 +5,8 @@
  * A causal model's has no dense layer and no norm: h is x.
  * Works on gathered rows: only the tokens that matter pay for the vocabulary.
  * The decoder's weight is the word table when the two are tied, so its gradient adds
- * to the embeddings'.  saved [2nC + 2n floats]: the dense layer's output before the
- * activation [n, C], the norm's input [n, C], its mean [n] and rstd [n].
+ * to the embeddings', and h has the tables' width E.  saved [2nE + 2n floats]: the dense
+ * layer's output before the activation [n, E], the norm's input [n, E], its mean [n] and rstd [n].
  */
 #include "layers.h"
 
@@ -14,7 +14,7 @@
 size_t
 distil_lm_saved_floats(const DistilSpec *spec, int n)
 {
-	return (size_t) n * (2 * (size_t) spec->config.width + 2);
+	return (size_t) n * (2 * (size_t) distil_table_width(&spec->config) + 2);
 }
 
 /* Gradient of a parameter, NULL when absent or frozen. */
@@ -28,7 +28,7 @@ gradient_of(const DistilSpec *spec, float *gradients, int param)
 	return distil_pass_gradient(&pass, param);
 }
 
-/* h [n, C] from x [n, C]; scratch [n, C] holds the activations on the way. */
+/* h [n, E] from x [n, C]; scratch [n, E] holds the activations on the way. */
 DistilStatus
 distil_lm_transform(const DistilSpec *spec, const float *weights, float *h, const float *x, int n,
 					float *saved, float *scratch, DistilDevice *device, const DistilPoll *poll,
@@ -36,25 +36,26 @@ distil_lm_transform(const DistilSpec *spec, const float *weights, float *h, cons
 {
 	const DistilLmParams *lm = &spec->lm;
 	int			c = spec->config.width;
-	size_t		nc = (size_t) n * c;
+	int			e = distil_table_width(&spec->config);
+	size_t		ne = (size_t) n * e;
 	float	   *dense = saved != NULL ? saved : scratch;
-	float	   *sum = saved != NULL ? saved + nc : NULL;
+	float	   *sum = saved != NULL ? saved + ne : NULL;
 
 	if (lm->dense_weight < 0)
 	{
-		device->ops->zero(device, h, nc);
-		return distil_add_rows(h, x, nc, device, poll, err);
+		device->ops->zero(device, h, ne);
+		return distil_add_rows(h, x, ne, device, poll, err);
 	}
-	DISTIL_FORWARD(distil_param_forward(dense, (size_t) c, x, (size_t) c, spec, weights, lm->dense_weight,
+	DISTIL_FORWARD(distil_param_forward(dense, (size_t) e, x, (size_t) c, spec, weights, lm->dense_weight,
 										lm->dense_bias, DISTIL_ACT_NONE, n, device, poll, err));
-	DISTIL_FORWARD(distil_activation_rows(spec->config.activation, scratch, dense, nc, device, poll, err));
-	return distil_norm_rows(h, sum, sum != NULL ? sum + nc : NULL, sum != NULL ? sum + nc + n : NULL,
+	DISTIL_FORWARD(distil_activation_rows(spec->config.activation, scratch, dense, ne, device, poll, err));
+	return distil_norm_rows(h, sum, sum != NULL ? sum + ne : NULL, sum != NULL ? sum + ne + n : NULL,
 							scratch, NULL, distil_weight(spec, weights, lm->norm_weight),
-							distil_weight(spec, weights, lm->norm_bias), spec->config.norm_eps, n, c,
+							distil_weight(spec, weights, lm->norm_bias), spec->config.norm_eps, n, e,
 							device, poll, err);
 }
 
-/* dx [n, C] overwritten, from dh [n, C] and what transform saved; scratch [n, C]. */
+/* dx [n, C] overwritten, from dh [n, E] and what transform saved; scratch [n, E]. */
 DistilStatus
 distil_lm_transform_backward(const DistilSpec *spec, const float *weights, float *gradients,
 							 float *dx, const float *dh, const float *x, int n,
@@ -63,25 +64,26 @@ distil_lm_transform_backward(const DistilSpec *spec, const float *weights, float
 {
 	const DistilLmParams *lm = &spec->lm;
 	int			c = spec->config.width;
-	size_t		nc = (size_t) n * c;
-	const float *sum = saved + nc;
+	int			e = distil_table_width(&spec->config);
+	size_t		ne = (size_t) n * e;
+	const float *sum = saved + ne;
 
 	if (lm->dense_weight < 0)
 	{
-		device->ops->zero(device, dx, nc);
-		return distil_add_rows(dx, dh, nc, device, poll, err);
+		device->ops->zero(device, dx, ne);
+		return distil_add_rows(dx, dh, ne, device, poll, err);
 	}
 	DISTIL_FORWARD(distil_norm_backward_rows(scratch, gradient_of(spec, gradients, lm->norm_weight),
 											 gradient_of(spec, gradients, lm->norm_bias), dh, sum,
-											 sum + nc, sum + nc + n,
-											 distil_weight(spec, weights, lm->norm_weight), n, c,
+											 sum + ne, sum + ne + n,
+											 distil_weight(spec, weights, lm->norm_weight), n, e,
 											 device, poll, err));
-	DISTIL_FORWARD(distil_activation_backward_rows(spec->config.activation, scratch, scratch, saved, nc,
+	DISTIL_FORWARD(distil_activation_backward_rows(spec->config.activation, scratch, scratch, saved, ne,
 												   device, poll, err));
 	return distil_linear_backward(dx, (size_t) c, false, gradient_of(spec, gradients, lm->dense_weight),
-								  gradient_of(spec, gradients, lm->dense_bias), scratch, (size_t) c,
+								  gradient_of(spec, gradients, lm->dense_bias), scratch, (size_t) e,
 								  x, (size_t) c, distil_weight(spec, weights, lm->dense_weight),
-								  n, c, c, device, poll, err);
+								  n, e, c, device, poll, err);
 }
 
 /* logits [n, V] = h decoder^T + bias */
@@ -89,8 +91,8 @@ DistilStatus
 distil_lm_decode(const DistilSpec *spec, const float *weights, float *logits, const float *h, int n,
 				 DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
-	return distil_param_forward(logits, (size_t) spec->config.vocabulary, h, (size_t) spec->config.width,
-								spec, weights, spec->lm.decoder_weight, spec->lm.decoder_bias,
+	return distil_param_forward(logits, (size_t) spec->config.vocabulary, h,
+								(size_t) distil_table_width(&spec->config), spec, weights, spec->lm.decoder_weight, spec->lm.decoder_bias,
 								DISTIL_ACT_NONE, n, device, poll, err);
 }
 
@@ -98,25 +100,28 @@ DistilStatus
 distil_lm_decode_low(const DistilSpec *spec, const float *weights, float *logits, const float *h, int n,
 					 const DistilRows *rows, DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
-	DistilRows	in = distil_float_rows((float *) (uintptr_t) h, (size_t) spec->config.width);
+	int			e = distil_table_width(&spec->config);
+	DistilRows	in = distil_float_rows((float *) (uintptr_t) h, (size_t) e);
 	DistilRows	out = distil_float_rows(logits, (size_t) spec->config.vocabulary);
 	DistilWeight decoder;
 
 	distil_param_weight(&decoder, spec, weights, spec->lm.low_weight, spec->lm.decoder_bias);
-	DISTIL_FORWARD(distil_quantize_rows(rows, &in, n, spec->config.width, device, poll, err));
+	DISTIL_FORWARD(distil_quantize_rows(rows, &in, n, e, device, poll, err));
 	return distil_linear_rows(&out, rows, &decoder, DISTIL_ACT_NONE, n, device, poll, err);
 }
 
-/* dh [n, C] overwritten, from dlogits [n, V] and the h of forward. */
+/* dh [n, E] overwritten, from dlogits [n, V] and the h of forward. */
 DistilStatus
 distil_lm_decode_backward(const DistilSpec *spec, const float *weights, float *gradients, float *dh,
 						  const float *dlogits, const float *h, int n,
 						  DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
-	return distil_linear_backward(dh, (size_t) spec->config.width, false,
+	int			e = distil_table_width(&spec->config);
+
+	return distil_linear_backward(dh, (size_t) e, false,
 								  gradient_of(spec, gradients, spec->lm.decoder_weight),
 								  gradient_of(spec, gradients, spec->lm.decoder_bias),
-								  dlogits, (size_t) spec->config.vocabulary, h, (size_t) spec->config.width,
+								  dlogits, (size_t) spec->config.vocabulary, h, (size_t) e,
 								  distil_weight(spec, weights, spec->lm.decoder_weight),
-								  n, spec->config.vocabulary, spec->config.width, device, poll, err);
+								  n, spec->config.vocabulary, e, device, poll, err);
 }

@@ -1,8 +1,8 @@
 /*
  * layer_embedding.c
- *		hidden = dropout(norm(word[id] + position[j] + type[segment])), and backward.
+ *		hidden = projection(dropout(norm(word[id] + position[j] + type[segment]))), and backward.
  *
- * The dropout comes after the norm.  Some architectures have no norm here.
+ * The dropout comes after the norm.  Some architectures have no norm here, most no projection.
  */
 #include "layers.h"
 
@@ -25,15 +25,17 @@ distil_embedding_layer_forward(const DistilPass *pass, DistilError *err)
 	const float *beta = distil_weight(spec, pass->weights, spec->embedding_norm_bias);
 	DistilDropout dropout = distil_pass_dropout(pass, spec->config.embedding_dropout, -1,
 												DISTIL_DROP_EMBEDDINGS);
+	bool		projected = spec->projection_weight >= 0;
+	float	   *x = projected ? a->embedding : a->hidden;
 	int			t = batch->ntokens;
-	int			c = spec->config.width;
+	int			c = distil_table_width(&spec->config);
 	int			step = unit_tokens(pass->device, c);
 	int			i;
 
 	for (i = 0; i < t; i += step)
 	{
 		DISTIL_POLL(pass->poll, err);
-		pass->device->ops->embedding_forward(pass->device, a->hidden + (size_t) i * c, batch->ids + i,
+		pass->device->ops->embedding_forward(pass->device, x + (size_t) i * c, batch->ids + i,
 											 batch->positions + i,
 											 batch->types != NULL ? batch->types + i : NULL,
 											 distil_weight(spec, pass->weights, spec->word),
@@ -42,13 +44,16 @@ distil_embedding_layer_forward(const DistilPass *pass, DistilError *err)
 											 t - i < step ? t - i : step, c);
 	}
 	if (spec->embedding_norm_weight >= 0)
-		DISTIL_FORWARD(distil_norm_rows(a->hidden, a->embedding_sum, a->embedding_mean, a->embedding_rstd,
-										a->hidden, NULL, gamma, beta, spec->config.norm_eps, t, c,
+		DISTIL_FORWARD(distil_norm_rows(x, a->embedding_sum, a->embedding_mean, a->embedding_rstd,
+										x, NULL, gamma, beta, spec->config.norm_eps, t, c,
 										pass->device, pass->poll, err));
 	if (dropout.p > 0)
-		DISTIL_FORWARD(distil_dropout_rows(a->hidden, a->hidden, dropout, 0, (size_t) t * c,
-										   pass->device, pass->poll, err));
-	return DISTIL_OK;
+		DISTIL_FORWARD(distil_dropout_rows(x, x, dropout, 0, (size_t) t * c, pass->device, pass->poll, err));
+	if (!projected)
+		return DISTIL_OK;
+	return distil_param_forward(a->hidden, (size_t) spec->config.width, x, (size_t) c, spec, pass->weights,
+								spec->projection_weight, spec->projection_bias, DISTIL_ACT_NONE, t,
+								pass->device, pass->poll, err);
 }
 
 DistilStatus
@@ -62,21 +67,32 @@ distil_embedding_layer_backward(const DistilPass *pass, float *dhidden, DistilEr
 	float	   *dword = distil_pass_gradient(pass, spec->word);
 	float	   *dposition = distil_pass_gradient(pass, spec->position);
 	float	   *dtype = distil_pass_gradient(pass, spec->type);
-	const float *dsum = dhidden;
+	float	   *dx = dhidden;
+	const float *dsum;
 	int			t = batch->ntokens;
-	int			c = spec->config.width;
+	int			c = distil_table_width(&spec->config);
 	int			step = unit_tokens(pass->device, c);
 	int			i;
 
+	if (spec->projection_weight >= 0)
+	{
+		dx = a->db;
+		DISTIL_FORWARD(distil_linear_backward(dx, (size_t) c, false,
+											  distil_pass_gradient(pass, spec->projection_weight),
+											  distil_pass_gradient(pass, spec->projection_bias),
+											  dhidden, (size_t) spec->config.width, a->embedding, (size_t) c,
+											  distil_weight(spec, pass->weights, spec->projection_weight),
+											  t, spec->config.width, c, pass->device, pass->poll, err));
+	}
 	if (dropout.p > 0)
-		DISTIL_FORWARD(distil_dropout_rows(dhidden, dhidden, dropout, 0, (size_t) t * c,
-										   pass->device, pass->poll, err));
+		DISTIL_FORWARD(distil_dropout_rows(dx, dx, dropout, 0, (size_t) t * c, pass->device, pass->poll, err));
+	dsum = dx;
 	if (spec->embedding_norm_weight >= 0)
 	{
 		DISTIL_FORWARD(distil_norm_backward_rows(a->da,
 												 distil_pass_gradient(pass, spec->embedding_norm_weight),
 												 distil_pass_gradient(pass, spec->embedding_norm_bias),
-												 dhidden, a->embedding_sum, a->embedding_mean,
+												 dx, a->embedding_sum, a->embedding_mean,
 												 a->embedding_rstd,
 												 distil_weight(spec, pass->weights,
 															   spec->embedding_norm_weight),

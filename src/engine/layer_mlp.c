@@ -19,7 +19,10 @@ distil_mlp_rows(const DistilPass *pass, int first)
 DistilDropout
 distil_mlp_dropout(const DistilPass *pass, int index)
 {
-	return distil_pass_dropout(pass, pass->spec->config.hidden_dropout, index, DISTIL_DROP_MLP_OUTPUT);
+	const DistilConfig *config = &pass->spec->config;
+
+	return distil_pass_dropout(pass, config->no_mlp_dropout ? 0 : config->hidden_dropout, index,
+							   DISTIL_DROP_MLP_OUTPUT);
 }
 
 DistilStatus

@@ -65,9 +65,10 @@ struct DistilActivations
 	float	   *hidden;			/* [T, C] output of the embeddings; without `saved`, of every layer in turn */
 	float	   *scratch;		/* see distil_scratch_floats() */
 	int			mlp_rows;		/* rows of F-wide values that fit the scratch */
-	float	   *embedding_sum;	/* [T, C], saved only, as all below */
+	float	   *embedding;		/* [T, E] what the projection takes, where there is one */
+	float	   *embedding_sum;	/* [T, E], saved only, as all below */
 	float	   *embedding_mean, *embedding_rstd;	/* [T] */
-	float	   *da, *db;		/* [T, C] gradients on their way */
+	float	   *da, *db;		/* [T, max(C, E)] gradients on their way */
 	float	   *final;			/* [T, C] output of the final norm, where there is one */
 	float	   *final_mean, *final_rstd;	/* [T] */
 	int			relative_limit; /* longest sequence with position biases */

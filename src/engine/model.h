@@ -35,6 +35,7 @@ typedef struct DistilConfig
 	const char *model_type;		/* as in config.json */
 	int			layers;
 	int			width;			/* C */
+	int			table_width;	/* E: of the embedding tables and the LM head's rows; 0: C */
 	int			heads;			/* H */
 	int			head_dim;		/* D = C / H */
 	int			mlp;			/* F */
@@ -53,6 +54,8 @@ typedef struct DistilConfig
 	bool		layer_scaled_attention; /* scores of layer i are divided by i + 1 */
 	int			relative_buckets;	/* rows of the table of position biases; 0: none */
 	bool		attention_output_dropout;	/* BERT yes, DistilBERT no */
+	bool		no_mlp_dropout; /* ALBERT: none behind the second half of a layer */
+	bool		shared_layers;	/* all layers are one set of parameters */
 	int			pad_id;			/* -1: none */
 	int			end_ids[DISTIL_MAX_END_IDS];	/* generation stops at these */
 	int			nend;
@@ -184,6 +187,7 @@ typedef struct DistilSpec
 	DistilParamTable table;
 	int			word, position, type;	/* embedding tables; -1 when absent */
 	int			embedding_norm_weight, embedding_norm_bias; /* -1: the embeddings have no norm */
+	int			projection_weight, projection_bias; /* [C, E] from the embeddings to the layers; -1: none */
 	int			final_norm_weight, final_norm_bias; /* after the last layer; -1: none */
 	int			relative;		/* position biases [relative_buckets, H]; -1: none */
 	DistilLayerParams *layer;	/* [config.layers] */
@@ -263,6 +267,19 @@ static inline const float *
 distil_weight(const DistilSpec *spec, const float *weights, int param)
 {
 	return param < 0 ? NULL : weights + spec->table.params[param].offset;
+}
+
+/* E, and the wider of it and C. */
+static inline int
+distil_table_width(const DistilConfig *config)
+{
+	return config->table_width > 0 ? config->table_width : config->width;
+}
+
+static inline int
+distil_widest(const DistilConfig *config)
+{
+	return config->table_width > config->width ? config->table_width : config->width;
 }
 
 /*
@@ -359,13 +376,13 @@ extern DistilStatus distil_encoder_forward_cached(const DistilSpec *spec, const 
 												  DistilDevice *device, const DistilPoll *poll, DistilError *err);
 
 /*
- * Masked-LM head on gathered rows x [n, C]: h = norm(act(dense(x))) [n, C] then decoder.
+ * Masked-LM head on gathered rows x [n, C]: h = norm(act(dense(x))) [n, E] then decoder.
  * transform keeps pre-activation and norm statistics in `saved` (device, see head_lm.c for
  * its size per row) when it is not NULL.
  */
 extern size_t distil_lm_saved_floats(const DistilSpec *spec, int n);
 extern DistilStatus distil_lm_transform(const DistilSpec *spec, const float *weights, float *h, const float *x,
-										int n, float *saved, float *scratch /* [n, C] */ ,
+										int n, float *saved, float *scratch /* [n, E] */ ,
 										DistilDevice *device, const DistilPoll *poll, DistilError *err);
 extern DistilStatus distil_lm_transform_backward(const DistilSpec *spec, const float *weights, float *gradients,
 												 float *dx, const float *dh, const float *x, int n,
@@ -374,7 +391,7 @@ extern DistilStatus distil_lm_transform_backward(const DistilSpec *spec, const f
 extern DistilStatus distil_lm_decode(const DistilSpec *spec, const float *weights, float *logits /* [n, V] */ ,
 									 const float *h, int n, DistilDevice *device, const DistilPoll *poll, DistilError *err);
 /*
- * The same with the decoder in low precision (lm.low_weight): rows [n, C] of BF16 are device scratch.
+ * The same with the decoder in low precision (lm.low_weight): rows [n, E] of BF16 are device scratch.
  */
 extern DistilStatus distil_lm_decode_low(const DistilSpec *spec, const float *weights, float *logits,
 										 const float *h, int n, const DistilRows *rows,

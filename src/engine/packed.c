@@ -192,6 +192,7 @@ distil_spec_pack(DistilSpec *spec, const char *layout, const uint64_t quantized[
 		return true;
 	for (i = 0; i < spec->config.layers; i++)
 		pack_layer(spec, i, found->type, quantized);
+	pack_param(spec, spec->projection_weight, DISTIL_TYPE_F32);
 	if (spec->has_lm)
 		pack_param(spec, spec->lm.dense_weight, DISTIL_TYPE_F32);
 	for (i = 0; i < spec->pipeline.ndense; i++)

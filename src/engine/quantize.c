@@ -285,7 +285,7 @@ list_matrices(DistilQuantizer *q, DistilError *err)
 				DISTIL_FORWARD(add_matrix(q, i, false, err));
 		return DISTIL_OK;
 	}
-	for (int i = 0; i < spec->config.layers; i++)
+	for (int i = 0; i < (spec->config.shared_layers ? 1 : spec->config.layers); i++)
 	{
 		const DistilLayerParams *layer = &spec->layer[i];
 
@@ -303,11 +303,18 @@ list_matrices(DistilQuantizer *q, DistilError *err)
 
 /* ---------- runs ---------- */
 
+/* Layers that share their parameters see their inputs as one. */
+static DistilQuantMatrix *
+matrix_of(DistilQuantizer *q, int layer, DistilPlace place)
+{
+	return &q->matrices[(q->model->spec.config.shared_layers ? 0 : layer) * DISTIL_PLACES + (int) place];
+}
+
 /* Tap of the first run: what inputs are like. */
 static const float *
 observe(void *ctx, int layer, DistilPlace place, const float *x, int rows, int cols)
 {
-	DistilQuantMatrix *matrix = &((DistilQuantizer *) ctx)->matrices[layer * DISTIL_PLACES + (int) place];
+	DistilQuantMatrix *matrix = matrix_of(ctx, layer, place);
 
 	for (int i = 0; i < rows; i++)
 		for (int j = 0; j < cols; j++)
@@ -325,7 +332,7 @@ static const float *
 simulate(void *ctx, int layer, DistilPlace place, const float *x, int rows, int cols)
 {
 	DistilQuantizer *q = ctx;
-	const DistilQuantMatrix *matrix = &q->matrices[layer * DISTIL_PLACES + (int) place];
+	const DistilQuantMatrix *matrix = matrix_of(q, layer, place);
 
 	if (matrix->type != DISTIL_TYPE_INT8 || (size_t) rows * (size_t) cols > q->scratch_floats)
 		return x;

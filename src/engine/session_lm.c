@@ -30,7 +30,7 @@ static DistilStatus
 prepare_lm(DistilSession *session, DistilError *err)
 {
 	DistilSessionLm *lm = &session->lm;
-	size_t		c = (size_t) session->model->spec.config.width;
+	size_t		c = (size_t) distil_widest(&session->model->spec.config);
 	size_t		v = (size_t) session->model->spec.config.vocabulary;
 	size_t		rows = DISTIL_SESSION_LOGITS_BYTES / (v * sizeof(float));
 	size_t		wide;

@@ -110,7 +110,8 @@ distil_student_spec(DistilSpec *spec, const DistilModel *teacher, const DistilTr
 }
 
 /*
- * The teacher's parameter for a student's: "layer.2.qkv.weight" of layers {0, 2, 5} is "layer.5.qkv.weight".
+ * The teacher's parameter for a student's: "layer.2.qkv.weight" of layers {0, 2, 5} is "layer.5.qkv.weight".  Where
+ * layers share one set of parameters it is that, and the student passes through it less often.
  */
 static const DistilParam *
 teacher_param(const DistilParam *param, const DistilModel *teacher, const DistilTrainOptions *options)
@@ -120,7 +121,7 @@ teacher_param(const DistilParam *param, const DistilModel *teacher, const Distil
 	int			i;
 
 	snprintf(name, sizeof(name), "%s", param->name);
-	if (strncmp(param->name, "layer.", 6) == 0)
+	if (strncmp(param->name, "layer.", 6) == 0 && !teacher->spec.config.shared_layers)
 	{
 		char	   *rest;
 		long		layer = strtol(param->name + 6, &rest, 10);

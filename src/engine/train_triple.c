@@ -21,11 +21,11 @@
 
 typedef struct TripleBuffers
 {
-	float	   *hs;				/* [P, C] student's transformed rows */
-	float	   *ht;				/* [P, C] teacher's */
-	float	   *dh;				/* [P, C] */
+	float	   *hs;				/* [P, max(C, E)] student's transformed rows, as wide as the tables */
+	float	   *ht;				/* [P, E] teacher's */
+	float	   *dh;				/* [P, E] */
 	float	   *gathered;		/* [P, C] student rows when only some are wanted */
-	float	   *scratch;		/* [P, C] */
+	float	   *scratch;		/* [P, E] */
 	float	   *logits_s;		/* [R, V] */
 	float	   *logits_t;		/* [R, V] */
 	float	   *saved;			/* of the student's transform */
@@ -34,7 +34,7 @@ typedef struct TripleBuffers
 static size_t
 layout(const DistilTrainer *trainer, float *memory, TripleBuffers *buffers)
 {
-	size_t		pc = (size_t) trainer->piece_tokens * (size_t) trainer->student.config.width;
+	size_t		pc = (size_t) trainer->piece_tokens * (size_t) distil_widest(&trainer->student.config);
 	size_t		rv = (size_t) trainer->logits_rows * (size_t) trainer->student.config.vocabulary;
 	float	  **slots[] = {&buffers->hs, &buffers->ht, &buffers->dh, &buffers->gathered, &buffers->scratch,
 	&buffers->logits_s, &buffers->logits_t};
@@ -110,8 +110,7 @@ decode_losses(DistilTrainer *trainer, DistilTrainWorker *worker, const TripleBuf
 {
 	const DistilSpec *student = &trainer->student;
 	const DistilSpec *teacher = &trainer->teacher->spec;
-	size_t		c = (size_t) student->config.width;
-	size_t		ct = (size_t) teacher->config.width;
+	size_t		e = (size_t) distil_table_width(&student->config);
 	int			first;
 
 	for (first = 0; first < n; first += trainer->logits_rows)
@@ -120,17 +119,17 @@ decode_losses(DistilTrainer *trainer, DistilTrainWorker *worker, const TripleBuf
 
 		if (with_teacher)
 			DISTIL_FORWARD(distil_lm_decode(teacher, trainer->teacher_weights, buffers->logits_t,
-											buffers->ht + (size_t) first * ct, rows,
+											buffers->ht + (size_t) first * e, rows,
 											worker->device, worker->poll, err));
 		DISTIL_FORWARD(distil_lm_decode(student, trainer->weights, buffers->logits_s,
-										buffers->hs + (size_t) first * c, rows,
+										buffers->hs + (size_t) first * e, rows,
 										worker->device, worker->poll, err));
 		DISTIL_FORWARD(fused_loss(worker, buffers, loss, with_teacher, first, rows,
 								  student->config.vocabulary, err));
 		if (trainer->round.learn)
 			DISTIL_FORWARD(distil_lm_decode_backward(student, trainer->weights, worker->gradients,
-													 buffers->dh + (size_t) first * c, buffers->logits_s,
-													 buffers->hs + (size_t) first * c, rows,
+													 buffers->dh + (size_t) first * e, buffers->logits_s,
+													 buffers->hs + (size_t) first * e, rows,
 													 worker->device, worker->poll, err));
 	}
 	return DISTIL_OK;

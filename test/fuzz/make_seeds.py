@@ -62,7 +62,7 @@ def main():
     for model in ["bert-mlm", "distilbert-mlm", "bert-sentence"]:
         parts = [b"" if name.endswith(".safetensors") else read(model, name) for name in PARTS]
         save("config", model, b"\xff".join(parts) + b"\xff")
-    for arch, kind in [("roberta", "sequence"), ("mpnet", "token"), ("gpt2", "lm"), ("bert", "choice"), ("electra", "choice")]:
+    for arch, kind in [("roberta", "sequence"), ("mpnet", "token"), ("gpt2", "lm"), ("bert", "choice"), ("electra", "choice"), ("albert", "lm")]:
         parts = [read("heads-" + arch, kind + ".config.json")] + [b""] * (len(PARTS) - 1)
         if arch == "gpt2":
             parts[PARTS.index("generation_config.json")] = b'{"eos_token_id": [0, 3]}'

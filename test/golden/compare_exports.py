@@ -24,6 +24,7 @@ from sentence_transformers import CrossEncoder, SentenceTransformer
 HERE = os.path.dirname(os.path.abspath(__file__))
 TEXTS = ["the cat sat on the mat .", "A QUICK brown fox, 42 lazy dogs & the river?", "the king of the city"]
 TOLERANCE = 1e-4
+ARCHITECTURES = ["albert", "bert", "distilbert", "roberta", "mpnet", "electra", "electra-small", "gpt2"]
 failures = []
 transformers.logging.set_verbosity_error()
 transformers.logging.disable_progress_bar()
@@ -171,7 +172,7 @@ def main():
     server.run("SET distil.precision = 'float32'")       # what the libraries compute in
     server.run("CREATE EXTENSION IF NOT EXISTS distil")
     models = {}
-    for arch in ["bert", "distilbert", "roberta", "mpnet", "electra", "gpt2"]:
+    for arch in ARCHITECTURES:
         kinds = ["lm", "sequence", "token", "question"] + (["choice"] if arch != "gpt2" else [])
         for kind in kinds + (["multi", "one", "regression"] if arch == "bert" else []):
             models[f"{arch}-{kind}"] = compare_head
@@ -186,13 +187,13 @@ def main():
         server.import_files(f"sentence{i}", folder_files(folder))
     corpus = "SELECT x FROM unnest(ARRAY['" + "', '".join(" ".join(TEXTS[k:] + TEXTS) for k in range(3)) + "']) x"
     settings = json.dumps({"max_steps": 2, "batch_size": 2, "gradient_accumulation_steps": 1, "threads": 1})
-    for teacher, method in [(f"{a}-lm", "triple") for a in ["bert", "distilbert", "roberta", "mpnet", "electra", "gpt2"]] + \
-            [(f"{a}-lm", "embedding") for a in ["bert", "distilbert", "roberta", "mpnet", "electra", "gpt2"]] + [("sentence0", "embedding")]:
+    for teacher, method in [(f"{a}-lm", "triple") for a in ARCHITECTURES] + \
+            [(f"{a}-lm", "embedding") for a in ARCHITECTURES] + [("sentence0", "embedding")]:
         student = f"{method}-{teacher}"
         server.run("CALL distil_train(%s, %s, %s, method => %s, options => %s::jsonb)", teacher, corpus, student, method, settings)
         server.run("CALL distil_wait(distil_last_job())")
         models[student] = compare_sentences if teacher == "sentence0" else compare_head
-    for teacher in ["bert-sequence", "gpt2-lm", "mpnet-token"]:
+    for teacher in ["bert-sequence", "gpt2-lm", "mpnet-token", "albert-lm"]:
         models["created-" + teacher] = compare_head
         server.run("SELECT distil_create(%s, distil_config(%s), %s)", "created-" + teacher, teacher, teacher)
     for name, compare in models.items():

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Hidden states and masked-LM logits of full-size BERT-base and DistilBERT with random weights.
+"""Hidden states and masked-LM logits of full-size BERT-base, DistilBERT, ALBERT-base and ELECTRA-small with random weights.
 
     python compare_full_size.py EMBED_LINES TOKENIZER_FOLDER
 
@@ -15,7 +15,8 @@ import tempfile
 
 import numpy as np
 import torch
-from transformers import (AutoTokenizer, BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM)
+from transformers import (AlbertConfig, AlbertForMaskedLM, AutoTokenizer, BertConfig, BertForMaskedLM, DistilBertConfig, DistilBertForMaskedLM,
+                          ElectraConfig, ElectraForMaskedLM)
 
 TOOL, TOKENIZER = sys.argv[1:3]
 TEXTS = ["The capital of France is Paris.", "hello", "",
@@ -56,7 +57,7 @@ def compare(name, model):
             if os.path.exists(os.path.join(TOKENIZER, f)):
                 shutil.copy(os.path.join(TOKENIZER, f), folder)
         tok = AutoTokenizer.from_pretrained(folder)
-        hidden, logits = ours(folder, "hidden", 768), ours(folder, "logits", 30522)
+        hidden, logits = ours(folder, "hidden", model.config.hidden_size), ours(folder, "logits", 30522)
     model = model.double()
     worst = [0.0, 0.0]
     with torch.no_grad():
@@ -76,6 +77,9 @@ def main():
     torch.manual_seed(0)
     ok = compare("bert", randomise(BertForMaskedLM(BertConfig()), 1))
     ok &= compare("distilbert", randomise(DistilBertForMaskedLM(DistilBertConfig()), 2))
+    base = AlbertConfig(vocab_size=30522, hidden_size=768, num_attention_heads=12, intermediate_size=3072)
+    ok &= compare("albert", randomise(AlbertForMaskedLM(base), 3))
+    ok &= compare("electra", randomise(ElectraForMaskedLM(ElectraConfig()), 4))
     sys.exit(0 if ok else 1)
 
 

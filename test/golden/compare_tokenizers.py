@@ -5,11 +5,13 @@
 
 PROGRAM is test/tools/tokenize_lines.c, built.  A FOLDER holds tokenizer.json, vocab.txt
 (read as the class BertTokenizer would, with tokenizer_config.json), or other legacy files
-(read by the class of transformers that tokenizer_config.json names).  Every line of the text files (.gz too) and N random
+(read by the class of transformers that tokenizer_config.json names).  Every line of the text files (.gz too; SQuAD's .json;
+translations of message catalogues, .mo, such as the server's in `pg_config --localedir`) and N random
 Unicode strings go through each folder, alone, as pairs, with truncation, and with special
 tokens not recognised.  Exit status 1 when anything differs.  Needs tokenizers 0.23.3.
 """
 import argparse
+import gettext
 import gzip
 import json
 import os
@@ -91,9 +93,20 @@ def found(tool, folder, mode, texts):
     return run.stdout.decode().split("\n")[:-1]
 
 
+def translations(path):
+    """The messages that say something else than the original."""
+    with open(path, "rb") as catalogue:
+        messages = gettext.GNUTranslations(catalogue)._catalog
+    return [text for key, text in messages.items() if key not in ("", text)]
+
+
 def read(paths, limit):
     texts = []
     for path in paths:
+        if path.endswith(".mo"):
+            new = translations(path)
+            texts += new[:limit] if limit else new
+            continue
         opened = gzip.open(path, "rt", encoding="utf-8") if path.endswith(".gz") else open(path, encoding="utf-8")
         with opened as lines:
             if path.endswith(".json"):

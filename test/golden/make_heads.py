@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """One tiny folder per architecture (models/heads-ARCH) with every head, and what transformers computes (heads-ARCH.goldens.safetensors).
 
-    python make_heads.py [SEED]         needs torch, transformers, sentence-transformers, tokenizers, safetensors
+    python make_heads.py [SEED [ARCH...]]       needs torch, transformers, sentence-transformers, tokenizers, safetensors
 
 The heads of an architecture share one backbone: KIND.index.json names the files that make up the model KIND, KIND.config.json
 is its configuration.  Results are computed in float64 and stored as float32.
@@ -48,9 +48,26 @@ def byte_level(special, words):
     return tok
 
 
+def unigram(special):
+    """SentencePiece's way as ALBERT has it: the texts' words with a blank before them, pieces of words, single characters."""
+    words = [t for t in PLAIN if not t.startswith("##")]
+    pieces = ["\u2581" + t for t in words] + ["\u2581"] + [t.removeprefix("##") for t in PLAIN if t.startswith("##") or len(t) == 1]
+    pieces = list(dict.fromkeys(pieces))
+    tok = Tokenizer(models.Unigram([(t, 0.0) for t in special] + [(t, -4 - i / 50) for i, t in enumerate(pieces)], unk_id=1))
+    tok.normalizer = normalizers.Sequence([normalizers.NFKD(), normalizers.StripAccents(), normalizers.Lowercase()])
+    tok.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="\u2581", prepend_scheme="always")])
+    tok.decoder = decoders.Metaspace(replacement="\u2581", prepend_scheme="always")
+    tok.add_special_tokens(special[:4])
+    tok.add_special_tokens([AddedToken("[MASK]", lstrip=True, special=True)])
+    return tok
+
+
 def fast_tokenizer(kind):
-    """WordPiece for BERT and MPNet, byte-level BPE for RoBERTa and GPT-2, with each family's special tokens and template."""
-    if kind == "bert":
+    """WordPiece for BERT and MPNet, byte-level BPE for RoBERTa and GPT-2, Unigram for ALBERT, with each family's special tokens and template."""
+    if kind == "albert":
+        special = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"]
+        cls, sep, mask, pad, unk = "[CLS]", "[SEP]", "[MASK]", "<pad>", "<unk>"
+    elif kind == "bert":
         special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
         cls, sep, mask, pad, unk = "[CLS]", "[SEP]", "[MASK]", "[PAD]", "[UNK]"
     elif kind in ("roberta", "mpnet"):
@@ -65,13 +82,15 @@ def fast_tokenizer(kind):
         tok = byte_level(special, [t for t in PLAIN if not t.startswith("##")])
         if mask:
             tok.add_special_tokens([AddedToken(mask, lstrip=True, special=True)])
+    elif kind == "albert":
+        tok = unigram(special)
     else:
         tok = Tokenizer(models.WordPiece(vocab, unk_token=unk, max_input_chars_per_word=100))
         tok.add_special_tokens(special)
         tok.normalizer = normalizers.BertNormalizer(lowercase=True)
         tok.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
         tok.decoder = decoders.WordPiece(prefix="##")
-    if kind == "bert":
+    if kind in ("bert", "albert"):
         tok.post_processor = processors.TemplateProcessing(
             single="[CLS]:0 $A:0 [SEP]:0", pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
             special_tokens=[("[CLS]", vocab[cls]), ("[SEP]", vocab[sep])])
@@ -87,7 +106,7 @@ def fast_tokenizer(kind):
         dict(bos_token="<|endoftext|>", eos_token="<|endoftext|>")
     return PreTrainedTokenizerFast(tokenizer_object=tok, model_max_length=64, unk_token=unk,
                                    model_input_names=["input_ids", "token_type_ids", "attention_mask"]
-                                   if kind == "bert" else ["input_ids", "attention_mask"], **more)
+                                   if kind in ("bert", "albert") else ["input_ids", "attention_mask"], **more)
 
 
 def configuration(arch, vocabulary):
@@ -102,6 +121,10 @@ def configuration(arch, vocabulary):
                                         eos_token_id=2, **common)
     if arch == "electra":
         return transformers.ElectraConfig(max_position_embeddings=64, pad_token_id=0, embedding_size=32, **common)
+    if arch == "electra-small":
+        return transformers.ElectraConfig(max_position_embeddings=64, pad_token_id=0, embedding_size=16, **common)
+    if arch == "albert":
+        return transformers.AlbertConfig(max_position_embeddings=64, pad_token_id=0, embedding_size=16, **common)
     if arch == "distilbert":
         return transformers.DistilBertConfig(vocab_size=vocabulary, dim=32, n_layers=2, n_heads=4, hidden_dim=48,
                                              max_position_embeddings=64, pad_token_id=0)
@@ -109,7 +132,7 @@ def configuration(arch, vocabulary):
                                    bos_token_id=0, eos_token_id=0)
 
 
-STEMS = {"bert": "Bert", "distilbert": "DistilBert", "electra": "Electra", "roberta": "Roberta", "mpnet": "MPNet", "gpt2": "GPT2"}
+STEMS = {"albert": "Albert", "bert": "Bert", "distilbert": "DistilBert", "electra": "Electra", "electra-small": "Electra", "roberta": "Roberta", "mpnet": "MPNet", "gpt2": "GPT2"}
 KINDS = {
     "lm": ("ForMaskedLM", {}),
     "sequence": ("ForSequenceClassification", dict(labels=LABELS)),
@@ -157,7 +180,7 @@ def save(tensors, path):
 def save_kind(path, kind, model, backbone):
     state = {k: v for k, v in model.state_dict().items()}
     tied = [k for k in state if k in ("lm_head.weight", "lm_head.decoder.weight", "cls.predictions.decoder.weight", "generator_lm_head.weight",
-                                     "vocab_projector.weight", "lm_head.decoder.bias", "cls.predictions.decoder.bias")]
+                                     "vocab_projector.weight", "predictions.decoder.weight", "predictions.decoder.bias", "lm_head.decoder.bias", "cls.predictions.decoder.bias")]
     own = {k: v.contiguous() for k, v in state.items() if k not in backbone and k not in tied}
     if own:
         save(own, os.path.join(path, kind + ".safetensors"))
@@ -300,9 +323,11 @@ def generated(model, tok, json_out):
 
 
 CHANGES = {                     # one field each; the same weights give other hidden states
+    "albert": [("hidden_act", "gelu"), ("layer_norm_eps", 0.01), ("num_attention_heads", 2), ("num_hidden_layers", 3)],
     "bert": [("hidden_act", "relu"), ("hidden_act", "quick_gelu"), ("layer_norm_eps", 0.01), ("num_attention_heads", 2)],
     "distilbert": [("activation", "relu"), ("n_heads", 2)],
     "electra": [("layer_norm_eps", 0.01), ("num_attention_heads", 2)],
+    "electra-small": [("layer_norm_eps", 0.01)],
     "roberta": [("pad_token_id", 0), ("hidden_act", "gelu_new"), ("layer_norm_eps", 0.01), ("num_attention_heads", 2)],
     "mpnet": [("pad_token_id", 0), ("hidden_act", "silu"), ("layer_norm_eps", 0.01)],
     "gpt2": [("scale_attn_weights", False), ("scale_attn_by_inverse_layer_idx", True), ("reorder_and_upcast_attn", True),
@@ -330,7 +355,7 @@ def changed(out, facts, arch, model, tok, path):
 def make(arch):
     torch.manual_seed(SEED)
     path = folder("heads-" + arch)
-    tok = fast_tokenizer(arch if arch in ("roberta", "mpnet", "gpt2") else "bert")
+    tok = fast_tokenizer(arch if arch in ("albert", "roberta", "mpnet", "gpt2") else "bert")
     tok.save_pretrained(path)
     out, facts, base, backbone = {}, {}, None, None
     kinds = [k for k in KINDS if not (arch == "gpt2" and k == "choice")]
@@ -387,7 +412,7 @@ def make(arch):
 
 def main():
     torch.set_num_threads(1)
-    for arch in STEMS:
+    for arch in sys.argv[2:] or STEMS:
         make(arch)
 
 

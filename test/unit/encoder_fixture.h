@@ -87,10 +87,11 @@ problem_create(Problem *p, Synthetic *model, SyntheticBatch *batch, DistilDevice
 		p->r[i] = synthetic_uniform(&state);
 	p->output = floats(device, n);
 	p->dhidden = floats(device, (size_t) t * c);
-	p->h = floats(device, 2 * (size_t) t * c);
+	p->h = floats(device, 2 * (size_t) t * (size_t) distil_widest(&spec->config));
 	p->saved = floats(device, part == PART_LM ? distil_lm_saved_floats(spec, t)
 					  : distil_pipeline_saved_floats(spec, batch->batch.nseq));
 	n = 2 * (size_t) batch->batch.nseq * distil_pipeline_scratch_width(spec);
+	c = (size_t) distil_widest(&spec->config);
 	p->scratch = floats(device, n > (size_t) t * c ? n : (size_t) t * c);
 	batch->batch.pool_gradient = floats(device, (size_t) t * c);
 }

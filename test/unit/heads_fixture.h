@@ -18,10 +18,10 @@
  */
 #define TOLERANCE 2e-5
 
-static const char *const architectures[] = {"bert", "distilbert", "roberta", "mpnet", "electra", "gpt2"};
+static const char *const architectures[] = {"albert", "bert", "distilbert", "roberta", "mpnet", "electra", "electra-small", "gpt2"};
 static const char *const kinds[] = {"lm", "sequence", "token", "question", "choice"};
 
-#define ARCHITECTURES 6
+#define ARCHITECTURES 8
 #define KINDS 5
 
 static inline DistilStatus

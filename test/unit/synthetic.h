@@ -79,8 +79,8 @@ synthetic_layer(Synthetic *s, DistilLayerParams *layer)
 
 /*
  * The caller has set width, heads, mlp, layers, vocabulary, positions, types, arch
- * (by types when NULL; GPT-2 also causal, MPNet relative_buckets), activation and dropouts in
- * s->spec.config, and the pipeline's poolings, dense
+ * (by types when NULL; GPT-2 also causal, MPNet relative_buckets, ALBERT table_width and shared_layers),
+ * activation and dropouts in s->spec.config, and the pipeline's poolings, dense
  * sizes and normalize; with_lm adds a tied masked-LM head.  scale: of the weights.
  */
 static inline void
@@ -89,6 +89,7 @@ synthetic_create(Synthetic *s, bool with_lm, float scale, uint64_t seed)
 	DistilSpec *spec = &s->spec;
 	DistilConfig *config = &spec->config;
 	int			c = config->width;
+	int			e = distil_table_width(config);
 	int			i;
 	size_t		j;
 
@@ -101,32 +102,40 @@ synthetic_create(Synthetic *s, bool with_lm, float scale, uint64_t seed)
 	spec->table.params = s->params;
 	spec->table.capacity = SYNTHETIC_MAX_PARAMS;
 	spec->layer = s->layers;
-	spec->word = synthetic_param(s, config->vocabulary, c, DISTIL_PARAM_NORMAL);
-	spec->position = synthetic_param(s, config->positions, c, DISTIL_PARAM_NORMAL);
-	spec->type = config->types > 0 ? synthetic_param(s, config->types, c, DISTIL_PARAM_NORMAL) : -1;
+	spec->word = synthetic_param(s, config->vocabulary, e, DISTIL_PARAM_NORMAL);
+	spec->position = synthetic_param(s, config->positions, e, DISTIL_PARAM_NORMAL);
+	spec->type = config->types > 0 ? synthetic_param(s, config->types, e, DISTIL_PARAM_NORMAL) : -1;
 	if (!config->causal)
 	{
-		spec->embedding_norm_weight = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY | DISTIL_PARAM_ONES);
-		spec->embedding_norm_bias = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY);
+		spec->embedding_norm_weight = synthetic_param(s, e, 1, DISTIL_PARAM_NO_DECAY | DISTIL_PARAM_ONES);
+		spec->embedding_norm_bias = synthetic_param(s, e, 1, DISTIL_PARAM_NO_DECAY);
 	}
 	else
 	{
 		spec->final_norm_weight = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY | DISTIL_PARAM_ONES);
 		spec->final_norm_bias = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY);
 	}
+	if (config->table_width > 0)
+	{
+		spec->projection_weight = synthetic_param(s, c, e, DISTIL_PARAM_NORMAL);
+		spec->projection_bias = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY);
+	}
 	if (config->relative_buckets > 0)
 		spec->relative = synthetic_param(s, config->relative_buckets, config->heads, DISTIL_PARAM_NORMAL);
 	for (i = 0; i < config->layers; i++)
-		synthetic_layer(s, &s->layers[i]);
+		if (i > 0 && config->shared_layers)
+			s->layers[i] = s->layers[0];
+		else
+			synthetic_layer(s, &s->layers[i]);
 	spec->has_lm = with_lm;
 	if (with_lm && config->causal)
 		spec->lm.decoder_weight = spec->word;
 	else if (with_lm)
 	{
-		spec->lm.dense_weight = synthetic_param(s, c, c, DISTIL_PARAM_NORMAL);
-		spec->lm.dense_bias = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY);
-		spec->lm.norm_weight = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY | DISTIL_PARAM_ONES);
-		spec->lm.norm_bias = synthetic_param(s, c, 1, DISTIL_PARAM_NO_DECAY);
+		spec->lm.dense_weight = synthetic_param(s, e, c, DISTIL_PARAM_NORMAL);
+		spec->lm.dense_bias = synthetic_param(s, e, 1, DISTIL_PARAM_NO_DECAY);
+		spec->lm.norm_weight = synthetic_param(s, e, 1, DISTIL_PARAM_NO_DECAY | DISTIL_PARAM_ONES);
+		spec->lm.norm_bias = synthetic_param(s, e, 1, DISTIL_PARAM_NO_DECAY);
 		spec->lm.decoder_weight = spec->word;
 		spec->lm.decoder_bias = synthetic_param(s, config->vocabulary, 1, DISTIL_PARAM_NO_DECAY);
 	}

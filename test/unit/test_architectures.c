@@ -5,7 +5,10 @@
  */
 #include "encoder_fixture.h"
 
-/* The architectures that are not BERT's: pre-norm and causal, position biases, scaled scores, other positions. */
+/*
+ * The architectures that are not BERT's: pre-norm and causal, position biases, scaled scores, other positions, tables
+ * narrower or wider than layers, layers that share their weights.
+ */
 static void
 test_architecture_gradients(DistilDevice *device)
 {
@@ -16,9 +19,14 @@ test_architecture_gradients(DistilDevice *device)
 		bool		layer_scaled;
 		int			buckets;
 		int			offset;
+		int			table_width;
+		bool		shared;
 	}			cases[] = {
-		{"gpt2", true, false, 0, 0}, {"gpt2", true, true, 0, 0}, {"mpnet", false, false, 8, 2},
-		{"roberta", false, false, 0, 2}, {"xlm-roberta", false, false, 0, 2}, {"camembert", false, false, 0, 2}, {"electra", false, false, 0, 0}
+		{"gpt2", true, false, 0, 0, 0, false}, {"gpt2", true, true, 0, 0, 0, false},
+		{"mpnet", false, false, 8, 2, 0, false}, {"roberta", false, false, 0, 2, 0, false},
+		{"xlm-roberta", false, false, 0, 2, 0, false}, {"camembert", false, false, 0, 2, 0, false},
+		{"electra", false, false, 0, 0, 0, false}, {"electra", false, false, 0, 0, 20, false},
+		{"albert", false, false, 0, 0, 8, true}
 	};
 	size_t		i;
 	int			part;
@@ -41,6 +49,8 @@ test_architecture_gradients(DistilDevice *device)
 				model.spec.config.unscaled_attention = cases[i].layer_scaled;
 				model.spec.config.relative_buckets = cases[i].buckets;
 				model.spec.config.position_offset = cases[i].offset;
+				model.spec.config.table_width = cases[i].table_width;
+				model.spec.config.shared_layers = model.spec.config.no_mlp_dropout = cases[i].shared;
 				synthetic_create(&model, true, 0.4f, 5);
 				synthetic_batch(&batch, &model.spec, lengths, LENGTHS, 2);
 				problem_create(&problem, &model, &batch, device, (TestPart) part, dropout ? 99 : 0);

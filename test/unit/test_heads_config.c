@@ -92,7 +92,12 @@ test_refused(void)
 		{"roberta", "lm", "\"type_vocab_size\": 1", "\"type_vocab_size\": 2", DISTIL_ERR_MODEL_FILE,
 		"token_type"},
 		{"distilbert", "lm", "\"gelu\"", "\"mish\"", DISTIL_ERR_UNSUPPORTED, "\"mish\""},
-		{"electra", "token", "\"embedding_size\": 32", "\"embedding_size\": 16", DISTIL_ERR_UNSUPPORTED, "embedding_size"},
+		{"electra", "token", "\"embedding_size\": 32", "\"embedding_size\": 16", DISTIL_ERR_MODEL_FILE, ", 16]"},
+		{"electra-small", "token", "\"embedding_size\": 16", "\"embedding_size\": 32", DISTIL_ERR_MODEL_FILE, "32]"},
+		{"albert", "lm", "\"embedding_size\": 16", "\"embedding_size\": 32", DISTIL_ERR_MODEL_FILE, "32]"},
+		{"albert", "lm", "\"num_hidden_groups\": 1", "\"num_hidden_groups\": 2", DISTIL_ERR_UNSUPPORTED, "num_hidden_groups"},
+		{"albert", "lm", "\"inner_group_num\": 1", "\"inner_group_num\": 2", DISTIL_ERR_UNSUPPORTED, "inner_group_num"},
+		{"albert", "lm", "\"gelu_new\"", "\"mish\"", DISTIL_ERR_UNSUPPORTED, "\"mish\""},
 		{"electra", "lm", "\"hidden_act\": \"gelu\"", "\"hidden_act\": \"relu\"", DISTIL_ERR_UNSUPPORTED, "hidden_act"},
 		{"electra", "token", "\"hidden_act\": \"gelu\"", "\"hidden_act\": \"relu\"", DISTIL_OK, NULL},
 		{"electra", "choice", "\"summary_type\": \"first\"", "\"summary_type\": \"last\"", DISTIL_ERR_UNSUPPORTED, "summary_type"},
@@ -186,7 +191,7 @@ test_refused_everywhere(void)
 			distil_arena_free(arena);
 			test_folder_free(&folder);
 		}
-	CHECK(n == 8);
+	CHECK(n == 9);
 }
 
 /* XLM-R and CamemBERT are RoBERTa under other names. */
@@ -386,7 +391,7 @@ test_create(const char *arch, const char *kind)
 	{
 		size_t		bytes = made[0].model->spec.table.total * sizeof(float);
 		double		range = 0.02;
-		const char *residual = "layer.1.down.weight";
+		const char *residual = "layer.0.down.weight";
 		DistilSession *session = open_session(made[0].model, 0);
 		DistilText	text = text_of(head_texts[0]);
 		const float *states;

@@ -18,6 +18,7 @@ typedef enum ModelKind
 	MODEL_BERT,
 	MODEL_ODD,					/* widths that fill neither panels nor cache lines */
 	MODEL_MPNET,
+	MODEL_ALBERT,				/* narrow tables, one set of weights for all layers */
 	MODEL_GPT2,
 	MODEL_KINDS
 } ModelKind;
@@ -45,6 +46,12 @@ make_model(Synthetic *model, ModelKind kind)
 	{
 		config->arch = distil_arch_find("mpnet");
 		config->relative_buckets = 32;
+	}
+	if (kind == MODEL_ALBERT)
+	{
+		config->arch = distil_arch_find("albert");
+		config->table_width = 40;
+		config->shared_layers = true;
 	}
 	model->spec.pipeline.npoolings = 1;
 	synthetic_create(model, false, 0.15f, 7);
