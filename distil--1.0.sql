@@ -302,7 +302,8 @@ COMMENT ON FUNCTION distil.system IS 'what this session computes with';
 CREATE VIEW distil_system AS
 	SELECT (SELECT e.extversion FROM pg_catalog.pg_extension e WHERE e.extname = 'distil') AS version,
 		s.cpu, s.isa, s.arithmetic, s.blas, s.cuda, s.devices,
-		(SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.backend_type LIKE 'distil%') AS workers
+		(SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.backend_type LIKE 'distil%')
+			OPERATOR(pg_catalog.+) (pg_catalog.cardinality(s.devices) OPERATOR(pg_catalog.-) 1) AS workers
 	FROM distil.system() s;
 COMMENT ON VIEW distil_system IS 'version, CPU, libraries, devices and running workers';
 GRANT SELECT ON distil_system TO PUBLIC;

@@ -459,6 +459,29 @@ extern int	distil_model_query_prompt(const DistilModel *model);	/* as encode_que
 extern DistilStatus distil_session_embed(DistilSession *session, float *out, bool *has,
 										 const DistilText *texts, int n, int prompt, DistilError *err);
 
+/*
+ * Somebody who computes embeddings for a session, say a process with a GPU: embed fills out [n, D'] for n
+ * sequences, sequence i being ids [offsets[i] .. offsets[i + 1]), whose first `skip` tokens are not pooled.
+ * *done false: not this time, the session computes them itself.
+ */
+typedef struct DistilRemote
+{
+	DistilStatus (*embed) (void *ctx, float *out, const int32_t *ids, const int32_t *offsets, int n, int skip,
+						   bool *done, DistilError *err);
+	void	   *ctx;
+} DistilRemote;
+/*
+ * From now on distil_session_embed asks it first (borrowed); NULL: nobody.  No other workers may share the
+ * session's batches then.
+ */
+extern void distil_session_remote(DistilSession *session, const DistilRemote *remote);
+/*
+ * The other side: the arguments of DistilRemote's embed.  offsets [n + 1] are ascending and inside ids; lengths
+ * and ids that the model does not take are DISTIL_ERR_LIMIT.
+ */
+extern DistilStatus distil_session_embed_tokens(DistilSession *session, float *out, const int32_t *ids,
+												const int32_t *offsets, int n, int skip, DistilError *err);
+
 /* Last hidden state of one text: *states [T, C] borrowed until the next call. */
 extern DistilStatus distil_session_hidden(DistilSession *session, const float **states, int *tokens,
 										  const DistilText *text, DistilError *err);

@@ -112,6 +112,8 @@ struct DistilSession
 	const DistilAllocator *share_alloc;
 	DistilSession **helpers;	/* [workers - 1] their sessions, made by them when first needed */
 	size_t		memory_limit;
+
+	const DistilRemote *remote; /* computes embeddings instead of this session, NULL: none */
 };
 
 /* Results from the device to the host. */
@@ -185,7 +187,8 @@ extern DistilStatus distil_session_single(DistilSession *session, const int32_t 
  * the hidden states of `count` texts on the device and batch->host_offsets; copy for a text that
  * equals an earlier one.  Texts with no more than `skip` tokens are left out: has false.
  */
-typedef struct DistilWindowRun
+typedef struct DistilWindowRun DistilWindowRun;
+struct DistilWindowRun
 {
 	const DistilText *texts, *pairs;
 	int			n;
@@ -196,9 +199,18 @@ typedef struct DistilWindowRun
 	DistilStatus (*pass) (DistilSession *session, void *ctx, const DistilBatch *batch, const float *hidden,
 						  const DistilWindowText *texts, int count, DistilError *err);
 	DistilStatus (*copy) (DistilSession *session, void *ctx, int to, int from, DistilError *err);
+	/* the whole window by session->remote, as its texts were added; *done false: not this time.  NULL: never */
+	DistilStatus (*remote) (DistilSession *session, const DistilWindowRun *run, bool *done, DistilError *err);
 	void	   *ctx;
-} DistilWindowRun;
+};
 extern DistilStatus distil_session_run_texts(DistilSession *session, const DistilWindowRun *run, bool *has,
 											 DistilError *err);
+/* Put n tokens (types: NULL unless run->typed) as text `index` into the window, making room first. */
+extern DistilStatus distil_session_window_add(DistilSession *session, const DistilWindowRun *run, int index,
+											  const int32_t *ids, const int32_t *types, int n,
+											  DistilError *err);
+/* Compute all texts of the window and empty it. */
+extern DistilStatus distil_session_window_flush(DistilSession *session, const DistilWindowRun *run,
+												DistilError *err);
 
 #endif							/* DISTIL_SESSION_H */

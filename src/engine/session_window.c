@@ -61,11 +61,26 @@ run_pass(DistilSession *session, const DistilWindowRun *run, const DistilWindowT
 	return status;
 }
 
-/* Compute all texts of the window and empty it. */
+/* By the session's remote, if there is one for this run and it takes them. */
 static DistilStatus
-flush_window(DistilSession *session, const DistilWindowRun *run, DistilError *err)
+flush_remote(DistilSession *session, const DistilWindowRun *run, bool *done, DistilError *err)
 {
-	double		start = distil_session_clock();
+	*done = false;
+	if (run->remote == NULL || session->remote == NULL || session->window_count == 0)
+		return DISTIL_OK;
+	DISTIL_FORWARD(run->remote(session, run, done, err));
+	if (*done)
+	{
+		session->stats.batches++;
+		session->stats.tokens += session->window_used;
+	}
+	return DISTIL_OK;
+}
+
+/* In passes of this session. */
+static DistilStatus
+flush_passes(DistilSession *session, const DistilWindowRun *run, DistilError *err)
+{
 	int			first = 0;
 
 	qsort(session->window, (size_t) session->window_count, sizeof(DistilWindowText), compare_window);
@@ -80,17 +95,48 @@ flush_window(DistilSession *session, const DistilWindowRun *run, DistilError *er
 		DISTIL_FORWARD(run_pass(session, run, session->window + first, count, err));
 		first += count;
 	}
+	return DISTIL_OK;
+}
+
+DistilStatus
+distil_session_window_flush(DistilSession *session, const DistilWindowRun *run, DistilError *err)
+{
+	double		start = distil_session_clock();
+	bool		done;
+
+	DISTIL_FORWARD(flush_remote(session, run, &done, err));
+	if (!done)
+		DISTIL_FORWARD(flush_passes(session, run, err));
 	session->window_count = 0;
 	session->window_used = 0;
 	session->stats.model_seconds += distil_session_clock() - start;
 	return DISTIL_OK;
 }
 
-/* Tokenise text `index` into the window, making room first. */
+DistilStatus
+distil_session_window_add(DistilSession *session, const DistilWindowRun *run, int index, const int32_t *ids,
+						  const int32_t *types, int n, DistilError *err)
+{
+	DistilWindowText *item;
+
+	if (session->window_used + n > session->window_tokens ||
+		session->window_count == session->window_capacity)
+		DISTIL_FORWARD(distil_session_window_flush(session, run, err));
+	item = &session->window[session->window_count++];
+	item->index = index;
+	item->start = session->window_used;
+	item->length = n;
+	memcpy(session->window_ids + item->start, ids, sizeof(int32_t) * (size_t) n);
+	if (run->typed)
+		memcpy(session->window_types + item->start, types, sizeof(int32_t) * (size_t) n);
+	session->window_used += n;
+	return DISTIL_OK;
+}
+
+/* Tokenise text `index` into the window. */
 static DistilStatus
 add_text(DistilSession *session, const DistilWindowRun *run, bool *has, int index, DistilError *err)
 {
-	DistilWindowText *item;
 	int			n;
 
 	DISTIL_POLL(&session->poll, err);
@@ -100,18 +146,8 @@ add_text(DistilSession *session, const DistilWindowRun *run, bool *has, int inde
 	*has = n > run->skip;
 	if (!*has)
 		return DISTIL_OK;
-	if (session->window_used + n > session->window_tokens ||
-		session->window_count == session->window_capacity)
-		DISTIL_FORWARD(flush_window(session, run, err));
-	item = &session->window[session->window_count++];
-	item->index = index;
-	item->start = session->window_used;
-	item->length = n;
-	memcpy(session->window_ids + item->start, session->encoding.ids, sizeof(int32_t) * (size_t) n);
-	if (run->typed)
-		memcpy(session->window_types + item->start, session->encoding.types, sizeof(int32_t) * (size_t) n);
-	session->window_used += n;
-	return DISTIL_OK;
+	return distil_session_window_add(session, run, index, session->encoding.ids, session->encoding.types, n,
+									 err);
 }
 
 /* FNV-1a, eight bytes at a time. */
@@ -274,7 +310,7 @@ run_share(void *ctx, DistilSession *session, int item, DistilError *err)
 		if (session->encoding.truncated)
 			share->same[index] = ~index;
 	}
-	return flush_window(session, share->run, err);
+	return distil_session_window_flush(session, share->run, err);
 }
 
 /* Equal texts get what the first of them has. */

@@ -72,6 +72,7 @@ typedef struct ScalarMemo
 	uint8		sha256[32];
 	int			precision;		/* settings the result depends on */
 	int			isa;
+	int			device;
 	Datum		result;
 	bool		result_null;
 } ScalarMemo;
@@ -127,7 +128,8 @@ same_call(const ScalarMemo *memo, FunctionCallInfo fcinfo)
 	uint8		sha256[32];
 	int			i;
 
-	if (!memo->filled || memo->precision != distil_precision || memo->isa != distil_isa)
+	if (!memo->filled || memo->precision != distil_precision || memo->isa != distil_isa ||
+		memo->device != distil_device)
 		return false;
 	for (i = 0; i < PG_NARGS(); i++)
 	{
@@ -153,6 +155,7 @@ remember(ScalarMemo *memo, FunctionCallInfo fcinfo, Datum result, bool isnull)
 	call_weights(memo->sha256, memo, fcinfo);
 	memo->precision = distil_precision;
 	memo->isa = distil_isa;
+	memo->device = distil_device;
 	old = MemoryContextSwitchTo(memo->context);
 	for (i = 0; i < PG_NARGS(); i++)
 	{

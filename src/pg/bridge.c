@@ -347,33 +347,6 @@ distil_bridge_device(void)
 	return open_device(0);
 }
 
-/* A process has one GPU device for its life: what it holds would be gone with it. */
-DistilDevice *
-distil_bridge_model_device(void)
-{
-	static DistilDevice *accelerator = NULL;
-	char		message[400] = "";
-
-	if (distil_device != DISTIL_DEVICE_CUDA)
-		return distil_bridge_device();
-	if (accelerator == NULL)
-		accelerator = distil_device_open(distil_standin_device ? "standin" : "cuda", NULL, message, sizeof(message));
-	if (accelerator == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYSTEM_ERROR),
-				 errmsg("device \"cuda\" is not available"),
-				 errdetail_internal("%s", message),
-				 errhint("Set distil.device to \"auto\".")));
-	if (accelerator->ops->failure(accelerator) != NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYSTEM_ERROR),
-				 errmsg("device \"cuda\" has failed"),
-				 errdetail_internal("%s", accelerator->ops->failure(accelerator)),
-				 errhint("Connect anew, or set distil.device to \"auto\".")));
-	accelerator->ops->limit_memory(accelerator, (size_t) distil_gpu_memory * 1024 * 1024);
-	return accelerator;
-}
-
 DistilDevice *const *
 distil_bridge_thread_devices(int workers)
 {

@@ -56,8 +56,6 @@ distil_bridge_array_data(ArrayType *array)
 
 /* This backend's device (opened lazily, never in the postmaster); errors 58000. */
 extern DistilDevice *distil_bridge_device(void);
-/* The one that distil.device names for models: the above, or the GPU (errors 58000 when it cannot be had). */
-extern DistilDevice *distil_bridge_model_device(void);
 /* Those of workers 1 .. workers - 1, which share batches with it. */
 extern DistilDevice *const *distil_bridge_thread_devices(int workers);
 

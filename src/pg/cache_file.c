@@ -357,18 +357,35 @@ map_good_file(DistilMapping *mapping, const DistilModelRow *row, const char *pat
 	return good;
 }
 
+static void
+make_path(char path[MAXPGPATH], const uint8 sha256[32], const char *layout)
+{
+	char		hex[HEX_LENGTH + 1];
+
+	make_hex(hex, sha256);
+	snprintf(path, MAXPGPATH, "%s/%s.%s", DISTIL_CACHE_DIR, hex, layout);
+}
+
+bool
+distil_cache_file_find(DistilMapping *mapping, const uint8 sha256[32], const char *layout)
+{
+	char		path[MAXPGPATH];
+
+	mapping->image = NULL;
+	make_path(path, sha256, layout);
+	return map_file(mapping, path);
+}
+
 void
 distil_cache_file_map(DistilMapping *mapping, const DistilModelRow *row, const char *layout)
 {
 	static bool warned = false;
-	char		hex[HEX_LENGTH + 1];
 	char		path[MAXPGPATH];
 	LOCKTAG		tag;
 
 	mapping->image = NULL;
 	mapping->fd = -1;
-	make_hex(hex, row->sha256);
-	snprintf(path, MAXPGPATH, "%s/%s.%s", DISTIL_CACHE_DIR, hex, layout);
+	make_path(path, row->sha256, layout);
 	if (map_good_file(mapping, row, path))
 		return;
 	lock_build(&tag, row);

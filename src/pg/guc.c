@@ -27,6 +27,7 @@ int			distil_threads = 0;
 int			distil_max_threads = 0;
 int			distil_isa = DISTIL_ISA_AUTO;
 int			distil_gpu_memory = 0;
+int			distil_gpu_idle_timeout = DISTIL_DEFAULT_GPU_IDLE_S;
 bool		distil_standin_device = false;
 char	   *distil_databases = NULL;
 
@@ -88,7 +89,7 @@ define_inference(void)
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("distil.device",
 							 "Device that runs the models.",
-							 "auto: the CPU; cuda: the GPU, which each session opens for itself.",
+							 "auto: embeddings by the GPU where there is one; cuda: by it or not at all. All else by the CPU.",
 							 &distil_device, DISTIL_DEVICE_AUTO, device_values,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("distil.batch",
@@ -140,9 +141,13 @@ define_limits(void)
 							NULL, &distil_max_threads, 0, 0, DISTIL_MAX_THREADS,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("distil.gpu_memory",
-							"Memory of a GPU that a training job or a session may use; 0: all of it.",
+							"Memory of a GPU that a training job or the GPU service may use; 0: all of it.",
 							NULL, &distil_gpu_memory, 0, 0, MAX_KILOBYTES,
 							PGC_SUSET, GUC_UNIT_MB, NULL, NULL, NULL);
+	DefineCustomIntVariable("distil.gpu_idle_timeout",
+							"Time without work after which the GPU service ends; 0: never.",
+							NULL, &distil_gpu_idle_timeout, DISTIL_DEFAULT_GPU_IDLE_S, 0, DISTIL_MAX_GPU_IDLE_S,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomBoolVariable("distil.standin_device",
 							 "Plays a GPU on the CPU, for tests of distil.",
 							 NULL, &distil_standin_device, false,

@@ -44,6 +44,8 @@ typedef enum DistilIsaSetting
 #define DISTIL_DEFAULT_MEMORY_KB (16 * 1024)
 #define DISTIL_DEFAULT_CACHE_MB (16 * 1024)
 #define DISTIL_DEFAULT_MODEL_MB (8 * 1024)
+#define DISTIL_DEFAULT_GPU_IDLE_S 300
+#define DISTIL_MAX_GPU_IDLE_S 86400
 #define DISTIL_MAX_JOBS 64
 #define DISTIL_MAX_THREADS 256
 
@@ -60,7 +62,8 @@ extern int	distil_max_jobs;		/* training jobs running at a time per database */
 extern int	distil_threads;			/* of a batch or a training job; 0 = all (free) cores */
 extern int	distil_max_threads;		/* upper bound of distil_threads and of the job option; 0 = all cores */
 extern int	distil_isa;				/* DistilIsaSetting */
-extern int	distil_gpu_memory;		/* MB of a GPU's memory a process may use; 0: all of it */
+extern int	distil_gpu_memory;		/* MB of a GPU's memory that a job or the GPU service may use; 0: all of it */
+extern int	distil_gpu_idle_timeout;	/* seconds without a connection until the GPU service ends; 0: never */
 extern bool distil_standin_device;	/* for tests: device "cuda" is the stand-in */
 extern char *distil_databases;		/* where the launcher resumes training jobs after a start of the server */
 

@@ -11,6 +11,7 @@
 
 #include "bridge.h"
 #include "compat.h"
+#include "gpu_client.h"
 #include "guc.h"
 #include "infer_run.h"
 #include "threads.h"
@@ -92,6 +93,12 @@ distil_run_truncated(const DistilOpenModel *open, int64 before)
 			 errhint("Cut long texts with distil_chunk(), or set distil.truncation to \"silent\" or \"error\".")));
 }
 
+DistilOpenModel *
+distil_run_embedder(const char *name)
+{
+	return distil_gpu_wanted() ? distil_cache_get_float32(name) : distil_cache_get(name);
+}
+
 float *
 distil_run_embeddings(bool **has, DistilOpenModel *open, const DistilText *texts, int n,
 					  const char *prompt, bool query)
@@ -110,9 +117,13 @@ distil_run_embeddings(bool **has, DistilOpenModel *open, const DistilText *texts
 		distil_run_check(distil_model_prompt(open->model, &prompt_index, prompt, &err), &err, open);
 	if (n > 0)
 	{
-		distil_threads_begin(open, n);
+		bool		remote = distil_gpu_begin(open);
+
+		distil_threads_begin(open, remote ? 1 : n);
 		status = distil_session_embed(open->session, out, *has, texts, n, prompt_index, &err);
 		distil_threads_end();
+		if (remote)
+			distil_gpu_end(open);
 		distil_run_check(status, &err, open);
 	}
 	distil_run_truncated(open, before);

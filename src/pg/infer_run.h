@@ -31,6 +31,9 @@ extern int64 distil_run_truncations(const DistilOpenModel *open);
 /* Warns (once per statement and process) or throws 54000 when texts were cut since, as distil.truncation says. */
 extern void distil_run_truncated(const DistilOpenModel *open, int64 before);
 
+/* The model for the next function: as the device that computes embeddings now wants it. */
+extern DistilOpenModel *distil_run_embedder(const char *name);
+
 /* Embeddings of n texts [n, D'], palloc'd, and whether each has any; query: as encode_query. */
 extern float *distil_run_embeddings(bool **has, DistilOpenModel *open, const DistilText *texts, int n,
 									const char *prompt, bool query);

@@ -36,7 +36,6 @@ typedef struct CacheEntry
 	MemoryContext context;
 	DistilAllocator *alloc;
 	int			isa;			/* settings the session was made with */
-	int			device;
 	int			memory;
 	uint64		last_used;
 	struct CacheEntry *next;
@@ -159,7 +158,7 @@ at_transaction_end(XactEvent event, void *arg)
 static Layouts
 session_layouts(void)
 {
-	DistilDevice *device = distil_precision == DISTIL_PRECISION_FLOAT32 ? NULL : distil_bridge_model_device();
+	DistilDevice *device = distil_precision == DISTIL_PRECISION_FLOAT32 ? NULL : distil_bridge_device();
 	Layouts		layouts;
 
 	layouts.plain = distil_image_layout(distil_precision, device);
@@ -217,16 +216,14 @@ need_session(CacheEntry *entry)
 	DistilSession *session = NULL;
 	DistilError err;
 
-	if (entry->open.session != NULL && entry->isa == distil_isa && entry->memory == distil_memory &&
-		entry->device == distil_device)
+	if (entry->open.session != NULL && entry->isa == distil_isa && entry->memory == distil_memory)
 		return;
 	close_session(entry);
-	device = distil_bridge_model_device();
+	device = distil_bridge_device();
 	distil_bridge_check(distil_session_create(&session, entry->open.model, device, (size_t) distil_memory * 1024,
 											  entry->alloc, distil_bridge_poll(), &err), &err);
 	entry->open.session = session;
 	entry->isa = distil_isa;
-	entry->device = distil_device;
 	entry->memory = distil_memory;
 }
 
@@ -297,6 +294,19 @@ distil_cache_get(const char *name)
 {
 	CacheEntry *entry = get_entry(name, session_layouts());
 
+	need_session(entry);
+	return &entry->open;
+}
+
+DistilOpenModel *
+distil_cache_get_float32(const char *name)
+{
+	Layouts		layouts;
+	CacheEntry *entry;
+
+	layouts.plain = distil_image_layout(DISTIL_PRECISION_FLOAT32, NULL);
+	layouts.quantized = distil_quantized_layout(DISTIL_PRECISION_FLOAT32, NULL);
+	entry = get_entry(name, layouts);
 	need_session(entry);
 	return &entry->open;
 }

@@ -27,6 +27,9 @@ typedef struct DistilOpenModel
  */
 extern DistilOpenModel *distil_cache_get(const char *name);
 
+/* The same with a copy in float32, whatever distil.precision says: for a device with memory of its own. */
+extern DistilOpenModel *distil_cache_get_float32(const char *name);
+
 /* The same for work on tokens only: session may be NULL. */
 extern DistilOpenModel *distil_cache_get_tokenizer(const char *name);
 

@@ -41,7 +41,7 @@ PG_FUNCTION_INFO_V1(distil_fill_mask);
 static void
 embed_group(DistilBatchArgs *args, int first, int end, const char *model, const char *prompt, bool query)
 {
-	DistilOpenModel *open = distil_cache_get(model);
+	DistilOpenModel *open = distil_run_embedder(model);
 	DistilText *texts = palloc((end - first) * sizeof(DistilText));
 	int		   *rows = palloc((end - first) * sizeof(int));
 	int			n = 0;
@@ -136,7 +136,7 @@ distil_embed_many(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("argument \"inputs\" must have one dimension, not %d", ARR_NDIM(inputs))));
-	open = distil_cache_get(distil_args_optional(fcinfo, 1));
+	open = distil_run_embedder(distil_args_optional(fcinfo, 1));
 	deconstruct_array(inputs, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, &n);
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	slice_context = AllocSetContextCreate(CurrentMemoryContext, "distil_embed_many", ALLOCSET_DEFAULT_SIZES);
@@ -205,7 +205,7 @@ distil_run_similarity(DistilBatchArgs *args)
 		}
 		if (n == 0)
 			continue;
-		open = distil_cache_get(model);
+		open = distil_run_embedder(model);
 		vectors = distil_run_embeddings(&has, open, texts, 2 * n, NULL, false);
 		for (i = 0; i < n; i++)
 		{

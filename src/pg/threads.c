@@ -230,7 +230,7 @@ most_threads(void)
 void
 distil_threads_begin(DistilOpenModel *open, int n)
 {
-	int			most = n > 1 && distil_device != DISTIL_DEVICE_CUDA ? most_threads() : 1;
+	int			most = n > 1 ? most_threads() : 1;
 
 	granted = 1;
 	if (most > 1)

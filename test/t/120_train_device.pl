@@ -55,18 +55,6 @@ ok(logged(qr/distil job $job trains on device "standin"/), 'says so in the log')
 is($node->safe_psql('postgres', "SELECT distil_cosine(distil_embed('the lazy dog', 'on_cpu'), distil_embed('the lazy dog', 'on_device')) > 0.9999"),
 	't', 'and its student is that of the CPU');
 
-# models on the device
-my $embed = "distil_embed('the lazy dog stores ' || i || ' rows', 'm')";
-$node->safe_psql('postgres', "CREATE TABLE cpu AS SELECT i, $embed e FROM generate_series(1, 50) i");
-is($node->safe_psql('postgres', "SET distil.device = cuda; SET distil.threads = 2; SELECT min(distil_cosine(e, $embed)) > 0.99999 FROM cpu"),
-	't', 'a session on the device has the embeddings of the CPU');
-is($node->safe_psql('postgres', "SET distil.device = cuda; SELECT count($embed) FROM cpu; RESET distil.device; SELECT count($embed) FROM cpu"),
-	"50\n50", 'and may go back to the CPU');
-($code, $out, $err) = quiet_psql($node, "SET distil.device = cuda; SET distil.gpu_memory = '1MB'; SELECT count($embed) FROM cpu; RESET distil.device; SELECT count($embed) FROM cpu",
-	on_error_stop => 0);
-like($err, qr/out of memory/, 'a model that does not fit the device is refused');
-is($out, '50', 'and the session goes on');
-
 # too little memory: smaller pieces, then the CPU or an error
 $node->append_conf('postgresql.conf', "distil.gpu_memory = '1MB'\n");
 $node->reload;

@@ -1,0 +1,261 @@
+# Embeddings by the GPU service, played by the stand-in device: a GPU that is not there, the CPU's vectors, requests of
+# several sessions in one batch, cancels, the end of its process in the middle of a request, memory, idling, no worker slot.
+use strict;
+use warnings;
+use IO::Socket::UNIX;
+use IPC::Run;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+use FindBin;
+use lib $FindBin::RealBin;
+use DistilTest;
+
+my $node = new_node('gpu_service', conf => "restart_after_crash = on\nmax_worker_processes = 8\ndistil.threads = 1\ndistil.precision = float32\nlog_min_messages = debug1\n");
+my $path = model_path('bert-sentence');
+$node->safe_psql('postgres', "SELECT distil_import('m', '$path')");
+my $socket = $node->data_dir . '/pgsql_tmp_distil/gpu.socket';
+
+my $text = "'the lazy dog stores ' || i || ' rows of the large table'";
+my $embed = "distil_embed($text, 'm')";
+$node->safe_psql('postgres', "SET distil.device = cpu; CREATE TABLE cpu AS SELECT i, $embed e FROM generate_series(1, 300) i");
+# The stand-in sums in another order: far less than a wrong token or a vector in another one's place.
+my $same = "distil_l2(e, $embed) < 1e-4";
+# Texts $1 to $2 in one request.
+sub many
+{
+	my ($from, $to) = @_;
+	return "SELECT count(*) FROM (SELECT row_number() OVER () + $from - 1 AS i, v FROM distil_embed_many(ARRAY(SELECT $text FROM generate_series($from, $to) i), 'm') v) x"
+		. " JOIN cpu USING (i) WHERE distil_l2(e, v) < 1e-4";
+}
+my ($code, $out, $err);
+
+sub set_conf
+{
+	my ($conf) = @_;
+	$node->append_conf('postgresql.conf', $conf);
+	$node->reload;
+	return;
+}
+# Figures of the running service; undef: none runs.
+sub service
+{
+	my $line = $node->safe_psql('postgres', 'SELECT devices[2] FROM distil_system');
+	return $line =~ /^(\S+): process (\d+), models (\d+), requests (\d+), batches (\d+), evictions (\d+), dropped (\d+)$/
+		? { device => $1, pid => $2, models => $3, requests => $4, batches => $5, evictions => $6, dropped => $7 } : undef;
+}
+sub alive { my ($pid) = @_; return kill(0, $pid) && slurp_file("/proc/$pid/stat") !~ /\) Z /; }
+sub halt { my ($pid) = @_; kill 'STOP', $pid; return wait_until(sub { slurp_file("/proc/$pid/stat") =~ /\) T / }, 'a stopped process'); }
+sub logged { return slurp_file($node->logfile) =~ $_[0]; }
+# A psql of its own that runs these statements, each a transaction unless they say otherwise; finish() gives (stdout, stderr).
+sub session
+{
+	my @sql = @_;
+	my %run = (out => '', err => '');
+	$run{handle} = IPC::Run::start([ 'psql', '-XAtq', '-d', $node->connstr('postgres'), map { ('-c', $_) } @sql ],
+		'<', \undef, '>', \$run{out}, '2>', \$run{err}, IPC::Run::timeout(180));
+	return \%run;
+}
+sub finish { my ($run) = @_; $run->{handle}->finish; return ($run->{out}, $run->{err}); }
+sub waiting
+{
+	my ($n, $event) = @_;
+	return wait_until(sub { $node->safe_psql('postgres', "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND wait_event = '$event'") == $n },
+		"$n sessions in $event");
+}
+
+# without a GPU
+SKIP:
+{
+	skip 'there is a GPU driver here', 5 if $node->safe_psql('postgres', 'SELECT cuda FROM distil_system') ne '';
+	($code, $out, $err) = quiet_psql($node, "SET distil.device = cuda; SELECT $embed FROM generate_series(1, 1) i", on_error_stop => 1);
+	isnt($code, 0, 'a GPU that is not there is refused');
+	like($err, qr/ERROR:  device "cuda" is not available\n.*DETAIL:  \S.*\n.*HINT:  Set distil.device/s, 'by name, with cause and fix');
+	ok(wait_until(sub { !-e $socket }, 'the service to end'), 'and the service does not stay');
+	($code, $out, $err) = quiet_psql($node, "SELECT count(*) FROM cpu WHERE $same");
+	is($out, '300', 'auto computes on the CPU');
+	is($err, '', 'without a word');
+}
+
+# the CPU's vectors
+set_conf("distil.standin_device = on\n");
+for my $device ('cuda', 'auto')
+{
+	is($node->safe_psql('postgres', "SET distil.device = $device; SELECT count(*) FROM cpu WHERE $same"), '300', "$device: the vectors of the CPU");
+}
+my $first = service();
+is($first->{device}, 'standin', 'they are the device\'s');
+cmp_ok($first->{requests}, '>=', 4, 'whole batches of rows at a time');
+is($node->safe_psql('postgres', 'SET distil.device = cuda; ' . many(1, 300)), '300', 'distil_embed_many');
+is($node->safe_psql('postgres', "SET distil.device = cuda; SELECT distil_embed('', 'm') IS NULL, abs(distil_similarity('a cat', 'a cat', 'm') - 1) < 1e-5"),
+	$node->safe_psql('postgres', "SET distil.device = cpu; SELECT distil_embed('', 'm') IS NULL, abs(distil_similarity('a cat', 'a cat', 'm') - 1) < 1e-5"),
+	'an empty text, and distil_similarity');
+my $before = service();
+is($node->safe_psql('postgres', "SET distil.device = cpu; SELECT count(*) FROM cpu WHERE $same"), '300', 'cpu');
+is(service()->{requests}, $before->{requests}, 'asks nobody');
+is(service()->{pid}, $first->{pid}, 'all sessions share one process');
+is($node->safe_psql('postgres', 'SELECT workers FROM distil_system'), '1', 'which distil_system counts');
+
+# rights are asked for in the session, also for a model that is on the device
+$node->safe_psql('postgres', 'CREATE ROLE stranger LOGIN');
+($code, $out, $err) = quiet_psql($node, "SET ROLE stranger; SET distil.device = cuda; SELECT distil_embed('x', 'm')");
+like($err, qr/permission denied/, 'a model on the device is used with the right to it only');
+
+# several sessions, one batch: all have asked before the process goes on
+my $holder = $node->background_psql('postgres');
+$holder->query_safe('SELECT pg_advisory_lock(1);');
+my @sessions = map { session('SET distil.device = cuda', 'BEGIN', "SELECT $embed IS NULL FROM generate_series(1, 1) i", 'SELECT pg_advisory_lock_shared(1)',
+	many($_, $_ + 20), 'COMMIT') } 1 .. 6;
+waiting(6, 'advisory');
+$before = service();
+halt($first->{pid});
+$holder->query_safe('SELECT pg_advisory_unlock(1);');
+ok(waiting(6, 'Extension'), 'six sessions wait for the service');
+kill 'CONT', $first->{pid};
+is(join(' ', map { s/\s+/ /gr } map { (finish($_))[0] } @sessions), join(' ', map { 'f 21 ' } 1 .. 6), 'each gets its own vectors');
+my $after = service();
+is($after->{requests} - $before->{requests}, 6, 'six requests');
+is($after->{batches} - $before->{batches}, 1, 'in one batch');
+
+# cancels: the session leaves at once, whatever the device does
+sub ask_stopped
+{
+	my ($device, @sql) = @_;
+	$holder->query_safe('SELECT pg_advisory_lock(1);');
+	my $run = session("SET distil.device = $device", 'BEGIN', "SELECT $embed IS NULL FROM generate_series(1, 1) i", 'SELECT pg_advisory_lock_shared(1)',
+		@sql, 'ROLLBACK', "SELECT 'goes on'");
+	waiting(1, 'advisory');
+	my $service = service();
+	halt($service->{pid});
+	$holder->query_safe('SELECT pg_advisory_unlock(1);');
+	waiting(1, 'Extension');
+	return ($run, $service);
+}
+my $ask = "SELECT count(*) FROM cpu WHERE $same";
+my ($run, $service) = ask_stopped('cuda', $ask);
+$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'Extension'");
+($out, $err) = finish($run);
+like($err, qr/canceling statement due to user request/, 'a cancel ends the wait');
+like($out, qr/goes on/, 'and not the session');
+kill 'CONT', $service->{pid};
+ok(wait_until(sub { service()->{dropped} == $service->{dropped} + 1 }, 'the drop'), 'the service drops the request');
+($run, $service) = ask_stopped('cuda', "SET statement_timeout = '300ms'", $ask);
+($out, $err) = finish($run);
+like($err, qr/canceling statement due to statement timeout/, 'statement_timeout ends it too');
+kill 'CONT', $service->{pid};
+($run, $service) = ask_stopped('cuda', $ask);
+$node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event = 'Extension'");
+($out, $err) = finish($run);
+like($err, qr/terminating connection/, 'and pg_terminate_backend');
+kill 'CONT', $service->{pid};
+is($node->safe_psql('postgres', "SET distil.device = cuda; $ask"), '300', 'others are served as before');
+
+# a model that is dropped while it works
+$node->safe_psql('postgres', "SELECT distil_create('gone', distil_config('m'), tokenizer_of => 'm')");
+($run, $service) = ask_stopped('cuda', "SELECT count(distil_embed($text, 'gone')) FROM generate_series(1, 3) i");
+$node->safe_psql('postgres', "SELECT distil_drop_model('gone')");
+kill 'CONT', $service->{pid};
+($out, $err) = finish($run);
+like($out, qr/^3$/m, 'a model dropped in the middle of a request is used to the end');
+
+# the process of the device is killed in the middle of a request
+my $uptime = $node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()');
+($run, $service) = ask_stopped('cuda', many(1, 3));
+kill 'KILL', $service->{pid};
+($out, $err) = finish($run);
+like($err, qr/ERROR:  device "cuda" has failed\n.*DETAIL:  The GPU service ended before it answered.*\n.*HINT:  \S/s, 'cuda: an error with cause and fix');
+like($out, qr/goes on/, 'which the session survives');
+ok(wait_until(sub { logged(qr/process of the GPU service was terminated by signal 9/) }, 'the log'), 'the log has it');
+is($node->safe_psql('postgres', "SET distil.device = cuda; $ask"), '300', 'the next request starts another one');
+isnt(service()->{pid}, $service->{pid}, 'a new process');
+($run, $service) = ask_stopped('cuda', $ask);
+kill 'KILL', $service->{pid};
+($out, $err) = finish($run);
+like($out, qr/^300$/m, 'rows of a batch that failed are asked for again one by one');
+($run, $service) = ask_stopped('auto', $ask, $ask);
+kill 'KILL', $service->{pid};
+($out, $err) = finish($run);
+is(() = $out =~ /^300$/mg, 2, 'auto: the CPU answers');
+is(() = $err =~ /WARNING:  device "cuda" has failed: embeddings are computed on the CPU/g, 1, 'with one warning');
+unlike($err, qr/ERROR/, 'and no error');
+is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $uptime, 'the server has not restarted');
+
+# nonsense through the socket
+$node->safe_psql('postgres', "SET distil.device = cuda; $ask");
+$service = service();
+my $magic = pack('L', 0x64674701);
+my $request = ("\0" x 32) . "f32p16" . ("\0" x 10) . pack('l4', 0, 0, 1, 48);
+for my $garbage ("\0" x 64, $magic . pack('LQ', 2, 1 << 40) . 'x', $magic . pack('LQ', 99, 0), $magic . pack('LQ', 2, 16) . ("\xff" x 16),
+	$magic . pack('LQ', 2, 72) . ("\xff" x 72), $magic . pack('LQ', 2, 72) . $request . pack('l2', 0, 2000000000),
+	$magic . pack('LQ', 2, 76) . $request . pack('l3', 0, -1, 5), $magic . pack('LQ', 2, 76) . $request . pack('l3', 0, 1, 5), $magic)
+{
+	my $client = IO::Socket::UNIX->new(Peer => $socket);
+	$client->send($garbage);
+	$client->close;
+}
+is($node->safe_psql('postgres', "SET distil.device = cuda; $ask"), '300', 'nonsense does no harm');
+is(service()->{pid}, $service->{pid}, 'to the process either');
+
+# memory for one model: another one takes its place
+$node->safe_psql('postgres', "SELECT distil_create('n', distil_config('m'), tokenizer_of => 'm', seed => 7)");
+my $megabytes = 1;
+for (; $megabytes < 4096; $megabytes *= 2)
+{
+	set_conf("distil.gpu_memory = '${megabytes}MB'\n");
+	($code, $out, $err) = quiet_psql($node, "SET distil.device = cuda; SELECT pg_sleep(0.3); SELECT count($embed) FROM generate_series(1, 3) i", on_error_stop => 1);
+	last if $code == 0;
+	like($err, qr/ERROR:  out of memory on device "cuda".*HINT:  Increase distil.gpu_memory/s, "$megabytes MB are refused") if $megabytes == 1;
+}
+$before = service();
+is($node->safe_psql('postgres', "SET distil.device = cuda; $ask"), '300', 'a bounded memory for one model');
+my $embed_n = $embed =~ s/'m'/'n'/r;
+for my $i (1 .. 3)
+{
+	is($node->safe_psql('postgres', "SET distil.device = cuda; SELECT count($embed_n) FROM generate_series(1, 3) i; $ask"), "3\n300", 'two models by turns');
+}
+is(service()->{evictions} - $before->{evictions}, 6, 'each time the other one goes');
+is(service()->{models}, 1, 'one is there');
+set_conf("distil.gpu_memory = '1MB'\n");
+($code, $out, $err) = quiet_psql($node, "SELECT pg_sleep(0.3); SET distil.device = auto; $ask; $ask");
+like($out, qr/300\n300$/, 'auto: a model that does not fit is run by the CPU');
+is(() = $err =~ /WARNING:  out of memory on device "cuda"/g, 1, 'with one warning');
+set_conf("distil.gpu_memory = 0\n");
+
+# idle
+$node->safe_psql('postgres', "SELECT pg_sleep(0.3); SET distil.device = cuda; $ask");
+$service = service();
+set_conf("distil.gpu_idle_timeout = 1\n");
+ok(wait_until(sub { !alive($service->{pid}) }, 'the idle service to end'), 'the service ends when it is idle');
+ok(!-e $socket, 'without a trace');
+is($node->safe_psql('postgres', 'SELECT cardinality(devices) FROM distil_system'), '1', 'nothing runs');
+is($node->safe_psql('postgres', "SET distil.device = cuda; $ask"), '300', 'and starts when it is wanted');
+set_conf("distil.gpu_idle_timeout = 0\n");
+$node->safe_psql('postgres', "SELECT pg_sleep(0.3); SET distil.device = cuda; $ask");
+
+# the end of the worker itself, which has shared memory, restarts the server; nothing is left of the service
+$service = service();
+my ($worker) = slurp_file("/proc/$service->{pid}/stat") =~ /\) \S (\d+)/;
+kill 'KILL', $worker;
+ok(wait_until(sub { !alive($service->{pid}) }, 'the process to end'), 'the process of the device ends with its worker');
+ok(wait_until(sub { (quiet_psql($node, 'SELECT 1'))[0] == 0 }, 'the server to come back'), 'the server restarts');
+is($node->safe_psql('postgres', "SET distil.device = cuda; $ask"), '300', 'and the service with the next request');
+$service = service();
+$node->stop('fast');
+ok(!alive($service->{pid}), 'a stop of the server ends it');
+
+# no worker slot
+$node->append_conf('postgresql.conf', "max_worker_processes = 1\nmax_logical_replication_workers = 1\n");
+$node->start;
+($code, $out, $err) = quiet_psql($node, "SET distil.device = cuda; SELECT $embed FROM generate_series(1, 1) i", on_error_stop => 1);
+SKIP:
+{
+	skip 'this server had a free worker slot', 4 if $code == 0;
+	like($err, qr/ERROR:  device "cuda" is not available\n.*DETAIL:  There is no free worker slot.*\n.*HINT:  Consider increasing max_worker_processes/s, 'no worker slot: an error with cause and fix');
+	($code, $out, $err) = quiet_psql($node, "$ask; $ask");
+	is($out, "300\n300", 'auto: the CPU');
+	is(() = $err =~ /WARNING/g, 1, 'with one warning');
+	like($err, qr/device "cuda" is not available: embeddings are computed on the CPU/, 'that says so');
+}
+$node->stop;
+
+done_testing();
