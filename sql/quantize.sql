@@ -19,6 +19,10 @@ SET client_min_messages = warning;
 SELECT distil_quantize('sentence', 'sentence8', 'int8');
 SELECT distil_quantize('sentence', 'sentence16', 'bfloat16', '{"texts": ["the cat sat", "rows and columns"]}');
 SELECT distil_quantize('mlm', 'mlm8', 'int8', '{"query": "SELECT body FROM docs", "smoothing": 0.4}');
+-- a query is read until there are 1,000 texts
+BEGIN;
+SELECT distil_quantize('sentence', 'x', 'bfloat16', '{"query": "SELECT ''text '' || 12 / (1001 - i) FROM generate_series(1, 2000) i"}');
+ROLLBACK;
 RESET client_min_messages;
 -- these models are random and small: a trained one loses less
 SELECT name, dtype, cosine_mean > 0.99 AS mean, cosine_min > 0.98 AS least, cosine_min <= cosine_mean AS ordered, parameters, tasks

@@ -163,8 +163,15 @@ BEGIN;
 CALL distil_train('train-sentence', 'train_docs', 'train-q');
 PREPARE TRANSACTION 'train';
 
--- a corpus query that gives away all advisory locks of its session
-CREATE FUNCTION train_unlock(t text) RETURNS text LANGUAGE plpgsql AS 'BEGIN PERFORM pg_advisory_unlock_all(); RETURN t; END';
+-- a corpus query that gives away all advisory locks of its session: those of the job stay
+CREATE FUNCTION train_unlock(t text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_advisory_unlock_all();
+	IF (SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid() AND granted) <> 2 THEN
+		RAISE 'the locks of the job are gone';
+	END IF;
+	RETURN t;
+END $$;
 CALL distil_train('train-sentence', 'SELECT train_unlock(body) AS body FROM train_docs', 'train-l', options => '{"max_steps": 3, "threads": 1}', wait => true);
 SELECT state FROM distil_jobs WHERE job = distil_last_job();
 

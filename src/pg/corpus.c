@@ -259,18 +259,18 @@ distil_corpus_open(DistilCorpus *corpus, const char *text, const char *column_na
 }
 
 int64
-distil_corpus_read(const DistilCorpus *corpus, DistilCorpusFn fn, void *ctx)
+distil_corpus_read(const DistilCorpus *corpus, int64 most, DistilCorpusFn fn, void *ctx)
 {
 	MemoryContext rows = AllocSetContextCreate(CurrentMemoryContext, "distil corpus rows",
 											   ALLOCSET_DEFAULT_SIZES);
 	Portal		portal = SPI_cursor_open(NULL, corpus->plan, NULL, NULL, true);
 	int64		texts = 0;
 
-	for (;;)
+	while (texts < most)
 	{
 		uint64		i;
 
-		SPI_cursor_fetch(portal, true, ROWS_PER_FETCH);
+		SPI_cursor_fetch(portal, true, (long) Min(ROWS_PER_FETCH, most - texts));
 		if (SPI_processed == 0)
 			break;
 		for (i = 0; i < SPI_processed; i++)

@@ -28,7 +28,7 @@ extern void distil_corpus_open(DistilCorpus *corpus, const char *text, const cha
 /* Gets every text that is not NULL, as a text Datum in a short-lived context. */
 typedef void (*DistilCorpusFn) (void *ctx, Datum text_datum);
 
-/* Read it all in the current snapshot with row security on; returns the number of texts. */
-extern int64 distil_corpus_read(const DistilCorpus *corpus, DistilCorpusFn fn, void *ctx);
+/* Read at most so many texts in the current snapshot with row security on; returns their number. */
+extern int64 distil_corpus_read(const DistilCorpus *corpus, int64 most, DistilCorpusFn fn, void *ctx);
 
 #endif							/* DISTIL_CORPUS_H */

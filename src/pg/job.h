@@ -148,8 +148,12 @@ extern void distil_job_unlock(int64 job);
 /* One of distil.max_jobs places to run; returns its number or -1. */
 extern int	distil_job_slot_lock(void);
 extern void distil_job_slot_unlock(int slot);
-/* After code of a user ran, which may have called pg_advisory_unlock_all(): false = the locks are lost. */
-extern bool distil_job_locks_keep(int64 job, int slot);
+/*
+ * While code of a user runs, which may call pg_advisory_unlock_all(), the transaction holds the job's lock and
+ * place instead of the session.  Take them back before it ends.
+ */
+extern void distil_job_locks_lend(int64 job, int slot);
+extern void distil_job_locks_take_back(int64 job, int slot);
 /* Process that holds the job's lock, 0 = none; SPI-free callers only inside a transaction. */
 extern int	distil_job_holder(int64 job);
 /* Number of places taken now. */

@@ -83,18 +83,15 @@ lock_release(uint32 high, uint32 low, uint16 class)
 	LockRelease(&tag, ExclusiveLock, true);
 }
 
-/* Take it again if the session has lost it; false = somebody else has it now. */
-static bool
-lock_keep(uint32 high, uint32 low, uint16 class)
+/* From the session to its transaction. */
+static void
+lock_lend(uint32 high, uint32 low, uint16 class)
 {
 	LOCKTAG		tag;
-	LockAcquireResult result;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, high, low, class);
-	result = LockAcquire(&tag, ExclusiveLock, true, true);
-	if (result == LOCKACQUIRE_ALREADY_HELD)
-		LockRelease(&tag, ExclusiveLock, true);
-	return result != LOCKACQUIRE_NOT_AVAIL;
+	(void) LockAcquire(&tag, ExclusiveLock, false, true);
+	LockRelease(&tag, ExclusiveLock, true);
 }
 
 void
@@ -135,11 +132,19 @@ distil_job_slot_unlock(int slot)
 	lock_release(0, slot, SLOT_LOCK_CLASS);
 }
 
-bool
-distil_job_locks_keep(int64 job, int slot)
+void
+distil_job_locks_lend(int64 job, int slot)
 {
-	return lock_keep((uint32) (job >> 32), (uint32) job, JOB_LOCK_CLASS) &&
-		lock_keep(0, slot, SLOT_LOCK_CLASS);
+	lock_lend((uint32) (job >> 32), (uint32) job, JOB_LOCK_CLASS);
+	lock_lend(0, slot, SLOT_LOCK_CLASS);
+}
+
+/* Nobody else can have them. */
+void
+distil_job_locks_take_back(int64 job, int slot)
+{
+	(void) distil_job_lock(job);
+	(void) lock_try(0, slot, SLOT_LOCK_CLASS);
 }
 
 /* Sum or value of the lock table's rows of one class, by fixed SQL. */

@@ -38,8 +38,6 @@ add_text(void *ctx, Datum text_datum)
 	DistilText	text;
 	char	   *copy;
 
-	if (list->n == MAX_TEXTS)
-		return;
 	old = MemoryContextSwitchTo(list->context);
 	text = distil_bridge_text(text_datum);
 	copy = palloc(text.length + 1);
@@ -58,7 +56,7 @@ read_query(DistilQuantizeOptions *options)
 
 	SPI_connect();
 	distil_corpus_open(&corpus, pg_any_to_server(options->query, strlen(options->query), PG_UTF8), NULL);
-	distil_corpus_read(&corpus, add_text, &list);
+	distil_corpus_read(&corpus, MAX_TEXTS, add_text, &list);
 	SPI_finish();
 	if (list.n == 0)
 		ereport(ERROR,

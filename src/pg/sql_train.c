@@ -447,7 +447,7 @@ distil_token_counts(PG_FUNCTION_ARGS)
 
 	SPI_connect();
 	distil_corpus_open(&corpus, text_or_null(fcinfo, 1), text_or_null(fcinfo, 2));
-	distil_corpus_read(&corpus, count_text, counter);
+	distil_corpus_read(&corpus, PG_INT64_MAX, count_text, counter);
 	SPI_finish();
 
 	for (id = 0; id < counter->vocabulary; id++)

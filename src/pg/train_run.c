@@ -159,16 +159,12 @@ write_spool(DistilRun *run, DistilFileSink *file)
 	{
 		SPI_connect();
 		distil_corpus_open(&corpus, run->row.corpus, run->row.column_name);
-		distil_corpus_read(&corpus, add_text, &writer);
+		distil_corpus_read(&corpus, PG_INT64_MAX, add_text, &writer);
 		SPI_finish();
 		distil_bridge_check(distil_spool_finish(writer.spool, &run->err), &run->err);
 		check_corpus(distil_spool_info(writer.spool));
 		distil_bridge_check(distil_file_sink_finish(file, path_of(run, "spool"), &run->err), &run->err);
 		distil_job_set_spool(run->job, distil_spool_info(writer.spool));
-		if (!distil_job_locks_keep(run->job, run->slot))
-			ereport(ERROR,
-					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the corpus query gave away the locks of its job")));
 	}
 	PG_FINALLY();
 	{
@@ -188,14 +184,15 @@ distil_run_read_corpus(DistilRun *run)
 	show_activity(run, "reading the corpus");
 	file = MemoryContextAlloc(run->context, sizeof(DistilFileSink));
 	distil_bridge_check(distil_file_sink_open(file, path_of(run, "spool.tmp"), &run->err), &run->err);
+	distil_job_locks_lend(run->job, run->slot);
 	PG_TRY();
 	{
 		write_spool(run, file);
 	}
-	PG_CATCH();
+	PG_FINALLY();
 	{
+		distil_job_locks_take_back(run->job, run->slot);
 		distil_file_sink_discard(file);
-		PG_RE_THROW();
 	}
 	PG_END_TRY();
 	pfree(file);
