@@ -32,6 +32,7 @@ extern const char *distil_cpu_device_isa(const DistilDevice *dev);
 /* Plain memory, 64-byte aligned; NULL when there is none or bytes overflows. */
 extern void *distil_host_alloc(DistilDevice *dev, size_t bytes);
 extern void distil_host_release(DistilDevice *dev, void *memory);
+extern void distil_host_forget(DistilDevice *dev, void *memory, size_t bytes);
 extern void distil_host_copy_in(DistilDevice *dev, void *device, const void *host, size_t bytes);
 extern void distil_host_copy_out(DistilDevice *dev, void *host, const void *device, size_t bytes);
 

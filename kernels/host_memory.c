@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define HOST_ALIGNMENT 64
 
@@ -62,6 +63,19 @@ distil_host_release(DistilDevice *dev, void *memory)
 		munmap(header, header->mapped);
 	else
 		free(header);
+}
+
+/* The system takes these pages when it wants memory; until then writing to them again costs no page fault. */
+void
+distil_host_forget(DistilDevice *dev, void *memory, size_t bytes)
+{
+	uintptr_t	page = (uintptr_t) sysconf(_SC_PAGESIZE);
+	uintptr_t	first = ((uintptr_t) memory + page - 1) / page * page;
+	uintptr_t	end = ((uintptr_t) memory + bytes) / page * page;
+
+	(void) dev;
+	if (first < end)
+		(void) madvise((void *) first, end - first, MADV_FREE);
 }
 
 void

@@ -199,6 +199,8 @@ struct DistilKernels
 	void		(*release) (DistilDevice *dev, void *memory);	/* takes NULL */
 	/* alloc fails beyond so many bytes in all, 0: no limit.  NULL with own_memory false. */
 	void		(*limit_memory) (DistilDevice *dev, size_t bytes);
+	/* What lies there is not needed any more: it may be lost, and the memory used elsewhere, until it is written. */
+	void		(*forget) (DistilDevice *dev, void *memory, size_t bytes);	/* NULL: nothing to gain */
 	void		(*copy_in) (DistilDevice *dev, void *device, const void *host, size_t bytes);
 	void		(*copy_out) (DistilDevice *dev, void *host, const void *device, size_t bytes);
 	void		(*close) (DistilDevice *dev);	/* frees dev; takes NULL */

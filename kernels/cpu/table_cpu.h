@@ -26,6 +26,7 @@ const DistilKernels CPU_TABLE = {
 	.name = "cpu",
 	.alloc = distil_host_alloc,
 	.release = distil_host_release,
+	.forget = distil_host_forget,
 	.copy_in = distil_host_copy_in,
 	.copy_out = distil_host_copy_out,
 	.close = distil_cpu_close,

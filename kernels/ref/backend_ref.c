@@ -24,6 +24,7 @@ static const DistilKernels reference = {
 	.name = "reference",
 	.alloc = distil_host_alloc,
 	.release = distil_host_release,
+	.forget = distil_host_forget,
 	.copy_in = distil_host_copy_in,
 	.copy_out = distil_host_copy_out,
 	.close = ref_close,

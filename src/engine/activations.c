@@ -204,7 +204,7 @@ distil_activations_create(DistilActivations **activations, const DistilSpec *spe
 		distil_activations_free(a);
 		return distil_fail_memory(err, bytes);
 	}
-	plan(a, spec, max_tokens, saved, a->memory);
+	a->floats = plan(a, spec, max_tokens, saved, a->memory);
 	status = distil_relative_create(a, &spec->config, err);
 	if (status != DISTIL_OK)
 	{
@@ -213,6 +213,17 @@ distil_activations_create(DistilActivations **activations, const DistilSpec *spe
 	}
 	*activations = a;
 	return DISTIL_OK;
+}
+
+/* All but what is computed once, which lies first. */
+void
+distil_activations_forget(DistilActivations *activations)
+{
+	DistilDevice *device = activations->device;
+	size_t		once = (size_t) (activations->hidden - activations->memory);
+
+	if (device->ops->forget != NULL)
+		device->ops->forget(device, activations->hidden, (activations->floats - once) * sizeof(float));
 }
 
 /* Takes NULL. */

@@ -429,8 +429,10 @@ extern DistilStatus distil_session_create(DistilSession **session, const DistilM
 										  const DistilAllocator *alloc, const DistilPoll *poll,
 										  DistilError *err);
 extern const DistilSessionStats *distil_session_stats(const DistilSession *session);
-/* Bytes of the host's memory that the largest pass so far has used: what freeing the session gives back. */
+/* Bytes of the host's memory that the largest pass since the last rest has used. */
 extern size_t distil_session_used(const DistilSession *session);
+/* Until the next call the system may use that memory elsewhere; cheaper than making a session again. */
+extern void distil_session_rest(DistilSession *session);
 extern void distil_session_free(DistilSession *session);
 
 /*

@@ -62,6 +62,7 @@ struct DistilActivations
 	int			max_tokens;
 	bool		saved;
 	float	   *memory;			/* the one device block all arrays lie in */
+	size_t		floats;			/* of it */
 	float	   *hidden;			/* [T, C] output of the embeddings; without `saved`, of every layer in turn */
 	float	   *scratch;		/* see distil_scratch_floats() */
 	int			mlp_rows;		/* rows of F-wide values that fit the scratch */

@@ -340,6 +340,8 @@ extern DistilStatus distil_activations_create(DistilActivations **activations, c
 											  int max_tokens, bool saved, DistilDevice *device,
 											  const DistilAllocator *alloc, DistilError *err);
 extern size_t distil_activations_bytes(const DistilSpec *spec, int max_tokens, bool saved);
+/* What passes have left in them is not needed any more: the device may use most of their memory elsewhere. */
+extern void distil_activations_forget(DistilActivations *activations);
 extern void distil_activations_free(DistilActivations *activations);
 
 /* dropout_seed 0 = evaluation (no dropout); otherwise training with the config's probabilities. */

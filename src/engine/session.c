@@ -173,6 +173,13 @@ distil_session_used(const DistilSession *session)
 	return distil_activations_bytes(&session->model->spec, session->largest_pass, false);
 }
 
+void
+distil_session_rest(DistilSession *session)
+{
+	distil_activations_forget(session->activations);
+	session->largest_pass = 0;
+}
+
 /* Takes NULL. */
 void
 distil_session_free(DistilSession *session)

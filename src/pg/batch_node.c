@@ -38,6 +38,7 @@
 #include "batch_node.h"
 #include "compat.h"
 #include "guc.h"
+#include "threads.h"
 
 #define BATCH_GROWTH 4			/* each refill takes this many times the rows of the one before */
 
@@ -387,6 +388,7 @@ run_rows(DistilBatchState *state, int first, int count)
 	int			i;
 
 	distil_batch_totals(&before);
+	(void) distil_threads_most();
 	for (i = 0; i < state->ncalls; i++)
 		run_call(state, &state->calls[i], first, count);
 	distil_batch_totals(&after);

@@ -22,6 +22,7 @@ typedef struct BatchCounts
 	int64		tokens;
 	double		tokenizer_seconds;
 	double		model_seconds;
+	int			threads;		/* most of a batch, in this process */
 } BatchCounts;
 
 /* The same, summed over workers; times in microseconds. */

@@ -17,6 +17,7 @@
 #include "guc.h"
 #include "model_cache.h"
 #include "sql_args.h"
+#include "threads.h"
 
 void
 distil_batch_count(DistilBatchState *state, int nrows, const DistilBatchTotals *before,
@@ -31,6 +32,7 @@ distil_batch_count(DistilBatchState *state, int nrows, const DistilBatchTotals *
 	counts->tokens += after->tokens - before->tokens;
 	counts->tokenizer_seconds += tokenizer_seconds;
 	counts->model_seconds += model_seconds;
+	counts->threads = Max(counts->threads, distil_threads_most());
 	if (state->is_worker && state->shared != NULL)
 	{
 		pg_atomic_fetch_add_u64(&state->shared->batches, 1);
@@ -162,6 +164,9 @@ distil_batch_shutdown(CustomScanState *node)
 	state->counts.tokens += pg_atomic_read_u64(&shared->tokens);
 	state->counts.tokenizer_seconds += pg_atomic_read_u64(&shared->tokenizer_us) / 1e6;
 	state->counts.model_seconds += pg_atomic_read_u64(&shared->model_us) / 1e6;
+	/* A worker has no others. */
+	if (pg_atomic_read_u64(&shared->model_us) > 0)
+		state->counts.threads = Max(state->counts.threads, 1);
 	state->shared = NULL;
 	distil_batch_note_models(state);
 }
@@ -186,6 +191,8 @@ distil_batch_explain(CustomScanState *node, List *ancestors, ExplainState *es)
 	ExplainPropertyInteger("Batches", NULL, state->counts.batches, es);
 	ExplainPropertyInteger("Batched Rows", NULL, state->counts.rows, es);
 	ExplainPropertyInteger("Tokens", NULL, state->counts.tokens, es);
+	if (state->counts.threads > 0)
+		ExplainPropertyInteger("Threads", NULL, state->counts.threads, es);
 	if (es->timing)
 	{
 		ExplainPropertyFloat("Tokenizer Time", "ms", state->counts.tokenizer_seconds * 1e3, 3, es);

@@ -26,7 +26,7 @@
 
 /* Models a backend keeps open between transactions. */
 #define OPEN_MODELS 8
-/* Bytes of scratch memory a session may keep between transactions. */
+/* Bytes of scratch memory a session may keep for itself between transactions. */
 #define KEPT_SCRATCH ((size_t) 4 << 20)
 
 typedef struct CacheEntry
@@ -41,7 +41,6 @@ typedef struct CacheEntry
 	struct CacheEntry *next;
 } CacheEntry;
 
-/* When all of this is the same, the lookup has the same result. */
 /* The layouts that a session computes with; static strings. */
 typedef struct Layouts
 {
@@ -49,6 +48,7 @@ typedef struct Layouts
 	const char *quantized;		/* of models of dtype int8 */
 } Layouts;
 
+/* When all of this is the same, the lookup has the same result. */
 typedef struct Memo
 {
 	CacheEntry *entry;			/* NULL: nothing remembered */
@@ -120,7 +120,7 @@ distil_cache_unshare(void)
 	}
 }
 
-/* Between transactions nobody borrows a model: keep the last used ones, give back large scratch memory. */
+/* Between transactions nobody borrows a model: keep the last used ones, offer large scratch memory to others. */
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
@@ -136,9 +136,12 @@ at_transaction_end(XactEvent event, void *arg)
 	for (entry = entries; entry != NULL; entry = entry->next)
 	{
 		n++;
-		if (entry->memory > DISTIL_DEFAULT_MEMORY_KB ||
-			(entry->open.session != NULL && distil_session_used(entry->open.session) > KEPT_SCRATCH))
+		if (entry->open.session == NULL)
+			continue;
+		if (entry->memory > DISTIL_DEFAULT_MEMORY_KB)
 			close_session(entry);
+		else if (distil_session_used(entry->open.session) > KEPT_SCRATCH)
+			distil_session_rest(entry->open.session);
 	}
 	while (n > OPEN_MODELS)
 	{
@@ -252,6 +255,16 @@ fill_memo(Memo *key, const char *name, Layouts layouts)
 	key->command = snapshot->curcid;
 }
 
+/* Is the last lookup the one of key? */
+static bool
+is_remembered(Memo key)
+{
+	key.entry = memo.entry;
+	if (key.layouts.plain == NULL)
+		key.layouts = memo.layouts;
+	return memo.entry != NULL && memcmp(&key, &memo, sizeof(Memo)) == 0;
+}
+
 /* layouts of NULL: any, that of the session when it has to be opened */
 static CacheEntry *
 get_entry(const char *name, Layouts layouts)
@@ -263,8 +276,7 @@ get_entry(const char *name, Layouts layouts)
 	if (name != NULL && strlen(name) >= NAMEDATALEN)
 		distil_store_unknown(name);
 	fill_memo(&key, name, layouts);
-	key.entry = entry;
-	if (entry == NULL || memcmp(&key, &memo, sizeof(Memo)) != 0)
+	if (!is_remembered(key))
 	{
 		const char *layout;
 

@@ -45,6 +45,7 @@ static ThreadEntry *table = NULL;
 static DistilPool *pool = NULL;
 static int	pool_workers;
 static int	granted;			/* threads of the call at work */
+static int	most_granted;		/* of calls since distil_threads_most() */
 
 int
 distil_threads_cores(void)
@@ -254,6 +255,7 @@ distil_threads_begin(DistilOpenModel *open, int n)
 		distil_pool_limit(pool, granted);
 		announce(granted, true);
 	}
+	most_granted = Max(most_granted, granted);
 }
 
 void
@@ -261,6 +263,15 @@ distil_threads_end(void)
 {
 	granted = 0;
 	announce(0, false);
+}
+
+int
+distil_threads_most(void)
+{
+	int			most = most_granted;
+
+	most_granted = 0;
+	return most;
 }
 
 void

@@ -16,6 +16,8 @@ extern int	distil_threads_cores(void);
  */
 extern void distil_threads_begin(DistilOpenModel *open, int n);
 extern void distil_threads_end(void);
+/* Most threads that such a call was given since this was asked last, 0 without a call. */
+extern int	distil_threads_most(void);
 
 /* Tell the other processes that this one runs so many threads (a training), 0 when it has ended. */
 extern void distil_threads_announce(int n);

@@ -146,6 +146,8 @@ check_same(const DistilModel *model, int prompt)
 	CHECK(distil_session_used(session) == 0);
 	CHECK_MSG(embed(session, &alone, prompt, &err) == DISTIL_OK, "%s", err.message);
 	CHECK(distil_session_used(session) > 0);
+	distil_session_rest(session);
+	CHECK(distil_session_used(session) == 0);
 	CHECK(alone.stats.texts == N && alone.stats.truncated > 0);
 	for (workers = 1; workers <= WORKERS; workers++)
 	{
