@@ -1,10 +1,10 @@
 /*
  * batch_input.c
- *		Puts DistilBatch below a node that calls ours in the arguments of its aggregates, or
- *		in the actions of a MERGE.
+ *		Puts DistilBatch below a node that calls ours in the arguments of its aggregates, in
+ *		the actions of a MERGE, or in the keys of a hash join.
  *
- * The new node lies between an Agg, WindowAgg or ModifyTable and its child.  The child's columns
- * keep their numbers, by which these know what to group, sort and compare; a column per call follows.
+ * The new node lies between an Agg, WindowAgg, ModifyTable, HashJoin or Hash and its child.  The child's
+ * columns keep their numbers, by which these know what to group, sort and compare; a column per call follows.
  *
  * Taken are arguments that are evaluated for each row of the input: not of window functions
  * that pick rows, not with frames that may leave rows out.
@@ -386,4 +386,72 @@ distil_batch_split_merge(ModifyTable *modify, int plan_node_id, bool can_extend)
 		}
 	}
 	return split.calls == NIL ? NULL : insert_node(&modify->plan, &split, plan_node_id);
+}
+
+/* ---------- keys of a hash join ---------- */
+
+static List **
+hash_keys(Plan *plan)
+{
+	return IsA(plan, Hash) ? &((Hash *) plan)->hashkeys : &((HashJoin *) plan)->hashkeys;
+}
+
+bool
+distil_batch_has_key_call(Plan *plan)
+{
+	return distil_split_has_call((Node *) *hash_keys(plan));
+}
+
+/* The conditions of a join, with the calls of one side read from its new columns. */
+static List *
+key_conditions(DistilSplit *split, List *clauses, bool inner, int before)
+{
+	int			varno = inner ? INNER_VAR : OUTER_VAR;
+	List	   *result = NIL;
+	ListCell   *cell;
+
+	foreach(cell, clauses)
+	{
+		OpExpr	   *clause = copyObject(lfirst_node(OpExpr, cell));
+		ListCell   *operand = inner ? list_second_cell(clause->args) : list_head(clause->args);
+		Node	   *side = renumber(lfirst(operand), varno, OUTER_VAR);
+
+		side = renumber(distil_split_upper(split, side, false), OUTER_VAR, varno);
+		lfirst(operand) = distil_split_number_calls(side, varno, before);
+		result = lappend(result, clause);
+	}
+	return result;
+}
+
+CustomScan *
+distil_batch_split_keys(HashJoin *join, Plan *plan, int plan_node_id, bool can_extend)
+{
+	bool		inner = IsA(plan, Hash);
+	DistilSplit split = begin_split(outerPlan(plan), can_extend);
+	int			noutput = list_length(split.child);
+	Node	   *keys = distil_split_upper(&split, (Node *) *hash_keys(plan), true);
+	CustomScan *node;
+	ListCell   *cell;
+
+	if (split.calls == NIL)
+		return NULL;
+	*hash_keys(plan) = (List *) distil_split_number_calls(keys, OUTER_VAR, noutput);
+	join->hashclauses = key_conditions(&split, join->hashclauses, inner, noutput);
+	node = insert_node(plan, &split, plan_node_id);
+	if (inner)
+	{
+		/* It hands on the rows of its child. */
+		for_each_from(cell, node->scan.plan.targetlist, noutput)
+		{
+			TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+
+			entry->expr = (Expr *) distil_split_column(OUTER_VAR, entry->resno, (Node *) entry->expr);
+			plan->targetlist = lappend(plan->targetlist, entry);
+		}
+		return node;
+	}
+	/* Without rows on the other side no key is computed: the join must not look for a first row before it knows. */
+	node->scan.plan.startup_cost = Max(plan->startup_cost, innerPlan(join)->total_cost);
+	node->scan.plan.total_cost = Max(node->scan.plan.total_cost, node->scan.plan.startup_cost);
+	return node;
 }

@@ -321,9 +321,21 @@ has_input_call(Plan *plan)
 	}
 }
 
+/* A node has been put between plan and child: child may compute new expressions now, with calls again. */
+static void
+finish_input(Plan *child, CustomScan *node, Place place, DistilBatchRewrite *rewrite)
+{
+	rewrite->found = true;
+	rewrite->next_node_id++;
+	finish_node(node, place, false, place.partial);
+	if (IsA(child, Sort) || IsA(child, IncrementalSort))
+		outerPlan(child) = wrap(outerPlan(child), place, rewrite);
+	node->scan.plan.lefttree = wrap(child, place, rewrite);
+}
+
 /*
  * A node below an Agg or WindowAgg whose aggregates have calls in their arguments, or below a
- * MERGE.  The arguments of these may be new expressions of the child, with calls again.
+ * MERGE.
  */
 static void
 wrap_input(Plan *plan, Place place, DistilBatchRewrite *rewrite)
@@ -346,14 +358,40 @@ wrap_input(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 		node = distil_batch_split_merge((ModifyTable *) plan, rewrite->next_node_id, can_extend(child));
 	else
 		node = distil_batch_split_input(plan, rewrite->next_node_id, can_extend(child));
-	if (node == NULL)
+	if (node != NULL)
+		finish_input(child, node, place, rewrite);
+}
+
+/* A node below a HashJoin (plan: the join itself) or the Hash of it (plan) whose keys have calls. */
+static void
+wrap_keys(HashJoin *join, Plan *plan, Place place, DistilBatchRewrite *rewrite)
+{
+	Plan	   *child = outerPlan(plan);
+	CustomScan *node;
+
+	if (!distil_batch_has_key_call(plan))
 		return;
-	rewrite->found = true;
-	rewrite->next_node_id++;
-	finish_node(node, place, false, place.partial);
-	if (IsA(child, Sort) || IsA(child, IncrementalSort))
-		outerPlan(child) = wrap(outerPlan(child), place, rewrite);
-	node->scan.plan.lefttree = wrap(child, place, rewrite);
+	if (rewrite->look_only)
+	{
+		rewrite->found = true;
+		return;
+	}
+	if (place.partial && (!distil_batch_evaluates_ahead((Node *) join->hashclauses) ||
+						  !distil_batch_reads_ahead(child)))
+		return;
+	node = distil_batch_split_keys(join, plan, rewrite->next_node_id, can_extend(child));
+	if (node != NULL)
+		finish_input(child, node, place, rewrite);
+}
+
+/* The inner side of a hash join is read at once. */
+static void
+wrap_join(HashJoin *join, Place left, Place right, DistilBatchRewrite *rewrite)
+{
+	right.partial = false;
+	right.rows_wanted = INT_MAX;
+	wrap_keys(join, innerPlan(join), right, rewrite);
+	wrap_keys(join, &join->join.plan, left, rewrite);
 }
 
 /* ---------- the whole plan ---------- */
@@ -472,6 +510,8 @@ rewrite_plan(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 			lfirst(cell) = rewrite_plan(lfirst(cell), left, rewrite);
 	}
 	wrap_input(plan, left, rewrite);
+	if (IsA(plan, HashJoin))
+		wrap_join((HashJoin *) plan, left, right, rewrite);
 	if (IsA(plan, ModifyTable))
 		return wrap_returning((ModifyTable *) plan, rewrite);
 	return wrap(plan, place, rewrite);

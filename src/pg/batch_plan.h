@@ -65,6 +65,10 @@ extern CustomScan *distil_batch_split_input(Plan *plan, int plan_node_id, bool c
 extern bool distil_batch_has_merge_call(ModifyTable *modify);
 extern CustomScan *distil_batch_split_merge(ModifyTable *modify, int plan_node_id, bool can_extend);
 
+/* The same for calls in the keys of a HashJoin (plan: of its outer side) or of the Hash below it. */
+extern bool distil_batch_has_key_call(Plan *plan);
+extern CustomScan *distil_batch_split_keys(HashJoin *join, Plan *plan, int plan_node_id, bool can_extend);
+
 /* Columns of VALUES that are calls on constants, all of one function. */
 extern bool distil_batch_has_values_call(const ValuesScan *scan);
 /* Have the arguments as columns instead, and the calls in the target list and conditions. */

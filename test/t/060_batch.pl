@@ -52,7 +52,7 @@ sub condition_of
 	my ($t, $depth) = @_;
 	my $number = number_of($t, $depth);
 	return one("$number > 3", "$number IS NOT NULL", "$t.n > 1", "12 / ($t.n + 1) > 0", "($number > 4 OR $t.n = 1)", "NOT ($number = 5)",
-		"$t.body LIKE '%a%'", "$t.id BETWEEN 3 AND 50");
+		"$t.body LIKE '%a%'", "$t.id BETWEEN 3 AND 50", "$number " . one('IN', 'NOT IN') . " (SELECT " . number_of('i', 0) . ' FROM parts i ' . one('', 'WHERE i.n > 7') . ')');
 }
 
 sub where_of
@@ -84,6 +84,8 @@ sub from_of
 	return one(
 		sub { return ("parts $t", $t); },
 		sub { return ("docs $t JOIN parts $u USING (id)", $u) if chance(0.3); return ("docs $t JOIN parts $u ON $t.id = $u.id + 1 AND " . condition_of($u, 1), $t); },
+		sub { return ("docs $t " . one('JOIN', 'JOIN', 'LEFT JOIN', 'RIGHT JOIN', 'FULL JOIN') . " parts $u ON " . number_of($t, 1) . ' = ' . number_of($u, 1), one($t, $u)); },
+		sub { return ("(SELECT * FROM docs WHERE n = " . int(rand(8)) . ") $t JOIN parts $u ON " . call_of($t, 1) . " = $u.n + " . one(0, 3, -9), one($t, $u)); },
 		sub { return ("docs $t LEFT JOIN (SELECT id, " . number_of('p', 1) . " AS x FROM parts p) $u ON $t.id = $u.id", $t); },
 		sub { return ("docs $t JOIN LATERAL (SELECT " . number_of($t, 1) . " AS x) $u ON true", $t); },
 		sub { return ("(SELECT * FROM docs d " . where_of('d') . " OFFSET 0) $t", $t); },
@@ -200,7 +202,7 @@ for my $i (1 .. $count)
 {
 	my $query = chance(0.25) ? write_query() : query();
 	my @modes = $query =~ /RETURNING|^MERGE/ ? ('write') : ('cursor', 'all');
-	my $set = one('', '', 'SET enable_hashagg = off; SET enable_hashjoin = off;', 'SET enable_nestloop = off;', 'SET distil.batch_rows = 3;', 'SET enable_sort = off;');
+	my $set = one('', '', 'SET enable_hashagg = off; SET enable_hashjoin = off;', 'SET enable_nestloop = off;', 'SET enable_nestloop = off; SET enable_mergejoin = off;', 'SET distil.batch_rows = 3;', 'SET enable_sort = off;');
 	$script .= "$set\n" if $set;
 	my $literal = $query =~ s/'/''/gr;
 	for my $mode (@modes)
@@ -209,7 +211,7 @@ for my $i (1 .. $count)
 		$script .= "SELECT difference('$literal', '$mode', $stop);\n";
 	}
 	$script .= "SELECT 'batched' WHERE batched('$literal');\n";
-	$script .= "RESET enable_hashagg; RESET enable_hashjoin; RESET enable_nestloop; RESET enable_sort; RESET distil.batch_rows;\n" if $set;
+	$script .= "RESET enable_hashagg; RESET enable_hashjoin; RESET enable_nestloop; RESET enable_mergejoin; RESET enable_sort; RESET distil.batch_rows;\n" if $set;
 }
 my ($code, $out, $err) = quiet_psql($node, $script, on_error_stop => 0);
 is($code, 0, "$count random queries (seed $seed) run");
@@ -218,6 +220,13 @@ my $batched = () = $out =~ /^batched$/mg;
 cmp_ok($batched, '>', $count / 2, "most are batched ($batched of $count)");
 my $differences = join("\n", grep { $_ ne '' && $_ ne 'batched' } split /\n/, $out);
 is($differences, '', 'none differs from its row-by-row form');
+
+# A hash join without rows on the other side computes no key, and no error comes of one.
+my $keys = "SET enable_nestloop = off; SET enable_mergejoin = off;\n";
+my $join = 'FROM docs JOIN parts p ON distil_token_count(docs.body, docs.m) = p.n WHERE docs.id = 52';
+($code, $out, $err) = quiet_psql($node, "$settings$keys SELECT batched('SELECT p.id $join'); SELECT count(*) $join AND p.n > 7;\n", on_error_stop => 0);
+is($out, "t\n0", 'no key is computed for a hash join without rows on the other side');
+like($err, qr/^$/, 'nor fails');
 
 # The hooks of others saw the same statements.
 like($node->safe_psql('postgres', "SELECT max(calls) FROM pg_stat_statements WHERE query LIKE 'SELECT difference%'"), qr/^\d+$/, 'pg_stat_statements counts them');
