@@ -12,11 +12,15 @@ act_none(vf x)
 	return x;
 }
 
+#if CPU_LANES == 16
+#include "gelu_avx512.h"
+#else
 static inline vf
 act_gelu(vf x)
 {
 	return x * v_phi(x);
 }
+#endif
 
 /* 0.5 (1 + tanh u) = sigmoid(2 u) */
 static inline vf

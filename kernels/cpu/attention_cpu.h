@@ -4,8 +4,14 @@
  *
  * The scores of a block of queries against all keys go to the device's scratch
  * memory; a block has as many queries as fit there, so memory is bounded and the
- * operation cannot fail.  Keys (and, backward, values) are transposed once per head when
- * they fit, so that scores come from register tiles; else as any other product.
+ * operation cannot fail.
+ * Forward, queries lie in columns: scores [keys][16 queries], so that softmax needs no sum
+ * across a vector and both products are those of gemm_cpu.h.  What needs a row of scores
+ * (masks, dropout, position biases) has queries in rows: keys are transposed once per head
+ * when they fit, so that scores come from register tiles; else as any other product.
+ * The rule a newcomer would break: both ways give a query the same bits.  Scores and mixtures
+ * are chains of additions over the head and over the keys; a sum of probabilities is
+ * CPU_LANES sums, each of every CPU_LANES-th key, added up as v_sum does.
  * Backward recomputes probabilities from lse and uses
  * sum_j p_j dp_j = dout . out, which holds with dropout too
  * (Dao et al. 2022, "FlashAttention", appendix B).
@@ -14,6 +20,8 @@
 
 /* Up to so many queries the keys and values are read where they are. */
 #define FEW_QUERIES 2
+
+#define LOG2_E	1.44269504f
 
 /* One sequence and head; q is its first row, k and v lie `width` floats further each. */
 typedef struct Head
@@ -139,10 +147,22 @@ drop_row(const Head *h, float *p, size_t row, size_t n)
 	dropout(NULL, p, p, h->a->dropout, element, n);
 }
 
-/* s[n] = softmax(s[n]); returns log-sum-exp */
-static float
-softmax_row(float *s, size_t n)
+/* Out of line, so that products and sums are fused alike wherever it is called. */
+static __attribute__((noinline)) float
+log_of_sum(float top, float scale, float total)
 {
+	return top * scale + logf(total);
+}
+
+/*
+ * s[n] = exp(scale * (s[n] - largest)); returns the natural logarithm of the sum of exp(scale * s),
+ * and in *norm what makes the numbers probabilities.
+ */
+static float
+softmax_row(float *s, size_t n, float scale, float *norm)
+{
+	vf			factor = v_set(scale * LOG2_E);
+	vf			least = v_exp2_least(factor);
 	vf			tops = v_set(-INFINITY);
 	vf			sums = {0};
 	float		top,
@@ -155,19 +175,14 @@ softmax_row(float *s, size_t n)
 	for (i = 0; i < n; i += LANES)
 	{
 		size_t		part = v_part(i, n);
-		vf			p = v_exp(v_get_fill(s + i, part, -INFINITY) - top);
+		vf			p = v_exp2(v_get(s + i, part) - top, factor, least);
 
-		sums += p;
+		sums += v_first(p, part);
 		v_put(s + i, p, part);
 	}
 	total = v_sum(sums);
-	for (i = 0; i < n; i += LANES)
-	{
-		size_t		part = v_part(i, n);
-
-		v_put(s + i, v_get(s + i, part) * (1.0f / total), part);
-	}
-	return top + logf(total);
+	*norm = 1.0f / total;
+	return log_of_sum(top, scale, total);
 }
 
 /* p[n] += the position bias of one query's keys */
@@ -193,6 +208,210 @@ add_relative_gradient(const Head *h, const float *ds, int query, size_t n)
 		bias[j * h->a->heads] += ds[j];
 }
 
+/* Queries start ... of a head in rows, all of whose scores fit into scratch. */
+static void
+attend_rows(CpuDevice *cpu, const Head *h, float *out, float *lse, const float *q, const float *k,
+			const float *kt, Rows values, int start, int rows)
+{
+	size_t		ld = padded_keys(h->length);
+	float	   *p = cpu->area[0];
+	float	   *norms = cpu->pack_a;
+	int			keys = h->a->causal ? start + rows : h->length;
+	float	   *to = out + (h->first + start) * h->width + h->column;
+	Tile		mix = {p, ld, 1, values.data, values.ld, to, h->width, keys, 1.0f, false, false};
+	/* biases are added to scaled scores */
+	bool		scaled = h->a->relative != NULL;
+	int			i;
+
+	head_scores(cpu, h, p, q + start * h->ld, h->ld, k, kt, scaled ? h->a->scale : 1.0f, rows, keys);
+	for (i = 0; i < rows; i++)
+	{
+		size_t		row = h->first + start + i;
+		float	   *pi = p + i * ld;
+		int			seen = h->a->causal ? start + i + 1 : keys;
+		float		log_sum;
+
+		if (h->a->relative != NULL)
+			add_relative(h, pi, start + i, seen);
+		log_sum = softmax_row(pi, seen, scaled ? 1.0f : h->a->scale, &norms[i]);
+		memset(pi + seen, 0, (keys - seen) * sizeof(float));
+		if (h->a->dropout.p > 0.0f)
+			drop_row(h, pi, row, seen);
+		if (lse != NULL)
+			lse[row * h->a->heads + h->head] = log_sum;
+	}
+	tile_multiply(&mix, rows, h->a->head_dim);
+	for (i = 0; i < rows; i++)
+		scale_row(to + i * h->width, norms[i], h->a->head_dim);
+}
+
+/* Rows of the head's columns, n <= DISTIL_PANEL of them, as a panel [D][16] filled up with zeros. */
+static void
+pack_queries(float *to, const float *from, size_t ld, int n, int dim)
+{
+	int			c = 0;
+	int			r;
+#if CPU_LANES >= 8
+	int			half,
+				i;
+
+	for (; c + CPU_LANES <= dim; c += CPU_LANES)
+	{
+		for (half = 0; half < GEMM_SPLIT; half++)
+		{
+			vf			square[CPU_LANES];
+
+			for (i = 0; i < CPU_LANES; i++)
+				square[i] = half * CPU_LANES + i < n ? v_load(from + (half * LANES + i) * ld + c) : (vf) {0};
+			transpose_square(square);
+			for (i = 0; i < CPU_LANES; i++)
+				v_store(to + (c + i) * DISTIL_PANEL + half * LANES, square[i]);
+		}
+	}
+#endif
+	for (; c < dim; c++)
+	{
+		for (r = 0; r < DISTIL_PANEL; r++)
+			to[c * DISTIL_PANEL + r] = r < n ? from[r * ld + c] : 0.0f;
+	}
+}
+
+/* Back: rows of `to` are columns of the panel [D][16], times norm[16]. */
+static void
+unpack_queries(float *to, size_t ld, const float *from, const float *norm, int n, int dim)
+{
+	int			c = 0;
+	int			r;
+#if CPU_LANES >= 8
+	int			half,
+				i;
+
+	for (; c + CPU_LANES <= dim; c += CPU_LANES)
+	{
+		for (half = 0; half * CPU_LANES < n; half++)
+		{
+			vf			factor = v_load(norm + half * LANES);
+			vf			square[CPU_LANES];
+
+			for (i = 0; i < CPU_LANES; i++)
+				square[i] = v_load(from + (c + i) * DISTIL_PANEL + half * LANES) * factor;
+			transpose_square(square);
+			for (i = 0; i < CPU_LANES && half * CPU_LANES + i < n; i++)
+				v_store(to + (half * LANES + i) * ld + c, square[i]);
+		}
+	}
+#endif
+	for (; c < dim; c++)
+	{
+		for (r = 0; r < n; r++)
+			to[r * ld + c] = from[c * DISTIL_PANEL + r] * norm[r];
+	}
+}
+
+/* The first `count` of LANES keys; count is a constant after inlining but for the last ones. */
+static inline __attribute__((always_inline)) void
+add_probabilities(vf sums[CPU_LANES], float *s, vf top, vf factor, vf least, int count)
+{
+	int			l;
+
+#pragma GCC unroll 16
+	for (l = 0; l < CPU_LANES; l++)
+	{
+		if (l < count)
+		{
+			vf			p = v_exp2(v_load(s + l * DISTIL_PANEL) - top, factor, least);
+
+			sums[l] += p;
+			v_store(s + l * DISTIL_PANEL, p);
+		}
+	}
+}
+
+/* softmax_row for LANES queries side by side, s [keys][16]: *norm, and the logarithms of sums in *log_sum. */
+static void
+softmax_columns(float *s, int keys, float scale, float *norm, float *log_sum)
+{
+	vf			factor = v_set(scale * LOG2_E);
+	vf			least = v_exp2_least(factor);
+	vf			top = v_set(-INFINITY);
+	vf			other = top;
+	vf			sums[CPU_LANES] = {{0}};
+	int			step,
+				j,
+				l;
+
+	for (j = 0; j + 2 <= keys; j += 2)
+	{
+		top = v_larger(top, v_load(s + (size_t) j * DISTIL_PANEL));
+		other = v_larger(other, v_load(s + (size_t) (j + 1) * DISTIL_PANEL));
+	}
+	for (; j < keys; j++)
+		top = v_larger(top, v_load(s + (size_t) j * DISTIL_PANEL));
+	top = v_larger(top, other);
+	for (j = 0; j + CPU_LANES <= keys; j += CPU_LANES)
+		add_probabilities(sums, s + (size_t) j * DISTIL_PANEL, top, factor, least, CPU_LANES);
+	if (j < keys)
+		add_probabilities(sums, s + (size_t) j * DISTIL_PANEL, top, factor, least, keys - j);
+#pragma GCC unroll 4
+	for (step = CPU_LANES / 2; step > 0; step /= 2)
+	{
+#pragma GCC unroll 8
+		for (l = 0; l < step; l++)
+			sums[l] += sums[l + step];
+	}
+	v_store(norm, 1.0f / sums[0]);
+	for (l = 0; l < CPU_LANES && log_sum != NULL; l++)
+		log_sum[l] = log_of_sum(top[l], scale, sums[0][l]);
+}
+
+/* Up to GEMM_WIDE queries of a head in columns, from row `start` of it on. */
+static void
+attend_columns(CpuDevice *cpu, const Head *h, float *out, float *lse, const float *q, Rows keys, Rows values,
+			   int start, int count)
+{
+	int			dim = h->a->head_dim;
+	int			panels = (count + DISTIL_PANEL - 1) / DISTIL_PANEL;
+	size_t		panel = (size_t) h->length * DISTIL_PANEL;
+	float	   *p = cpu->area[0];
+	float	   *packed = cpu->pack_b;
+	float	   *mixed = cpu->pack_a;
+	GemmGroup	scores = {.a = keys.data,.row = keys.ld,.step = 1,.tile = keys.ld,.b = packed,.c = p,
+		.ldc = DISTIL_PANEL,.across = panel,.m = h->length,.k = dim,.columns = panels * DISTIL_PANEL,.even = true,
+	.every = dim};
+	GemmGroup	mix = {.a = values.data,.row = 1,.step = values.ld,.tile = 1,.b = p,.c = mixed,
+		.ldc = DISTIL_PANEL,.across = (size_t) dim * DISTIL_PANEL,.m = dim,.k = h->length,
+	.columns = panels * DISTIL_PANEL,.even = true,.every = h->length};
+	float		norm[GEMM_WIDE];
+	float		log_sum[GEMM_WIDE];
+	int			i;
+
+	for (i = 0; i < panels; i++)
+		pack_queries(packed + (size_t) i * dim * DISTIL_PANEL, q + (start + (size_t) i * DISTIL_PANEL) * h->ld,
+					 h->ld, count - i * DISTIL_PANEL < DISTIL_PANEL ? count - i * DISTIL_PANEL : DISTIL_PANEL, dim);
+	gemm_group(&scores);
+	for (i = 0; i < panels * GEMM_SPLIT; i++)
+		softmax_columns(p + i / GEMM_SPLIT * panel + i % GEMM_SPLIT * LANES, h->length, h->a->scale,
+						norm + i * LANES, lse != NULL ? log_sum + i * LANES : NULL);
+	gemm_group(&mix);
+	for (i = 0; i < panels; i++)
+		unpack_queries(out + (h->first + start + (size_t) i * DISTIL_PANEL) * h->width + h->column, h->width,
+					   mixed + (size_t) i * dim * DISTIL_PANEL, norm + i * DISTIL_PANEL,
+					   count - i * DISTIL_PANEL < DISTIL_PANEL ? count - i * DISTIL_PANEL : DISTIL_PANEL, dim);
+	for (i = 0; i < count && lse != NULL; i++)
+		lse[(h->first + start + i) * h->a->heads + h->head] = log_sum[i];
+}
+
+/* Queries in columns at a time; 0: they have to lie in rows. */
+static int
+column_queries(const Head *h)
+{
+	size_t		most = CPU_AREA_FLOATS / ((size_t) h->length * DISTIL_PANEL);
+
+	if (h->a->causal || h->a->relative != NULL || h->a->dropout.p > 0.0f || h->a->head_dim > CPU_PACK_STEPS)
+		return 0;
+	return (int) (most < GEMM_PANELS ? most : GEMM_PANELS) * DISTIL_PANEL;
+}
+
 static void
 head_forward(CpuDevice *cpu, const Head *h, float *out, float *lse, const float *qkv)
 {
@@ -201,39 +420,26 @@ head_forward(CpuDevice *cpu, const Head *h, float *out, float *lse, const float 
 	const float *v = k + h->width;
 	/* for a few queries it does not pay to copy the keys and values first */
 	bool		few = h->a->query_first > 0 && h->length - h->a->query_first <= FEW_QUERIES;
-	const float *kt = few ? NULL : transpose_head(h, cpu->area[1], k);
-	Rows		values = few ? (Rows) {v, h->ld} : gather_head(h, cpu->area[2], v, h->ld);
-	size_t		ld = padded_keys(h->length);
-	float	   *p = cpu->area[0];
-	int			block = block_rows(h);
-	int			start,
-				i;
+	Rows		values = few || h->length == 0 ? (Rows) {v, h->ld} : gather_head(h, cpu->area[2], v, h->ld);
+	int			block = h->length > 0 ? column_queries(h) : 0;
+	int			start;
 
-	for (start = h->a->query_first; start < h->length; start += block)
+	if (block > 0)
 	{
-		int			rows = h->length - start < block ? h->length - start : block;
-		int			keys = h->a->causal ? start + rows : h->length;
-		float	   *to = out + (h->first + start) * h->width + h->column;
-		Tile		mix = {p, ld, 1, values.data, values.ld, to, h->width, keys, 1.0f, false, false};
+		Rows		keys = gather_head(h, cpu->area[1], k, h->ld);
 
-		head_scores(cpu, h, p, q + start * h->ld, h->ld, k, kt, h->a->scale, rows, keys);
-		for (i = 0; i < rows; i++)
-		{
-			size_t		row = h->first + start + i;
-			float	   *pi = p + i * ld;
-			int			seen = h->a->causal ? start + i + 1 : keys;
-			float		log_sum;
+		for (start = h->a->query_first; start < h->length; start += block)
+			attend_columns(cpu, h, out, lse, q, keys, values, start,
+						   h->length - start < block ? h->length - start : block);
+	}
+	else
+	{
+		const float *kt = few ? NULL : transpose_head(h, cpu->area[1], k);
 
-			if (h->a->relative != NULL)
-				add_relative(h, pi, start + i, seen);
-			log_sum = softmax_row(pi, seen);
-			memset(pi + seen, 0, (keys - seen) * sizeof(float));
-			if (h->a->dropout.p > 0.0f)
-				drop_row(h, pi, row, seen);
-			if (lse != NULL)
-				lse[row * h->a->heads + h->head] = log_sum;
-		}
-		tile_multiply(&mix, rows, h->a->head_dim);
+		block = block_rows(h);
+		for (start = h->a->query_first; start < h->length; start += block)
+			attend_rows(cpu, h, out, lse, q, k, kt, values, start,
+						h->length - start < block ? h->length - start : block);
 	}
 }
 

@@ -36,14 +36,15 @@ typedef struct GemmGroup
 	const float *b;
 	float	   *c;
 	size_t		ldc;
+	size_t		across;			/* c: from one panel to the next */
 	int			m;
 	int			k;
 	int			columns;		/* 1 .. GEMM_WIDE */
 	bool		resume;			/* sums start from c */
 	bool		add;			/* sums are added to c */
 	bool		even;			/* tiles may have any number of rows: make them alike */
-	const float *bias;			/* with act: applied to finished tiles */
-	DistilActivation act;
+	const float *bias;			/* added to finished sums, or NULL */
+	DistilActivation act;		/* then applied to them */
 	const char *next;			/* what is multiplied after this group, fetched while it is: */
 	const char *next_end;		/* addresses only, they may lie behind the weights */
 	int			every;			/* steps of k between two requests; the fewer requests, the faster */
@@ -66,31 +67,60 @@ copy_part(float *to, const float *from, size_t part)
 	memcpy(to, from, part * sizeof(float));
 }
 
+/* Vector v of a row of c, or of the bias. */
 static inline __attribute__((always_inline)) vf
-gemm_get(const GemmGroup *g, const float *row, int v)
+gemm_get(const GemmGroup *g, const float *at, int v, bool whole)
 {
-	size_t		part = gemm_part(g, v);
+	size_t		part = whole ? LANES : gemm_part(g, v);
 	float		lane[CPU_LANES] = {0};
 
 	if (part == LANES)
-		return v_load(row + v * LANES);
-	copy_part(lane, row + v * LANES, part);
+		return v_load(at);
+	copy_part(lane, at, part);
 	return v_load(lane);
 }
 
 static inline __attribute__((always_inline)) void
-gemm_put(const GemmGroup *g, float *row, int v, vf x)
+gemm_put(const GemmGroup *g, float *at, int v, vf x, bool whole)
 {
-	size_t		part = gemm_part(g, v);
+	size_t		part = whole ? LANES : gemm_part(g, v);
 	float		lane[CPU_LANES];
 
 	if (part == LANES)
 	{
-		v_store(row + v * LANES, x);
+		v_store(at, x);
 		return;
 	}
 	v_store(lane, x);
-	copy_part(row + v * LANES, lane, part);
+	copy_part(at, lane, part);
+}
+
+/* Finished sums of a tile to c; whole: all of its columns are there. */
+static inline __attribute__((always_inline)) void
+gemm_finish(const GemmGroup *g, float *c, vf sum[GEMM_ROWS][GEMM_PANELS * GEMM_SPLIT], int rows, int wide,
+			bool whole)
+{
+	int			r,
+				v;
+
+#pragma GCC unroll 4
+	for (v = 0; v < wide; v++)
+	{
+		float	   *at = c + v / GEMM_SPLIT * g->across + v % GEMM_SPLIT * LANES;
+		vf			bias = g->bias != NULL ? gemm_get(g, g->bias + v * LANES, v, whole) : (vf) {0};
+
+#pragma GCC unroll 8
+		for (r = 0; r < rows; r++, at += g->ldc)
+		{
+			vf			x = sum[r][v];
+
+			if (g->add)
+				x += gemm_get(g, at, v, whole);
+			if (g->bias != NULL)
+				x += bias;
+			gemm_put(g, at, v, x, whole);
+		}
+	}
 }
 
 /* rows and panels are constants after inlining. */
@@ -113,7 +143,7 @@ gemm_tile(GemmGroup *g, const float *a, float *c, int rows, int panels)
 	{
 #pragma GCC unroll 4
 		for (v = 0; v < wide; v++)
-			sum[r][v] = g->resume ? gemm_get(g, c + r * g->ldc, v) : (vf) {0};
+			sum[r][v] = g->resume ? gemm_get(g, c + r * g->ldc + v * LANES, v, false) : (vf) {0};
 	}
 	while (left > 0)
 	{
@@ -144,13 +174,10 @@ gemm_tile(GemmGroup *g, const float *a, float *c, int rows, int panels)
 			b += DISTIL_PANEL;
 		}
 	}
-#pragma GCC unroll 8
-	for (r = 0; r < rows; r++)
-	{
-#pragma GCC unroll 4
-		for (v = 0; v < wide; v++)
-			gemm_put(g, c + r * g->ldc, v, g->add ? gemm_get(g, c + r * g->ldc, v) + sum[r][v] : sum[r][v]);
-	}
+	if (g->columns == panels * DISTIL_PANEL)
+		gemm_finish(g, c, sum, rows, wide, true);
+	else
+		gemm_finish(g, c, sum, rows, wide, false);
 }
 
 /* One tile of any height up to GEMM_ROWS. */
@@ -185,6 +212,16 @@ GEMM_TILES(gemm_tiles2, 2)
 #endif
 GEMM_TILES(gemm_tiles1, 1)
 
+/* y = act(y) of m rows */
+static void
+activate_rows(float *y, size_t ldy, DistilActivation act, int m, int n)
+{
+	int			i;
+
+	for (i = 0; i < m && act != DISTIL_ACT_NONE; i++)
+		activation_forward(NULL, act, y + i * ldy, y + i * ldy, n);
+}
+
 /* y += b, then act; b may be NULL */
 static void
 finish_rows(float *y, size_t ldy, const float *b, DistilActivation act, int m, int n)
@@ -193,8 +230,8 @@ finish_rows(float *y, size_t ldy, const float *b, DistilActivation act, int m, i
 
 	for (i = 0; i < m && b != NULL; i++)
 		activate_biased(act, y + i * ldy, b, n);
-	for (i = 0; i < m && b == NULL && act != DISTIL_ACT_NONE; i++)
-		activation_forward(NULL, act, y + i * ldy, y + i * ldy, n);
+	if (b == NULL)
+		activate_rows(y, ldy, act, m, n);
 }
 
 static void
@@ -220,7 +257,7 @@ gemm_group(GemmGroup *g)
 #endif
 			gemm_tiles1(g, a, c, rows);
 		(void) panels;
-		finish_rows(c, g->ldc, g->bias, g->act, rows, g->columns);
+		activate_rows(c, g->ldc, g->act, rows, g->columns);
 		i += rows;
 	}
 }
@@ -231,8 +268,8 @@ linear_forward_packed(DistilDevice *dev, float *y, size_t ldy, const float *x, s
 					  const float *w, const float *b, DistilActivation act, int m, int n, int k)
 {
 	int			tiles = (m + GEMM_ROWS - 1) / GEMM_ROWS;
-	GemmGroup	g = {.a = x,.row = ldx,.step = 1,.tile = ldx,.ldc = ldy,.m = m,.k = k,.even = true,
-	.act = act};
+	GemmGroup	g = {.a = x,.row = ldx,.step = 1,.tile = ldx,.ldc = ldy,.across = DISTIL_PANEL,.m = m,.k = k,
+	.even = true,.act = act};
 	int			j;
 
 	(void) dev;
@@ -373,7 +410,7 @@ static void
 gemm_block(CpuDevice *cpu, const Gemm *g, int i, int m, int l, int k)
 {
 	bool		last = l + k == g->k;
-	GemmGroup	group = {.ldc = g->ldc,.m = m,.k = k,.every = k};
+	GemmGroup	group = {.ldc = g->ldc,.across = DISTIL_PANEL,.m = m,.k = k,.every = k};
 	int			j;
 
 	if (g->ta)

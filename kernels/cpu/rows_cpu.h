@@ -167,6 +167,7 @@ attend_long_head(CpuDevice *cpu, const DistilRows *out, const DistilRows *qkv, c
 	float	   *q = cpu->area[1];
 	float	   *k = q + DISTIL_KERNEL_MAX_HEAD;
 	float	   *sum = k + DISTIL_KERNEL_MAX_HEAD;
+	float		norm;
 	int			i,
 				j;
 
@@ -183,13 +184,14 @@ attend_long_head(CpuDevice *cpu, const DistilRows *out, const DistilRows *qkv, c
 		}
 		if (a->relative != NULL)
 			add_relative(&h, p, i, keys);
-		softmax_row(p, keys);
+		softmax_row(p, keys, 1.0f, &norm);
 		memset(sum, 0, dim * sizeof(float));
 		for (j = 0; j < keys; j++)
 		{
 			widen_row(k, from + j * qkv->ld + 2 * h.width, dim);
 			add_scaled(sum, k, p[j], dim);
 		}
+		scale_row(sum, norm, dim);
 		narrow_some(to, sum, dim);
 	}
 }

@@ -11,6 +11,9 @@
 
 #include <math.h>
 #include <string.h>
+#if CPU_LANES >= 8
+#include <immintrin.h>
+#endif
 
 #define LANES	((size_t) CPU_LANES)
 #define HALF	(LANES / 2)
@@ -121,6 +124,19 @@ v_max(vf x, vf y)
 	return v_select((x > y) | (x != x), x, y);
 }
 
+/* The larger; a NaN in y comes out, one in x may be lost. */
+static inline vf
+v_larger(vf x, vf y)
+{
+#if CPU_LANES == 16
+	return (vf) _mm512_max_ps((__m512) x, (__m512) y);
+#elif CPU_LANES == 8
+	return (vf) _mm256_max_ps((__m256) x, (__m256) y);
+#else
+	return v_select(x > y, x, y);
+#endif
+}
+
 /* Sum and maximum over the lanes, in a fixed order. */
 static inline float
 v_sum(vf x)
@@ -199,6 +215,33 @@ v_exp(vf x)
 	p = p * (r * r) + r + 1.0f;
 	p = p * (vf) ((power + 127) << 23);
 	return (vf) ((vi) p & normal);
+}
+
+/*
+ * 2^(x * scale) for x <= 0 and scale > 0, relative error below 2e-7: 2^n 2^f with |f| <= 1/2, 2^f minimax
+ * (relative error 8e-8 before rounding).  Below 2^-126 the smallest number that is not subnormal.
+ * Products and sums are fused, so that f has one rounding however large x is.
+ */
+static inline vf
+v_exp2(vf x, vf scale, vf least)
+{
+	vf			y = v_larger(least, x);
+	vf			n = y * scale + ROUND_BIAS;
+	vf			f = y * scale - (n - ROUND_BIAS);
+	vf			p = f * 0.001327648705f + 0.009675540399f;
+
+	p = p * f + 0.05550713226f;
+	p = p * f + 0.2402211976f;
+	p = p * f + 0.6931469671f;
+	p = p * f + 1.000000072f;
+	return (vf) ((vi) p + ((vi) n << 23));
+}
+
+/* The least x of v_exp2. */
+static inline vf
+v_exp2_least(vf scale)
+{
+	return -126.0f / scale;
 }
 
 #define ERFC_END 4.0f			/* erfc is below 1.6e-8 from here */

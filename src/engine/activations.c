@@ -5,7 +5,8 @@
  * All arrays lie in one device block, laid out by plan(), which also computes the
  * block's size when there is no memory yet: the two can never disagree.
  * Inference needs 5C floats per token: the hidden state, and 4C of scratch that is
- * q | k | v and the context during attention, F-wide rows during the mlp.  In low
+ * q | k | v and the context during attention, F-wide rows during the mlp (and more for a few
+ * tokens, so that all of them go through the mlp at once).  In low
  * precision these are rows of BF16, and the layers' inputs are there a second time in them.
  * Embeddings of another width E than the layers' are rows of their own.
  */
@@ -40,10 +41,7 @@ scratch_floats(const DistilConfig *config, size_t t, bool saved, size_t units, i
 	size_t		floats;
 	size_t		rows;
 
-	if (saved)
-		floats = max_size(3 * c * t, row * least);
-	else
-		floats = max_size(4 * c * t, row * (least < 64 ? least : 64));
+	floats = max_size((saved ? 3 : 4) * c * t, row * least);
 	rows = floats / row;
 	if (!saved && rows > DISTIL_MLP_ROWS * units)
 		rows = DISTIL_MLP_ROWS * units;

@@ -12,8 +12,13 @@ int
 distil_mlp_rows(const DistilPass *pass, int first)
 {
 	int			rows = pass->batch->ntokens - first;
+	int			most = pass->activations->mlp_rows;
+	int			parts = (rows + most - 1) / most;
+	/* alike, in multiples of what kernels take at a time: a few rows left over would be slow */
+	int			even = ((rows + parts - 1) / parts + DISTIL_ROW_BLOCK - 1) / DISTIL_ROW_BLOCK * DISTIL_ROW_BLOCK;
 
-	return rows < pass->activations->mlp_rows ? rows : pass->activations->mlp_rows;
+	even = even < most ? even : most;
+	return rows < even ? rows : even;
 }
 
 DistilDropout

@@ -158,6 +158,50 @@ test_attention_parts(DistilDevice *dev)
 	drop(relative);
 }
 
+/*
+ * Queries in columns and in rows of the scores, which dropout and masks need: the same bits.
+ * Dropout that drops nothing multiplies by 1; a mask hides nothing from the last query.  The
+ * long one has fewer queries at a time.
+ */
+static void
+test_attention_ways(DistilDevice *dev)
+{
+	static const int lengths[] = {1, 5, 16, 47, 50, 129, 1500};
+	static const int dims[] = {7, 32, 64};
+	size_t		i;
+	size_t		d;
+
+	for (i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++)
+	{
+		for (d = 0; d < sizeof(dims) / sizeof(dims[0]) && lengths[i] * dims[d] <= 65536; d++)
+		{
+			int			length = lengths[i];
+			int32_t		offsets[] = {0, length};
+			size_t		width = (size_t) dims[d];
+			size_t		n = length * width;
+			size_t		last = n - width;
+			DistilAttention a = {1, 1, dims[d], 0, 1, 1.0f / sqrtf(dims[d]), false, {0.0f, 0}, 0, NULL, NULL, 0};
+			float	   *qkv = random_floats(3 * n, 3.0);
+			float	   *columns = unset_floats(n);
+			float	   *rows = unset_floats(n);
+			float	   *lse = unset_floats(2 * (size_t) length);
+
+			dev->ops->attention_forward(dev, columns, lse, qkv, offsets, &a);
+			a.dropout.p = 1e-12f;
+			dev->ops->attention_forward(dev, rows, lse + length, qkv, offsets, &a);
+			CHECK_MSG(memcmp(columns, rows, n * sizeof(float)) == 0 &&
+					  memcmp(lse, lse + length, length * sizeof(float)) == 0,
+					  "%s attention of %d, width %d: rows differ from columns\n", under_test, length, dims[d]);
+			a.dropout.p = 0.0f;
+			a.causal = true;
+			dev->ops->attention_forward(dev, rows, NULL, qkv, offsets, &a);
+			CHECK_MSG(memcmp(columns + last, rows + last, width * sizeof(float)) == 0,
+					  "%s attention of %d, width %d: masked rows differ\n", under_test, length, dims[d]);
+			drop(qkv), drop(columns), drop(rows), drop(lse);
+		}
+	}
+}
+
 /* Longer than a block of queries, with heads narrow and too wide for the scratch memory. */
 static void
 test_attention_long(DistilDevice *dev)
@@ -332,6 +376,7 @@ main(void)
 	if (!open_reference())
 		return check_report("kernel_sequences");
 	on_every_device(test_device);
+	on_every_device(test_attention_ways);
 	on_every_accelerator(test_device);
 	ref->ops->close(ref);
 	return check_report("kernel_sequences");
