@@ -41,6 +41,14 @@ distil_config_size(int *out, const DistilJsonDoc *doc, const char *key, int def,
 }
 
 DistilStatus
+distil_config_aliased(int *out, const DistilJsonDoc *doc, const char *key, const char *other, int def, int limit,
+					  DistilError *err)
+{
+	DISTIL_FORWARD(distil_config_size(out, doc, key, def, limit, err));
+	return distil_config_size(out, doc, other, *out, limit, err);
+}
+
+DistilStatus
 distil_config_float(float *out, const DistilJsonDoc *doc, const char *key, double def,
 					double min, double max, DistilError *err)
 {
@@ -58,7 +66,8 @@ static const struct
 }			activations[] = {	/* the first name of each is the one written */
 	{"gelu", DISTIL_ACT_GELU}, {"gelu_python", DISTIL_ACT_GELU},
 	{"gelu_new", DISTIL_ACT_GELU_TANH}, {"gelu_pytorch_tanh", DISTIL_ACT_GELU_TANH},
-	{"gelu_fast", DISTIL_ACT_GELU_TANH}, {"quick_gelu", DISTIL_ACT_QUICK_GELU},
+	{"gelu_fast", DISTIL_ACT_GELU_TANH}, {"gelu_accurate", DISTIL_ACT_GELU_TANH},
+	{"gelu_python_tanh", DISTIL_ACT_GELU_TANH}, {"quick_gelu", DISTIL_ACT_QUICK_GELU},
 	{"relu", DISTIL_ACT_RELU}, {"silu", DISTIL_ACT_SILU}, {"swish", DISTIL_ACT_SILU},
 	{"tanh", DISTIL_ACT_TANH}, {"sigmoid", DISTIL_ACT_SIGMOID}
 };

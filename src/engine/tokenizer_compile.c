@@ -509,11 +509,14 @@ compile_folder(DistilBuffer *out, DistilDraft *draft, const DistilFolder *folder
 			return distil_fail(err, DISTIL_ERR_NO_FILE,
 							   "model has none of \"tokenizer.json\", \"vocab.txt\", \"vocab.json\","
 							   " \"spiece.model\" and \"sentencepiece.bpe.model\"");
+		DISTIL_FORWARD(distil_draft_apply_settings(draft, folder, err));
 		return distil_draft_write(out, draft, parse_special, err);
 	}
 	DISTIL_FORWARD(distil_folder_json(folder, "tokenizer.json", true, &doc, draft->alloc, err));
 	draft->doc = doc;
 	status = distil_draft_read_json(draft, err);
+	if (status == DISTIL_OK)
+		status = distil_draft_apply_settings(draft, folder, err);
 	if (status == DISTIL_OK)
 		status = distil_draft_write(out, draft, parse_special, err);
 	distil_json_free(doc);

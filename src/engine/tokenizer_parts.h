@@ -157,6 +157,8 @@ extern DistilStatus distil_draft_known(const DistilJson *value, const char *cons
 extern DistilStatus distil_draft_read_json(DistilDraft *draft, DistilError *err);
 extern DistilStatus distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder,
 											 DistilError *err);
+/* What tokenizer_config.json overrules or forbids, after the files have been read. */
+extern DistilStatus distil_draft_apply_settings(DistilDraft *draft, const DistilFolder *folder, DistilError *err);
 /* vocab.json and merges.txt */
 extern DistilStatus distil_draft_read_bpe(DistilDraft *draft, const DistilFolder *folder, DistilError *err);
 /* A SentencePiece model; distil_pieces_file is its name, NULL when the folder has none. */

@@ -324,7 +324,9 @@ def generated(model, tok, json_out):
 
 CHANGES = {                     # one field each; the same weights give other hidden states
     "albert": [("hidden_act", "gelu"), ("layer_norm_eps", 0.01), ("num_attention_heads", 2), ("num_hidden_layers", 3)],
-    "bert": [("hidden_act", "relu"), ("hidden_act", "quick_gelu"), ("layer_norm_eps", 0.01), ("num_attention_heads", 2)],
+    "bert": [("hidden_act", "relu"), ("hidden_act", "quick_gelu"), ("layer_norm_eps", 0.01), ("num_attention_heads", 2)] +
+            [("hidden_act", name) for name in ["gelu_python", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "gelu_python_tanh",
+                                               "silu", "swish", "tanh", "sigmoid"]],
     "distilbert": [("activation", "relu"), ("n_heads", 2)],
     "electra": [("layer_norm_eps", 0.01), ("num_attention_heads", 2)],
     "electra-small": [("layer_norm_eps", 0.01)],
