@@ -423,7 +423,10 @@ typedef struct DistilSessionStats	/* since the session was created */
 	double		model_seconds;
 } DistilSessionStats;
 
-/* The device is borrowed.  memory_limit bounds the scratch memory in bytes (0 = default 16 MB). */
+/*
+ * The device is borrowed.  memory_limit bounds the scratch memory in bytes (0: 16 MB, or what makes large passes
+ * where the device has memory of its own).
+ */
 extern DistilStatus distil_session_create(DistilSession **session, const DistilModel *model,
 										  DistilDevice *device, size_t memory_limit,
 										  const DistilAllocator *alloc, const DistilPoll *poll,

@@ -50,8 +50,8 @@ choose_pass(DistilSession *session, size_t limit)
 	int			tokens = most > least ? most : least;
 	int			texts = DISTIL_SESSION_TEXTS;
 
-	/* A device's own memory has a limit of its own, and wants large passes. */
-	if (session->device->ops->own_memory)
+	/* A device with memory of its own wants large passes, unless the memory is short. */
+	if (session->device->ops->own_memory && limit == 0)
 	{
 		int			units = distil_device_units(session->device);
 

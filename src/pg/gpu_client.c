@@ -482,8 +482,8 @@ distil_gpu_describe(void)
 	if (talk != TALK_DONE || header.kind != DISTIL_GPU_STATUS)
 		return NULL;
 	status.device[sizeof(status.device) - 1] = '\0';
-	return psprintf("%s: process %d, models %d, requests " INT64_FORMAT ", batches " INT64_FORMAT ", evictions "
-					INT64_FORMAT ", dropped " INT64_FORMAT,
-					status.device, (int) status.pid, (int) status.models, status.requests, status.batches,
-					status.evictions, status.dropped);
+	return psprintf("%s: process %d, memory limit " INT64_FORMAT " MB, models %d, requests " INT64_FORMAT
+					", batches " INT64_FORMAT ", evictions " INT64_FORMAT ", dropped " INT64_FORMAT,
+					status.device, (int) status.pid, status.memory / (1024 * 1024), (int) status.models,
+					status.requests, status.batches, status.evictions, status.dropped);
 }

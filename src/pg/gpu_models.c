@@ -17,6 +17,9 @@
 #include "gpu_worker.h"
 #include "guc.h"
 
+/* Bytes of scratch memory of a model that has no room for more. */
+#define SMALL_PASSES ((size_t) 4 << 20)
+
 typedef struct GpuModel
 {
 	uint8		sha256[32];
@@ -157,7 +160,7 @@ refuse(const GpuModel *model, DistilError *err)
 	return DISTIL_ERR_MEMORY;
 }
 
-/* Upload it, at the cost of others. */
+/* Upload it, at the cost of others, and in the end of large passes. */
 static DistilStatus
 make_session(GpuModel *model, const DistilPoll *poll, DistilError *err)
 {
@@ -171,6 +174,8 @@ make_session(GpuModel *model, const DistilPoll *poll, DistilError *err)
 			break;
 		evictions++;
 	}
+	if (status == DISTIL_ERR_MEMORY)
+		status = distil_session_create(&model->session, model->model, device, SMALL_PASSES, alloc, poll, err);
 	return status == DISTIL_ERR_MEMORY ? refuse(model, err) : status;
 }
 

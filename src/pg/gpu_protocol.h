@@ -68,6 +68,7 @@ typedef struct DistilGpuStatus
 	char		device[32];
 	int32		pid;			/* of the process that has the device */
 	int32		models;			/* on the device now */
+	int64		memory;			/* bytes that they may have, 0: all */
 	int64		requests;		/* answered with vectors */
 	int64		batches;		/* they were computed in */
 	int64		evictions;		/* models that had to go for others */

@@ -135,6 +135,7 @@ answer_status(Client *client)
 	DistilGpuStatus status = figures;
 
 	status.pid = MyProcPid;
+	status.memory = settings.memory;
 	distil_gpu_models_status(&status);
 	answer(client, DISTIL_GPU_STATUS, &status, sizeof(status));
 }

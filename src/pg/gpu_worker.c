@@ -16,6 +16,7 @@
 #include <signal.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -87,6 +88,19 @@ open_listener(void)
 
 /* ---------- the child ---------- */
 
+/* A descriptor for each connection of the server. */
+static void
+allow_descriptors(void)
+{
+	struct rlimit files;
+
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0)
+	{
+		files.rlim_cur = files.rlim_max;
+		(void) setrlimit(RLIMIT_NOFILE, &files);
+	}
+}
+
 static void
 become_device_process(pid_t parent, int listener, int control)
 {
@@ -109,6 +123,7 @@ become_device_process(pid_t parent, int listener, int control)
 	dsm_detach_all();
 	PGSharedMemoryDetach();
 	set_ps_display("device");
+	allow_descriptors();
 	distil_gpu_serve(listener, control);
 }
 

@@ -11,7 +11,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use DistilTest;
 
-my $node = new_node('gpu_service', conf => "restart_after_crash = on\nmax_worker_processes = 8\ndistil.threads = 1\ndistil.precision = float32\nlog_min_messages = debug1\n");
+my $node = new_node('gpu_service', allows_streaming => 1, conf => "restart_after_crash = on\nmax_worker_processes = 8\ndistil.threads = 1\ndistil.precision = float32\nlog_min_messages = debug1\n");
 my $path = model_path('bert-sentence');
 $node->safe_psql('postgres', "SELECT distil_import('m', '$path')");
 my $socket = $node->data_dir . '/pgsql_tmp_distil/gpu.socket';
@@ -41,8 +41,15 @@ sub set_conf
 sub service
 {
 	my $line = $node->safe_psql('postgres', 'SELECT devices[2] FROM distil_system');
-	return $line =~ /^(\S+): process (\d+), models (\d+), requests (\d+), batches (\d+), evictions (\d+), dropped (\d+)$/
-		? { device => $1, pid => $2, models => $3, requests => $4, batches => $5, evictions => $6, dropped => $7 } : undef;
+	return $line =~ /^(\S+): process (\d+), memory limit (\d+) MB, models (\d+), requests (\d+), batches (\d+), evictions (\d+), dropped (\d+)$/
+		? { device => $1, pid => $2, memory => $3, models => $4, requests => $5, batches => $6, evictions => $7, dropped => $8 } : undef;
+}
+# The running service has been told.
+sub limit
+{
+	my ($megabytes) = @_;
+	set_conf("distil.gpu_memory = '${megabytes}MB'\n");
+	return wait_until(sub { my $running = service(); !defined $running || $running->{memory} == $megabytes }, "a limit of $megabytes MB");
 }
 sub alive { my ($pid) = @_; return kill(0, $pid) && slurp_file("/proc/$pid/stat") !~ /\) Z /; }
 sub halt { my ($pid) = @_; kill 'STOP', $pid; return wait_until(sub { slurp_file("/proc/$pid/stat") =~ /\) T / }, 'a stopped process'); }
@@ -180,6 +187,11 @@ is(() = $err =~ /WARNING:  device "cuda" has failed: embeddings are computed on 
 unlike($err, qr/ERROR/, 'and no error');
 is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $uptime, 'the server has not restarted');
 
+# integer weights: computed as the numbers they stand for
+$node->safe_psql('postgres', "SELECT distil_quantize('m', 'q', 'int8')");
+is($node->safe_psql('postgres', "SET distil.device = cpu; CREATE TABLE quantized AS SELECT i, distil_embed($text, 'q') e FROM generate_series(1, 20) i;
+	SET distil.device = cuda; SELECT count(*) FROM quantized WHERE distil_l2(e, distil_embed($text, 'q')) < 1e-4"), '20', 'a quantized model has the vectors of the CPU');
+
 # nonsense through the socket
 $node->safe_psql('postgres', "SET distil.device = cuda; $ask");
 $service = service();
@@ -197,32 +209,33 @@ is($node->safe_psql('postgres', "SET distil.device = cuda; $ask"), '300', 'nonse
 is(service()->{pid}, $service->{pid}, 'to the process either');
 
 # memory for one model: another one takes its place
-$node->safe_psql('postgres', "SELECT distil_create('n', distil_config('m'), tokenizer_of => 'm', seed => 7)");
+my $config = '{"hidden_size": 128, "intermediate_size": 512, "num_hidden_layers": 6}';
+$node->safe_psql('postgres', "SELECT distil_create('big$_', distil_config('m') || '$config', tokenizer_of => 'm', seed => $_)") for 1, 2;
+my @big = map { my $name = $_; $embed =~ s/'m'/'$name'/r } 'big1', 'big2';
+$node->safe_psql('postgres', "SET distil.device = cpu; CREATE TABLE big AS SELECT i, $big[0] e1, $big[1] e2 FROM generate_series(1, 5) i");
+my @ask_big = map { "SELECT count(*) FROM big WHERE distil_l2(e$_, $big[$_ - 1]) < 1e-4" } 1, 2;
+$node->safe_psql('postgres', "SET distil.device = cuda; $ask_big[0]");
 my $megabytes = 1;
 for (; $megabytes < 4096; $megabytes *= 2)
 {
-	set_conf("distil.gpu_memory = '${megabytes}MB'\n");
-	($code, $out, $err) = quiet_psql($node, "SET distil.device = cuda; SELECT pg_sleep(0.3); SELECT count($embed) FROM generate_series(1, 3) i", on_error_stop => 1);
+	limit($megabytes);
+	($code, $out, $err) = quiet_psql($node, "SET distil.device = cuda; $ask_big[0]", on_error_stop => 1);
 	last if $code == 0;
 	like($err, qr/ERROR:  out of memory on device "cuda".*HINT:  Increase distil.gpu_memory/s, "$megabytes MB are refused") if $megabytes == 1;
 }
+is($out, '5', "$megabytes MB are enough for one");
 $before = service();
-is($node->safe_psql('postgres', "SET distil.device = cuda; $ask"), '300', 'a bounded memory for one model');
-my $embed_n = $embed =~ s/'m'/'n'/r;
-for my $i (1 .. 3)
-{
-	is($node->safe_psql('postgres', "SET distil.device = cuda; SELECT count($embed_n) FROM generate_series(1, 3) i; $ask"), "3\n300", 'two models by turns');
-}
+is($node->safe_psql('postgres', "SET distil.device = cuda; $ask_big[1]; $ask_big[0]"), "5\n5", 'two models by turns') for 1 .. 3;
 is(service()->{evictions} - $before->{evictions}, 6, 'each time the other one goes');
 is(service()->{models}, 1, 'one is there');
-set_conf("distil.gpu_memory = '1MB'\n");
-($code, $out, $err) = quiet_psql($node, "SELECT pg_sleep(0.3); SET distil.device = auto; $ask; $ask");
-like($out, qr/300\n300$/, 'auto: a model that does not fit is run by the CPU');
+limit(1);
+($code, $out, $err) = quiet_psql($node, "SET distil.device = auto; $ask_big[0]; $ask_big[1]");
+is($out, "5\n5", 'auto: a model that does not fit is run by the CPU');
 is(() = $err =~ /WARNING:  out of memory on device "cuda"/g, 1, 'with one warning');
-set_conf("distil.gpu_memory = 0\n");
+limit(0);
 
 # idle
-$node->safe_psql('postgres', "SELECT pg_sleep(0.3); SET distil.device = cuda; $ask");
+$node->safe_psql('postgres', "SET distil.device = cuda; $ask");
 $service = service();
 set_conf("distil.gpu_idle_timeout = 1\n");
 ok(wait_until(sub { !alive($service->{pid}) }, 'the idle service to end'), 'the service ends when it is idle');
@@ -230,7 +243,17 @@ ok(!-e $socket, 'without a trace');
 is($node->safe_psql('postgres', 'SELECT cardinality(devices) FROM distil_system'), '1', 'nothing runs');
 is($node->safe_psql('postgres', "SET distil.device = cuda; $ask"), '300', 'and starts when it is wanted');
 set_conf("distil.gpu_idle_timeout = 0\n");
-$node->safe_psql('postgres', "SELECT pg_sleep(0.3); SET distil.device = cuda; $ask");
+$node->safe_psql('postgres', "SET distil.device = cuda; $ask");
+
+# a standby has its own
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('gpu_standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->start;
+$node->wait_for_catchup($standby);
+is($standby->safe_psql('postgres', "SET distil.device = cuda; $ask"), '300', 'a standby computes on the device');
+like($standby->safe_psql('postgres', 'SELECT devices[2] FROM distil_system'), qr/^standin: process \d+, memory limit 0 MB, models 1, /, 'by a service of its own');
+$standby->stop;
 
 # the end of the worker itself, which has shared memory, restarts the server; nothing is left of the service
 $service = service();

@@ -141,6 +141,38 @@ check_hostile(const DistilModel *model, DistilDevice *standin)
 	free(out);
 }
 
+/* Where large passes have no room, a limit makes small ones, with the same results. */
+static void
+check_short_memory(const DistilModel *model, DistilDevice *standin)
+{
+	size_t		count = (size_t) N * (size_t) distil_model_info(model)->dimensions;
+	float	   *large = calloc(count, sizeof(float));
+	float	   *small = calloc(count, sizeof(float));
+	DistilSession *session = NULL;
+	DistilStatus status = DISTIL_ERR_MEMORY;
+	DistilError err;
+	bool		has[N];
+	size_t		limit;
+
+	CHECK(distil_session_create(&session, model, standin, 0, distil_alloc_system(), NULL, &err) == DISTIL_OK);
+	CHECK(distil_session_embed(session, large, has, many, N, -1, &err) == DISTIL_OK);
+	distil_session_free(session);
+	for (limit = 1 << 16; status == DISTIL_ERR_MEMORY && limit < (size_t) 1 << 30; limit *= 2)
+	{
+		standin->ops->limit_memory(standin, limit);
+		status = distil_session_create(&session, model, standin, 1 << 20, distil_alloc_system(), NULL, &err);
+	}
+	CHECK(status == DISTIL_OK);
+	CHECK(distil_session_embed(session, small, has, many, N, -1, &err) == DISTIL_OK);
+	CHECK(largest_difference(large, small, count) < TOLERANCE);
+	distil_session_free(session);
+	CHECK(distil_session_create(&session, model, standin, 0, distil_alloc_system(), NULL, &err) == DISTIL_ERR_MEMORY);
+	CHECK(session == NULL);
+	standin->ops->limit_memory(standin, 0);
+	free(large);
+	free(small);
+}
+
 int
 main(void)
 {
@@ -157,6 +189,7 @@ main(void)
 		check_remote(loaded.model, standin, -1);
 		check_remote(loaded.model, standin, distil_model_query_prompt(loaded.model));
 		check_hostile(loaded.model, standin);
+		check_short_memory(loaded.model, standin);
 		load_free(&loaded);
 	}
 	else
