@@ -137,7 +137,7 @@ unit: $(UNIT_TESTS)
 
 # The module compiled for the CPU lies beside the tests that open it.
 EMULATED_DIR = $(UNIT_DIR)/cuda
-EMULATED_TESTS = $(patsubst %.c,$(EMULATED_DIR)/%,$(notdir $(wildcard test/cuda/test_*.c)) test_kernels.c test_kernel_sequences.c test_standin.c)
+EMULATED_TESTS = $(patsubst %.c,$(EMULATED_DIR)/%,$(notdir $(wildcard test/cuda/test_*.c)) test_kernels.c test_kernel_sequences.c test_kernel_half.c test_standin.c)
 EMULATED_FLAGS = -x c++ -std=c++17 -O2 -g -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC -fvisibility=hidden -shared
 $(EMULATED_DIR)/distil_cuda.so: $(CUDA_FILES) test/cuda/cuda_runtime.h
 	@mkdir -p $(@D)

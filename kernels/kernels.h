@@ -176,6 +176,7 @@ typedef struct DistilWeight
 
 typedef struct DistilDevice DistilDevice;
 typedef struct DistilKernels DistilKernels;
+typedef struct DistilHalfKernels DistilHalfKernels;
 
 /* First member of every backend's device. */
 struct DistilDevice
@@ -356,6 +357,55 @@ struct DistilKernels
 	/* One AdamW update (decoupled decay, bias correction) of w, m, v [n] from gradients g [n]. */
 	void		(*adamw) (DistilDevice *dev, float *w, float *m, float *v, const float *g,
 						  const DistilAdamW *step, size_t n);
+
+	/* The layers with activations in bfloat16; NULL: not on this device, or not at its precision. */
+	const DistilHalfKernels *half;
+};
+
+/*
+ * Layers whose activations and their gradients lie in memory in bfloat16 (uint16_t, arrays aligned to 16 bytes), rows
+ * without gaps unless a stride is given; w and b are the weights rounded to it.  A result is rounded once, when it is stored; sums,
+ * statistics and gradients of parameters are float32.  For training, and for inference on a GPU.
+ */
+struct DistilHalfKernels
+{
+	/* y[n] = x[n] */
+	void		(*round) (DistilDevice *dev, uint16_t *y, const float *x, size_t n);
+	void		(*widen) (DistilDevice *dev, float *y, const uint16_t *x, size_t n);
+	/* before[m, n] = x[m, k] w^T + b (before NULL: not wanted, b may be NULL);  y[m, n] = act(before), rows ldy apart */
+	void		(*linear_forward) (DistilDevice *dev, uint16_t *y, size_t ldy, uint16_t *before,
+								   const uint16_t *x, const uint16_t *w, const uint16_t *b,
+								   DistilActivation act, int m, int n, int k);
+	/* dx[m, k] = (or +=) dy[m, n] w, then, where before [m, k] is given, times act'(before) */
+	void		(*linear_backward_input) (DistilDevice *dev, uint16_t *dx, const uint16_t *dy, size_t lddy,
+										  const uint16_t *w, const uint16_t *before, DistilActivation act,
+										  bool accumulate, int m, int n, int k);
+	/* dw[n, k] += dy^T x[m, k], db[n] += column sums of dy (NULL: not wanted) */
+	void		(*linear_backward_weight) (DistilDevice *dev, float *dw, float *db, const uint16_t *dy,
+										   size_t lddy, const uint16_t *x, int m, int n, int k);
+	/*
+	 * sum = dropout(x) + residual, rounded, of which y is the norm (as layernorm_forward; sum, mean and rstd may
+	 * be NULL together).  Dropout's element is the place in x.  y may be x or residual.
+	 */
+	void		(*norm_forward) (DistilDevice *dev, uint16_t *y, uint16_t *sum, float *mean, float *rstd,
+								 const uint16_t *x, const uint16_t *residual, DistilDropout dropout,
+								 const float *gamma, const float *beta, float eps, int rows, int c);
+	/* dsum [rows, c], which is the residual's gradient, and dx = dropout(dsum) (NULL: not wanted) */
+	void		(*norm_backward) (DistilDevice *dev, uint16_t *dsum, uint16_t *dx, float *dgamma, float *dbeta,
+								  const uint16_t *dy, const uint16_t *sum, const float *mean, const float *rstd,
+								  DistilDropout dropout, const float *gamma, int rows, int c);
+	/* As the operations without half; drelative and lse are float32. */
+	void		(*attention_forward) (DistilDevice *dev, uint16_t *out, float *lse, const uint16_t *qkv,
+									  const int32_t *offsets, const DistilAttention *attention);
+	void		(*attention_backward) (DistilDevice *dev, uint16_t *dqkv, const uint16_t *dout,
+									   const uint16_t *qkv, const uint16_t *out, const float *lse,
+									   const int32_t *offsets, const DistilAttention *attention);
+	/* rows of s and t are ld apart */
+	void		(*logits_loss) (DistilDevice *dev, double *losses, uint16_t *s, const uint16_t *t, size_t ld,
+								const int32_t *labels, const DistilLogitsLoss *loss, int rows, int v);
+	/* copy[n] = the new w, rounded */
+	void		(*adamw) (DistilDevice *dev, float *w, float *m, float *v, const float *g,
+						  const DistilAdamW *step, uint16_t *copy, size_t n);
 };
 
 /* Units of work (DISTIL_UNIT_FLOPS and the like) that one call to this device may take, at least 1. */

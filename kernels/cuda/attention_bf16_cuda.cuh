@@ -4,7 +4,7 @@
  *		bfloat16, sums, softmax and results are float32.
  *
  * A block has 64 rows (queries, or for the gradients of k and v keys), a warp 16 of them, and goes over the
- * other side in tiles of 64 that lie in shared memory, by rows and, where the sum runs over rows, turned.
+ * other side in tiles of 64 that lie in shared memory by rows; where the sum runs over rows they are read turned.
  * The sums of one product are the left operand of the next without leaving the registers.
  * No gradient is added by two blocks: scores are computed once for dq and once for dk and dv.
  */
@@ -15,43 +15,47 @@
 #include "tensor_cuda.cuh"
 
 #define CUDA_KEYS 64			/* rows of a tile */
-#define CUDA_TURNED (CUDA_KEYS + 8)	/* stride of a turned tile: rows of a fragment lie in different banks */
 #define CUDA_TILE_THREADS 128
 #define CUDA_TILE_SHARE 8		/* blocks of a sequence and head */
 
 /* ---------- tiles and fragments ---------- */
 
-/* Rows [first, first + 64) into shared memory, zeros behind the last; turned NULL: not wanted. */
-template <int D>
+/* Neighbours a thread copies at a time: 16 bytes of bfloat16. */
 static __device__ inline void
-cuda_load_rows(uint16_t (*plain)[D + 8], uint16_t (*turned)[CUDA_TURNED], const float *from, size_t ld, int first,
-			   int length)
+cuda_copy_run(uint16_t *to, const uint16_t *from)
 {
-	for (int e = (int) threadIdx.x; e < CUDA_KEYS * D / 2; e += CUDA_TILE_THREADS)
+	*(CudaRun *) to = *(const CudaRun *) from;
+}
+
+static __device__ inline void
+cuda_copy_run(uint16_t *to, const float *from)
+{
+#pragma unroll
+	for (int e = 0; e < 8; e += 2)
+		*(uint32_t *) (to + e) = cuda_pair(from + e);
+}
+
+/* Rows [first, first + 64) into shared memory, zeros behind the last.  Rows of a fragment lie in different banks. */
+template <int D, typename T>
+static __device__ inline void
+cuda_load_rows(uint16_t (*tile)[D + 8], const T *from, size_t ld, int first, int length)
+{
+	for (int e = (int) threadIdx.x; e < CUDA_KEYS * D / 8; e += CUDA_TILE_THREADS)
 	{
-		int			row = e / (D / 2);
-		int			column = e % (D / 2) * 2;
-		uint32_t	two = 0;
+		int			row = e / (D / 8);
+		int			column = e % (D / 8) * 8;
 
 		if (first + row < length)
-		{
-			const float *at = from + (size_t) (first + row) * ld + column;
-
-			two = cuda_pack_bf16(at[0], at[1]);
-		}
-		*(uint32_t *) &plain[row][column] = two;
-		if (turned != NULL)
-		{
-			turned[column][row] = (uint16_t) two;
-			turned[column + 1][row] = (uint16_t) (two >> 16);
-		}
+			cuda_copy_run(&tile[row][column], from + (size_t) (first + row) * ld + column);
+		else
+			*(CudaRun *) &tile[row][column] = CudaRun {{0, 0, 0, 0}};
 	}
 }
 
 /* The left operand of a warp's 16 rows from `first` on, all D columns; zeros behind the last row. */
-template <int D>
+template <int D, typename T>
 static __device__ inline void
-cuda_load_left(uint32_t (&to)[D / 16][4], const float *from, size_t ld, int first, int length)
+cuda_load_left(uint32_t (&to)[D / 16][4], const T *from, size_t ld, int first, int length)
 {
 	int			group = cuda_lane() / 4;
 	int			pair = cuda_lane() % 4 * 2;
@@ -62,9 +66,8 @@ cuda_load_left(uint32_t (&to)[D / 16][4], const float *from, size_t ld, int firs
 		for (int e = 0; e < 4; e++)
 		{
 			int			row = first + group + e % 2 * 8;
-			const float *at = from + (size_t) row * ld + 16 * l + e / 2 * 8 + pair;
 
-			to[l][e] = row < length ? cuda_pack_bf16(at[0], at[1]) : 0;
+			to[l][e] = row < length ? cuda_pair(from + (size_t) row * ld + 16 * l + e / 2 * 8 + pair) : 0;
 		}
 }
 
@@ -93,14 +96,11 @@ cuda_scores(float (&c)[8][4], const uint32_t (&left)[D / 16][4], const uint16_t 
 	}
 }
 
-/* c [16 x D] += p [16 x 64] times the 64 rows of a tile that is given turned */
+/* c [16 x D] += p [16 x 64] times the 64 rows of a tile */
 template <int D>
 static __device__ inline void
-cuda_weigh(float (&c)[D / 8][4], const float (&p)[8][4], const uint16_t (*turned)[CUDA_TURNED])
+cuda_weigh(float (&c)[D / 8][4], const float (&p)[8][4], const uint16_t (*tile)[D + 8])
 {
-	int			group = cuda_lane() / 4;
-	int			pair = cuda_lane() % 4 * 2;
-
 #pragma unroll
 	for (int l = 0; l < 4; l++)
 	{
@@ -110,17 +110,18 @@ cuda_weigh(float (&c)[D / 8][4], const float (&p)[8][4], const uint16_t (*turned
 #pragma unroll
 		for (int j = 0; j < D / 8; j++)
 		{
-			uint32_t	right[2] = {cuda_pair(&turned[8 * j + group][16 * l + pair]),
-			cuda_pair(&turned[8 * j + group][16 * l + pair + 8])};
+			uint32_t	right[2];
 
+			cuda_load_turned(right, &tile[16 * l][8 * j], D + 8);
 			cuda_mma(c[j], left, right);
 		}
 	}
 }
 
 /* A scaled product becomes a score: with the place's bias, or minus infinity where nothing is. */
+template <typename T>
 static __device__ inline float
-cuda_place_score(const CudaHead *h, const DistilAttention *a, float product, int query, int key)
+cuda_place_score(const CudaHead<T> *h, const DistilAttention *a, float product, int query, int key)
 {
 	if (key >= h->length || (a->causal && key > query))
 		return -INFINITY;
@@ -150,32 +151,41 @@ cuda_quad_max(float x)
 	return x;
 }
 
-/* A row's two neighbours of each tile to memory. */
-template <int D>
 static __device__ inline void
-cuda_store_row(float *to, const float (&c)[D / 8][4], int half, float factor)
+cuda_put_pair(float *to, float low, float high)
+{
+	to[0] = low;
+	to[1] = high;
+}
+
+static __device__ inline void
+cuda_put_pair(uint16_t *to, float low, float high)
+{
+	*(uint32_t *) to = cuda_pack_bf16(low, high);
+}
+
+/* A row's two neighbours of each tile to memory. */
+template <int D, typename T>
+static __device__ inline void
+cuda_store_row(T *to, const float (&c)[D / 8][4], int half, float factor)
 {
 	int			pair = cuda_lane() % 4 * 2;
 
 #pragma unroll
 	for (int j = 0; j < D / 8; j++)
-	{
-		to[8 * j + pair] = c[j][2 * half] * factor;
-		to[8 * j + pair + 1] = c[j][2 * half + 1] * factor;
-	}
+		cuda_put_pair(to + 8 * j + pair, c[j][2 * half] * factor, c[j][2 * half + 1] * factor);
 }
 
 /* ---------- forward ---------- */
 
-template <int D>
+template <int D, typename T>
 __global__ void
-__launch_bounds__(CUDA_TILE_THREADS)
-attention_forward_bf16(float *out, float *lse, const float *qkv, const int32_t *offsets, DistilAttention a)
+__launch_bounds__(CUDA_TILE_THREADS, 2)
+attention_forward_bf16(T *out, float *lse, const T *qkv, const int32_t *offsets, DistilAttention a)
 {
 	__shared__ __align__(16) uint16_t keys[CUDA_KEYS][D + 8];
 	__shared__ __align__(16) uint16_t values[CUDA_KEYS][D + 8];
-	__shared__ __align__(16) uint16_t turned[D][CUDA_TURNED];
-	CudaHead	h = cuda_head(qkv, offsets, &a);
+	CudaHead<T>	h = cuda_head(qkv, offsets, &a);
 	int			group = cuda_lane() / 4;
 	int			pair = cuda_lane() % 4 * 2;
 
@@ -194,8 +204,8 @@ attention_forward_bf16(float *out, float *lse, const float *qkv, const int32_t *
 			float		p[8][4];
 
 			__syncthreads();
-			cuda_load_rows<D>(keys, NULL, h.k, h.ld, start, h.length);
-			cuda_load_rows<D>(values, turned, h.v, h.ld, start, h.length);
+			cuda_load_rows<D>(keys, h.k, h.ld, start, h.length);
+			cuda_load_rows<D>(values, h.v, h.ld, start, h.length);
 			__syncthreads();
 			cuda_scores<D>(p, q, keys);
 #pragma unroll
@@ -234,7 +244,7 @@ attention_forward_bf16(float *out, float *lse, const float *qkv, const int32_t *
 					sum[j][2 * half + 1] *= shrink;
 				}
 			}
-			cuda_weigh<D>(sum, p, turned);
+			cuda_weigh<D>(sum, p, values);
 		}
 #pragma unroll
 		for (int half = 0; half < 2; half++)
@@ -256,8 +266,9 @@ attention_forward_bf16(float *out, float *lse, const float *qkv, const int32_t *
 /*
  * From a score's product and dp: *p becomes the probability after dropout, *dp the gradient of the score.
  */
+template <typename T>
 static __device__ inline void
-cuda_place_gradient(const CudaHead *h, const DistilAttention *a, float *p, float *dp, float lse, float delta,
+cuda_place_gradient(const CudaHead<T> *h, const DistilAttention *a, float *p, float *dp, float lse, float delta,
 					int query, int key)
 {
 	float		score = query < h->length ? cuda_place_score(h, a, *p, query, key) : -INFINITY;
@@ -269,15 +280,14 @@ cuda_place_gradient(const CudaHead *h, const DistilAttention *a, float *p, float
 }
 
 /* dq of 64 queries. */
-template <int D>
+template <int D, typename T>
 __global__ void
-__launch_bounds__(CUDA_TILE_THREADS)
-attention_backward_queries(float *dqkv, CudaGradient g, const float *qkv, const int32_t *offsets, DistilAttention a)
+__launch_bounds__(CUDA_TILE_THREADS, 2)
+attention_backward_queries(T *dqkv, CudaGradient<T> g, const T *qkv, const int32_t *offsets, DistilAttention a)
 {
 	__shared__ __align__(16) uint16_t keys[CUDA_KEYS][D + 8];
 	__shared__ __align__(16) uint16_t values[CUDA_KEYS][D + 8];
-	__shared__ __align__(16) uint16_t turned[D][CUDA_TURNED];
-	CudaHead	h = cuda_head(qkv, offsets, &a);
+	CudaHead<T>	h = cuda_head(qkv, offsets, &a);
 	size_t		column = (size_t) h.head * D;
 	int			group = cuda_lane() / 4;
 	int			pair = cuda_lane() % 4 * 2;
@@ -307,8 +317,8 @@ attention_backward_queries(float *dqkv, CudaGradient g, const float *qkv, const 
 			float		ds[8][4];
 
 			__syncthreads();
-			cuda_load_rows<D>(keys, turned, h.k, h.ld, start, h.length);
-			cuda_load_rows<D>(values, NULL, h.v, h.ld, start, h.length);
+			cuda_load_rows<D>(keys, h.k, h.ld, start, h.length);
+			cuda_load_rows<D>(values, h.v, h.ld, start, h.length);
 			__syncthreads();
 			cuda_scores<D>(p, q, keys);
 			cuda_scores<D>(ds, dout, values);
@@ -318,7 +328,7 @@ attention_backward_queries(float *dqkv, CudaGradient g, const float *qkv, const 
 				for (int e = 0; e < 4; e++)
 					cuda_place_gradient(&h, &a, &p[j][e], &ds[j][e], lse[e / 2], delta[e / 2],
 										first + group + e / 2 * 8, start + 8 * j + pair + e % 2);
-			cuda_weigh<D>(sum, ds, turned);
+			cuda_weigh<D>(sum, ds, keys);
 		}
 #pragma unroll
 		for (int half = 0; half < 2; half++)
@@ -329,19 +339,18 @@ attention_backward_queries(float *dqkv, CudaGradient g, const float *qkv, const 
 }
 
 /* dk and dv of 64 keys: rows are keys here, the tile's are queries. */
-template <int D>
+template <int D, typename T>
 __global__ void
-__launch_bounds__(CUDA_TILE_THREADS)
-attention_backward_keys(float *dqkv, CudaGradient g, const float *qkv, const int32_t *offsets, DistilAttention a)
+__launch_bounds__(CUDA_TILE_THREADS, 2)
+attention_backward_keys(T *dqkv, CudaGradient<T> g, const T *qkv, const int32_t *offsets, DistilAttention a)
 {
-	__shared__ __align__(16) uint16_t plain[CUDA_KEYS][D + 8];
-	__shared__ __align__(16) uint16_t queries[D][CUDA_TURNED];	/* turned */
-	__shared__ __align__(16) uint16_t douts[D][CUDA_TURNED];	/* turned */
+	__shared__ __align__(16) uint16_t queries[CUDA_KEYS][D + 8];
+	__shared__ __align__(16) uint16_t douts[CUDA_KEYS][D + 8];
 	__shared__ float lse[CUDA_KEYS];
 	__shared__ float delta[CUDA_KEYS];
-	CudaHead	h = cuda_head(qkv, offsets, &a);
+	CudaHead<T>	h = cuda_head(qkv, offsets, &a);
 	size_t		column = (size_t) h.head * D;
-	const float *dout = g.dout + (size_t) h.first * h.width + column;
+	const T    *dout = g.dout + (size_t) h.first * h.width + column;
 	int			group = cuda_lane() / 4;
 	int			pair = cuda_lane() % 4 * 2;
 
@@ -361,7 +370,8 @@ attention_backward_keys(float *dqkv, CudaGradient g, const float *qkv, const int
 			float		ds[8][4];
 
 			__syncthreads();
-			cuda_load_rows<D>(plain, queries, h.q, h.ld, start, h.length);
+			cuda_load_rows<D>(queries, h.q, h.ld, start, h.length);
+			cuda_load_rows<D>(douts, dout, h.width, start, h.length);
 			for (int i = (int) threadIdx.x; i < CUDA_KEYS; i += CUDA_TILE_THREADS)
 			{
 				bool		inside = start + i < h.length;
@@ -370,11 +380,8 @@ attention_backward_keys(float *dqkv, CudaGradient g, const float *qkv, const int
 				delta[i] = inside ? cuda_delta(&h, &a, &g, start + i) : 0.0f;
 			}
 			__syncthreads();
-			cuda_scores<D>(p, k, plain);
-			__syncthreads();
-			cuda_load_rows<D>(plain, douts, dout, h.width, start, h.length);
-			__syncthreads();
-			cuda_scores<D>(ds, v, plain);
+			cuda_scores<D>(p, k, queries);
+			cuda_scores<D>(ds, v, douts);
 #pragma unroll
 			for (int j = 0; j < 8; j++)
 #pragma unroll
@@ -392,7 +399,7 @@ attention_backward_keys(float *dqkv, CudaGradient g, const float *qkv, const int
 		for (int half = 0; half < 2; half++)
 			if (first + group + 8 * half < h.length)
 			{
-				float	   *to = dqkv + ((size_t) h.first + first + group + 8 * half) * h.ld + column;
+				T		   *to = dqkv + ((size_t) h.first + first + group + 8 * half) * h.ld + column;
 
 				cuda_store_row<D>(to + h.width, dk, half, a.scale);
 				cuda_store_row<D>(to + 2 * h.width, dv, half, 1.0f);
@@ -402,28 +409,31 @@ attention_backward_keys(float *dqkv, CudaGradient g, const float *qkv, const int
 
 /* ---------- operations ---------- */
 
-template <int D>
+template <int D, typename T>
 static void
-cuda_forward_bf16(DistilDevice *dev, float *out, float *lse, const float *qkv, const int32_t *offsets,
+cuda_forward_bf16(DistilDevice *dev, T *out, float *lse, const T *qkv, const int32_t *offsets,
 				  const DistilAttention *a)
 {
-	CUDA_RUN_GRID(dev, attention_forward_bf16<D>, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, out, lse,
-				  qkv, offsets, *a);
+	auto		kernel = attention_forward_bf16<D, T>;
+
+	CUDA_RUN_GRID(dev, kernel, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, out, lse, qkv, offsets, *a);
 }
 
-template <int D>
+template <int D, typename T>
 static void
-cuda_backward_bf16(DistilDevice *dev, float *dqkv, CudaGradient g, const float *qkv, const int32_t *offsets,
+cuda_backward_bf16(DistilDevice *dev, T *dqkv, CudaGradient<T> g, const T *qkv, const int32_t *offsets,
 				   const DistilAttention *a)
 {
-	CUDA_RUN_GRID(dev, attention_backward_queries<D>, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, dqkv,
-				  g, qkv, offsets, *a);
-	CUDA_RUN_GRID(dev, attention_backward_keys<D>, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, dqkv, g,
-				  qkv, offsets, *a);
+	auto		queries = attention_backward_queries<D, T>;
+	auto		keys = attention_backward_keys<D, T>;
+
+	CUDA_RUN_GRID(dev, queries, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, dqkv, g, qkv, offsets, *a);
+	CUDA_RUN_GRID(dev, keys, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, dqkv, g, qkv, offsets, *a);
 }
 
+template <typename T>
 static void
-cuda_attention_forward(DistilDevice *dev, float *out, float *lse, const float *qkv, const int32_t *offsets,
+cuda_attention_forward(DistilDevice *dev, T *out, float *lse, const T *qkv, const int32_t *offsets,
 					   const DistilAttention *attention)
 {
 	bool		round = cuda_device(dev)->precision == CUDA_BF16;
@@ -436,12 +446,13 @@ cuda_attention_forward(DistilDevice *dev, float *out, float *lse, const float *q
 		cuda_forward_float32(dev, out, lse, qkv, offsets, attention);
 }
 
+template <typename T>
 static void
-cuda_attention_backward(DistilDevice *dev, float *dqkv, const float *dout, const float *qkv, const float *out,
-						const float *lse, const int32_t *offsets, const DistilAttention *attention)
+cuda_attention_backward(DistilDevice *dev, T *dqkv, const T *dout, const T *qkv, const T *out, const float *lse,
+						const int32_t *offsets, const DistilAttention *attention)
 {
 	bool		round = cuda_device(dev)->precision == CUDA_BF16;
-	CudaGradient g = {dout, out, lse};
+	CudaGradient<T> g = {dout, out, lse};
 
 	if (round && attention->head_dim == 64)
 		cuda_backward_bf16<64>(dev, dqkv, g, qkv, offsets, attention);
@@ -450,7 +461,7 @@ cuda_attention_backward(DistilDevice *dev, float *dqkv, const float *dout, const
 	else
 		cuda_backward_float32(dev, dqkv, g, qkv, offsets, attention);
 	if (attention->drelative != NULL)
-		CUDA_RUN_GRID(dev, relative_backward_kernel, 2 * attention->relative_limit - 1, attention->head_count,
+		CUDA_RUN_GRID(dev, relative_backward_kernel<T>, 2 * attention->relative_limit - 1, attention->head_count,
 					  CUDA_THREADS, g, qkv, offsets, *attention);
 }
 

@@ -2,6 +2,7 @@
  * attention_cuda.cuh
  *		Scaled dot product attention (Vaswani et al. 2017) over ragged rows, in float32.
  *
+ * T is the type of the rows in memory: float, or uint16_t for bfloat16.
  * One warp has a query (or, for the gradients of k and v, a key) and takes the other side 32 at a
  * time: a lane computes one score, then the lanes share the columns.  Scores are never stored; softmax
  * is taken online and recomputed in backward from lse (Dao et al. 2022, "FlashAttention"), where
@@ -11,29 +12,31 @@
 #ifndef DISTIL_ATTENTION_CUDA_CUH
 #define DISTIL_ATTENTION_CUDA_CUH
 
-#include "cuda_device.cuh"
+#include "tensor_cuda.cuh"
 
 #define CUDA_ATTENTION_SHARE 16	/* blocks of a sequence and head */
 #define CUDA_ATTENTION_COLUMNS 8	/* columns of a lane; wider heads take several passes */
 #define CUDA_ATTENTION_PASS (32 * CUDA_ATTENTION_COLUMNS)
 
 /* One sequence and head. */
-typedef struct CudaHead
+template <typename T>
+struct CudaHead
 {
-	const float *q;				/* its first row; k and v beside it */
-	const float *k;
-	const float *v;
+	const T    *q;				/* its first row; k and v beside it */
+	const T    *k;
+	const T    *v;
 	size_t		ld;				/* stride of qkv rows */
 	size_t		width;			/* stride of out rows */
 	int			first;			/* absolute first row */
 	int			length;
 	int			head;
-} CudaHead;
+};
 
-static __device__ inline CudaHead
-cuda_head(const float *qkv, const int32_t *offsets, const DistilAttention *a)
+template <typename T>
+static __device__ inline CudaHead<T>
+cuda_head(const T *qkv, const int32_t *offsets, const DistilAttention *a)
 {
-	CudaHead	h;
+	CudaHead<T>	h;
 	int			b = (int) blockIdx.x / a->head_count;
 
 	h.head = a->head_first + (int) blockIdx.x % a->head_count;
@@ -47,18 +50,20 @@ cuda_head(const float *qkv, const int32_t *offsets, const DistilAttention *a)
 	return h;
 }
 
+template <typename T>
 static __device__ inline float
-cuda_dot(const float *a, const float *b, int n)
+cuda_dot(const T *a, const T *b, int n)
 {
 	float		sum = 0.0f;
 
 	for (int d = 0; d < n; d++)
-		sum += a[d] * b[d];
+		sum += cuda_number(a[d]) * cuda_number(b[d]);
 	return sum;
 }
 
+template <typename T>
 static __device__ inline float
-cuda_score(const CudaHead *h, const DistilAttention *a, int query, int key)
+cuda_score(const CudaHead<T> *h, const DistilAttention *a, int query, int key)
 {
 	float		score = a->scale * cuda_dot(h->q + query * h->ld, h->k + key * h->ld, a->head_dim);
 
@@ -68,8 +73,9 @@ cuda_score(const CudaHead *h, const DistilAttention *a, int query, int key)
 }
 
 /* 0 for a dropped probability, 1/(1-p) for a kept one. */
+template <typename T>
 static __device__ inline float
-cuda_keep(const CudaHead *h, const DistilAttention *a, int query, int key)
+cuda_keep(const CudaHead<T> *h, const DistilAttention *a, int query, int key)
 {
 	uint64_t	row = (uint64_t) h->first + query;
 
@@ -83,8 +89,9 @@ cuda_keep(const CudaHead *h, const DistilAttention *a, int query, int key)
 /* ---------- forward ---------- */
 
 /* Columns [first, first + CUDA_ATTENTION_PASS) of a query's output. */
+template <typename T>
 static __device__ inline void
-cuda_attend(const CudaHead *h, const DistilAttention *a, int query, int first, float *out, float *lse)
+cuda_attend(const CudaHead<T> *h, const DistilAttention *a, int query, int first, T *out, float *lse)
 {
 	int			keys = a->causal ? query + 1 : h->length;
 	float		top = -INFINITY;
@@ -111,24 +118,25 @@ cuda_attend(const CudaHead *h, const DistilAttention *a, int query, int first, f
 		for (int j = 0; j < 32 && start + j < keys; j++)
 		{
 			float		one = __shfl_sync(0xffffffffu, p, j);
-			const float *v = h->v + (size_t) (start + j) * h->ld + first;
+			const T    *v = h->v + (size_t) (start + j) * h->ld + first;
 
 			for (int e = 0; e < CUDA_ATTENTION_COLUMNS; e++)
 				if (first + 32 * e + cuda_lane() < a->head_dim)
-					sum[e] += one * v[32 * e + cuda_lane()];
+					sum[e] += one * cuda_number(v[32 * e + cuda_lane()]);
 		}
 	}
 	for (int e = 0; e < CUDA_ATTENTION_COLUMNS; e++)
 		if (first + 32 * e + cuda_lane() < a->head_dim)
-			out[first + 32 * e + cuda_lane()] = sum[e] / total;
+			cuda_put(out + first + 32 * e + cuda_lane(), sum[e] / total);
 	if (lse != NULL && first == 0 && cuda_lane() == 0)
 		*lse = top + logf(total);
 }
 
+template <typename T>
 __global__ void
-attention_forward_kernel(float *out, float *lse, const float *qkv, const int32_t *offsets, DistilAttention a)
+attention_forward_kernel(T *out, float *lse, const T *qkv, const int32_t *offsets, DistilAttention a)
 {
-	CudaHead	h = cuda_head(qkv, offsets, &a);
+	CudaHead<T>	h = cuda_head(qkv, offsets, &a);
 	int			warps = (int) (blockDim.x / 32);
 	int			step = (int) gridDim.y * warps;
 
@@ -145,16 +153,18 @@ attention_forward_kernel(float *out, float *lse, const float *qkv, const int32_t
 /* ---------- backward ---------- */
 
 /* What backward reads of a row besides qkv. */
-typedef struct CudaGradient
+template <typename T>
+struct CudaGradient
 {
-	const float *dout;
-	const float *out;
+	const T    *dout;
+	const T    *out;
 	const float *lse;
-} CudaGradient;
+};
 
 /* Gradient of one score; *kept gets the probability after dropout.  delta is dout . out of the query. */
+template <typename T>
 static __device__ inline float
-cuda_score_gradient(const CudaHead *h, const DistilAttention *a, const CudaGradient *g, float delta,
+cuda_score_gradient(const CudaHead<T> *h, const DistilAttention *a, const CudaGradient<T> *g, float delta,
 					int query, int key, float *kept)
 {
 	size_t		row = (size_t) h->first + query;
@@ -167,8 +177,9 @@ cuda_score_gradient(const CudaHead *h, const DistilAttention *a, const CudaGradi
 	return p * (dp * keep - delta);
 }
 
+template <typename T>
 static __device__ inline float
-cuda_delta(const CudaHead *h, const DistilAttention *a, const CudaGradient *g, int query)
+cuda_delta(const CudaHead<T> *h, const DistilAttention *a, const CudaGradient<T> *g, int query)
 {
 	size_t		at = ((size_t) h->first + query) * h->width + (size_t) h->head * a->head_dim;
 
@@ -176,9 +187,10 @@ cuda_delta(const CudaHead *h, const DistilAttention *a, const CudaGradient *g, i
 }
 
 /* Columns of the gradient of one query. */
+template <typename T>
 static __device__ inline void
-cuda_query_gradient(const CudaHead *h, const DistilAttention *a, const CudaGradient *g, int query, int first,
-					float *dq)
+cuda_query_gradient(const CudaHead<T> *h, const DistilAttention *a, const CudaGradient<T> *g, int query, int first,
+					T *dq)
 {
 	int			keys = a->causal ? query + 1 : h->length;
 	float		delta = cuda_delta(h, a, g, query);
@@ -193,22 +205,23 @@ cuda_query_gradient(const CudaHead *h, const DistilAttention *a, const CudaGradi
 		for (int j = 0; j < 32 && start + j < keys; j++)
 		{
 			float		one = __shfl_sync(0xffffffffu, ds, j);
-			const float *k = h->k + (size_t) (start + j) * h->ld + first;
+			const T    *k = h->k + (size_t) (start + j) * h->ld + first;
 
 			for (int e = 0; e < CUDA_ATTENTION_COLUMNS; e++)
 				if (first + 32 * e + cuda_lane() < a->head_dim)
-					sum[e] += one * k[32 * e + cuda_lane()];
+					sum[e] += one * cuda_number(k[32 * e + cuda_lane()]);
 		}
 	}
 	for (int e = 0; e < CUDA_ATTENTION_COLUMNS; e++)
 		if (first + 32 * e + cuda_lane() < a->head_dim)
-			dq[first + 32 * e + cuda_lane()] = sum[e];
+			cuda_put(dq + first + 32 * e + cuda_lane(), sum[e]);
 }
 
 /* Columns of the gradients of one key and its value. */
+template <typename T>
 static __device__ inline void
-cuda_key_gradient(const CudaHead *h, const DistilAttention *a, const CudaGradient *g, int key, int first,
-				  float *dk, float *dv)
+cuda_key_gradient(const CudaHead<T> *h, const DistilAttention *a, const CudaGradient<T> *g, int key, int first,
+				  T *dk, T *dv)
 {
 	float		sum_k[CUDA_ATTENTION_COLUMNS] = {0};
 	float		sum_v[CUDA_ATTENTION_COLUMNS] = {0};
@@ -226,36 +239,37 @@ cuda_key_gradient(const CudaHead *h, const DistilAttention *a, const CudaGradien
 			float		one_k = __shfl_sync(0xffffffffu, ds, j);
 			float		one_v = __shfl_sync(0xffffffffu, kept, j);
 			size_t		row = (size_t) (start + j);
-			const float *q = h->q + row * h->ld + first;
-			const float *dout = g->dout + (h->first + row) * h->width + (size_t) h->head * a->head_dim + first;
+			const T    *q = h->q + row * h->ld + first;
+			const T    *dout = g->dout + (h->first + row) * h->width + (size_t) h->head * a->head_dim + first;
 
 			for (int e = 0; e < CUDA_ATTENTION_COLUMNS; e++)
 				if (first + 32 * e + cuda_lane() < a->head_dim)
 				{
-					sum_k[e] += one_k * q[32 * e + cuda_lane()];
-					sum_v[e] += one_v * dout[32 * e + cuda_lane()];
+					sum_k[e] += one_k * cuda_number(q[32 * e + cuda_lane()]);
+					sum_v[e] += one_v * cuda_number(dout[32 * e + cuda_lane()]);
 				}
 		}
 	}
 	for (int e = 0; e < CUDA_ATTENTION_COLUMNS; e++)
 		if (first + 32 * e + cuda_lane() < a->head_dim)
 		{
-			dk[first + 32 * e + cuda_lane()] = sum_k[e];
-			dv[first + 32 * e + cuda_lane()] = sum_v[e];
+			cuda_put(dk + first + 32 * e + cuda_lane(), sum_k[e]);
+			cuda_put(dv + first + 32 * e + cuda_lane(), sum_v[e]);
 		}
 }
 
+template <typename T>
 __global__ void
-attention_backward_kernel(float *dqkv, CudaGradient g, const float *qkv, const int32_t *offsets,
+attention_backward_kernel(T *dqkv, CudaGradient<T> g, const T *qkv, const int32_t *offsets,
 						  DistilAttention a)
 {
-	CudaHead	h = cuda_head(qkv, offsets, &a);
+	CudaHead<T>	h = cuda_head(qkv, offsets, &a);
 	int			warps = (int) (blockDim.x / 32);
 	int			step = (int) gridDim.y * warps;
 
 	for (int i = (int) blockIdx.y * warps + (int) threadIdx.x / 32; i < h.length; i += step)
 	{
-		float	   *dq = dqkv + ((size_t) h.first + i) * h.ld + (size_t) h.head * a.head_dim;
+		T		   *dq = dqkv + ((size_t) h.first + i) * h.ld + (size_t) h.head * a.head_dim;
 
 		for (int first = 0; first < a.head_dim; first += CUDA_ATTENTION_PASS)
 		{
@@ -269,14 +283,15 @@ attention_backward_kernel(float *dqkv, CudaGradient g, const float *qkv, const i
  * drelative [distance, head] += the gradients of all scores of that distance.  A block for each distance
  * and head; a thread has queries of its own, sequence after sequence.
  */
+template <typename T>
 __global__ void
-relative_backward_kernel(CudaGradient g, const float *qkv, const int32_t *offsets, DistilAttention a)
+relative_backward_kernel(CudaGradient<T> g, const T *qkv, const int32_t *offsets, DistilAttention a)
 {
 	__shared__ float shared[33];
 	int			distance = (int) blockIdx.x - (a.relative_limit - 1);
 	size_t		width = (size_t) a.heads * a.head_dim;
 	float		sum = 0.0f;
-	CudaHead	h;
+	CudaHead<T>	h;
 
 	h.head = a.head_first + (int) blockIdx.y;
 	h.width = width;
@@ -304,19 +319,21 @@ relative_backward_kernel(CudaGradient g, const float *qkv, const int32_t *offset
 
 /* ---------- launches, in float32 ---------- */
 
+template <typename T>
 static void
-cuda_forward_float32(DistilDevice *dev, float *out, float *lse, const float *qkv, const int32_t *offsets,
+cuda_forward_float32(DistilDevice *dev, T *out, float *lse, const T *qkv, const int32_t *offsets,
 					 const DistilAttention *a)
 {
-	CUDA_RUN_GRID(dev, attention_forward_kernel, a->nseq * a->head_count, CUDA_ATTENTION_SHARE, 32 * CUDA_ROW_WARPS, out,
-				  lse, qkv, offsets, *a);
+	CUDA_RUN_GRID(dev, attention_forward_kernel<T>, a->nseq * a->head_count, CUDA_ATTENTION_SHARE, 32 * CUDA_ROW_WARPS,
+				  out, lse, qkv, offsets, *a);
 }
 
+template <typename T>
 static void
-cuda_backward_float32(DistilDevice *dev, float *dqkv, CudaGradient g, const float *qkv, const int32_t *offsets,
+cuda_backward_float32(DistilDevice *dev, T *dqkv, CudaGradient<T> g, const T *qkv, const int32_t *offsets,
 					  const DistilAttention *a)
 {
-	CUDA_RUN_GRID(dev, attention_backward_kernel, a->nseq * a->head_count, CUDA_ATTENTION_SHARE, 32 * CUDA_ROW_WARPS,
+	CUDA_RUN_GRID(dev, attention_backward_kernel<T>, a->nseq * a->head_count, CUDA_ATTENTION_SHARE, 32 * CUDA_ROW_WARPS,
 				  dqkv, g, qkv, offsets, *a);
 }
 

@@ -3,8 +3,8 @@
  *		Products by cuBLASLt, a library that is opened at run time and may be missing.
  *
  * Row-major C = A B is given to it as the column-major product of the transposes.  Each shape asks once
- * for an algorithm; what it refuses is left to the own kernels.  For bfloat16 both operands are
- * rounded into scratch memory first; sums and results are float32.
+ * for an algorithm; what it refuses is left to the own kernels.  For bfloat16 operands that are float32
+ * in memory are rounded into scratch memory first; sums are float32.
  */
 #ifndef DISTIL_BLAS_CUDA_CUH
 #define DISTIL_BLAS_CUDA_CUH
@@ -35,6 +35,7 @@ typedef struct CudaShape
 	bool		a_plain;		/* a_col == 1 */
 	bool		b_plain;		/* b_col == 1 */
 	bool		bias;
+	bool		half_c;			/* the result (and the bias) is bfloat16 */
 	int			alignment;		/* of all addresses together */
 } CudaShape;
 
@@ -152,6 +153,7 @@ cuda_plan_create(CudaDevice *cuda, CudaPlan *plan)
 	const CudaShape *s = &plan->shape;
 	cudaDataType_t type = s->precision == CUDA_BF16 ? CUDA_R_16BF : CUDA_R_32F;
 	cublasComputeType_t compute = s->precision == CUDA_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+	cudaDataType_t result_type = s->half_c ? CUDA_R_16BF : CUDA_R_32F;
 	cublasOperation_t first = s->b_plain ? CUBLAS_OP_N : CUBLAS_OP_T;
 	cublasOperation_t second = s->a_plain ? CUBLAS_OP_N : CUBLAS_OP_T;
 	cublasLtEpilogue_t epilogue = s->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
@@ -170,7 +172,7 @@ cuda_plan_create(CudaDevice *cuda, CudaPlan *plan)
 										 (uint64_t) (s->b_plain ? s->k : s->n), (int64_t) s->b_ld) != CUBLAS_STATUS_SUCCESS ||
 		blas->cublasLtMatrixLayoutCreate(&plan->b, type, (uint64_t) (s->a_plain ? s->k : s->m),
 										 (uint64_t) (s->a_plain ? s->m : s->k), (int64_t) s->a_ld) != CUBLAS_STATUS_SUCCESS ||
-		blas->cublasLtMatrixLayoutCreate(&plan->c, CUDA_R_32F, (uint64_t) s->n, (uint64_t) s->m,
+		blas->cublasLtMatrixLayoutCreate(&plan->c, result_type, (uint64_t) s->n, (uint64_t) s->m,
 										 (int64_t) s->c_row) != CUBLAS_STATUS_SUCCESS ||
 		blas->cublasLtMatmulPreferenceCreate(&preference) != CUBLAS_STATUS_SUCCESS)
 		return false;
@@ -271,11 +273,12 @@ cuda_blas_product(DistilDevice *dev, const CudaProduct *p)
 	shape.a_ld = shape.a_plain ? p->a_row : p->a_col;
 	shape.b_ld = shape.b_plain ? p->b_row : p->b_col;
 	shape.bias = p->bias != NULL;
-	if (cuda->precision == CUDA_BF16)
+	shape.half_c = p->half_c;
+	if (cuda->precision == CUDA_BF16 && !p->half)
 	{
-		a = cuda_round_operand(dev, 0, p->a, shape.a_ld, shape.a_plain ? p->m : p->k, shape.a_plain ? p->k : p->m,
+		a = cuda_round_operand(dev, 0, (const float *) p->a, shape.a_ld, shape.a_plain ? p->m : p->k, shape.a_plain ? p->k : p->m,
 							   &shape.a_ld);
-		b = cuda_round_operand(dev, 1, p->b, shape.b_ld, shape.b_plain ? p->k : p->n, shape.b_plain ? p->n : p->k,
+		b = cuda_round_operand(dev, 1, (const float *) p->b, shape.b_ld, shape.b_plain ? p->k : p->n, shape.b_plain ? p->n : p->k,
 							   &shape.b_ld);
 		if (a == NULL || b == NULL)
 			return false;
@@ -299,8 +302,8 @@ cuda_blas_product(DistilDevice *dev, const CudaProduct *p)
 		return false;
 	}
 	if (p->act != DISTIL_ACT_NONE)
-		CUDA_RUN(dev, activation_rows_kernel, cuda_blocks((size_t) p->m * p->n), CUDA_THREADS, p->act, p->c, p->c_row,
-				 p->m, p->n);
+		CUDA_RUN(dev, activation_rows_kernel, cuda_blocks((size_t) p->m * p->n), CUDA_THREADS, p->act, (float *) p->c,
+				 p->c_row, p->m, p->n);
 	return true;
 }
 

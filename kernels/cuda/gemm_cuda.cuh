@@ -5,6 +5,7 @@
  * C [m, n] = A B, where A (i, l) = a[i * a_row + l * a_col] and B (l, j) = b[l * b_row + j * b_col], so that
  * the three products of a linear layer are one kernel.  An element's sum is one chain over l, whatever
  * rows are computed with it.  They serve where cuBLASLt is missing or refuses a shape.
+ * In memory operands are float32, or bfloat16 (uint16_t), then C may be it too.
  */
 #ifndef DISTIL_GEMM_CUDA_CUH
 #define DISTIL_GEMM_CUDA_CUH
@@ -14,33 +15,36 @@
 
 typedef struct CudaProduct
 {
-	float	   *c;
+	void	   *c;
 	size_t		c_row;
-	const float *a;
+	const void *a;
 	size_t		a_row,
 				a_col;
-	const float *b;
+	const void *b;
 	size_t		b_row,
 				b_col;
 	int			m,
 				n,
 				k;
-	const float *bias;			/* [n] or NULL */
+	const void *bias;			/* [n] or NULL */
 	DistilActivation act;
 	bool		accumulate;		/* C += */
+	bool		half;			/* A, B and bias are bfloat16 */
+	bool		half_c;			/* C too */
 } CudaProduct;
 
+template <typename In, typename Out>
 static __device__ inline void
 cuda_product_store(const CudaProduct *p, int i, int j, float sum)
 {
-	float	   *c = p->c + (size_t) i * p->c_row + j;
+	Out		   *c = (Out *) p->c + (size_t) i * p->c_row + j;
 
 	if (i >= p->m || j >= p->n)
 		return;
 	if (p->bias != NULL)
-		sum += p->bias[j];
+		sum += cuda_number(((const In *) p->bias)[j]);
 	sum = cuda_activate(p->act, sum);
-	*c = p->accumulate ? *c + sum : sum;
+	cuda_put(c, p->accumulate ? cuda_number(*c) + sum : sum);
 }
 
 /* ---------- float32: blocks of 64 x 64, 16 steps of l at a time ---------- */
@@ -82,8 +86,8 @@ product_float32(const __grid_constant__ CudaProduct p)
 
 	for (int step = 0; step < p.k; step += CUDA_TILE_STEPS)
 	{
-		cuda_load_tile(a, p.a, p.a_row, p.a_col, first, p.m, step, p.k);
-		cuda_load_tile(b, p.b, p.b_col, p.b_row, column, p.n, step, p.k);
+		cuda_load_tile(a, (const float *) p.a, p.a_row, p.a_col, first, p.m, step, p.k);
+		cuda_load_tile(b, (const float *) p.b, p.b_col, p.b_row, column, p.n, step, p.k);
 		__syncthreads();
 #pragma unroll
 		for (int l = 0; l < CUDA_TILE_STEPS; l++)
@@ -109,7 +113,7 @@ product_float32(const __grid_constant__ CudaProduct p)
 	for (int i = 0; i < 4; i++)
 #pragma unroll
 		for (int j = 0; j < 4; j++)
-			cuda_product_store(&p, first + ty + i, column + tx + j, total[i][j] + sum[i][j]);
+			cuda_product_store<float, float>(&p, first + ty + i, column + tx + j, total[i][j] + sum[i][j]);
 }
 
 /* ---------- bfloat16: blocks of 128 x 128, 32 steps of l at a time, eight warps of 64 x 32 ---------- */
@@ -123,8 +127,9 @@ product_float32(const __grid_constant__ CudaProduct p)
 #define CUDA_HALF_LOADS (CUDA_HALF_TILE * CUDA_HALF_STEPS / 256)
 
 /* The next tile of an operand into registers, so that memory works while the tensor cores do. */
+template <typename In, typename Raw>
 static __device__ inline void
-cuda_fetch_half(float (&to)[CUDA_HALF_LOADS], const float *from, size_t row, size_t col, int first, int rows,
+cuda_fetch_half(Raw (&to)[CUDA_HALF_LOADS], const In *from, size_t row, size_t col, int first, int rows,
 				int step, int steps)
 {
 #pragma unroll
@@ -135,12 +140,38 @@ cuda_fetch_half(float (&to)[CUDA_HALF_LOADS], const float *from, size_t row, siz
 		int			i = col == 1 ? e / CUDA_HALF_STEPS : e % CUDA_HALF_TILE;
 		bool		inside = first + i < rows && step + l < steps;
 
-		to[r] = inside ? from[(size_t) (first + i) * row + (size_t) (step + l) * col] : 0.0f;
+		to[r] = inside ? from[(size_t) (first + i) * row + (size_t) (step + l) * col] : (Raw) 0;
 	}
 }
 
+static __device__ inline uint16_t
+cuda_round(float x)
+{
+	return cuda_to_bf16(x);
+}
+
+static __device__ inline uint16_t
+cuda_round(uint32_t x)
+{
+	return (uint16_t) x;
+}
+
+/* What a register holds of an element: narrow ones would lie in memory. */
+template <typename In>
+struct CudaRaw
+{
+	typedef In	type;
+};
+
+template <>
+struct CudaRaw<uint16_t>
+{
+	typedef uint32_t type;
+};
+
+template <typename Raw>
 static __device__ inline void
-cuda_store_half(uint16_t (*tile)[CUDA_HALF_STRIDE], const float (&from)[CUDA_HALF_LOADS], size_t col)
+cuda_store_half(uint16_t (*tile)[CUDA_HALF_STRIDE], const Raw (&from)[CUDA_HALF_LOADS], size_t col)
 {
 #pragma unroll
 	for (int r = 0; r < CUDA_HALF_LOADS; r++)
@@ -149,12 +180,13 @@ cuda_store_half(uint16_t (*tile)[CUDA_HALF_STRIDE], const float (&from)[CUDA_HAL
 		int			l = col == 1 ? e % CUDA_HALF_STEPS : e / CUDA_HALF_TILE;
 		int			i = col == 1 ? e / CUDA_HALF_STEPS : e % CUDA_HALF_TILE;
 
-		tile[i][l] = cuda_to_bf16(from[r]);
+		tile[i][l] = cuda_round(from[r]);
 	}
 }
 
+template <typename In, typename Out>
 __global__ void
-__launch_bounds__(256)
+__launch_bounds__(256, 1)
 product_bf16(const __grid_constant__ CudaProduct p)
 {
 	__shared__ __align__(16) uint16_t a[CUDA_HALF_TILE][CUDA_HALF_STRIDE];
@@ -166,19 +198,21 @@ product_bf16(const __grid_constant__ CudaProduct p)
 	int			col = warp % 4 * 32;
 	int			group = cuda_lane() / 4;
 	int			pair = cuda_lane() % 4 * 2;
-	float		next_a[CUDA_HALF_LOADS];
-	float		next_b[CUDA_HALF_LOADS];
+	const In   *from_a = (const In *) p.a;
+	const In   *from_b = (const In *) p.b;
+	typename CudaRaw<In>::type next_a[CUDA_HALF_LOADS];
+	typename CudaRaw<In>::type next_b[CUDA_HALF_LOADS];
 	float		sum[4][4][4] = {{{0}}};
 
-	cuda_fetch_half(next_a, p.a, p.a_row, p.a_col, first, p.m, 0, p.k);
-	cuda_fetch_half(next_b, p.b, p.b_col, p.b_row, column, p.n, 0, p.k);
+	cuda_fetch_half(next_a, from_a, p.a_row, p.a_col, first, p.m, 0, p.k);
+	cuda_fetch_half(next_b, from_b, p.b_col, p.b_row, column, p.n, 0, p.k);
 	for (int step = 0; step < p.k; step += CUDA_HALF_STEPS)
 	{
 		cuda_store_half(a, next_a, p.a_col);
 		cuda_store_half(b, next_b, p.b_row);
 		__syncthreads();
-		cuda_fetch_half(next_a, p.a, p.a_row, p.a_col, first, p.m, step + CUDA_HALF_STEPS, p.k);
-		cuda_fetch_half(next_b, p.b, p.b_col, p.b_row, column, p.n, step + CUDA_HALF_STEPS, p.k);
+		cuda_fetch_half(next_a, from_a, p.a_row, p.a_col, first, p.m, step + CUDA_HALF_STEPS, p.k);
+		cuda_fetch_half(next_b, from_b, p.b_col, p.b_row, column, p.n, step + CUDA_HALF_STEPS, p.k);
 #pragma unroll
 		for (int l = 0; l < CUDA_HALF_STEPS; l += 16)
 		{
@@ -213,7 +247,7 @@ product_bf16(const __grid_constant__ CudaProduct p)
 		for (int j = 0; j < 4; j++)
 #pragma unroll
 			for (int e = 0; e < 4; e++)
-				cuda_product_store(&p, first + row + 16 * i + group + e / 2 * 8,
+				cuda_product_store<In, Out>(&p, first + row + 16 * i + group + e / 2 * 8,
 								   column + col + 8 * j + pair + e % 2, sum[i][j][e]);
 }
 
@@ -236,8 +270,13 @@ cuda_product(DistilDevice *dev, const CudaProduct *p)
 		CUDA_RUN_GRID(dev, product_float32, (p->m + CUDA_TILE - 1) / CUDA_TILE, (p->n + CUDA_TILE - 1) / CUDA_TILE,
 					  256, *p);
 	else
-		CUDA_RUN_GRID(dev, product_bf16, (p->m + CUDA_HALF_TILE - 1) / CUDA_HALF_TILE,
+	{
+		auto		kernel = !p->half ? product_bf16<float, float> : p->half_c ? product_bf16<uint16_t, uint16_t>
+			: product_bf16<uint16_t, float>;
+
+		CUDA_RUN_GRID(dev, kernel, (p->m + CUDA_HALF_TILE - 1) / CUDA_HALF_TILE,
 					  (p->n + CUDA_HALF_TILE - 1) / CUDA_HALF_TILE, 256, *p);
+	}
 }
 
 #endif							/* DISTIL_GEMM_CUDA_CUH */

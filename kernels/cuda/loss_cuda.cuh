@@ -9,7 +9,10 @@
 #ifndef DISTIL_LOSS_CUDA_CUH
 #define DISTIL_LOSS_CUDA_CUH
 
+#include "tensor_cuda.cuh"
 #include "vector_cuda.cuh"
+
+#include <float.h>
 
 #define CUDA_SQUARED_NORM_FLOOR 1e-12
 /* Rows of one call of a kernel, whose parts fit the scratch. */
@@ -67,22 +70,32 @@ cosine_rows(double *parts, float *ds, const float *s, const float *t, float scal
 }
 
 /*
- * log of the sum of exp(x factor), in all threads of the block.  Each thread keeps a maximum and a sum
- * relative to it; a NaN in x gives NaN.
+ * Of a row x [n]: *softer becomes the log of the sum of exp(x factor), *sharper (NULL: not wanted) that of
+ * exp(x), in all threads of the block.  Each thread keeps a maximum and sums relative to it; a NaN in x gives NaN.
  */
-static __device__ inline double
-cuda_log_sum_exp(const float *x, double factor, int n, double *shared)
+template <typename T>
+static __device__ inline void
+cuda_log_sums_exp(const T *x, float factor, int n, double *softer, double *sharper, double *shared)
 {
 	__shared__ float tops[33];
-	float		top = -INFINITY;
+	float		top = -FLT_MAX;
 	float		all;
-	float		sum = 0.0f;
+	float		soft = 0.0f;
+	float		sharp = 0.0f;
 
 	for (int j = (int) threadIdx.x; j < n; j += (int) blockDim.x)
 	{
-		float		value = (float) ((double) x[j] * factor);
+		float		value = cuda_number(x[j]);
 
-		top = !(value <= top) ? value : top;
+		if (value > top)
+		{
+			soft *= expf((top - value) * factor);
+			sharp *= expf(top - value);
+			top = value;
+		}
+		soft += expf((value - top) * factor);
+		if (sharper != NULL)
+			sharp += expf(value - top);
 	}
 	all = cuda_warp_max(top);
 	__syncthreads();
@@ -91,65 +104,72 @@ cuda_log_sum_exp(const float *x, double factor, int n, double *shared)
 	__syncthreads();
 	all = tops[0];
 	for (int i = 1; i < (int) (blockDim.x / 32); i++)
-		all = !(tops[i] <= all) ? tops[i] : all;
-	for (int j = (int) threadIdx.x; j < n; j += (int) blockDim.x)
-		sum += expf((float) ((double) x[j] * factor - (double) all));
-	return (double) all + log(cuda_block_sum((double) sum, shared));
+		all = tops[i] > all ? tops[i] : all;
+	*softer = (double) all * factor + log(cuda_block_sum((double) soft * exp(((double) top - all) * factor), shared));
+	if (sharper != NULL)
+		*sharper = (double) all + log(cuda_block_sum((double) sharp * exp((double) top - all), shared));
 }
 
-/* A block for a row of s (which becomes the gradient) and t; parts [rows][3]. */
+/*
+ * A block for a row of s (which becomes the gradient) and t, ld apart; parts [rows][3].  Real is double where
+ * elements are float, else float, which is much faster.
+ */
+template <typename T, typename Real>
 __global__ void
-logits_loss_rows(double *parts, float *s, const float *t, const int32_t *labels, DistilLogitsLoss loss, int v)
+logits_loss_rows(double *parts, T *s, const T *t, size_t ld, const int32_t *labels, DistilLogitsLoss loss, int v)
 {
 	__shared__ double shared[33];
-	float	   *sr = s + (size_t) blockIdx.x * v;
-	const float *tr = t != NULL ? t + (size_t) blockIdx.x * v : NULL;
+	T		   *sr = s + (size_t) blockIdx.x * ld;
+	const T    *tr = t != NULL ? t + (size_t) blockIdx.x * ld : NULL;
 	bool		soft = loss.scale_ce != 0.0f;
 	bool		squared = loss.scale_mse != 0.0f;
 	int			label = labels != NULL && loss.scale_label != 0.0f ? labels[blockIdx.x] : -100;
-	double		inverse = 1.0 / (double) loss.temperature;
-	double		lse_q = soft ? cuda_log_sum_exp(sr, inverse, v, shared) : 0.0;
-	double		lse_p = soft ? cuda_log_sum_exp(tr, inverse, v, shared) : 0.0;
-	double		lse_s = label >= 0 ? cuda_log_sum_exp(sr, 1.0, v, shared) : 0.0;
-	double		at_label = label >= 0 ? (double) sr[label] : 0.0;
-	double		ce = 0.0;
-	double		mse = 0.0;
+	Real		inverse = (Real) 1.0 / (Real) loss.temperature;
+	double		lse_q = 0.0;
+	double		lse_p = 0.0;
+	double		lse_s = 0.0;
+	double		at_label = label >= 0 ? (double) cuda_number(sr[label]) : 0.0;
+	Real		ce = 0;
+	Real		mse = 0;
 
+	if (soft || label >= 0)
+		cuda_log_sums_exp(sr, (float) inverse, v, &lse_q, label >= 0 ? &lse_s : NULL, shared);
+	if (soft)
+		cuda_log_sums_exp(tr, (float) inverse, v, &lse_p, NULL, shared);
 	__syncthreads();			/* at_label is read before its gradient is written */
 	for (int j = (int) threadIdx.x; j < v; j += (int) blockDim.x)
 	{
-		double		sv = (double) sr[j];
+		Real		sv = (Real) cuda_number(sr[j]);
+		Real		tv = tr != NULL ? (Real) cuda_number(tr[j]) : (Real) 0;
 		float		gradient = 0.0f;
 
 		if (soft)
 		{
-			double		tv = (double) tr[j];
-			float		log_p = (float) (tv * inverse - lse_p);
-			float		log_q = (float) (sv * inverse - lse_q);
+			float		log_p = (float) (tv * inverse - (Real) lse_p);
+			float		log_q = (float) (sv * inverse - (Real) lse_q);
 			float		p = expf(log_p);
 
 			if (p != 0.0f)
-				ce += (double) (p * (log_p - log_q));
+				ce += (Real) (p * (log_p - log_q));
 			gradient += loss.scale_ce * (expf(log_q) - p) * (float) inverse;
 		}
 		if (label >= 0)
-			gradient += loss.scale_label * (expf((float) (sv - lse_s)) - (j == label ? 1.0f : 0.0f));
+			gradient += loss.scale_label * (expf((float) (sv - (Real) lse_s)) - (j == label ? 1.0f : 0.0f));
 		if (squared)
 		{
-			double		difference = sv - (double) tr[j];
-
-			mse += difference * difference;
-			gradient += 2.0f * loss.scale_mse * (float) difference;
+			mse += (sv - tv) * (sv - tv);
+			gradient += 2.0f * loss.scale_mse * (float) (sv - tv);
 		}
-		sr[j] = gradient;
+		cuda_put(sr + j, gradient);
 	}
-	ce = cuda_block_sum(ce, shared);
-	mse = cuda_block_sum(mse, shared);
+	double		ce_sum = cuda_block_sum((double) ce, shared);
+	double		mse_sum = cuda_block_sum((double) mse, shared);
+
 	if (threadIdx.x == 0)
 	{
-		parts[(size_t) blockIdx.x * 3] = (double) loss.scale_ce * ce;
+		parts[(size_t) blockIdx.x * 3] = (double) loss.scale_ce * ce_sum;
 		parts[(size_t) blockIdx.x * 3 + 1] = label >= 0 ? (double) loss.scale_label * (lse_s - at_label) : 0.0;
-		parts[(size_t) blockIdx.x * 3 + 2] = (double) loss.scale_mse * mse;
+		parts[(size_t) blockIdx.x * 3 + 2] = (double) loss.scale_mse * mse_sum;
 	}
 }
 
@@ -196,21 +216,30 @@ cuda_cosine_loss(DistilDevice *dev, double *loss, float *ds, const float *s, con
 	}
 }
 
+template <typename T, typename Real>
 static void
-cuda_logits_loss(DistilDevice *dev, double *losses, float *s, const float *t, const int32_t *labels,
-				 const DistilLogitsLoss *loss, int rows, int v)
+cuda_logits_loss_rows(DistilDevice *dev, double *losses, T *s, const T *t, size_t ld, const int32_t *labels,
+					  const DistilLogitsLoss *loss, int rows, int v)
 {
 	double	   *parts = (double *) cuda_device(dev)->scratch;
+	auto		kernel = logits_loss_rows<T, Real>;
 
 	for (int i = 0; i < rows; i += CUDA_LOSS_ROWS)
 	{
 		int			n = rows - i < CUDA_LOSS_ROWS ? rows - i : CUDA_LOSS_ROWS;
-		size_t		at = (size_t) i * v;
+		size_t		at = (size_t) i * ld;
 
-		CUDA_RUN(dev, logits_loss_rows, n, 512, parts, s + at, t != NULL ? t + at : NULL,
+		CUDA_RUN(dev, kernel, n, 512, parts, s + at, t != NULL ? t + at : NULL, ld,
 				 labels != NULL ? labels + i : NULL, *loss, v);
 		CUDA_RUN(dev, add_loss_parts, 3, CUDA_THREADS, losses, (const double *) parts, n, 1.0);
 	}
+}
+
+static void
+cuda_logits_loss(DistilDevice *dev, double *losses, float *s, const float *t, const int32_t *labels,
+				 const DistilLogitsLoss *loss, int rows, int v)
+{
+	cuda_logits_loss_rows<float, double>(dev, losses, s, t, (size_t) v, labels, loss, rows, v);
 }
 
 #endif							/* DISTIL_LOSS_CUDA_CUH */

@@ -6,10 +6,8 @@
  * that will not fork.  It shows distil_cuda_check and distil_cuda_open, and needs the driver, nothing else.
  * Operations are queued on one stream; copy_out waits for it, and a failure shows there.
  */
-#include "attention_bf16_cuda.cuh"
 #include "embedding_cuda.cuh"
-#include "linear_cuda.cuh"
-#include "loss_cuda.cuh"
+#include "half_cuda.cuh"
 #include "pool_cuda.cuh"
 
 #include <dlfcn.h>
@@ -96,20 +94,6 @@ cuda_copy_out(DistilDevice *dev, void *host, const void *device, size_t bytes)
 
 /* ---------- the device ---------- */
 
-static bool
-cuda_round_products(DistilDevice *dev, DistilType type)
-{
-	CudaDevice *cuda = cuda_device(dev);
-
-	if (type == DISTIL_TYPE_F32)
-		cuda->precision = CUDA_FLOAT32;
-	else if (type == DISTIL_TYPE_BF16 && cuda->rounds)
-		cuda->precision = CUDA_BF16;
-	else
-		return false;
-	return true;
-}
-
 static void
 cuda_close(DistilDevice *dev)
 {
@@ -126,8 +110,10 @@ cuda_close(DistilDevice *dev)
 	cudaFreeHost(cuda);
 }
 
+static bool cuda_round_products(DistilDevice *dev, DistilType type);
+
 static DistilKernels
-cuda_table(void)
+cuda_table(const DistilHalfKernels *half)
 {
 	DistilKernels ops = {};
 
@@ -156,8 +142,8 @@ cuda_table(void)
 	ops.layernorm_backward = cuda_layernorm_backward;
 	ops.embedding_forward = cuda_embedding_forward;
 	ops.embedding_backward = cuda_embedding_backward;
-	ops.attention_forward = cuda_attention_forward;
-	ops.attention_backward = cuda_attention_backward;
+	ops.attention_forward = cuda_attention_forward<float>;
+	ops.attention_backward = cuda_attention_backward<float>;
 	ops.pool_forward = cuda_pool_forward;
 	ops.pool_backward = cuda_pool_backward;
 	ops.normalize_forward = cuda_normalize_forward;
@@ -168,7 +154,32 @@ cuda_table(void)
 	ops.cosine_loss = cuda_cosine_loss;
 	ops.logits_loss = cuda_logits_loss;
 	ops.adamw = cuda_adamw;
+	ops.half = half;
 	return ops;
+}
+
+/* Its operations by precision: activations in bfloat16 belong to products of bfloat16. */
+static void
+cuda_set_precision(CudaDevice *cuda, CudaPrecision precision)
+{
+	static const DistilHalfKernels half = cuda_half_table();
+	static const DistilKernels ops[2] = {cuda_table(NULL), cuda_table(&half)};
+
+	cuda->precision = precision;
+	cuda->base.ops = &ops[precision == CUDA_BF16];
+}
+
+/* A device that was opened with another precision keeps it. */
+static bool
+cuda_round_products(DistilDevice *dev, DistilType type)
+{
+	CudaDevice *cuda = cuda_device(dev);
+
+	if (type == DISTIL_TYPE_INT8 || (type == DISTIL_TYPE_BF16 && !cuda->rounds))
+		return false;
+	if (cuda->rounds)
+		cuda_set_precision(cuda, type == DISTIL_TYPE_BF16 ? CUDA_BF16 : CUDA_FLOAT32);
+	return true;
 }
 
 static bool
@@ -239,7 +250,6 @@ cuda_choose_device(char *message, size_t message_size)
 extern "C" __attribute__((visibility("default"))) DistilDevice *
 distil_cuda_open(size_t table_size, const char *precision, char *message, size_t message_size)
 {
-	static const DistilKernels ops = cuda_table();
 	CudaPrecision chosen;
 	CudaDevice *cuda;
 	void	   *memory;
@@ -260,8 +270,7 @@ distil_cuda_open(size_t table_size, const char *precision, char *message, size_t
 	}
 	memset(memory, 0, sizeof(CudaDevice));
 	cuda = (CudaDevice *) memory;
-	cuda->base.ops = &ops;
-	cuda->precision = chosen;
+	cuda_set_precision(cuda, chosen);
 	cuda->rounds = chosen == CUDA_BF16;
 	if (cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking) != cudaSuccess ||
 		cudaMalloc((void **) &cuda->scratch, CUDA_SCRATCH) != cudaSuccess)

@@ -8,7 +8,7 @@
 #ifndef DISTIL_NORM_CUDA_CUH
 #define DISTIL_NORM_CUDA_CUH
 
-#include "cuda_device.cuh"
+#include "tensor_cuda.cuh"
 
 #define CUDA_NORM_FLOOR 1e-12f
 
@@ -88,8 +88,9 @@ layernorm_backward_kernel(float *dx, const float *dy, const float *sum, const fl
  * Sums over rows, a part for each CUDA_SUM_ROWS of them: parts [blockIdx.y][2][c] = column sums of dy
  * and of dy times the normalised sum (sum NULL: of dy alone, [blockIdx.y][c]).  32 columns a block.
  */
+template <typename T>
 __global__ void
-column_parts(float *parts, const float *dy, size_t lddy, const float *sum, const float *mean, const float *rstd,
+column_parts(float *parts, const T *dy, size_t lddy, const T *sum, const float *mean, const float *rstd,
 			 int rows, int c)
 {
 	__shared__ float shared[2][8][33];
@@ -103,11 +104,11 @@ column_parts(float *parts, const float *dy, size_t lddy, const float *sum, const
 
 	for (int i = first + warp; i < end && j < c; i += 8)
 	{
-		float		d = dy[(size_t) i * lddy + j];
+		float		d = cuda_number(dy[(size_t) i * lddy + j]);
 
 		plain += d;
 		if (sum != NULL)
-			normal += d * (sum[(size_t) i * c + j] - mean[i]) * rstd[i];
+			normal += d * (cuda_number(sum[(size_t) i * c + j]) - mean[i]) * rstd[i];
 	}
 	shared[0][warp][lane] = plain;
 	shared[1][warp][lane] = normal;
@@ -200,10 +201,11 @@ cuda_part_rows(int rows, size_t columns)
 	return (size_t) rows < most ? rows : (int) most;
 }
 
+/* dbeta += column sums of dy, dgamma += those of dy times the normalised sum */
+template <typename T>
 static void
-cuda_layernorm_backward(DistilDevice *dev, float *dx, float *dgamma, float *dbeta, const float *dy,
-						const float *sum, const float *mean, const float *rstd, const float *gamma,
-						int rows, int c)
+cuda_norm_sums(DistilDevice *dev, float *dgamma, float *dbeta, const T *dy, const T *sum, const float *mean,
+			   const float *rstd, int rows, int c)
 {
 	float	   *parts = (float *) cuda_device(dev)->scratch;
 	int			step = cuda_part_rows(rows, 2 * (size_t) c);
@@ -214,20 +216,29 @@ cuda_layernorm_backward(DistilDevice *dev, float *dx, float *dgamma, float *dbet
 		int			n = (count + CUDA_SUM_ROWS - 1) / CUDA_SUM_ROWS;
 		size_t		at = (size_t) i * c;
 
-		CUDA_RUN_GRID(dev, column_parts, (c + 31) / 32, n, 256, parts, dy + at, (size_t) c, sum + at,
-				 mean + i, rstd + i, count, c);
+		CUDA_RUN_GRID(dev, column_parts<T>, (c + 31) / 32, n, 256, parts, dy + at, (size_t) c, sum + at, mean + i,
+					  rstd + i, count, c);
 		CUDA_RUN(dev, add_column_parts, cuda_blocks(c), CUDA_THREADS, dbeta, (const float *) parts,
 				 2 * (size_t) c, n, c);
 		CUDA_RUN(dev, add_column_parts, cuda_blocks(c), CUDA_THREADS, dgamma, (const float *) parts + c,
 				 2 * (size_t) c, n, c);
 	}
+}
+
+static void
+cuda_layernorm_backward(DistilDevice *dev, float *dx, float *dgamma, float *dbeta, const float *dy,
+						const float *sum, const float *mean, const float *rstd, const float *gamma,
+						int rows, int c)
+{
+	cuda_norm_sums(dev, dgamma, dbeta, dy, sum, mean, rstd, rows, c);
 	CUDA_RUN(dev, layernorm_backward_kernel, cuda_row_blocks(rows), 32 * CUDA_ROW_WARPS, dx, dy, sum, mean, rstd,
 			 gamma, rows, c);
 }
 
 /* y[c] += column sums of dy [rows, c] */
+template <typename T>
 static void
-cuda_column_sums(DistilDevice *dev, float *y, const float *dy, size_t lddy, int rows, int c)
+cuda_column_sums(DistilDevice *dev, float *y, const T *dy, size_t lddy, int rows, int c)
 {
 	float	   *parts = (float *) cuda_device(dev)->scratch;
 	int			step = cuda_part_rows(rows, (size_t) c);
@@ -237,8 +248,8 @@ cuda_column_sums(DistilDevice *dev, float *y, const float *dy, size_t lddy, int 
 		int			count = rows - i < step ? rows - i : step;
 		int			n = (count + CUDA_SUM_ROWS - 1) / CUDA_SUM_ROWS;
 
-		CUDA_RUN_GRID(dev, column_parts, (c + 31) / 32, n, 256, parts, dy + (size_t) i * lddy, lddy,
-				 (const float *) NULL, (const float *) NULL, (const float *) NULL, count, c);
+		CUDA_RUN_GRID(dev, column_parts<T>, (c + 31) / 32, n, 256, parts, dy + (size_t) i * lddy, lddy,
+				 (const T *) NULL, (const float *) NULL, (const float *) NULL, count, c);
 		CUDA_RUN(dev, add_column_parts, cuda_blocks(c), CUDA_THREADS, y, (const float *) parts, (size_t) c, n, c);
 	}
 }

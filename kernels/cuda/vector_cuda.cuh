@@ -150,22 +150,27 @@ dropout_kernel(float *y, const float *x, DistilDropout dropout, float scale, uin
 	}
 }
 
-/* Loshchilov and Hutter 2019, "Decoupled weight decay regularization", algorithm 2. */
+/* Loshchilov and Hutter 2019, "Decoupled weight decay regularization", algorithm 2; returns the new weight. */
+static __device__ inline float
+cuda_adamw_element(float *w, float *m, float *v, float g, const DistilAdamW *step)
+{
+	float		gradient = g * step->gradient_scale;
+	float		first = step->beta1 * *m + (1.0f - step->beta1) * gradient;
+	float		second = step->beta2 * *v + (1.0f - step->beta2) * gradient * gradient;
+	float		weight = *w * (1.0f - step->learning_rate * step->weight_decay);
+
+	*m = first;
+	*v = second;
+	*w = weight - step->learning_rate * (first / step->correction1) /
+		(sqrtf(second / step->correction2) + step->epsilon);
+	return *w;
+}
+
 __global__ void
 adamw_kernel(float *w, float *m, float *v, const float *g, DistilAdamW step, size_t n)
 {
 	CUDA_EACH(i, n)
-	{
-		float		gradient = g[i] * step.gradient_scale;
-		float		first = step.beta1 * m[i] + (1.0f - step.beta1) * gradient;
-		float		second = step.beta2 * v[i] + (1.0f - step.beta2) * gradient * gradient;
-		float		weight = w[i] * (1.0f - step.learning_rate * step.weight_decay);
-
-		m[i] = first;
-		v[i] = second;
-		w[i] = weight - step.learning_rate * (first / step.correction1) /
-			(sqrtf(second / step.correction2) + step.epsilon);
-	}
+		cuda_adamw_element(w + i, m + i, v + i, g[i], &step);
 }
 
 /* ---------- operations ---------- */

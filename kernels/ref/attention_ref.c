@@ -14,9 +14,11 @@
 /* One sequence and head: where its rows lie. */
 typedef struct RefHead
 {
-	const float *q;
-	const float *k;
-	const float *v;
+	bool		half;			/* rows are bfloat16, otherwise float32 */
+	const void *qkv;
+	size_t		q,				/* places in qkv of its first row */
+				k,
+				v;
 	size_t		ld;				/* stride of qkv rows */
 	size_t		width;			/* stride of out rows */
 	int			first;			/* absolute first row */
@@ -25,18 +27,35 @@ typedef struct RefHead
 	const DistilAttention *a;
 } RefHead;
 
+static double
+ref_get(const RefHead *h, const void *x, size_t at)
+{
+	return h->half ? distil_bf16_float(((const uint16_t *) x)[at]) : ((const float *) x)[at];
+}
+
+static void
+ref_put(const RefHead *h, void *y, size_t at, double value)
+{
+	if (h->half)
+		((uint16_t *) y)[at] = distil_bf16((float) value);
+	else
+		((float *) y)[at] = (float) value;
+}
+
 static RefHead
-ref_head(const float *qkv, const int32_t *offsets, const DistilAttention *a, int seq, int head)
+ref_head(const void *qkv, bool half, const int32_t *offsets, const DistilAttention *a, int seq, int head)
 {
 	RefHead		h;
 
+	h.half = half;
+	h.qkv = qkv;
 	h.width = (size_t) a->heads * a->head_dim;
 	h.ld = 3 * h.width;
 	h.first = offsets[seq];
 	h.length = offsets[seq + 1] - offsets[seq];
 	h.head = head;
 	h.a = a;
-	h.q = qkv + h.first * h.ld + (size_t) head * a->head_dim;
+	h.q = h.first * h.ld + (size_t) head * a->head_dim;
 	h.k = h.q + h.width;
 	h.v = h.k + h.width;
 	return h;
@@ -56,7 +75,7 @@ ref_score(const RefHead *h, int query, int key)
 	int			d;
 
 	for (d = 0; d < h->a->head_dim; d++)
-		sum += (double) h->q[query * h->ld + d] * h->k[key * h->ld + d];
+		sum += ref_get(h, h->qkv, h->q + query * h->ld + d) * ref_get(h, h->qkv, h->k + key * h->ld + d);
 	sum *= h->a->scale;
 	if (h->a->relative != NULL)
 		sum += h->a->relative[ref_relative(h, query, key)];
@@ -78,7 +97,7 @@ ref_keep(const RefHead *h, int query, int key)
 }
 
 static void
-ref_head_forward(RefDevice *ref, const RefHead *h, float *out, float *lse)
+ref_head_forward(RefDevice *ref, const RefHead *h, void *out, float *lse)
 {
 	int			dim = h->a->head_dim;
 	int			i,
@@ -106,17 +125,17 @@ ref_head_forward(RefDevice *ref, const RefHead *h, float *out, float *lse)
 			double		sum = 0.0;
 
 			for (j = 0; j < keys; j++)
-				sum += ref->keys[j] * h->v[j * h->ld + d];
-			out[(h->first + i) * h->width + (size_t) h->head * dim + d] = (float) sum;
+				sum += ref->keys[j] * ref_get(h, h->qkv, h->v + j * h->ld + d);
+			ref_put(h, out, (h->first + i) * h->width + (size_t) h->head * dim + d, sum);
 		}
 		if (lse != NULL)
 			lse[(size_t) (h->first + i) * h->a->heads + h->head] = (float) (top + log(total));
 	}
 }
 
-void
-distil_ref_attention_forward(DistilDevice *dev, float *out, float *lse, const float *qkv,
-							 const int32_t *offsets, const DistilAttention *attention)
+static void
+ref_forward(DistilDevice *dev, void *out, float *lse, const void *qkv, bool half, const int32_t *offsets,
+			const DistilAttention *attention)
 {
 	int			seq,
 				head;
@@ -125,16 +144,37 @@ distil_ref_attention_forward(DistilDevice *dev, float *out, float *lse, const fl
 	{
 		for (head = attention->head_first; head < attention->head_first + attention->head_count; head++)
 		{
-			RefHead		h = ref_head(qkv, offsets, attention, seq, head);
+			RefHead		h = ref_head(qkv, half, offsets, attention, seq, head);
 
 			ref_head_forward((RefDevice *) dev, &h, out, lse);
 		}
 	}
 }
 
+void
+distil_ref_attention_forward(DistilDevice *dev, float *out, float *lse, const float *qkv,
+							 const int32_t *offsets, const DistilAttention *attention)
+{
+	ref_forward(dev, out, lse, qkv, false, offsets, attention);
+}
+
+void
+distil_ref_half_attention_forward(DistilDevice *dev, uint16_t *out, float *lse, const uint16_t *qkv,
+								  const int32_t *offsets, const DistilAttention *attention)
+{
+	ref_forward(dev, out, lse, qkv, true, offsets, attention);
+}
+
+/* dout, out: [T, C]; a row's place of this head. */
+static size_t
+ref_row(const RefHead *h, int row)
+{
+	return (size_t) (h->first + row) * h->width + (size_t) h->head * h->a->head_dim;
+}
+
 /* Gradient of one product q k (the score's times scale); *kept gets the probability after dropout. */
 static double
-ref_score_gradient(const RefHead *h, const float *dout, const float *lse, double delta,
+ref_score_gradient(const RefHead *h, const void *dout, const float *lse, double delta,
 				   int query, int key, double *kept)
 {
 	double		p = exp(ref_score(h, query, key) - lse[(size_t) (h->first + query) * h->a->heads + h->head]);
@@ -143,15 +183,14 @@ ref_score_gradient(const RefHead *h, const float *dout, const float *lse, double
 	int			d;
 
 	for (d = 0; d < h->a->head_dim; d++)
-		dp += (double) dout[query * h->width + d] * h->v[key * h->ld + d];
+		dp += ref_get(h, dout, ref_row(h, query) + d) * ref_get(h, h->qkv, h->v + key * h->ld + d);
 	*kept = p * keep;
 	return p * (dp * keep - delta) * h->a->scale;
 }
 
-/* dout, out: the head's first row; dq: where the gradient of q goes, k and v beside it. */
 static void
-ref_head_backward(RefDevice *ref, const RefHead *h, float *dq, const float *dout,
-				  const float *out, const float *lse)
+ref_head_backward(RefDevice *ref, const RefHead *h, void *dqkv, const void *dout, const void *out,
+				  const float *lse)
 {
 	double	   *delta = ref->keys;
 	double		kept;
@@ -164,7 +203,7 @@ ref_head_backward(RefDevice *ref, const RefHead *h, float *dq, const float *dout
 	{
 		delta[i] = 0.0;
 		for (d = 0; d < dim; d++)
-			delta[i] += (double) dout[i * h->width + d] * out[i * h->width + d];
+			delta[i] += ref_get(h, dout, ref_row(h, i) + d) * ref_get(h, out, ref_row(h, i) + d);
 	}
 	for (i = 0; i < h->length; i++)
 	{
@@ -177,12 +216,12 @@ ref_head_backward(RefDevice *ref, const RefHead *h, float *dq, const float *dout
 			double		ds = ref_score_gradient(h, dout, lse, delta[i], i, j, &kept);
 
 			for (d = 0; d < dim; d++)
-				ref->head1[d] += ds * h->k[j * h->ld + d];
+				ref->head1[d] += ds * ref_get(h, h->qkv, h->k + j * h->ld + d);
 			if (h->a->drelative != NULL)
 				h->a->drelative[ref_relative(h, i, j)] += (float) (ds / h->a->scale);
 		}
 		for (d = 0; d < dim; d++)
-			dq[i * h->ld + d] = (float) ref->head1[d];
+			ref_put(h, dqkv, h->q + i * h->ld + d, ref->head1[d]);
 	}
 	for (j = 0; j < h->length; j++)
 	{
@@ -194,14 +233,32 @@ ref_head_backward(RefDevice *ref, const RefHead *h, float *dq, const float *dout
 
 			for (d = 0; d < dim; d++)
 			{
-				ref->head1[d] += ds * h->q[i * h->ld + d];
-				ref->head2[d] += kept * dout[i * h->width + d];
+				ref->head1[d] += ds * ref_get(h, h->qkv, h->q + i * h->ld + d);
+				ref->head2[d] += kept * ref_get(h, dout, ref_row(h, i) + d);
 			}
 		}
 		for (d = 0; d < dim; d++)
 		{
-			dq[j * h->ld + h->width + d] = (float) ref->head1[d];
-			dq[j * h->ld + 2 * h->width + d] = (float) ref->head2[d];
+			ref_put(h, dqkv, h->k + j * h->ld + d, ref->head1[d]);
+			ref_put(h, dqkv, h->v + j * h->ld + d, ref->head2[d]);
+		}
+	}
+}
+
+static void
+ref_backward(DistilDevice *dev, void *dqkv, const void *dout, const void *qkv, const void *out, const float *lse,
+			 bool half, const int32_t *offsets, const DistilAttention *attention)
+{
+	int			seq,
+				head;
+
+	for (seq = 0; seq < attention->nseq; seq++)
+	{
+		for (head = attention->head_first; head < attention->head_first + attention->head_count; head++)
+		{
+			RefHead		h = ref_head(qkv, half, offsets, attention, seq, head);
+
+			ref_head_backward((RefDevice *) dev, &h, dqkv, dout, out, lse);
 		}
 	}
 }
@@ -211,18 +268,13 @@ distil_ref_attention_backward(DistilDevice *dev, float *dqkv, const float *dout,
 							  const float *qkv, const float *out, const float *lse,
 							  const int32_t *offsets, const DistilAttention *attention)
 {
-	int			seq,
-				head;
+	ref_backward(dev, dqkv, dout, qkv, out, lse, false, offsets, attention);
+}
 
-	for (seq = 0; seq < attention->nseq; seq++)
-	{
-		for (head = attention->head_first; head < attention->head_first + attention->head_count; head++)
-		{
-			RefHead		h = ref_head(qkv, offsets, attention, seq, head);
-			size_t		column = (size_t) head * attention->head_dim;
-
-			ref_head_backward((RefDevice *) dev, &h, dqkv + h.first * h.ld + column,
-							  dout + h.first * h.width + column, out + h.first * h.width + column, lse);
-		}
-	}
+void
+distil_ref_half_attention_backward(DistilDevice *dev, uint16_t *dqkv, const uint16_t *dout,
+								   const uint16_t *qkv, const uint16_t *out, const float *lse,
+								   const int32_t *offsets, const DistilAttention *attention)
+{
+	ref_backward(dev, dqkv, dout, qkv, out, lse, true, offsets, attention);
 }

@@ -61,6 +61,7 @@ static const DistilKernels reference = {
 	.norm_rows = distil_ref_norm_rows,
 	.attention_rows = distil_ref_attention_rows,
 	.adamw = distil_ref_adamw,
+	.half = &distil_ref_half,
 };
 
 DistilDevice *

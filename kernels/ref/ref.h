@@ -95,4 +95,11 @@ extern void distil_ref_norm_rows(DistilDevice *dev, float *y, const DistilRows *
 extern void distil_ref_attention_rows(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 									  const int32_t *offsets, const DistilAttention *a);
 
+extern void distil_ref_half_attention_forward(DistilDevice *dev, uint16_t *out, float *lse, const uint16_t *qkv,
+											  const int32_t *offsets, const DistilAttention *attention);
+extern void distil_ref_half_attention_backward(DistilDevice *dev, uint16_t *dqkv, const uint16_t *dout,
+											   const uint16_t *qkv, const uint16_t *out, const float *lse,
+											   const int32_t *offsets, const DistilAttention *attention);
+extern const DistilHalfKernels distil_ref_half;
+
 #endif							/* DISTIL_REF_H */

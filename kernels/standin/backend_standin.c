@@ -11,16 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define AT(pointer) ((pointer) = distil_standin_at(dev, pointer))
-#define RUN(operation, ...) \
-	do { \
-		if (standin_ready(dev)) \
-			((StandinDevice *) dev)->inner->ops->operation(((StandinDevice *) dev)->inner, __VA_ARGS__); \
-	} while (0)
+#define RUN(operation, ...) STANDIN_RUN(inner->ops->operation, __VA_ARGS__)
 
-/* May one more operation run? */
-static bool
-standin_ready(DistilDevice *dev)
+bool
+distil_standin_ready(DistilDevice *dev)
 {
 	StandinDevice *standin = (StandinDevice *) dev;
 
@@ -363,7 +357,15 @@ static const DistilKernels standin = {
 	.adamw = adamw,
 };
 
-/* isa "lost N": the device is lost at its operation number N + 1; anything else: never. */
+/* Only of devices opened for it. */
+static bool
+round_products(DistilDevice *dev, DistilType type)
+{
+	((StandinDevice *) dev)->ops.half = type == DISTIL_TYPE_BF16 ? &distil_standin_half : NULL;
+	return type != DISTIL_TYPE_INT8;
+}
+
+/* isa "lost N": the device is lost at its operation number N + 1; "bf16": it has activations in bfloat16. */
 DistilDevice *
 distil_standin_open(const char *isa, char *message, size_t message_size)
 {
@@ -375,7 +377,13 @@ distil_standin_open(const char *isa, char *message, size_t message_size)
 		return NULL;
 	}
 	memset(dev, 0, sizeof(*dev));
-	dev->base.ops = &standin;
+	dev->ops = standin;
+	dev->base.ops = &dev->ops;
+	if (strcmp(isa, "bf16") == 0)
+	{
+		dev->ops.round_products = round_products;
+		dev->ops.half = &distil_standin_half;
+	}
 	dev->lost_after = strncmp(isa, "lost ", 5) == 0 ? strtol(isa + 5, NULL, 10) : -1;
 	dev->inner = distil_ref_open("auto", message, message_size);
 	if (dev->inner == NULL)

@@ -23,6 +23,7 @@ typedef struct StandinBlock
 typedef struct StandinDevice
 {
 	DistilDevice base;
+	DistilKernels ops;
 	DistilDevice *inner;		/* reference */
 	StandinBlock blocks[STANDIN_BLOCKS];
 	size_t		nblocks;
@@ -32,6 +33,19 @@ typedef struct StandinDevice
 	const char *failure;
 } StandinDevice;
 
+/* An argument becomes the address of its bytes. */
+#define AT(pointer) ((pointer) = distil_standin_at(dev, pointer))
+/* An operation of the device inside, if it may still run. */
+#define STANDIN_RUN(operation, ...) \
+	do { \
+		if (distil_standin_ready(dev)) \
+			((StandinDevice *) dev)->operation(((StandinDevice *) dev)->inner, __VA_ARGS__); \
+	} while (0)
+
+extern const DistilHalfKernels distil_standin_half;
+
+/* May one more operation run? */
+extern bool distil_standin_ready(DistilDevice *dev);
 extern void distil_standin_fail(StandinDevice *dev, const char *what);
 /* Where the bytes of a device address are; NULL for NULL, and for a foreign address, which is a failure. */
 extern void *distil_standin_at(DistilDevice *base, const void *address);

@@ -96,6 +96,54 @@ distil_key_cache_bytes(const DistilSpec *spec, int limit)
 		: distil_rows_elements(DISTIL_TYPE_BF16, (size_t) limit, c) * sizeof(uint16_t);
 }
 
+static uint16_t *
+take_half(float *memory, size_t *used, size_t count)
+{
+	return (uint16_t *) (void *) take(memory, used, (count + 1) / 2);
+}
+
+/* What layers with activations in bfloat16 need beside the hidden state. */
+static void
+plan_half(DistilActivations *a, const DistilConfig *config, float *memory, size_t *used, size_t t)
+{
+	size_t		tc = t * (size_t) config->width;
+	size_t		tf = t * (size_t) config->mlp;
+	bool		saved = a->saved;
+	int			i;
+
+	a->half_input = take_half(memory, used, tc);
+	a->half_out = take_half(memory, used, tc);
+	if (saved)
+	{
+		a->half_dx = take_half(memory, used, tc);
+		a->half_da = take_half(memory, used, tc);
+		a->half_db = take_half(memory, used, tc);
+		a->half_dqkv = take_half(memory, used, 3 * tc);
+		a->half_dup = take_half(memory, used, tf);
+	}
+	for (i = 0; i < (saved ? config->layers : 1); i++)
+	{
+		DistilHalfLayer unused;
+		DistilHalfLayer *layer = a->half_layer != NULL ? &a->half_layer[i] : &unused;
+
+		layer->qkv = take_half(memory, used, 3 * tc);
+		layer->context = take_half(memory, used, tc);
+		layer->middle = take_half(memory, used, tc);
+		layer->activated = take_half(memory, used, tf);
+		if (!saved)
+			continue;
+		layer->lse = take(memory, used, t * (size_t) config->heads);
+		layer->sum1 = take_half(memory, used, tc);
+		layer->mean1 = take(memory, used, t);
+		layer->rstd1 = take(memory, used, t);
+		layer->up = take_half(memory, used, tf);
+		layer->sum2 = take_half(memory, used, tc);
+		layer->mean2 = take(memory, used, t);
+		layer->rstd2 = take(memory, used, t);
+		layer->output = take_half(memory, used, tc);
+	}
+}
+
 /* Lay the arrays out in `memory` (NULL: only count); returns the floats of the block. */
 static size_t
 plan(DistilActivations *a, const DistilSpec *spec, int max_tokens, bool saved, float *memory)
@@ -121,12 +169,15 @@ plan(DistilActivations *a, const DistilSpec *spec, int max_tokens, bool saved, f
 	a->hidden = take(memory, &used, t * c);
 	if (spec->projection_weight >= 0)
 		a->embedding = take(memory, &used, t * e);
-	if (!saved && spec->low != DISTIL_TYPE_F32)
+	if (a->half != NULL)
+		plan_half(a, config, memory, &used, t);
+	else if (!saved && spec->low != DISTIL_TYPE_F32)
 	{
 		plan_low(a, spec, memory, &used, t);
 		return used;
 	}
-	a->scratch = take(memory, &used, scratch_floats(config, t, saved, units, &a->mlp_rows));
+	else
+		a->scratch = take(memory, &used, scratch_floats(config, t, saved, units, &a->mlp_rows));
 	if (!saved)
 		return used;
 	a->embedding_sum = take(memory, &used, t * e);
@@ -134,6 +185,8 @@ plan(DistilActivations *a, const DistilSpec *spec, int max_tokens, bool saved, f
 	a->embedding_rstd = take(memory, &used, t);
 	a->da = take(memory, &used, t * max_size(c, e));
 	a->db = take(memory, &used, t * max_size(c, e));
+	if (a->half != NULL)
+		return used;
 	if (config->arch->family == &distil_family_pre_norm)
 	{
 		a->final = take(memory, &used, t * c);
@@ -170,13 +223,9 @@ distil_activations_bytes(const DistilSpec *spec, int max_tokens, bool saved)
 	return plan(&a, spec, max_tokens, saved, NULL) * sizeof(float);
 }
 
-/*
- * Memory for passes of at most max_tokens tokens on `device` (borrowed until free).
- * DISTIL_ERR_LIMIT beyond DISTIL_MAX_PASS_TOKENS, DISTIL_ERR_MEMORY.
- */
-DistilStatus
-distil_activations_create(DistilActivations **activations, const DistilSpec *spec, int max_tokens, bool saved,
-						  DistilDevice *device, const DistilAllocator *alloc, DistilError *err)
+static DistilStatus
+create(DistilActivations **activations, const DistilSpec *spec, int max_tokens, bool saved, const uint16_t *half,
+	   DistilDevice *device, const DistilAllocator *alloc, DistilError *err)
 {
 	DistilActivations *a;
 	size_t		bytes;
@@ -193,11 +242,14 @@ distil_activations_create(DistilActivations **activations, const DistilSpec *spe
 	a->saved = saved;
 	a->device = device;
 	a->alloc = alloc;
-	bytes = distil_activations_bytes(spec, max_tokens, saved);
-	if (saved)
+	a->half = half;
+	bytes = plan(a, spec, max_tokens, saved, NULL) * sizeof(float);
+	if (half != NULL)
+		a->half_layer = distil_alloc_array(alloc, (size_t) spec->config.layers + 1, sizeof(*a->half_layer));
+	else if (saved)
 		a->layer = distil_alloc_array(alloc, (size_t) spec->config.layers + 1, sizeof(*a->layer));
 	a->memory = device->ops->alloc(device, bytes);
-	if (a->memory == NULL || (saved && a->layer == NULL))
+	if (a->memory == NULL || (half != NULL ? a->half_layer == NULL : saved && a->layer == NULL))
 	{
 		distil_activations_free(a);
 		return distil_fail_memory(err, bytes);
@@ -211,6 +263,25 @@ distil_activations_create(DistilActivations **activations, const DistilSpec *spe
 	}
 	*activations = a;
 	return DISTIL_OK;
+}
+
+/*
+ * Memory for passes of at most max_tokens tokens on `device` (borrowed until free).
+ * DISTIL_ERR_LIMIT beyond DISTIL_MAX_PASS_TOKENS, DISTIL_ERR_MEMORY.
+ */
+DistilStatus
+distil_activations_create(DistilActivations **activations, const DistilSpec *spec, int max_tokens, bool saved,
+						  DistilDevice *device, const DistilAllocator *alloc, DistilError *err)
+{
+	return create(activations, spec, max_tokens, saved, NULL, device, alloc, err);
+}
+
+DistilStatus
+distil_activations_create_half(DistilActivations **activations, const DistilSpec *spec, int max_tokens, bool saved,
+							   const uint16_t *half, DistilDevice *device, const DistilAllocator *alloc,
+							   DistilError *err)
+{
+	return create(activations, spec, max_tokens, saved, half, device, alloc, err);
 }
 
 /* All but what is computed once, which lies first. */
@@ -232,5 +303,6 @@ distil_activations_free(DistilActivations *activations)
 		return;
 	activations->device->ops->release(activations->device, activations->memory);
 	distil_release(activations->alloc, activations->layer);
+	distil_release(activations->alloc, activations->half_layer);
 	distil_release(activations->alloc, activations);
 }

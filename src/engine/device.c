@@ -5,8 +5,7 @@
  * The rule a newcomer would break: an operation of such a device may fail without saying so.
  * Whoever copies results out asks distil_device_check() before using them.
  */
-#include "model.h"
-#include "status.h"
+#include "layers.h"
 
 #define PART ((size_t) 1 << 14)	/* floats read at a time */
 
@@ -72,4 +71,21 @@ distil_model_upload(float **uploaded, const DistilModel *model, DistilDevice *de
 		*uploaded = NULL;
 	}
 	return status;
+}
+
+bool
+distil_has_half(const DistilSpec *spec, const DistilDevice *device)
+{
+	return device->ops->half != NULL && device->ops->own_memory && spec->low == DISTIL_TYPE_F32 &&
+		spec->config.arch->family == &distil_family_post_norm;
+}
+
+DistilStatus
+distil_half_weights(uint16_t **half, const float *weights, size_t total, DistilDevice *device, DistilError *err)
+{
+	*half = device->ops->alloc(device, total * sizeof(uint16_t));
+	if (*half == NULL)
+		return distil_fail_memory(err, total * sizeof(uint16_t));
+	device->ops->half->round(device, *half, weights, total);
+	return DISTIL_OK;
 }

@@ -90,6 +90,9 @@ run_forward(const DistilPass *pass, const float **hidden, DistilError *err)
 	DISTIL_FORWARD(check_batch(spec, pass->batch, a, err));
 	DISTIL_FORWARD(distil_relative_forward(pass, err));
 	DISTIL_FORWARD(distil_embedding_layer_forward(pass, err));
+	*hidden = x;
+	if (a->half != NULL)
+		return distil_layers_forward_half(pass, x, err);
 	for (i = 0; i < spec->config.layers; i++)
 	{
 		DISTIL_FORWARD(low ? spec->config.arch->family->forward_low(pass, i, x, err)
@@ -163,7 +166,9 @@ distil_encoder_backward(const DistilSpec *spec, const float *weights, float *gra
 		device->ops->zero(device, dhidden, count);
 		DISTIL_FORWARD(distil_add_rows(dhidden, a->da, count, device, poll, err));
 	}
-	for (i = n - 1; i >= 0; i--)
+	if (a->half != NULL)
+		DISTIL_FORWARD(distil_layers_backward_half(&pass, dhidden, err));
+	for (i = n - 1; i >= 0 && a->half == NULL; i--)
 		DISTIL_FORWARD(spec->config.arch->family->backward(&pass, i, dhidden,
 														   i == 0 ? a->hidden : a->layer[i - 1].output, err));
 	DISTIL_FORWARD(distil_relative_backward(&pass, err));

@@ -21,13 +21,22 @@ typedef struct AttentionJob
 	const float *dcontext;		/* [T, C], backward */
 	DistilRows	low_context;	/* instead of context and qkv, in low precision */
 	DistilRows	low_qkv;
+	const DistilHalfLayer *half;	/* the same, in bfloat16; with the two below backward */
+	uint16_t   *half_dqkv;
+	const uint16_t *half_dcontext;
 } AttentionJob;
 
 static void
 run_attention(const DistilPass *pass, const AttentionJob *job, const int32_t *offsets,
 			  const DistilAttention *attention)
 {
-	if (job->low_qkv.data != NULL)
+	if (job->half_dcontext != NULL)
+		pass->device->ops->half->attention_backward(pass->device, job->half_dqkv, job->half_dcontext, job->half->qkv,
+													job->half->context, job->half->lse, offsets, attention);
+	else if (job->half != NULL)
+		pass->device->ops->half->attention_forward(pass->device, job->half->context, job->half->lse, job->half->qkv,
+												   offsets, attention);
+	else if (job->low_qkv.data != NULL)
 		pass->device->ops->attention_rows(pass->device, &job->low_context, &job->low_qkv, offsets, attention);
 	else if (job->dcontext == NULL)
 		pass->device->ops->attention_forward(pass->device, job->context, job->lse, job->qkv, offsets,
@@ -51,7 +60,8 @@ attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *
 {
 	const DistilConfig *config = &pass->spec->config;
 	const int32_t *host = pass->batch->host_offsets;
-	double		unit = DISTIL_UNIT_ATTENTION(pass->device) / (job->dcontext != NULL ? BACKWARD_FACTOR : 1.0);
+	bool		backward = job->dcontext != NULL || job->half_dcontext != NULL;
+	double		unit = DISTIL_UNIT_ATTENTION(pass->device) / (backward ? BACKWARD_FACTOR : 1.0);
 	DistilAttention attention = {0};
 	int			first = 0;
 
@@ -64,7 +74,7 @@ attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *
 	{
 		attention.relative = pass->activations->relative;
 		attention.relative_limit = pass->activations->relative_limit;
-		attention.drelative = job->dcontext != NULL ? pass->activations->drelative : NULL;
+		attention.drelative = backward ? pass->activations->drelative : NULL;
 	}
 	attention.dropout = distil_pass_dropout(pass, config->attention_dropout, index,
 											DISTIL_DROP_PROBABILITIES);
@@ -181,6 +191,14 @@ distil_attention_forward_low(const DistilPass *pass, int index, DistilError *err
 	DISTIL_FORWARD(distil_low_operand(pass, &in, &rows, &a->context_copy, params->out_weight, t, err));
 	return distil_param_rows(pass, &out, &in, params->out_weight, params->out_bias, DISTIL_ACT_NONE, t,
 							 err);
+}
+
+DistilStatus
+distil_attend_half(const DistilPass *pass, int index, uint16_t *dqkv, const uint16_t *dcontext, DistilError *err)
+{
+	AttentionJob job = {.half = distil_half_layer(pass, index),.half_dqkv = dqkv,.half_dcontext = dcontext};
+
+	return attend(pass, index, &job, err);
 }
 
 DistilStatus

@@ -40,6 +40,22 @@ typedef struct DistilSavedLayer
 	float	   *output;			/* [T, C] */
 } DistilSavedLayer;
 
+/* The same with activations in bfloat16; the statistics are float32. */
+typedef struct DistilHalfLayer
+{
+	uint16_t   *qkv;			/* [T, 3C] */
+	float	   *lse;			/* [T, H] */
+	uint16_t   *context;		/* [T, C] */
+	uint16_t   *sum1;			/* [T, C] */
+	float	   *mean1, *rstd1;	/* [T] */
+	uint16_t   *middle;			/* [T, C] */
+	uint16_t   *up;				/* [T, F] before the activation */
+	uint16_t   *activated;		/* [T, F] */
+	uint16_t   *sum2;			/* [T, C] */
+	float	   *mean2, *rstd2;	/* [T] */
+	uint16_t   *output;			/* [T, C] */
+} DistilHalfLayer;
+
 /* Which linear layer of an encoder layer. */
 typedef enum DistilPlace
 {
@@ -77,6 +93,15 @@ struct DistilActivations
 	float	   *relative;		/* [2 * relative_limit - 1, H] their biases, made by each forward */
 	float	   *drelative;		/* the same shape, saved only */
 	DistilSavedLayer *layer;	/* [layers], host memory; NULL without `saved` */
+
+	/* layers with activations in bfloat16, instead of scratch, db and layer */
+	const uint16_t *half;		/* the weights rounded, a flat block; NULL: float32 */
+	uint16_t   *half_input;		/* [T, C] output of the embeddings */
+	uint16_t   *half_out;		/* [T, C] what is added to the residual stream */
+	uint16_t   *half_dx, *half_da, *half_db;	/* [T, C] gradients, saved only, as all below */
+	uint16_t   *half_dqkv;		/* [T, 3C] */
+	uint16_t   *half_dup;		/* [T, F] */
+	DistilHalfLayer *half_layer;	/* [layers], or one without `saved` with only qkv, context, middle, activated */
 
 	/* forward in low precision (spec->low), instead of scratch */
 	DistilRows	attention_in;	/* [T, C] the layer's input once more, see distil_low_input() */
@@ -147,6 +172,15 @@ struct DistilFamily
 	/* dx [T, C]: in the gradient of the output, out that of x, the layer's input.  da and db are scratch. */
 	DistilStatus (*backward) (const DistilPass *pass, int index, float *dx, const float *x, DistilError *err);
 };
+
+/* All layers of a post-norm model with activations in bfloat16 (activations->half). */
+extern DistilStatus distil_layers_forward_half(const DistilPass *pass, float *hidden, DistilError *err);
+extern DistilStatus distil_layers_backward_half(const DistilPass *pass, float *dhidden, DistilError *err);
+/* A layer's arrays: without saved activations those of all layers. */
+extern DistilHalfLayer *distil_half_layer(const DistilPass *pass, int index);
+/* Its attention; with dcontext backward. */
+extern DistilStatus distil_attend_half(const DistilPass *pass, int index, uint16_t *dqkv, const uint16_t *dcontext,
+									   DistilError *err);
 
 extern const DistilFamily distil_family_post_norm;
 extern const DistilFamily distil_family_pre_norm;

@@ -313,6 +313,12 @@ extern DistilStatus distil_device_check(DistilDevice *device, DistilError *err);
 extern DistilStatus distil_model_upload(float **uploaded, const DistilModel *model, DistilDevice *device,
 										const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
 
+/* Can this model's layers run with activations in bfloat16 on this device, as it is now? */
+extern bool distil_has_half(const DistilSpec *spec, const DistilDevice *device);
+/* All weights (device memory, spec->table.total) once more in bfloat16: *half, to be given back with release. */
+extern DistilStatus distil_half_weights(uint16_t **half, const float *weights, size_t total, DistilDevice *device,
+										DistilError *err);
+
 /* ---------- forward and backward on ragged batches ---------- */
 
 /* All arrays are device memory of the device in use; offsets [nseq + 1] also on the host. */
@@ -339,6 +345,13 @@ typedef struct DistilActivations DistilActivations;
 extern DistilStatus distil_activations_create(DistilActivations **activations, const DistilSpec *spec,
 											  int max_tokens, bool saved, DistilDevice *device,
 											  const DistilAllocator *alloc, DistilError *err);
+/*
+ * The same for layers with activations in bfloat16: half is what distil_half_weights gave, borrowed until free.
+ */
+extern DistilStatus distil_activations_create_half(DistilActivations **activations, const DistilSpec *spec,
+												   int max_tokens, bool saved, const uint16_t *half,
+												   DistilDevice *device, const DistilAllocator *alloc,
+												   DistilError *err);
 extern size_t distil_activations_bytes(const DistilSpec *spec, int max_tokens, bool saved);
 /* What passes have left in them is not needed any more: the device may use most of their memory elsewhere. */
 extern void distil_activations_forget(DistilActivations *activations);
@@ -398,6 +411,14 @@ extern DistilStatus distil_lm_decode(const DistilSpec *spec, const float *weight
 extern DistilStatus distil_lm_decode_low(const DistilSpec *spec, const float *weights, float *logits,
 										 const float *h, int n, const DistilRows *rows,
 										 DistilDevice *device, const DistilPoll *poll, DistilError *err);
+/*
+ * The decoder with h [n, C], logits (rows ld apart) and dh [n, C] in bfloat16, from the weights rounded (half).
+ */
+extern void distil_lm_decode_half(const DistilSpec *spec, const uint16_t *half, uint16_t *logits, size_t ld,
+								  const uint16_t *h, int n, DistilDevice *device);
+extern void distil_lm_decode_backward_half(const DistilSpec *spec, const uint16_t *half, float *gradients,
+										   uint16_t *dh, const uint16_t *dlogits, size_t ld, const uint16_t *h,
+										   int n, DistilDevice *device);
 extern DistilStatus distil_lm_decode_backward(const DistilSpec *spec, const float *weights, float *gradients,
 											  float *dh, const float *dlogits, const float *h, int n,
 											  DistilDevice *device, const DistilPoll *poll, DistilError *err);

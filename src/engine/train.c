@@ -165,6 +165,8 @@ distil_trainer_free(DistilTrainer *trainer)
 		device->ops->release(device, trainer->moment1);
 		device->ops->release(device, trainer->moment2);
 		device->ops->release(device, trainer->uploaded);
+		device->ops->release(device, trainer->teacher_half);
+		device->ops->release(device, trainer->half);
 		device->ops->release(device, trainer->device_sums);
 		for (i = 0; i < trainer->nworkers; i++)
 			free_worker(trainer, &trainer->workers[i]);
@@ -229,14 +231,19 @@ update_segment(void *ctx, int number, int item, DistilError *err)
 	DistilTrainer *trainer = ctx;
 	const DistilSegment *segment = &trainer->segments[item];
 	DistilDevice *device = trainer->workers[number].device;
+	float	   *w = trainer->weights + segment->offset;
+	float	   *m = trainer->moment1 + segment->offset;
+	float	   *v = trainer->moment2 + segment->offset;
+	const float *g = trainer->workers[0].gradients + segment->offset;
 	DistilAdamW adamw = trainer->adamw;
 
 	(void) err;
 	if (!segment->decay)
 		adamw.weight_decay = 0;
-	device->ops->adamw(device, trainer->weights + segment->offset, trainer->moment1 + segment->offset,
-					   trainer->moment2 + segment->offset, trainer->workers[0].gradients + segment->offset,
-					   &adamw, segment->count);
+	if (trainer->half != NULL)
+		device->ops->half->adamw(device, w, m, v, g, &adamw, trainer->half + segment->offset, segment->count);
+	else
+		device->ops->adamw(device, w, m, v, g, &adamw, segment->count);
 	return DISTIL_OK;
 }
 

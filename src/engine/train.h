@@ -165,6 +165,8 @@ struct DistilTrainer
 	int			logits_rows;	/* rows of logits made at a time */
 	const float *teacher_weights;	/* of the device */
 	float	   *uploaded;		/* the device's own copy of them, NULL where it reads the host's */
+	uint16_t   *teacher_half;	/* device: the same in bfloat16, where activations are; NULL: float32 */
+	uint16_t   *half;			/* those of the student */
 	float	   *weights;		/* device, as moments */
 	float	   *moment1;
 	float	   *moment2;

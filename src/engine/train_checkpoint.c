@@ -157,6 +157,8 @@ distil_trainer_restore(DistilTrainer *trainer, const void *data, size_t size, Di
 	for (i = 0; i < BLOCKS; i++)
 		device->ops->copy_in(device, blocks[i], bytes + sizeof(header) + (size_t) i * total * sizeof(float),
 							 total * sizeof(float));
+	if (trainer->half != NULL)
+		device->ops->half->round(device, trainer->half, trainer->weights, total);
 	trainer->state = header.state;
 	trainer->report = header.report;
 	if (report != NULL)

@@ -187,10 +187,10 @@ worker_memory(DistilTrainer *trainer, DistilTrainWorker *worker, DistilError *er
 								sizeof(float), err));
 	DISTIL_FORWARD(device_block((void **) &worker->buffers, device, trainer->method->buffer_floats(trainer),
 								sizeof(float), err));
-	DISTIL_FORWARD(distil_activations_create(&worker->teacher, &trainer->teacher->spec, trainer->piece_tokens,
-											 false, device, alloc, err));
-	return distil_activations_create(&worker->student, &trainer->student, trainer->piece_tokens, true,
-									 device, alloc, err);
+	DISTIL_FORWARD(distil_activations_create_half(&worker->teacher, &trainer->teacher->spec, trainer->piece_tokens,
+												  false, trainer->teacher_half, device, alloc, err));
+	return distil_activations_create_half(&worker->student, &trainer->student, trainer->piece_tokens, true,
+										  trainer->half, device, alloc, err);
 }
 
 static DistilStatus
@@ -260,6 +260,12 @@ distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices, cons
 	DISTIL_FORWARD(distil_student_weights(trainer->weights, &trainer->student, trainer->teacher,
 										  &trainer->options, trainer->host_block, DISTIL_COPY_FLOATS,
 										  device, poll, err));
+	if (distil_has_half(&trainer->student, device) && distil_has_half(&trainer->teacher->spec, device))
+	{
+		DISTIL_FORWARD(distil_half_weights(&trainer->teacher_half, trainer->uploaded,
+										   trainer->teacher->spec.table.total, device, err));
+		DISTIL_FORWARD(distil_half_weights(&trainer->half, trainer->weights, total, device, err));
+	}
 	DISTIL_FORWARD(distil_optimizer_segments(&trainer->segments, &trainer->nsegments, &trainer->student.table,
 											 device, trainer->alloc, err));
 	trainer->segment_sums = distil_alloc_array(trainer->alloc, (size_t) trainer->nsegments + 1,

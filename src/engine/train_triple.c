@@ -18,6 +18,8 @@
 
 /* Logits of one call of the fused loss: about three exponentials each. */
 #define LOSS_UNIT (256 * 1024)
+/* Elements of a row of logits in bfloat16: whole cache lines of a GPU. */
+#define HALF_STRIDE(v) (((size_t) (v) + 63) / 64 * 64)
 
 typedef struct TripleBuffers
 {
@@ -26,8 +28,11 @@ typedef struct TripleBuffers
 	float	   *dh;				/* [P, E] */
 	float	   *gathered;		/* [P, C] student rows when only some are wanted */
 	float	   *scratch;		/* [P, E] */
-	float	   *logits_s;		/* [R, V] */
+	float	   *logits_s;		/* [R, V]; in bfloat16 rows are HALF_STRIDE apart */
 	float	   *logits_t;		/* [R, V] */
+	uint16_t   *half_hs;		/* [P, E] rounded, only where activations are bfloat16, as the next two */
+	uint16_t   *half_ht;		/* [P, E] */
+	uint16_t   *half_dh;		/* [P, E] */
 	float	   *saved;			/* of the student's transform */
 } TripleBuffers;
 
@@ -35,7 +40,9 @@ static size_t
 layout(const DistilTrainer *trainer, float *memory, TripleBuffers *buffers)
 {
 	size_t		pc = (size_t) trainer->piece_tokens * (size_t) distil_widest(&trainer->student.config);
-	size_t		rv = (size_t) trainer->logits_rows * (size_t) trainer->student.config.vocabulary;
+	size_t		v = (size_t) trainer->student.config.vocabulary;
+	size_t		rv = (size_t) trainer->logits_rows * (trainer->half != NULL ? HALF_STRIDE(v) / 2 : v);
+	uint16_t  **halves[] = {&buffers->half_hs, &buffers->half_ht, &buffers->half_dh};
 	float	  **slots[] = {&buffers->hs, &buffers->ht, &buffers->dh, &buffers->gathered, &buffers->scratch,
 	&buffers->logits_s, &buffers->logits_t};
 	size_t		used = 0;
@@ -45,6 +52,11 @@ layout(const DistilTrainer *trainer, float *memory, TripleBuffers *buffers)
 	{
 		*slots[i] = memory != NULL ? memory + used : NULL;
 		used += ((i < 5 ? pc : rv) + 15) / 16 * 16;
+	}
+	for (i = 0; trainer->half != NULL && i < sizeof(halves) / sizeof(halves[0]); i++)
+	{
+		*halves[i] = memory != NULL ? (uint16_t *) (void *) (memory + used) : NULL;
+		used += ((pc + 1) / 2 + 15) / 16 * 16;
 	}
 	buffers->saved = memory != NULL ? memory + used : NULL;
 	return used + distil_lm_saved_floats(&trainer->student, trainer->piece_tokens);
@@ -135,6 +147,45 @@ decode_losses(DistilTrainer *trainer, DistilTrainWorker *worker, const TripleBuf
 	return DISTIL_OK;
 }
 
+/* The same with logits in bfloat16. */
+static DistilStatus
+decode_losses_half(DistilTrainer *trainer, DistilTrainWorker *worker, const TripleBuffers *buffers,
+				   const DistilLogitsLoss *loss, bool with_teacher, int n, DistilError *err)
+{
+	const DistilSpec *student = &trainer->student;
+	const DistilSpec *teacher = &trainer->teacher->spec;
+	DistilDevice *device = worker->device;
+	const DistilHalfKernels *half = device->ops->half;
+	uint16_t   *s = (uint16_t *) (void *) buffers->logits_s;
+	uint16_t   *t = with_teacher ? (uint16_t *) (void *) buffers->logits_t : NULL;
+	int			v = student->config.vocabulary;
+	size_t		ld = HALF_STRIDE(v);
+	size_t		e = (size_t) distil_table_width(&student->config);
+	int			first;
+
+	half->round(device, buffers->half_hs, buffers->hs, (size_t) n * e);
+	if (with_teacher)
+		half->round(device, buffers->half_ht, buffers->ht, (size_t) n * e);
+	for (first = 0; first < n; first += trainer->logits_rows)
+	{
+		int			rows = n - first < trainer->logits_rows ? n - first : trainer->logits_rows;
+		const uint16_t *hs = buffers->half_hs + (size_t) first * e;
+
+		DISTIL_POLL(worker->poll, err);
+		if (with_teacher)
+			distil_lm_decode_half(teacher, trainer->teacher_half, t, ld, buffers->half_ht + (size_t) first * e,
+								  rows, device);
+		distil_lm_decode_half(student, trainer->half, s, ld, hs, rows, device);
+		half->logits_loss(device, worker->device_losses, s, t, ld, worker->labels + first, loss, rows, v);
+		if (trainer->round.learn)
+			distil_lm_decode_backward_half(student, trainer->half, worker->gradients,
+										   buffers->half_dh + (size_t) first * e, s, ld, hs, rows, device);
+	}
+	if (trainer->round.learn)
+		half->widen(device, buffers->dh, buffers->half_dh, (size_t) n * e);
+	return DISTIL_OK;
+}
+
 /* The losses on logits; adds their gradient to worker->dhidden. */
 static DistilStatus
 logits_losses(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPiece *piece,
@@ -173,7 +224,8 @@ logits_losses(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPie
 	}
 	DISTIL_FORWARD(distil_lm_transform(student, trainer->weights, buffers->hs, hidden_s, n, buffers->saved,
 									   buffers->scratch, device, worker->poll, err));
-	DISTIL_FORWARD(decode_losses(trainer, worker, buffers, &loss, soft, n, err));
+	DISTIL_FORWARD((trainer->half != NULL ? decode_losses_half : decode_losses) (trainer, worker, buffers, &loss, soft,
+																				 n, err));
 	if (!trainer->round.learn)
 		return DISTIL_OK;
 	/* hs has served: it takes the gradient of the rows */

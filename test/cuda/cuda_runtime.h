@@ -264,6 +264,14 @@ __uint_as_float(uint32_t bits)
 	return x;
 }
 
+static inline float
+__fdividef(float x, float y)
+{
+	return x / y;
+}
+
+#define __expf(x) expf(x)
+
 /* One of the two bfloat16 numbers in a word. */
 static inline float
 emulated_half(uint32_t word, int which)
