@@ -327,27 +327,17 @@ add_probabilities(vf sums[CPU_LANES], float *s, vf top, vf factor, vf least, int
 	}
 }
 
-/* softmax_row for LANES queries side by side, s [keys][16]: *norm, and the logarithms of sums in *log_sum. */
+/* softmax_row for LANES queries side by side, s [keys][16], whose largest scores are known: *norm, *log_sum. */
 static void
-softmax_columns(float *s, int keys, float scale, float *norm, float *log_sum)
+softmax_columns(float *s, int keys, vf top, float scale, float *norm, float *log_sum)
 {
 	vf			factor = v_set(scale * LOG2_E);
 	vf			least = v_exp2_least(factor);
-	vf			top = v_set(-INFINITY);
-	vf			other = top;
 	vf			sums[CPU_LANES] = {{0}};
 	int			step,
 				j,
 				l;
 
-	for (j = 0; j + 2 <= keys; j += 2)
-	{
-		top = v_larger(top, v_load(s + (size_t) j * DISTIL_PANEL));
-		other = v_larger(other, v_load(s + (size_t) (j + 1) * DISTIL_PANEL));
-	}
-	for (; j < keys; j++)
-		top = v_larger(top, v_load(s + (size_t) j * DISTIL_PANEL));
-	top = v_larger(top, other);
 	for (j = 0; j + CPU_LANES <= keys; j += CPU_LANES)
 		add_probabilities(sums, s + (size_t) j * DISTIL_PANEL, top, factor, least, CPU_LANES);
 	if (j < keys)
@@ -383,15 +373,19 @@ attend_columns(CpuDevice *cpu, const Head *h, float *out, float *lse, const floa
 	.columns = panels * DISTIL_PANEL,.even = true,.every = h->length};
 	float		norm[GEMM_WIDE];
 	float		log_sum[GEMM_WIDE];
+	float		top[GEMM_WIDE];
 	int			i;
 
+	for (i = 0; i < GEMM_WIDE; i++)
+		top[i] = -INFINITY;
+	scores.top = top;
 	for (i = 0; i < panels; i++)
 		pack_queries(packed + (size_t) i * dim * DISTIL_PANEL, q + (start + (size_t) i * DISTIL_PANEL) * h->ld,
 					 h->ld, count - i * DISTIL_PANEL < DISTIL_PANEL ? count - i * DISTIL_PANEL : DISTIL_PANEL, dim);
 	gemm_group(&scores);
 	for (i = 0; i < panels * GEMM_SPLIT; i++)
-		softmax_columns(p + i / GEMM_SPLIT * panel + i % GEMM_SPLIT * LANES, h->length, h->a->scale,
-						norm + i * LANES, lse != NULL ? log_sum + i * LANES : NULL);
+		softmax_columns(p + i / GEMM_SPLIT * panel + i % GEMM_SPLIT * LANES, h->length, v_load(top + i * LANES),
+						h->a->scale, norm + i * LANES, lse != NULL ? log_sum + i * LANES : NULL);
 	gemm_group(&mix);
 	for (i = 0; i < panels; i++)
 		unpack_queries(out + (h->first + start + (size_t) i * DISTIL_PANEL) * h->width + h->column, h->width,

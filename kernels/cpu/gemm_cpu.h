@@ -25,6 +25,8 @@
 #endif
 #define GEMM_WIDE	(GEMM_PANELS * DISTIL_PANEL)
 #define GEMM_SPLIT	(DISTIL_PANEL / CPU_LANES)	/* vectors across a panel */
+#define CACHED_FLOATS 196608	/* of x: a part of the second-level cache */
+#define CACHED_ROWS 128			/* but with fewer rows than this weights are read too often */
 
 /* A group of up to GEMM_PANELS panels against all rows of a. */
 typedef struct GemmGroup
@@ -44,6 +46,7 @@ typedef struct GemmGroup
 	bool		add;			/* sums are added to c */
 	bool		even;			/* tiles may have any number of rows: make them alike */
 	const float *bias;			/* added to finished sums, or NULL */
+	float	   *top;			/* the largest sum of each column, updated, or NULL; whole panels only */
 	DistilActivation act;		/* then applied to them */
 	const char *next;			/* what is multiplied after this group, fetched while it is: */
 	const char *next_end;		/* addresses only, they may lie behind the weights */
@@ -119,6 +122,15 @@ gemm_finish(const GemmGroup *g, float *c, vf sum[GEMM_ROWS][GEMM_PANELS * GEMM_S
 			if (g->bias != NULL)
 				x += bias;
 			gemm_put(g, at, v, x, whole);
+		}
+		if (whole && g->top != NULL)
+		{
+			vf			top = v_load(g->top + v * LANES);
+
+#pragma GCC unroll 8
+			for (r = 0; r < rows; r++)
+				top = v_larger(top, sum[r][v]);
+			v_store(g->top + v * LANES, top);
 		}
 	}
 }
@@ -262,33 +274,50 @@ gemm_group(GemmGroup *g)
 	}
 }
 
+/* Rows of x multiplied at a time: all groups of columns read them again, so they should stay cached. */
+static int
+cached_rows(int m, int k)
+{
+	int			most = CACHED_FLOATS / k > CACHED_ROWS ? CACHED_FLOATS / k : CACHED_ROWS;
+	int			blocks = (m + most - 1) / most;
+
+	return ((m + blocks - 1) / blocks + GEMM_ROWS - 1) / GEMM_ROWS * GEMM_ROWS;
+}
+
 /* y[m, n] = act(x w^T + b) with w packed */
 static void
 linear_forward_packed(DistilDevice *dev, float *y, size_t ldy, const float *x, size_t ldx,
 					  const float *w, const float *b, DistilActivation act, int m, int n, int k)
 {
-	int			tiles = (m + GEMM_ROWS - 1) / GEMM_ROWS;
-	GemmGroup	g = {.a = x,.row = ldx,.step = 1,.tile = ldx,.ldc = ldy,.across = DISTIL_PANEL,.m = m,.k = k,
-	.even = true,.act = act};
-	int			j;
+	int			block = m > 0 && k > 0 ? cached_rows(m, k) : 1;
+	GemmGroup	g = {.row = ldx,.step = 1,.tile = ldx,.ldc = ldy,.across = DISTIL_PANEL,.k = k,.even = true,
+	.act = act};
+	int			i,
+				j;
 
 	(void) dev;
-	if (m < 1)
-		return;
-	g.every = tiles < 4 ? 8 : 32;
-	/* with one row of tiles the weights are read as fast as memory gives them: requests only get in the way */
-	g.fetch = tiles == 1 ? 0 : (g.every * GEMM_PANELS + tiles - 1) / tiles;
-	for (j = 0; j < n; j += GEMM_WIDE)
+	for (i = 0; i < m; i += block)
 	{
-		size_t		bytes = sizeof(float) * GEMM_WIDE * (size_t) k;
+		int			tiles;
 
-		g.columns = n - j < GEMM_WIDE ? n - j : GEMM_WIDE;
-		g.b = w + (size_t) j * k;
-		g.c = y + j;
-		g.bias = b != NULL ? b + j : NULL;
-		g.next = (const char *) ((uintptr_t) g.b + bytes);
-		g.next_end = (const char *) ((uintptr_t) g.next + bytes);
-		gemm_group(&g);
+		g.a = x + (size_t) i * ldx;
+		g.m = m - i < block ? m - i : block;
+		tiles = (g.m + GEMM_ROWS - 1) / GEMM_ROWS;
+		g.every = tiles < 4 ? 8 : 32;
+		/* with one row of tiles the weights are read as fast as memory gives them: requests only get in the way */
+		g.fetch = tiles == 1 ? 0 : (g.every * GEMM_PANELS + tiles - 1) / tiles;
+		for (j = 0; j < n; j += GEMM_WIDE)
+		{
+			size_t		bytes = sizeof(float) * GEMM_WIDE * (size_t) k;
+
+			g.columns = n - j < GEMM_WIDE ? n - j : GEMM_WIDE;
+			g.b = w + (size_t) j * k;
+			g.c = y + (size_t) i * ldy + j;
+			g.bias = b != NULL ? b + j : NULL;
+			g.next = (const char *) ((uintptr_t) g.b + bytes);
+			g.next_end = (const char *) ((uintptr_t) g.next + bytes);
+			gemm_group(&g);
+		}
 	}
 }
 
