@@ -304,25 +304,6 @@ place_column(List *targetlist)
 	return 0;
 }
 
-/*
- * The first action for matched or for unmatched rows, when it is done for all of them and writes:
- * NULL when it has a condition.
- */
-static MergeAction *
-first_action(List *actions, bool matched)
-{
-	ListCell   *cell;
-
-	foreach(cell, actions)
-	{
-		MergeAction *action = lfirst_node(MergeAction, cell);
-
-		if (DISTIL_MERGE_MATCHED(action) == matched)
-			return action->qual == NULL ? action : NULL;
-	}
-	return NULL;
-}
-
 static bool
 has_by_source(List *actions)
 {
@@ -336,13 +317,35 @@ has_by_source(List *actions)
 	return false;
 }
 
+/*
+ * The first action for matched rows or for those of the source alone, when it is done for all of them and
+ * writes: NULL when it has a condition.  By its place a row of the target alone looks like a matched one, so
+ * where there are actions for such rows none is taken for matched ones.
+ */
+static MergeAction *
+first_action(List *actions, bool matched)
+{
+	ListCell   *cell;
+
+	if (matched && has_by_source(actions))
+		return NULL;
+	foreach(cell, actions)
+	{
+		MergeAction *action = lfirst_node(MergeAction, cell);
+
+		if (!DISTIL_MERGE_BY_SOURCE(action) && DISTIL_MERGE_MATCHED(action) == matched)
+			return action->qual == NULL ? action : NULL;
+	}
+	return NULL;
+}
+
 bool
 distil_batch_has_merge_call(ModifyTable *modify)
 {
 	List	   *actions = modify->mergeActionLists != NIL ? linitial(modify->mergeActionLists) : NIL;
 	int			matched;
 
-	if (place_column(outerPlan(modify)->targetlist) == 0 || has_by_source(actions))
+	if (place_column(outerPlan(modify)->targetlist) == 0)
 		return false;
 	for (matched = 0; matched <= 1; matched++)
 	{

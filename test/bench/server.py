@@ -95,9 +95,15 @@ def private_dirty(pid):
         return sum(int(line.split()[1]) for line in rollup if line.startswith("Private_Dirty")) / 1024
 
 
+def mapped_copies(pid):
+    """Files of models that a backend has mapped."""
+    with open(f"/proc/{pid}/maps") as maps:
+        return {tuple(line.split()[3:5]) for line in maps if "/pgsql_tmp_distil/" in line}
+
+
 def memory(report, server, model, precision, connections):
     """Beyond what the connection had before its first call; all of them at once."""
-    used, open_ones = [], []
+    used, open_ones, copies = [], [], set()
     for _ in range(connections):
         db = server.connect()
         db.execute("SELECT set_config('distil.default_model', %s, false)", (server.set_precision(db, model, precision),))
@@ -107,14 +113,16 @@ def memory(report, server, model, precision, connections):
         ours.execute(db, TABLE + " LIMIT 100")
         used.append(private_dirty(db.info.backend_pid) - before)
         open_ones.append(db)
+        copies |= mapped_copies(db.info.backend_pid)
     for db in open_ones:
         db.close()
     report.append([f"private memory of a connection, {precision}", statistics.median(used), "MB",
-                   f"Private_Dirty after 100 passages beyond before its first call; largest of {connections}: {max(used):.1f}"])
+                   f"Private_Dirty after 100 passages beyond before its first call; largest of {connections}: {max(used):.1f}; "
+                   f"{len(copies)} shared copy of the model mapped by all"])
 
 
 def cancel(report, server, count):
-    """From the cancel to the answer; a thread that is left or memory that grows is an error."""
+    """From the cancel to the answer, at random moments; a thread that is left is an error."""
     times = []
     with server.connect() as db:
         def work(i):
@@ -142,9 +150,11 @@ def cancel(report, server, count):
         grown = private_dirty(db.info.backend_pid) - before
         time.sleep(6)
         left = threads() - 1
+    if left:
+        raise RuntimeError(f"{left} threads are left after {count} cancels")
     times.sort()
     report.append([f"cancel to answer, p99 of {len(times)}", times[int(len(times) * 0.99)], "ms",
-                   f"median {times[len(times) // 2]:.1f}, longest {times[-1]:.1f}; memory grown by {grown:.1f} MB, {left} threads left"])
+                   f"median {times[len(times) // 2]:.1f}, longest {times[-1]:.1f}; memory grown by {grown:.1f} MB, no thread left"])
 
 
 def run(report, server, program, model, images, path, core, options):

@@ -73,6 +73,7 @@ sub tail_of
 }
 
 my $from = 0;
+my $major;
 
 # A table expression and the name of a row of it with the columns id, body, n, m.
 sub from_of
@@ -123,7 +124,8 @@ sub write_query
 		"INSERT INTO docs SELECT 1000 + p.id, p.body, " . number_of('p', 1) . ", p.m FROM parts p " . where_of('p') . " $returning",
 		"MERGE INTO " . one('docs', 'parts') . " m USING (SELECT * FROM docs s " . where_of('s') . ") s ON m.id = s.id + " . one(0, 3) . ' ' .
 			one('WHEN MATCHED THEN UPDATE SET n = ' . number_of('s', 1), 'WHEN MATCHED AND s.n > 2 THEN UPDATE SET n = ' . number_of('s', 1) . ' WHEN MATCHED THEN DELETE', '') .
-			' WHEN NOT MATCHED THEN INSERT VALUES (s.id + 100, s.body, ' . number_of('s', 1) . ", 'm')",
+			' WHEN NOT MATCHED THEN INSERT VALUES (s.id + 100, s.body, ' . number_of('s', 1) . ", 'm')" .
+			($major >= 17 ? one('', ' WHEN NOT MATCHED BY SOURCE THEN DELETE', ' WHEN NOT MATCHED BY SOURCE AND m.n > 1 THEN UPDATE SET n = ' . number_of('m', 1)) : ''),
 		"UPDATE parts SET n = " . number_of('parts', 1) . ' ' . where_of('parts') . ' RETURNING parts.id, ' . number_of('parts', 1) . ' AS a');
 }
 
@@ -133,6 +135,7 @@ my $node = new_node('batch', conf => <<'CONF');
 shared_preload_libraries = 'pg_stat_statements'
 compute_query_id = on
 CONF
+$major = int($node->safe_psql('postgres', 'SHOW server_version_num') / 10000);
 my $m = model_path('bert-sentence');
 $node->safe_psql('postgres', <<SQL);
 CREATE EXTENSION pg_stat_statements;
@@ -227,6 +230,15 @@ my $join = 'FROM docs JOIN parts p ON distil_token_count(docs.body, docs.m) = p.
 ($code, $out, $err) = quiet_psql($node, "$settings$keys SELECT batched('SELECT p.id $join'); SELECT count(*) $join AND p.n > 7;\n", on_error_stop => 0);
 is($out, "t\n0", 'no key is computed for a hash join without rows on the other side');
 like($err, qr/^$/, 'nor fails');
+
+SKIP:
+{
+	skip 'MERGE ... WHEN NOT MATCHED BY SOURCE comes with PostgreSQL 17', 1 if $major < 17;
+	my $merge = "MERGE INTO parts m USING docs s ON m.id = s.id + 30 WHEN NOT MATCHED BY SOURCE THEN DELETE " .
+		"WHEN NOT MATCHED THEN INSERT VALUES (s.id + 100, s.body, distil_token_count(s.body), ''m'')";
+	is($node->safe_psql('postgres', "${settings}SELECT batched('$merge'), difference('$merge', 'write', 1) IS NULL"), 't|t',
+		'inserts of a MERGE are batched beside actions for rows of the target alone');
+}
 
 # The hooks of others saw the same statements.
 like($node->safe_psql('postgres', "SELECT max(calls) FROM pg_stat_statements WHERE query LIKE 'SELECT difference%'"), qr/^\d+$/, 'pg_stat_statements counts them');
