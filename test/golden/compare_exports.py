@@ -4,7 +4,7 @@
     python compare_exports.py CONNECTION [SENTENCE_FOLDER]      needs psycopg, torch, transformers, sentence-transformers
 
 CONNECTION: of a superuser to an empty database with extension distil, e.g. "host=/tmp dbname=scratch user=postgres".  Models of
-models/ are imported from large objects, students are made of them by both methods, models created from configurations; all are
+models/ are imported from large objects, students are made of them by both methods, models created from configurations and quantised; all are
 exported with distil_export(name), loaded with from_pretrained (no missing, unexpected or changed tensors) or SentenceTransformer,
 and compared with what SQL gives.  SENTENCE_FOLDER: a full-size sentence model to do the same with.  Exit status 1 when a value
 differs by more than 1e-4.
@@ -196,6 +196,10 @@ def main():
     for teacher in ["bert-sequence", "gpt2-lm", "mpnet-token", "albert-lm"]:
         models["created-" + teacher] = compare_head
         server.run("SELECT distil_create(%s, distil_config(%s), %s)", "created-" + teacher, teacher, teacher)
+    for name in ["albert-token", "bert-sequence", "distilbert-question", "gpt2-lm", "mpnet-lm", "sentence0"]:
+        for dtype in ["int8", "bfloat16"]:
+            models[f"{name}-{dtype}"] = models[name]
+            server.run("SELECT distil_quantize(%s, %s, %s)", name, f"{name}-{dtype}", dtype)
     for name, compare in models.items():
         with tempfile.TemporaryDirectory() as folder:
             server.export(name, folder)
