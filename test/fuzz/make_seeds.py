@@ -67,8 +67,13 @@ def main():
         if arch == "gpt2":
             parts[PARTS.index("generation_config.json")] = b'{"eos_token_id": [0, 3]}'
         save("config", f"{arch}-{kind}", b"\xff".join(parts) + b"\xff")
+    settings = {"bpe-prefix": b'{"tokenizer_class": "RobertaTokenizer", "add_prefix_space": true}',
+                "unigram-first": b'{"tokenizer_class": "AlbertTokenizer", "keep_accents": true, "do_lower_case": false}'}
     for name in ["bpe-prefix", "bpe-sequence", "bpe-split-short", "unigram-first", "unigram-bytes", "unigram-split"]:
-        save("tokenizer_file", name, smaller(json.load(open(os.path.join(HERE, "..", "golden", "tokenizer", name + ".json"), encoding="utf8"))))
+        seed = smaller(json.load(open(os.path.join(HERE, "..", "golden", "tokenizer", name + ".json"), encoding="utf8")))
+        save("tokenizer_file", name, seed)
+        if name in settings:
+            save("tokenizer_file", name + "-settings", seed + b"\n---\n" + settings[name])
 
 
 if __name__ == "__main__":

@@ -327,7 +327,7 @@ CHANGES = {                     # one field each; the same weights give other hi
     "bert": [("hidden_act", "relu"), ("hidden_act", "quick_gelu"), ("layer_norm_eps", 0.01), ("num_attention_heads", 2)] +
             [("hidden_act", name) for name in ["gelu_python", "gelu_new", "gelu_pytorch_tanh", "gelu_fast", "gelu_accurate", "gelu_python_tanh",
                                                "silu", "swish", "tanh", "sigmoid"]],
-    "distilbert": [("activation", "relu"), ("n_heads", 2)],
+    "distilbert": [("activation", "relu"), ("n_heads", 2), ("sinusoidal_pos_embds", True)],
     "electra": [("layer_norm_eps", 0.01), ("num_attention_heads", 2)],
     "electra-small": [("layer_norm_eps", 0.01)],
     "roberta": [("pad_token_id", 0), ("hidden_act", "gelu_new"), ("layer_norm_eps", 0.01), ("num_attention_heads", 2)],
@@ -395,6 +395,9 @@ def make(arch):
                 facts["entities"] = entities(path, model, tok)
             if kind == "lm":
                 changed(out, facts, arch, model, tok, path)
+            if kind == "lm" and arch == "distilbert":
+                model.config.sinusoidal_pos_embds = True
+                out["sinusoids"] = transformers.DistilBertModel(model.config).embeddings.position_embeddings.weight.clone()
             if kind == "lm" and arch == "gpt2":
                 generated(model, tok, facts)
     if arch == "bert":

@@ -436,6 +436,43 @@ test_create(const char *arch, const char *kind)
 	load_free(&from);
 }
 
+/* DistilBERT's other positions: made with the model, never trained. */
+static void
+test_sinusoids(void)
+{
+	static const DistilImportOptions options = {true};
+	TestFolder	folder;
+	LoadedModel from;
+	LoadedModel made;
+	DistilCreated *created;
+	DistilError err = {"", "", ""};
+	Goldens		g;
+
+	memset(&made, 0, sizeof(made));
+	if (!compose(&folder, "distilbert", "lm") || !goldens_open(&g, "heads-distilbert.goldens.safetensors"))
+		return;
+	test_folder_replace(&folder, "config.json", "\"sinusoidal_pos_embds\": false", "\"sinusoidal_pos_embds\": true");
+	CHECK_MSG(load_folder(&from, &folder.folder, &options, &err) == DISTIL_OK, "%s", err.message);
+	CHECK(distil_create(&created, distil_model_config(from.model), strlen(distil_model_config(from.model)), from.model, 1,
+						distil_alloc_system(), NULL, &err) == DISTIL_OK);
+	if (created != NULL && load_folder(&made, distil_created_folder(created), &options, &err) == DISTIL_OK)
+	{
+		const DistilSpec *spec = &made.model->spec;
+		const DistilParam *position = &spec->table.params[spec->position];
+
+		CHECK((position->flags & DISTIL_PARAM_FROZEN) != 0);
+		/* float32 roundings of values up to 1 */
+		check_rows(&g, "sinusoids", made.model->weights + position->offset, position->rows, position->cols, 1e-7);
+	}
+	else
+		CHECK_MSG(false, "%s", err.message);
+	distil_created_free(created);
+	load_free(&made);
+	load_free(&from);
+	goldens_close(&g);
+	test_folder_free(&folder);
+}
+
 static void
 test_create_errors(void)
 {
@@ -496,6 +533,7 @@ main(void)
 	test_missing_head();
 	test_old_files("gpt2");
 	test_old_files("roberta");
+	test_sinusoids();
 	test_create_errors();
 	device->ops->close(device);
 	return check_report("heads_config");
