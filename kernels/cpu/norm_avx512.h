@@ -12,48 +12,101 @@ load_columns(const float *p, int i, int c)
 	return _mm512_maskz_loadu_ps(column_mask(i, c), p + i);
 }
 
-static inline void
-norm_row(float *y, uint16_t *low, const float *x, const float *residual, const float *gamma,
-		 const float *beta, float eps, int c)
+#define NORM_ROWS 4				/* at a time, so that their sums across lanes overlap */
+
+/* y = x + residual, whose mean and 1 / deviation are returned; the last vector has part of its lanes. */
+static inline __attribute__((always_inline)) void
+norm_moments(float *mean, float *scale, float *y, const float *x, const float *residual, float eps, size_t c,
+			 int rows)
 {
-	__m512		total = _mm512_setzero_ps();
-	__m512		squares = _mm512_setzero_ps();
-	__m512		mean;
-	__m512		scale;
-	int			i;
+	__mmask16	part = column_mask((int) ((c - 1) / 16 * 16), (int) c);
+	__m512		sum[NORM_ROWS];
+	size_t		i;
+	int			r;
 
+#pragma GCC unroll 4
+	for (r = 0; r < rows; r++)
+		sum[r] = _mm512_setzero_ps();
 	for (i = 0; i < c; i += 16)
 	{
-		__m512		v = load_columns(x, i, c);
+		__mmask16	mask = i + 16 <= c ? 0xffff : part;
 
-		if (residual != NULL)
-			v = _mm512_add_ps(v, load_columns(residual, i, c));
-		total = _mm512_add_ps(total, v);
-		_mm512_mask_storeu_ps(y + i, column_mask(i, c), v);
+#pragma GCC unroll 4
+		for (r = 0; r < rows; r++)
+		{
+			__m512		v = _mm512_maskz_loadu_ps(mask, x + r * c + i);
+
+			if (residual != NULL)
+				v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, residual + r * c + i));
+			sum[r] = _mm512_add_ps(sum[r], v);
+			_mm512_mask_storeu_ps(y + r * c + i, mask, v);
+		}
 	}
-	mean = _mm512_set1_ps(_mm512_reduce_add_ps(total) / c);
+#pragma GCC unroll 4
+	for (r = 0; r < rows; r++)
+	{
+		mean[r] = _mm512_reduce_add_ps(sum[r]) / c;
+		sum[r] = _mm512_setzero_ps();
+	}
 	for (i = 0; i < c; i += 16)
 	{
-		__m512		d = _mm512_maskz_sub_ps(column_mask(i, c), load_columns(y, i, c), mean);
+		__mmask16	mask = i + 16 <= c ? 0xffff : part;
 
-		squares = _mm512_fmadd_ps(d, d, squares);
+#pragma GCC unroll 4
+		for (r = 0; r < rows; r++)
+		{
+			__m512		d = _mm512_maskz_sub_ps(mask, _mm512_maskz_loadu_ps(mask, y + r * c + i),
+												_mm512_set1_ps(mean[r]));
+
+			sum[r] = _mm512_fmadd_ps(d, d, sum[r]);
+		}
 	}
-	scale = _mm512_set1_ps(1.0f / sqrtf(_mm512_reduce_add_ps(squares) / c + eps));
+#pragma GCC unroll 4
+	for (r = 0; r < rows; r++)
+		scale[r] = 1.0f / sqrtf(_mm512_reduce_add_ps(sum[r]) / c + eps);
+}
+
+/* Rows of y and of low, ld apart. */
+static inline __attribute__((always_inline)) void
+norm_some(float *y, uint16_t *low, size_t ld, const float *x, const float *residual, const float *gamma,
+		  const float *beta, float eps, size_t c, int rows)
+{
+	float		mean[NORM_ROWS];
+	float		scale[NORM_ROWS];
+	size_t		i;
+	int			r,
+				k;
+
+	norm_moments(mean, scale, y, x, residual, eps, c, rows);
 	for (i = 0; i < c; i += 32)
 	{
-		__m512		v[2];
-		int			k;
+		__mmask16	mask[2] = {0xffff, 0xffff};
+		__m512		slope[2];
+		__m512		shift[2];
 
 		for (k = 0; k < 2; k++)
 		{
-			int			at = i + 16 * k;
-			__m512		d = _mm512_mul_ps(_mm512_sub_ps(load_columns(y, at, c), mean), scale);
-
-			v[k] = _mm512_maskz_mov_ps(column_mask(at, c), _mm512_fmadd_ps(d, load_columns(gamma, at, c),
-																			load_columns(beta, at, c)));
-			_mm512_mask_storeu_ps(y + at, column_mask(at, c), v[k]);
+			if (i + 32 > c)
+				mask[k] = column_mask((int) i + 16 * k, (int) c);
+			slope[k] = _mm512_maskz_loadu_ps(mask[k], gamma + i + 16 * k);
+			shift[k] = _mm512_maskz_loadu_ps(mask[k], beta + i + 16 * k);
 		}
-		_mm512_storeu_si512(low + i, narrow_pair(v[0], v[1]));
+#pragma GCC unroll 4
+		for (r = 0; r < rows; r++)
+		{
+			__m512		v[2];
+
+			for (k = 0; k < 2; k++)
+			{
+				float	   *at = y + r * c + i + 16 * k;
+				__m512		d = _mm512_sub_ps(_mm512_maskz_loadu_ps(mask[k], at), _mm512_set1_ps(mean[r]));
+
+				d = _mm512_mul_ps(d, _mm512_set1_ps(scale[r]));
+				v[k] = _mm512_maskz_mov_ps(mask[k], _mm512_fmadd_ps(d, slope[k], shift[k]));
+				_mm512_mask_storeu_ps(at, mask[k], v[k]);
+			}
+			_mm512_storeu_si512(low + r * ld + i, narrow_pair(v[0], v[1]));
+		}
 	}
 }
 
@@ -61,15 +114,21 @@ static void
 norm_bf16_avx512(DistilDevice *dev, float *y, const DistilRows *low, const float *x, const float *residual,
 				 const float *gamma, const float *beta, float eps, int rows, int c)
 {
+	int			most;
 	int			row;
 
 	(void) dev;
-	for (row = 0; row < rows; row++)
+	for (row = 0; row < rows; row += most)
 	{
 		size_t		at = (size_t) row * c;
+		uint16_t   *to = (uint16_t *) low->data + row * low->ld;
+		const float *other = residual != NULL ? residual + at : NULL;
 
-		norm_row(y + at, (uint16_t *) low->data + row * low->ld, x + at,
-				 residual != NULL ? residual + at : NULL, gamma, beta, eps, c);
+		most = rows - row < NORM_ROWS ? 1 : NORM_ROWS;
+		if (most == 1)
+			norm_some(y + at, to, low->ld, x + at, other, gamma, beta, eps, c, 1);
+		else
+			norm_some(y + at, to, low->ld, x + at, other, gamma, beta, eps, c, NORM_ROWS);
 	}
 }
 
