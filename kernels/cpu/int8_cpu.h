@@ -44,7 +44,7 @@ typedef struct Int8Linear
 	const DistilWeight *w;
 	DistilActivation act;
 	int			m;				/* at most INT8_ROWS */
-	float		shift[INT8_ROWS];	/* of each row: -scale zero */
+	float		factors[INT8_ROWS][2];	/* of each row: scale and -scale zero */
 } Int8Linear;
 
 /* ---- from sums to results ---- */
@@ -98,8 +98,8 @@ int8_activate(DistilActivation act, vf x)
 
 /* One row of the last columns, or with an activation that has no code of its own. */
 static __attribute__((noinline)) void
-int8_finish_part(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, char *to, float scale,
-				 float shift)
+int8_finish_part(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, char *to,
+				 const float *factors)
 {
 	size_t		size = distil_type_size(l->y->type);
 	int			at;
@@ -107,7 +107,8 @@ int8_finish_part(const Int8Linear *l, const Int8Columns *columns, const int32_t 
 	for (at = 0; at < columns->count; at += CPU_LANES)
 	{
 		size_t		part = v_part(at, columns->count);
-		vf			value = int8_activate(l->act, int8_finish_vector(sums + at, columns, at, scale, shift));
+		vf			value = int8_activate(l->act, int8_finish_vector(sums + at, columns, at, factors[0],
+																	 factors[1]));
 		uint16_t	low[CPU_LANES];
 
 		v_narrow(low, value);
@@ -118,22 +119,14 @@ int8_finish_part(const Int8Linear *l, const Int8Columns *columns, const int32_t 
 	}
 }
 
-/*
- * One row of a block, to where its first column goes; act and type are constants after inlining:
- * DISTIL_ACT_NONE, DISTIL_ACT_GELU, or any other for a block that needs int8_finish_part.
- */
+/* One row of a whole block, to where its first column goes; act is DISTIL_ACT_NONE or DISTIL_ACT_GELU. */
 static inline __attribute__((always_inline)) void
-int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, char *to, float scale,
-				float shift, DistilActivation act, DistilType type)
+int8_finish_whole(const Int8Columns *columns, const int32_t *sums, char *to, float scale, float shift,
+				  DistilActivation act, DistilType type)
 {
 	vf			value[INT8_PAIR / CPU_LANES];
 	int			v;
 
-	if ((act != DISTIL_ACT_NONE && act != DISTIL_ACT_GELU) || columns->count < INT8_PAIR)
-	{
-		int8_finish_part(l, columns, sums, to, scale, shift);
-		return;
-	}
 #pragma GCC unroll 8
 	for (v = 0; v < INT8_PAIR / CPU_LANES; v++)
 	{
@@ -158,10 +151,34 @@ int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *
 	}
 }
 
+/*
+ * One row of any block; act and type are constants after inlining: DISTIL_ACT_NONE, DISTIL_ACT_GELU, or any
+ * other for a block that needs int8_finish_part.
+ */
+static inline __attribute__((always_inline)) void
+int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, char *to, const float *factors,
+				DistilActivation act, DistilType type)
+{
+	if ((act != DISTIL_ACT_NONE && act != DISTIL_ACT_GELU) || columns->count < INT8_PAIR)
+		int8_finish_part(l, columns, sums, to, factors);
+	else
+		int8_finish_whole(columns, sums, to, factors[0], factors[1], act, type);
+}
+
 static inline char *
 int8_place(const Int8Linear *l, int row, int column)
 {
 	return (char *) l->y->data + ((size_t) row * l->y->ld + column) * distil_type_size(l->y->type);
+}
+
+/* n values behind p as floats, zeros behind them */
+static inline vf
+int8_widen(const int32_t *p, size_t n)
+{
+	int32_t		x[CPU_LANES] = {0};
+
+	memcpy(x, p, n * sizeof(int32_t));
+	return __builtin_convertvector(*(const vi_memory *) x, vf);
 }
 
 static inline void
@@ -171,13 +188,17 @@ int8_columns(Int8Columns *columns, const DistilWeight *w, int first)
 
 	columns->first = first;
 	columns->count = w->n - first < INT8_PAIR ? w->n - first : INT8_PAIR;
-	for (i = 0; i < INT8_PAIR; i++)
+	for (i = 0; i < INT8_PAIR; i += CPU_LANES)
 	{
-		bool		inside = i < columns->count;
+		size_t		part = i < columns->count ? v_part(i, columns->count) : 0;
+		vf			scale = part > 0 ? v_get(w->scale + first + i, part) : (vf) {0};
+		vf			sum = part == CPU_LANES
+			? __builtin_convertvector(*(const vi_memory *) (w->sum + first + i), vf)
+			: int8_widen(w->sum + first + i, part);
 
-		columns->scale[i] = inside ? w->scale[first + i] : 0.0f;
-		columns->sum[i] = inside ? w->scale[first + i] * (float) w->sum[first + i] : 0.0f;
-		columns->bias[i] = inside && w->bias != NULL ? w->bias[first + i] : 0.0f;
+		v_store(columns->scale + i, scale);
+		v_store(columns->sum + i, scale * sum);
+		v_store(columns->bias + i, w->bias != NULL && part > 0 ? v_get(w->bias + first + i, part) : (vf) {0});
 	}
 }
 

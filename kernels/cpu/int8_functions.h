@@ -41,7 +41,10 @@ INT8_LINEAR(DistilDevice *dev, const DistilRows *y, const DistilRows *x, const D
 		Int8Linear	l = {.y = &to,.x = &from,.w = w,.act = act,.m = m - first < INT8_ROWS ? m - first : INT8_ROWS};
 
 		for (i = 0; i < l.m; i++)
-			l.shift[i] = -from.scale[i] * (float) from.zero[i];
+		{
+			l.factors[i][0] = from.scale[i];
+			l.factors[i][1] = -from.scale[i] * (float) from.zero[i];
+		}
 		if (act == DISTIL_ACT_NONE && y->type == DISTIL_TYPE_F32)
 			int8_multiply_none_f32(&l);
 		else if (act == DISTIL_ACT_NONE)

@@ -23,7 +23,7 @@ int8_strip(const Int8Linear *l, const Int8Columns *columns, const char *panel, i
 				  panels == 2 ? 16 * length : 0, steps, rows);
 	for (i = 0; i < rows; i++)
 		int8_finish_row(l, columns, sums + i * INT8_PAIR, int8_place(l, row + i, columns->first),
-						l->x->scale[row + i], l->shift[row + i], act, type);
+						l->factors[row + i], act, type);
 }
 
 static inline __attribute__((always_inline)) void
