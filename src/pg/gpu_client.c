@@ -10,6 +10,8 @@
  */
 #include "postgres.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -32,7 +34,7 @@
 #define START_MS 30000
 /* Between two looks whether it is there. */
 #define LOOK_MS 10
-/* Workers registered before giving up: another one may hold the place for a moment. */
+/* Workers registered before giving up. */
 #define STARTS 3
 /* Milliseconds that a session under auto stays on the CPU after a failure. */
 #define REST_MS 60000
@@ -296,45 +298,74 @@ greet(TimestampTz deadline)
 	return talk == TALK_DONE;
 }
 
+/* A search for the service. */
+typedef struct Search
+{
+	TimestampTz deadline;
+	int			file;			/* who has locked it may start a worker, one backend at a time */
+	bool		may_start;
+	BackgroundWorkerHandle *handle;
+	int			starts;
+} Search;
+
+/* After a moment, with a worker on its way if this backend is to start it; false: failure says why not. */
+static bool
+look_again(Search *search)
+{
+	pid_t		pid;
+
+	if (!search->may_start)
+		search->may_start = flock(search->file, LOCK_EX | LOCK_NB) == 0;
+	if (search->may_start &&
+		(search->handle == NULL || GetBackgroundWorkerPid(search->handle, &pid) == BGWH_STOPPED))
+	{
+		if (search->starts++ == STARTS)
+		{
+			set_failure("is not available", "The GPU service does not start.",
+						"The server log tells why; distil.device may be set to \"auto\" or \"cpu\".");
+			return false;
+		}
+		search->handle = start_worker();
+		if (search->handle == NULL)
+		{
+			set_failure("is not available", "There is no free worker slot for the GPU service.",
+						"Consider increasing max_worker_processes, or set distil.device to \"cpu\".");
+			return false;
+		}
+	}
+	pause_to_look();
+	if (GetCurrentTimestamp() < search->deadline)
+		return true;
+	set_failure("is not available", "The GPU service does not answer.",
+				"The server log may tell why; distil.device may be set to \"auto\" or \"cpu\".");
+	return false;
+}
+
 /* true: connected; otherwise failure says why not. */
 static bool
 find_service(void)
 {
-	TimestampTz deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), START_MS);
-	BackgroundWorkerHandle *handle = NULL;
-	int			starts = 0;
-	pid_t		pid;
+	Search		search = {0};
+	bool		found = false;
 
 	if (connection != PGINVALID_SOCKET && still_connected())
 		return true;
 	disconnect();
-	while (!greet(deadline))
+	search.deadline = TimestampTzPlusMilliseconds(GetCurrentTimestamp(), START_MS);
+	if (greet(search.deadline))
+		return true;
+	distil_cache_directory();
+	search.file = OpenTransientFile(DISTIL_GPU_START, O_RDWR | O_CREAT | O_NOFOLLOW | PG_BINARY);
+	if (search.file < 0)
 	{
-		if (handle == NULL || GetBackgroundWorkerPid(handle, &pid) == BGWH_STOPPED)
-		{
-			if (starts++ == STARTS)
-			{
-				set_failure("is not available", "The GPU service does not start.",
-							"The server log tells why; distil.device may be set to \"auto\" or \"cpu\".");
-				return false;
-			}
-			handle = start_worker();
-			if (handle == NULL)
-			{
-				set_failure("is not available", "There is no free worker slot for the GPU service.",
-							"Consider increasing max_worker_processes, or set distil.device to \"cpu\".");
-				return false;
-			}
-		}
-		pause_to_look();
-		if (GetCurrentTimestamp() >= deadline)
-		{
-			set_failure("is not available", "The GPU service does not answer.",
-						"The server log may tell why; distil.device may be set to \"auto\" or \"cpu\".");
-			return false;
-		}
+		set_failure("is not available", "A file in the data directory cannot be opened.",
+					"Look after directory \"" DISTIL_CACHE_DIR "\".");
+		return false;
 	}
-	return true;
+	while (!found && look_again(&search))
+		found = greet(search.deadline);
+	CloseTransientFile(search.file);	/* an error closes it too */
+	return found;
 }
 
 /* ---------- requests ---------- */

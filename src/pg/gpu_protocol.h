@@ -2,8 +2,8 @@
  * gpu_protocol.h
  *		What backends and the GPU service say to each other over a Unix socket of the data directory.
  *
- * A connection begins with the service's HELLO.  Then the backend sends EMBED or STATUS, one at a time,
- * and reads one answer.  A backend that does not want its answer any more closes the connection.  A service that
+ * A connection begins with the service's HELLO.  Then the backend sends EMBED or STATUS, one at a time, and
+ * reads one answer.  A backend that does not want its answer any more closes the connection.  A service that
  * ends closes them all: in the middle of a request that means it has failed.
  *
  * Both sides are the same library of the same server, started by the same postmaster; lengths, counts and
@@ -18,6 +18,8 @@
 
 /* Relative to the data directory, which is every process's working directory: sun_path is short. */
 #define DISTIL_GPU_SOCKET DISTIL_CACHE_DIR "/gpu.socket"
+/* Locked by a backend that starts the worker. */
+#define DISTIL_GPU_START DISTIL_CACHE_DIR "/gpu.start"
 /* Locked by the worker that serves. */
 #define DISTIL_GPU_LOCK DISTIL_CACHE_DIR "/gpu.lock"
 

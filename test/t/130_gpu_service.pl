@@ -11,7 +11,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use DistilTest;
 
-my $node = new_node('gpu_service', allows_streaming => 1, conf => "restart_after_crash = on\nmax_worker_processes = 8\ndistil.threads = 1\ndistil.precision = float32\nlog_min_messages = debug1\n");
+my $node = new_node('gpu_service', allows_streaming => 1, conf => "restart_after_crash = on\nmax_connections = 20\nmax_worker_processes = 8\ndistil.threads = 1\ndistil.precision = float32\nlog_min_messages = debug1\n");
 my $path = model_path('bert-sentence');
 $node->safe_psql('postgres', "SELECT distil_import('m', '$path')");
 my $socket = $node->data_dir . '/pgsql_tmp_distil/gpu.socket';
@@ -186,6 +186,21 @@ is(() = $out =~ /^300$/mg, 2, 'auto: the CPU answers');
 is(() = $err =~ /WARNING:  device "cuda" has failed: embeddings are computed on the CPU/g, 1, 'with one warning');
 unlike($err, qr/ERROR/, 'and no error');
 is($node->safe_psql('postgres', 'SELECT pg_postmaster_start_time()'), $uptime, 'the server has not restarted');
+
+# many sessions want it at once: one worker is started
+$service = service();
+if (defined $service)
+{
+	kill 'KILL', $service->{pid};
+	wait_until(sub { !alive($service->{pid}) }, 'the process to end');
+}
+$holder->query_safe('SELECT pg_advisory_lock(1);');
+@sessions = map { session('SET distil.device = cuda', 'SELECT pg_advisory_lock_shared(1)', many(1, 3)) } 1 .. 12;
+waiting(12, 'advisory');
+my $logged = -s $node->logfile;
+$holder->query_safe('SELECT pg_advisory_unlock(1);');
+is(join('', map { (finish($_))[0] =~ /(\d+)$/ } @sessions), '3' x 12, 'twelve sessions find no service');
+is(() = slurp_file($node->logfile, $logged) =~ /registering background worker "distil GPU service"/g, 1, 'and start one');
 
 # integer weights: computed as the numbers they stand for
 $node->safe_psql('postgres', "SELECT distil_quantize('m', 'q', 'int8')");
