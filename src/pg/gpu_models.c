@@ -23,6 +23,7 @@
 typedef struct GpuModel
 {
 	uint8		sha256[32];
+	bool		rounded;		/* made for products of rounded operands: a session keeps to that */
 	MemoryContext context;		/* of all of it */
 	DistilMapping mapping;
 	DistilModel *model;
@@ -71,14 +72,16 @@ distil_gpu_lost(void)
 	return unusable || (device != NULL && device->ops->failure(device) != NULL);
 }
 
-/* Operands of products as distil.precision of who asks says; a device without a choice has float32. */
-static void
+/* Are operands of products rounded from now on?  As who asks wants it, if the device has the choice. */
+static bool
 set_precision(int precision)
 {
 	if (device->ops->round_products == NULL)
-		return;
-	if (precision == DISTIL_PRECISION_FLOAT32 || !device->ops->round_products(device, DISTIL_TYPE_BF16))
-		(void) device->ops->round_products(device, DISTIL_TYPE_F32);
+		return false;
+	if (precision != DISTIL_PRECISION_FLOAT32 && device->ops->round_products(device, DISTIL_TYPE_BF16))
+		return true;
+	(void) device->ops->round_products(device, DISTIL_TYPE_F32);
+	return false;
 }
 
 /* ---------- models ---------- */
@@ -181,14 +184,14 @@ make_session(GpuModel *model, const DistilPoll *poll, DistilError *err)
 
 /* Taken off the list, or new. */
 static DistilStatus
-take_model(GpuModel **taken, const DistilGpuKey *key, const DistilPoll *poll, DistilError *err)
+take_model(GpuModel **taken, const DistilGpuKey *key, bool rounded, const DistilPoll *poll, DistilError *err)
 {
 	GpuModel  **link;
 	GpuModel   *model = NULL;
 	DistilStatus status;
 
 	for (link = &models; *link != NULL; link = &(*link)->next)
-		if (memcmp((*link)->sha256, key->sha256, 32) == 0)
+		if (memcmp((*link)->sha256, key->sha256, 32) == 0 && (*link)->rounded == rounded)
 		{
 			*taken = *link;
 			*link = (*link)->next;
@@ -197,6 +200,7 @@ take_model(GpuModel **taken, const DistilGpuKey *key, const DistilPoll *poll, Di
 	status = open_model(&model, key, err);
 	if (status != DISTIL_OK)
 		return status;
+	model->rounded = rounded;
 	if (has_refused && memcmp(refused, key->sha256, 32) == 0)
 		status = refuse(model, err);
 	else
@@ -216,12 +220,11 @@ distil_gpu_session(DistilSession **session, int *dimensions, const DistilGpuKey 
 	DistilStatus status = need_device(err);
 
 	if (status == DISTIL_OK)
-		status = take_model(&model, key, poll, err);
+		status = take_model(&model, key, set_precision(key->precision), poll, err);
 	if (status != DISTIL_OK)
 		return status;
 	model->next = models;
 	models = model;
-	set_precision(key->precision);
 	*session = model->session;
 	*dimensions = distil_model_info(model->model)->dimensions;
 	return DISTIL_OK;
