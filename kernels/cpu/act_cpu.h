@@ -12,8 +12,8 @@ act_none(vf x)
 	return x;
 }
 
-#if CPU_LANES == 16
-#include "gelu_avx512.h"
+#if CPU_LANES >= 8
+#include "gelu_cpu.h"
 #else
 static inline vf
 act_gelu(vf x)

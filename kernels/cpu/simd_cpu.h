@@ -124,6 +124,19 @@ v_max(vf x, vf y)
 	return v_select((x > y) | (x != x), x, y);
 }
 
+#if CPU_LANES >= 8
+/* The smaller; a NaN in y comes out, one in x may be lost. */
+static inline vf
+v_smaller(vf x, vf y)
+{
+#if CPU_LANES == 16
+	return (vf) _mm512_min_ps((__m512) x, (__m512) y);
+#else
+	return (vf) _mm256_min_ps((__m256) x, (__m256) y);
+#endif
+}
+#endif
+
 /* The larger; a NaN in y comes out, one in x may be lost. */
 static inline vf
 v_larger(vf x, vf y)
