@@ -105,8 +105,8 @@ create_buffers(DistilSession *session, DistilError *err)
 	session->types = session->positions + tokens;
 	session->offsets = session->types + tokens;
 	session->ranges = session->offsets + texts + 1;
-	return distil_activations_create(&session->activations, spec, session->batch_tokens, false,
-									 session->device, session->alloc, err);
+	return distil_activations_create_half(&session->activations, spec, session->batch_tokens, false, session->half,
+										  session->device, session->alloc, err);
 }
 
 /*
@@ -146,6 +146,9 @@ distil_session_create(DistilSession **session, const DistilModel *model, DistilD
 	choose_pass(s, memory_limit);
 	status = distil_model_upload(&s->uploaded, model, device, alloc, &s->poll, err);
 	s->weights = s->uploaded != NULL ? s->uploaded : model->weights;
+	/* it costs memory */
+	if (status == DISTIL_OK && memory_limit == 0 && distil_has_half(&model->spec, device))
+		status = distil_half_weights(&s->half, s->uploaded, model->spec.table.total, device, err);
 	if (status == DISTIL_OK)
 		status = create_buffers(s, err);
 	if (status == DISTIL_OK)
@@ -192,6 +195,7 @@ distil_session_free(DistilSession *session)
 	ops = session->device->ops;
 	distil_activations_free(session->activations);
 	ops->release(session->device, session->uploaded);
+	ops->release(session->device, session->half);
 	ops->release(session->device, session->device_staging);
 	ops->release(session->device, session->pipeline);
 	ops->release(session->device, session->lm.memory);

@@ -68,6 +68,7 @@ struct DistilSession
 	DistilPoll	poll;
 	const float *weights;		/* of the device */
 	float	   *uploaded;		/* the device's own copy, NULL where it shares the host's memory */
+	uint16_t   *half;			/* the same in bfloat16, where activations are; NULL: float32 */
 	DistilSessionStats stats;
 	bool		lower;			/* texts are lower-cased before the tokenizer */
 	int			max_tokens;		/* of one text */
