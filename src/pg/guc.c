@@ -29,6 +29,7 @@ int			distil_isa = DISTIL_ISA_AUTO;
 int			distil_gpu_memory = 0;
 int			distil_gpu_idle_timeout = DISTIL_DEFAULT_GPU_IDLE_S;
 bool		distil_standin_device = false;
+char	   *distil_standin_isa = NULL;
 char	   *distil_databases = NULL;
 
 static const struct config_enum_entry precision_values[] = {
@@ -152,6 +153,10 @@ define_limits(void)
 							 "Plays a GPU on the CPU, for tests of distil.",
 							 NULL, &distil_standin_device, false,
 							 PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+	DefineCustomStringVariable("distil.standin_isa",
+							   "What that GPU has when it trains, for tests of distil.",
+							   NULL, &distil_standin_isa, "",
+							   PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 	DefineCustomStringVariable("distil.databases",
 							   "Databases whose training jobs go on by themselves after a start of the server.",
 							   "A comma-separated list, read at the start; needs shared_preload_libraries = 'distil'.",

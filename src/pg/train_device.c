@@ -65,7 +65,7 @@ open_accelerator(DistilRun *run)
 
 	if (strcmp(run->options.device, "cpu") == 0)
 		return false;
-	device = distil_device_open(backend, NULL, message, sizeof(message));
+	device = distil_device_open(backend, distil_standin_device ? distil_standin_isa : NULL, message, sizeof(message));
 	if (device == NULL && strcmp(run->options.device, "auto") == 0)
 	{
 		log_cpu(run, message);

@@ -55,6 +55,28 @@ ok(logged(qr/distil job $job trains on device "standin"/), 'says so in the log')
 is($node->safe_psql('postgres', "SELECT distil_cosine(distil_embed('the lazy dog', 'on_cpu'), distil_embed('the lazy dog', 'on_device')) > 0.9999"),
 	't', 'and its student is that of the CPU');
 
+# activations in bfloat16
+$node->append_conf('postgresql.conf', "distil.standin_isa = 'bf16'\n");
+$node->reload;
+$job = train('rounded', 'cuda', 30);
+is(state_of($job), 'done', 'a job with activations in bfloat16');
+is($node->safe_psql('postgres', "SELECT distil_cosine(distil_embed('the lazy dog', 'on_cpu'), distil_embed('the lazy dog', 'rounded')) BETWEEN 0.999 AND 0.9999999"),
+	't', 'and its student is that of the CPU up to rounding');
+
+# a device that is lost on its way
+$node->append_conf('postgresql.conf', "distil.standin_isa = 'lost 20000'\n");
+$node->reload;
+$job = train('lost', 'cuda', 100000);
+is(state_of($job), 'failed', 'a job whose device is lost fails');
+like(job($job, 'error'), qr/device "standin" has failed/, 'by name');
+ok(job($job, 'step') > 0, 'after steps that count');
+$node->append_conf('postgresql.conf', "distil.standin_isa = ''\n");
+$node->reload;
+$node->safe_psql('postgres', "SELECT distil_resume($job)");
+ok(wait_until(sub { logged(qr/distil job $job goes on after step [1-9]/) }, 'it to go on'), 'and goes on from its checkpoint');
+$node->safe_psql('postgres', "SELECT distil_cancel($job)");
+ok(wait_until(sub { job($job, 'state') eq 'canceled' }, 'the cancel'), 'until it is cancelled');
+
 # too little memory: smaller pieces, then the CPU or an error
 $node->append_conf('postgresql.conf', "distil.gpu_memory = '1MB'\n");
 $node->reload;
