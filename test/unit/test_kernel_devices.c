@@ -134,6 +134,33 @@ test_memory(DistilDevice *dev)
 	dev->ops->release(dev, empty);
 }
 
+/* Only what is forgotten may be lost, and its memory can be used on. */
+static void
+test_forget(DistilDevice *dev)
+{
+	enum
+	{
+		SIZE = 1 << 20, FIRST = 100, END = SIZE - 5000
+	};
+	unsigned char *memory = dev->ops->forget != NULL ? dev->ops->alloc(dev, SIZE) : NULL;
+	int			same = 0;
+	int			i;
+
+	if (memory == NULL)
+		return;
+	memset(memory, 7, SIZE);
+	dev->ops->forget(dev, memory + FIRST, END - FIRST);
+	dev->ops->forget(dev, memory + FIRST, 0);
+	for (i = 0; i < SIZE; i++)
+		same += (i < FIRST || i >= END) && memory[i] == 7;
+	CHECK(same == FIRST + SIZE - END);
+	memset(memory, 9, SIZE);
+	for (same = 0, i = 0; i < SIZE; i++)
+		same += memory[i] == 9;
+	CHECK(same == SIZE);
+	dev->ops->release(dev, memory);
+}
+
 /* No operation may fail or write where there is nothing to do. */
 static void
 test_empty(DistilDevice *dev)
@@ -239,6 +266,7 @@ static void
 test_device(DistilDevice *dev)
 {
 	test_memory(dev);
+	test_forget(dev);
 	test_empty(dev);
 }
 
