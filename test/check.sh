@@ -187,13 +187,7 @@ server_suites() {
 
 # ---- the other Debian ----
 
-chroot_unmount() {
-  local d
-  for d in dev/pts dev/shm dev proc sys; do
-    mountpoint -q "$chroot/$d" && umount -l "$chroot/$d"
-  done
-  return 0
-}
+chroot_unmount() { ! mountpoint -q "$chroot" || umount -l "$chroot"; }
 
 # A chroot with the other Debian's PostgreSQL; the system is kept below /var/cache for the next run.
 other_debian() {
@@ -226,6 +220,9 @@ other_debian() {
   cp -L /etc/resolv.conf /etc/hosts "$chroot/etc/" 2>/dev/null || true
   for file in /etc/apt/apt.conf.d/99*; do [ ! -e "$file" ] || cp "$file" "$chroot$file"; done
   cp -RL /etc/ssl/certs/. "$chroot/etc/ssl/certs/" 2>/dev/null || true
+  # a mount of its own, private: so that this works where / is no mount, and nothing mounted below is seen outside
+  mount --bind "$chroot" "$chroot"
+  mount --make-private "$chroot"
   mount -t proc proc "$chroot/proc"
   mount -t sysfs sys "$chroot/sys"
   mount --rbind /dev "$chroot/dev"
@@ -233,7 +230,7 @@ other_debian() {
   mkdir -p "$chroot/src"
   tar -C "$top" --exclude=./.git --exclude='*.o' --exclude='*.so' --exclude=./build -cf - . | tar -C "$chroot/src" -xf -
   suite "$other" env -i HOME=/root TERM=dumb LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
-    DISTIL_CHECK_INSIDE=1 unshare --pid --fork --kill-child --mount-proc="$chroot/proc" \
+    DISTIL_CHECK_INSIDE=1 unshare --pid --fork --kill-child --propagation unchanged --mount-proc="$chroot/proc" \
     chroot "$chroot" bash -c 'cd /src && exec bash test/check.sh server'
 }
 

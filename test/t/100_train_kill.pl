@@ -64,9 +64,8 @@ for my $round (1 .. $rounds)
 	my $pid = job($job, 'pid');
 	last if job($job, 'state') eq 'done';
 	next if $pid !~ /^\d+$/;
-	kill 'KILL', $pid;
 	$killed++;
-	ok(wait_until(sub { (quiet_psql($node, 'SELECT 1'))[0] == 0 }, 'the server to come back'), "round $round: the server restarts");
+	ok(kill_process($node, $pid), "round $round: the server restarts");
 	# progress is what forgives a crash: wait for a checkpoint after every restart
 	wait_until(sub { job($job, 'state') =~ /done|failed/ or
 		$node->psql('postgres', "SELECT 1/(attempts = 1)::int FROM distil.job WHERE job = $job") == 0 }, 'a checkpoint', 60);

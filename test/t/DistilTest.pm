@@ -10,7 +10,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes qw(usleep time);
 
-our @EXPORT = qw(new_node model_path wait_until quiet_psql);
+our @EXPORT = qw(new_node model_path wait_until quiet_psql kill_process);
 
 # The repository root: PG_ABS_SRCDIR where the tests run in a copy.
 my $top = $ENV{PG_ABS_SRCDIR} // abs_path('.');
@@ -56,6 +56,20 @@ sub quiet_psql
 	my ($out, $err) = ('', '');
 	my $code = $node->psql('postgres', $sql, stdout => \$out, stderr => \$err, %options);
 	return ($code, $out, $err);
+}
+
+# kill -9 of one of the server's processes, so that it starts all of them again; true when it has, or the process had ended.
+# That the server answers is not enough: it may answer once more before it notices.
+sub kill_process
+{
+	my ($node, $pid) = @_;
+	my $checkpointer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'";
+	my $before = $node->safe_psql('postgres', $checkpointer);
+	return 1 if !kill('KILL', $pid);
+	return wait_until(sub {
+		my ($code, $now) = quiet_psql($node, $checkpointer);
+		return $code == 0 && $now =~ /^\d+$/ && $now ne $before;
+	}, 'the server to come back');
 }
 
 1;
