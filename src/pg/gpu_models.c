@@ -50,7 +50,8 @@ need_device(DistilError *err)
 	char		message[400] = "";
 
 	if (device == NULL)
-		device = distil_device_open(backend, NULL, message, sizeof(message));
+		device = distil_device_open(backend, distil_standin_device ? distil_standin_isa : NULL, message,
+									sizeof(message));
 	unusable = device == NULL || device->ops->failure(device) != NULL;
 	if (!unusable)
 	{

@@ -249,6 +249,31 @@ is($out, "5\n5", 'auto: a model that does not fit is run by the CPU');
 is(() = $err =~ /WARNING:  out of memory on device "cuda"/g, 1, 'with one warning');
 limit(0);
 
+# a device with activations in bfloat16, beside float32 for who wants that; and one that is lost on its way
+sub other_device
+{
+	my ($isa) = @_;
+	my $running = service();
+	set_conf("distil.standin_isa = '$isa'\n");
+	wait_until(sub { $node->safe_psql('postgres', 'SHOW distil.standin_isa') eq $isa }, 'the setting');
+	kill 'KILL', $running->{pid} if defined $running;
+	return wait_until(sub { !defined $running || !alive($running->{pid}) }, 'the process to end');
+}
+other_device('bf16');
+my $rounded = "SELECT count(*) FROM cpu WHERE distil_cosine(e, $embed) BETWEEN 0.999 AND 0.9999999";
+is($node->safe_psql('postgres', "SET distil.device = cuda; SET distil.precision = auto; $rounded; SET distil.precision = float32; $ask; SET distil.precision = bfloat16; $rounded"),
+	"300\n300\n300", 'each session has the precision that it wants');
+is(service()->{models}, 2, 'which takes the model twice');
+other_device('lost 20');
+($code, $out, $err) = quiet_psql($node, 'SET distil.device = cuda; ' . many(1, 300), on_error_stop => 1);
+like($err, qr/ERROR:  device "\w+" has failed\n.*DETAIL:  The device was lost/s, 'a device that is lost is an error');
+other_device('lost 20');
+($code, $out, $err) = quiet_psql($node, "SET distil.device = auto; $ask; $ask");
+is($out, "300\n300", 'auto: the CPU');
+is(() = $err =~ /WARNING:  device "\w+" has failed: embeddings are computed on the CPU/g, 1, 'with one warning');
+ok(wait_until(sub { !defined service() }, 'the service to end'), 'the process does not stay');
+other_device('');
+
 # idle
 $node->safe_psql('postgres', "SET distil.device = cuda; $ask");
 $service = service();
