@@ -2,7 +2,7 @@
 # Tests of the CUDA backend on a GPU:
 #
 #   test/check_gpu.sh            builds and runs them (gcc, make and nvcc are all it needs)
-#   test/check_gpu.sh bench      also measures: training tokens per second of BERT-base to DistilBERT, and PyTorch's beside it
+#   test/check_gpu.sh bench      also measures: tokens per second of BERT-base to DistilBERT training (PyTorch's beside it) and of BERT-base embeddings
 #
 # On a machine without a GPU the module must say so by name; everything else is skipped.
 # NVCC=path chooses the compiler, CUDA_ARCHITECTURES its targets (default: this GPU's).  cuBLASLt is found where the loader
@@ -83,6 +83,7 @@ fi
 if [ -n "$gpu" ] && [ "${1:-}" = bench ]; then
   nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --format=csv
   for precision in bf16 tf32; do
+    timeout 300 "$tests/gpu_train" cuda $precision embed 20 2048 | tail -n 1 | sed "s/^/cuda $precision: /" || true
     timeout 300 "$tests/gpu_train" cuda $precision base 20 256 | tail -n 1 || true
     timeout 300 "$tests/gpu_train" cuda $precision base 20 256 masked | tail -n 1 | sed 's/:/, losses on masked tokens:/' || true
   done

@@ -6,9 +6,10 @@
  *	gpu_train BACKEND [PRECISION [MODEL [STEPS [BATCH [CHECKPOINT]]]]]
  *
  * BACKEND cuda, cpu, standin; PRECISION auto, float32, bf16, tf32; MODEL base (BERT-base to DistilBERT,
- * 30,522 tokens, random weights: speed does not depend on them) or tiny.  Sequences have 128 tokens, losses
- * are those of method triple on all tokens, as in the published recipe, and with the last argument
- * "masked" on the masked tokens only.  CHECKPOINT is written at the end, and read back on the CPU.
+ * 30,522 tokens, random weights: speed does not depend on them), tiny, or embed: BERT-base computes embeddings of
+ * BATCH sequences of 16 to 64 tokens (the tokenizer at hand takes no more), STEPS times.  In trainings sequences
+ * have 128 tokens, losses are those of method triple on all tokens, as in the published recipe, and with the last
+ * argument "masked" on the masked tokens only.  CHECKPOINT is written at the end, and read back on the CPU.
  */
 #include "load_model.h"
 #include "train_fixture.h"
@@ -111,6 +112,39 @@ check_checkpoint(DistilTrainer *trainer, const DistilModel *teacher, const Disti
 	distil_buffer_free(&buffer);
 }
 
+/* Tokens per second of embeddings of mixed lengths. */
+static void
+measure_embedding(DistilDevice *device, int steps, int n)
+{
+	DistilError err = {{0}, {0}, {0}};
+	int32_t    *offsets = calloc((size_t) n + 1, sizeof(int32_t));
+	int32_t    *ids = calloc((size_t) n * 64, sizeof(int32_t));
+	float	   *out = calloc((size_t) n * 768, sizeof(float));
+	DistilSession *session;
+	Fixture		model;
+	double		begin = 0;
+	int			i;
+
+	open_teacher(&model, true);
+	for (i = 0; i < n; i++)
+		offsets[i + 1] = offsets[i] + 16 + i * 37 % 49;
+	for (i = 0; i < offsets[n]; i++)
+		ids[i] = 1000 + (int32_t) ((int64_t) i * 7919 % 29000);
+	MUST(distil_session_create(&session, model.model, device, 0, distil_alloc_system(), NULL, &err));
+	for (i = 0; i <= steps; i++)
+	{
+		MUST(distil_session_embed_tokens(session, out, ids, offsets, n, 0, &err));
+		if (i == 0)
+			begin = seconds();
+	}
+	printf("embeddings: %.0f tokens/s\n", (double) offsets[n] * steps / (seconds() - begin));
+	distil_session_free(session);
+	fixture_close(&model);
+	free(out);
+	free(ids);
+	free(offsets);
+}
+
 int
 main(int argc, char **argv)
 {
@@ -137,6 +171,12 @@ main(int argc, char **argv)
 	{
 		fprintf(stderr, "%s\n", message);
 		return 1;
+	}
+	if (argc > 3 && strcmp(argv[3], "embed") == 0)
+	{
+		measure_embedding(device, steps, batch);
+		device->ops->close(device);
+		return 0;
 	}
 	open_teacher(&teacher, base);
 	snprintf(json, sizeof(json), "{\"layers\": %d, \"batch_size\": %d, \"gradient_accumulation_steps\": 1, \"max_steps\": %d, "
