@@ -2,15 +2,15 @@
  * attention_amx.h
  *		Attention in BF16 by tiles, one sequence and head at a time.
  *
- * Everything is turned over: scores are k q^T and results v^T p^T, so that a vector holds one key's scores with
- * 16 queries, and largest scores, exponentials and their sums need nothing across lanes.  A block of
+ * Everything is turned over: scores are k q^T and results v^T p^T, so that a vector holds one key's scores
+ * with 16 queries, and largest scores, exponentials and their sums need nothing across lanes.  A block of
  * keys and values is put into the form of tiles once for many queries; 16 queries at a time get all scores
  * against it, then probabilities and the sum of values.  With more keys than a block has, sums so
  * far are scaled down when a larger score appears (Milakov and Gimelshein 2018; Dao et al. 2022,
  * "FlashAttention").  The blocks depend on the sequence alone, so a text has the same bits in any batch.
  *
- * The rule a newcomer would break: lanes of queries and rows of keys behind the last one hold anything, NaNs too.
- * They may be computed with but never mixed with others, so values behind the last key are zeros.
+ * The rule a newcomer would break: lanes of queries and rows of keys behind the last one hold anything, NaNs
+ * too.  They may be computed with but never mixed with others, so values behind the last key are zeros.
  */
 
 #define ATTENTION_KEYS		512
@@ -22,7 +22,7 @@
 typedef struct AmxAttention
 {
 	uint32_t	keys[ATTENTION_KEYS / 16 * ATTENTION_DIM / 32][256];	/* [key / 16][dim / 32]: 16 x 32 */
-	uint32_t	values[ATTENTION_KEYS / 32 * ATTENTION_DIM / 16][256];	/* [key / 32][dim / 16], turned: 16 x 32 */
+	uint32_t	values[ATTENTION_KEYS / 32 * ATTENTION_DIM / 16][256];	/* [key / 32][dim / 16], turned */
 	uint32_t	query[ATTENTION_DIM / 32][256]; /* 16 of them, turned: [dim / 2][query] */
 	float		scores[ATTENTION_KEYS][16];
 	uint32_t	probabilities[ATTENTION_KEYS / 32][256];	/* [key / 2][query] */
@@ -30,7 +30,7 @@ typedef struct AmxAttention
 	float		sums[ATTENTION_QUERIES / 16][ATTENTION_DIM][16];
 	float		top[ATTENTION_QUERIES]; /* largest score so far, times log2 e */
 	float		total[ATTENTION_QUERIES];
-	float		bias[ATTENTION_KEYS + ATTENTION_QUERIES + 16];	/* times log2 e, backwards, see gather_biases */
+	float		bias[ATTENTION_KEYS + ATTENTION_QUERIES + 16];	/* see gather_biases */
 } AmxAttention;
 
 _Static_assert(sizeof(AmxAttention) <= CPU_AREAS * CPU_AREA_FLOATS * sizeof(float), "scratch is too small");
@@ -175,8 +175,8 @@ arrange_queries(AmxAttention *s, const AmxHead *h, int query)
 }
 
 /*
- * The position biases of keys [first, first + keys) with queries [begin, end): bias[i] is that of the distance
- * first + keys - 1 - begin - i, so that 16 queries find theirs with a key side by side.
+ * The position biases, times log2 e, of keys [first, first + keys) with queries [begin, end): bias[i] is that
+ * of the distance first + keys - 1 - begin - i, so that 16 queries find theirs with a key side by side.
  */
 static void
 gather_biases(AmxAttention *s, const AmxHead *h, int begin, int end, int first, int keys)
@@ -279,7 +279,7 @@ add_biases(AmxAttention *s, const AmxHead *h, const AmxBlock *b, int begin, int 
 													  _mm512_loadu_ps(b->bias - i)));
 }
 
-/* All scores of a block; the largest of each query, -inf where it sees none.  Vectors trail tiles by 64 keys. */
+/* All scores of a block; the largest of each query, -inf where it sees none.  Vectors trail tiles by 64. */
 static __m512
 score_block(AmxAttention *s, const AmxHead *h, const AmxBlock *b)
 {
@@ -331,8 +331,8 @@ pair_probabilities(__m512 even, __m512 odd)
 
 /* p = 2^(factor score - top) of keys [key, key + 32), 0 where one is not seen; total[2] += them */
 static inline __attribute__((always_inline)) void
-soften_keys(AmxAttention *s, const AmxHead *h, const AmxBlock *b, int key, __m512 factor, __m512 top, __m512 *total,
-			bool all)
+soften_keys(AmxAttention *s, const AmxHead *h, const AmxBlock *b, int key, __m512 factor, __m512 top,
+			__m512 *total, bool all)
 {
 	uint32_t   *p = s->probabilities[key / 32];
 	int			i;
@@ -458,9 +458,12 @@ finish_queries(const AmxHead *h, const float (*sums)[16], __m512 total, int quer
 	{
 #pragma GCC unroll 16
 		for (k = 0; k < 16; k++)
-			r[k] = _mm512_permutexvar_epi16(_mm512_load_si512(pairs),
-											narrow_pair(_mm512_mul_ps(_mm512_load_ps(sums[2 * k]), inverse),
-														_mm512_mul_ps(_mm512_load_ps(sums[2 * k + 1]), inverse)));
+		{
+			__m512		even = _mm512_mul_ps(_mm512_load_ps(sums[2 * k]), inverse);
+			__m512		odd = _mm512_mul_ps(_mm512_load_ps(sums[2 * k + 1]), inverse);
+
+			r[k] = _mm512_permutexvar_epi16(_mm512_load_si512(pairs), narrow_pair(even, odd));
+		}
 		transpose_words(r);
 #pragma GCC unroll 16
 		for (k = 0; k < 16; k++)
@@ -502,7 +505,8 @@ attend_block(AmxAttention *s, const AmxHead *h, const AmxBlock *b, int slot, int
 	_mm512_store_ps(s->top + slot, top);
 	_mm512_store_ps(s->total + slot, total);
 	if (last)
-		finish_queries(h, (const float (*)[16]) (first ? s->part : s->sums[slot / 16]), total, b->query, count);
+		finish_queries(h, (const float (*)[16]) (first ? s->part : s->sums[slot / 16]), total, b->query,
+					   count);
 }
 
 /* Queries [begin, end), at most ATTENTION_QUERIES. */

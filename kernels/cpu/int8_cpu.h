@@ -156,8 +156,8 @@ int8_finish_whole(const Int8Columns *columns, const int32_t *sums, char *to, flo
  * other for a block that needs int8_finish_part.
  */
 static inline __attribute__((always_inline)) void
-int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, char *to, const float *factors,
-				DistilActivation act, DistilType type)
+int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, char *to,
+				const float *factors, DistilActivation act, DistilType type)
 {
 	if ((act != DISTIL_ACT_NONE && act != DISTIL_ACT_GELU) || columns->count < INT8_PAIR)
 		int8_finish_part(l, columns, sums, to, factors);
@@ -375,11 +375,10 @@ typedef struct Int8Halves
 static inline __attribute__((always_inline)) Int8Halves
 int8_halves(__m512i pairs, const Int8Halves *factor)
 {
-	Int8Halves	h = {(vf) _mm512_slli_epi32(pairs, 16), (vf) _mm512_and_si512(pairs, _mm512_set1_epi32(-65536))};
+	vf			even = (vf) _mm512_slli_epi32(pairs, 16);
+	vf			odd = (vf) _mm512_and_si512(pairs, _mm512_set1_epi32(-65536));
 
-	h.even *= factor->even;
-	h.odd *= factor->odd;
-	return h;
+	return (Int8Halves) {even * factor->even, odd * factor->odd};
 }
 
 static inline __attribute__((always_inline)) Int8Halves
@@ -451,7 +450,8 @@ int8_quantize_pairs(const DistilRows *y, const DistilRows *x, int row, size_t n,
 #pragma GCC unroll 4
 		for (r = 0; r < rows; r++)
 		{
-			Int8Halves	h = int8_halves(i < n ? int8_pairs(x, row + r, i, n) : _mm512_setzero_si512(), &factor);
+			__m512i		pairs = i < n ? int8_pairs(x, row + r, i, n) : _mm512_setzero_si512();
+			Int8Halves	h = int8_halves(pairs, &factor);
 			vf			shift = v_set(ROUND_BIAS + (float) step[r].zero);
 			__m512i		even = (__m512i) (h.even * step[r].inverse + shift);
 			__m512i		odd = _mm512_slli_epi32((__m512i) (h.odd * step[r].inverse + shift), 8);

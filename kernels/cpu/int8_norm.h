@@ -120,7 +120,8 @@ int8_norm_rows(float *y, const DistilRows *low, const float *x, const float *res
 	{
 		low->scale[row + r] = step[r].scale;
 		low->zero[row + r] = step[r].zero;
-		int8_put_row((uint8_t *) low->data + (size_t) (row + r) * low->ld, y + r * c, low->factor, step[r], c);
+		int8_put_row((uint8_t *) low->data + (size_t) (row + r) * low->ld, y + r * c, low->factor, step[r],
+					 c);
 	}
 }
 

@@ -39,8 +39,11 @@ int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 {
 	TileProduct p = {.context = l,.x = l->x->data,.ldx = l->x->ld,.factors = l->factors,.y = l->y->data,
 		.size = distil_type_size(l->y->type),.w = l->w->data,
-	.panel = distil_weight_bytes(DISTIL_TYPE_INT8, DISTIL_PANEL, l->w->k),.m = l->m,.n = l->w->n};
+	.panel = distil_weight_bytes(DISTIL_TYPE_INT8, DISTIL_PANEL, l->w->k),.share = 2,.m = l->m,.n = l->w->n};
 
 	p.ldy = l->y->ld * p.size;
+	/* GELU takes longer than the tiles, which block one of the units it needs: one after the other */
+	if (act == DISTIL_ACT_GELU && l->m > BLOCK)
+		p.share = BLOCK;
 	multiply_tiles(&p, act, type);
 }

@@ -75,7 +75,7 @@ linear_bf16_amx(DistilDevice *dev, const DistilRows *y, const DistilRows *x, con
 	Epilogue	e = {y, w->bias, act, w->n};
 	TileProduct p = {.context = &e,.x = x->data,.ldx = x->ld * sizeof(uint16_t),.y = y->data,
 		.size = distil_type_size(y->type),.w = w->data,
-	.panel = distil_weight_bytes(DISTIL_TYPE_BF16, DISTIL_PANEL, w->k),.m = m,.n = w->n};
+	.panel = distil_weight_bytes(DISTIL_TYPE_BF16, DISTIL_PANEL, w->k),.share = 2,.m = m,.n = w->n};
 
 	(void) dev;
 	p.ldy = y->ld * p.size;

@@ -6,10 +6,10 @@
  * product_columns(), which fills it, product_finish(), which takes the sums of one row to their place where
  * all columns exist, and product_finish_part() for any other block.
  *
- * Weights are cut into chunks that stay in the second cache while all rows pass, a block's rows stay in the first
- * one while the chunk passes.  While a block is multiplied, the rows of the one before it are finished, some
- * for each step: the matrix unit and the vector units work at the same time.  Every output is one chain
- * in the order of k, whatever rows are beside it.  The inner loop has hardly a register to spare.
+ * Weights are cut into chunks that stay in the second cache while all rows pass, a block's rows stay in the
+ * first one while the chunk passes.  While a block is multiplied, the rows of the one before it are finished,
+ * some for each step: the matrix unit and the vector units work at the same time.  Every output is one
+ * chain in the order of k, whatever rows are beside it.  The inner loop has hardly a register to spare.
  */
 #define BLOCK 32				/* rows and columns */
 #define SUMS_BYTES (BLOCK * sizeof(float))	/* of a row of a block; sums are floats or int32 */
@@ -27,7 +27,7 @@ typedef struct TileProduct
 	const char *w;				/* panels of `panel` bytes */
 	size_t		panel;
 	int			steps;			/* tiles of a panel */
-	int			share;			/* rows to be finished in a step, an even number */
+	int			share;			/* rows to be finished in a step, a power of 2; first the least, from 2 on */
 	int			m;
 	int			n;
 	const char *next;			/* weights asked for from memory meanwhile; addresses only */
@@ -44,6 +44,12 @@ typedef struct TileBlock
 	int			column;
 	int			rows;			/* 0: there is no such block */
 } TileBlock;
+
+static inline void
+finish_part(const TileProduct *p, const TileBlock *b)
+{
+	product_finish_part(p->context, b->columns, b->sums, b->to, b->row, b->column, b->rows, p->ldy);
+}
 
 static inline __attribute__((always_inline)) void
 multiply_step(const char *a, size_t ldx, const char *b0, const char *b1, bool two)
@@ -69,10 +75,13 @@ ask_for(const char *next, int lines)
 	return next;
 }
 
-/* sums = those of a block; in between `before` is finished.  two: it has more than 16 rows.  b0, b1: its panels. */
+/*
+ * sums = those of a block; in between `before` is finished.  two: it has more than 16 rows.  b0, b1: its
+ * panels.
+ */
 static inline __attribute__((always_inline)) void
-multiply_block(TileProduct *p, const TileBlock *before, char *sums, const char *a, const char *b0, const char *b1,
-			   bool two, DistilActivation act, DistilType type)
+multiply_block(TileProduct *p, const TileBlock *before, char *sums, const char *a, const char *b0,
+			   const char *b1, bool two, DistilActivation act, DistilType type)
 {
 	const char *from = before->sums;
 	char	   *to = before->to;
@@ -92,8 +101,7 @@ multiply_block(TileProduct *p, const TileBlock *before, char *sums, const char *
 		TILE_ZERO(3);
 	}
 	if (act == DISTIL_ACT_SIGMOID || before->column + BLOCK > p->n)
-		product_finish_part(p->context, before->columns, before->sums, before->to, before->row, before->column,
-							before->rows, ldy);
+		finish_part(p, before);
 	else
 	{
 		int			busy = before->rows / p->share;
@@ -127,7 +135,7 @@ multiply_block(TileProduct *p, const TileBlock *before, char *sums, const char *
 	}
 }
 
-/* act and type are constants after inlining; DISTIL_ACT_SIGMOID stands for any that has no code of its own. */
+/* act and type are constants after inlining; DISTIL_ACT_SIGMOID: any that has no code of its own */
 static inline __attribute__((always_inline)) void
 multiply_tiles(TileProduct *p, DistilActivation act, DistilType type)
 {
@@ -141,8 +149,8 @@ multiply_tiles(TileProduct *p, DistilActivation act, DistilType type)
 				j;
 
 	p->steps = (int) (p->panel / TILE_BYTES);
-	for (p->share = 2; p->share * p->steps < BLOCK; p->share *= 2)
-		;
+	while (p->share * p->steps < BLOCK)
+		p->share *= 2;
 	/* with one row of blocks the weights are read as fast as memory gives them */
 	p->lines = p->m <= BLOCK ? 0 : 2 * TILE_ROWS / ((p->m + BLOCK - 1) / BLOCK);
 	tile_begin();
@@ -170,7 +178,6 @@ multiply_tiles(TileProduct *p, DistilActivation act, DistilType type)
 			}
 		}
 	}
-	product_finish_part(p->context, before.columns, before.sums, before.to, before.row, before.column, before.rows,
-						p->ldy);
+	finish_part(p, &before);
 	tile_end();
 }
