@@ -90,7 +90,9 @@ is($node->safe_psql('postgres', q{
 	'', 'a WordPiece token is its slice, normalised');
 is($node->safe_psql('postgres', q{
 	SELECT token, slice FROM tokens WHERE model = 'albert' AND token NOT IN ('[CLS]', '[SEP]')
-		AND CASE token WHEN '<unk>' THEN slice = '' OR slice ~ '\s' ELSE plain(slice) <> ltrim(token, '▁') AND token <> '▁' END LIMIT 5}),
+		AND CASE token WHEN '<unk>' THEN slice = '' OR slice ~ '\s' ELSE plain(slice) <> ltrim(token, '▁') AND token <> '▁'
+			-- one character may become several tokens, as the three dots of an ellipsis
+			AND NOT (length(slice) = 1 AND position(ltrim(token, '▁') IN plain(slice)) > 0) END LIMIT 5}),
 	'', 'a Unigram token is its slice, normalised');
 is($node->safe_psql('postgres', q{
 	SELECT model, token, slice FROM tokens, distil_decode(ARRAY[id], model) d WHERE model IN ('gpt2', 'roberta') AND token NOT IN ('<s>', '</s>')

@@ -51,7 +51,7 @@ sub limit
 	set_conf("distil.gpu_memory = '${megabytes}MB'\n");
 	return wait_until(sub { my $running = service(); !defined $running || $running->{memory} == $megabytes }, "a limit of $megabytes MB");
 }
-sub alive { my ($pid) = @_; return kill(0, $pid) && slurp_file("/proc/$pid/stat") !~ /\) Z /; }
+sub alive { my ($pid) = @_; return (eval { slurp_file("/proc/$pid/stat") } // 'gone) Z ') !~ /\) Z /; }
 sub halt { my ($pid) = @_; kill 'STOP', $pid; return wait_until(sub { slurp_file("/proc/$pid/stat") =~ /\) T / }, 'a stopped process'); }
 sub logged { return slurp_file($node->logfile) =~ $_[0]; }
 # A psql of its own that runs these statements, each a transaction unless they say otherwise; finish() gives (stdout, stderr).
