@@ -110,7 +110,7 @@ UNIT_LIBS = -ljansson -lm -ldl -lpthread
 UNIT_OBJS = $(addprefix $(UNIT_DIR)/,$(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o))
 UNIT_TESTS = $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(wildcard test/unit/test_*.c))
 ifeq ($(SAN),thread)
-UNIT_TESTS = $(addprefix $(UNIT_DIR)/,test_thread_pool test_session_share test_train)
+UNIT_TESTS = $(addprefix $(UNIT_DIR)/,test_thread_pool test_session_share test_train test_train_group)
 endif
 
 $(foreach isa,$(ISAS),$(eval $(UNIT_DIR)/kernels/cpu/ops_$(isa).o $(UNIT_DIR)/kernels/cpu/int8_$(isa).o: ISA = $(ISA_$(isa))))
@@ -137,16 +137,20 @@ unit: $(UNIT_TESTS)
 
 # The module compiled for the CPU lies beside the tests that open it.
 EMULATED_DIR = $(UNIT_DIR)/cuda
-EMULATED_TESTS = $(patsubst %.c,$(EMULATED_DIR)/%,$(notdir $(wildcard test/cuda/test_*.c)) test_kernels.c test_kernel_sequences.c test_kernel_half.c test_standin.c)
+EMULATED_TESTS = $(patsubst %.c,$(EMULATED_DIR)/%,$(notdir $(wildcard test/cuda/test_*.c)) test_kernels.c test_kernel_sequences.c test_kernel_half.c test_standin.c test_train_group.c)
 EMULATED_FLAGS = -x c++ -std=c++17 -O2 -g -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC -fvisibility=hidden -shared
 $(EMULATED_DIR)/distil_cuda.so: $(CUDA_FILES) test/cuda/cuda_runtime.h
 	@mkdir -p $(@D)
 	$(CXX) $(EMULATED_FLAGS) -Itest/cuda -Ikernels -o $@ kernels/cuda/module_cuda.cu
+# NCCL's place is taken by a stub.
+$(EMULATED_DIR)/libnccl.so.2: test/cuda/nccl_stub.c
+	@mkdir -p $(@D)
+	$(UNIT_CC) $(UNIT_CFLAGS) -fPIC -shared -Wl,-soname,$(@F) -o $@ $<
 vpath test_%.c test/unit test/cuda
-$(EMULATED_DIR)/test_%: test_%.c $(EMULATED_DIR)/distil_cuda.so $(UNIT_DIR)/libengine.a $(wildcard test/unit/*.h)
-	$(UNIT_CC) $(UNIT_CFLAGS) -DDISTIL_TEST_CUDA -Itest/unit -o $@ $< $(UNIT_DIR)/libengine.a $(UNIT_LIBS)
+$(EMULATED_DIR)/test_%: test_%.c $(EMULATED_DIR)/distil_cuda.so $(EMULATED_DIR)/libnccl.so.2 $(UNIT_DIR)/libengine.a $(wildcard test/unit/*.h)
+	$(UNIT_CC) $(UNIT_CFLAGS) -DDISTIL_TEST_CUDA -DDISTIL_TEST_EMULATED -Itest/unit -o $@ $< $(UNIT_DIR)/libengine.a $(UNIT_LIBS)
 unit-cuda: $(EMULATED_TESTS)
-	@status=0; for t in $(EMULATED_TESTS); do $$t || status=1; done; exit $$status
+	@status=0; for t in $(EMULATED_TESTS); do LD_LIBRARY_PATH=$(abspath $(EMULATED_DIR)) EMULATED_DEVICES=3 $$t || status=1; done; exit $$status
 
 # The same tests, and test/gpu_train.c, beside the real module, for test/check_gpu.sh: without jansson.
 GPU_DIR = $(UNIT_DIR)/gpu

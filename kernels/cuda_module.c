@@ -22,11 +22,14 @@
 
 typedef bool (*CudaCheck) (size_t table_size, char *message, size_t message_size);
 typedef DistilDevice *(*CudaOpen) (size_t table_size, const char *precision, char *message, size_t message_size);
+typedef bool (*CudaOpenGroup) (size_t table_size, const char *precision, DistilDevice **devices, int n, char *message,
+							   size_t message_size);
 
 typedef struct CudaModule
 {
 	CudaCheck	check;
 	CudaOpen	open;
+	CudaOpenGroup open_group;
 } CudaModule;
 
 static bool
@@ -63,7 +66,8 @@ open_module(CudaModule *module, char *message, size_t message_size)
 	}
 	module->check = (CudaCheck) dlsym(library, "distil_cuda_check");
 	module->open = (CudaOpen) dlsym(library, "distil_cuda_open");
-	if (module->check == NULL || module->open == NULL)
+	module->open_group = (CudaOpenGroup) dlsym(library, "distil_cuda_open_group");
+	if (module->check == NULL || module->open == NULL || module->open_group == NULL)
 	{
 		snprintf(message, message_size, "\"%.200s\" is not a module of distil", path);
 		return false;
@@ -101,4 +105,21 @@ distil_cuda_open(const char *isa, char *message, size_t message_size)
 		device = module.open(sizeof(DistilKernels), isa, message, message_size);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return device;
+}
+
+bool
+distil_cuda_open_group(const char *isa, DistilDevice **devices, int n, char *message, size_t message_size)
+{
+	CudaModule	module;
+	sigset_t	all;
+	sigset_t	old;
+	bool		opened;
+
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &old);
+	opened = open_module(&module, message, message_size) &&
+		module.check(sizeof(DistilKernels), message, message_size) &&
+		module.open_group(sizeof(DistilKernels), isa, devices, n, message, message_size);
+	pthread_sigmask(SIG_SETMASK, &old, NULL);
+	return opened;
 }

@@ -206,6 +206,13 @@ struct DistilKernels
 	void		(*copy_out) (DistilDevice *dev, void *host, const void *device, size_t bytes);
 	void		(*close) (DistilDevice *dev);	/* frees dev; takes NULL */
 
+	/*
+	 * x[i] [count] of the group's device number i, for all n of them, becomes the sum over the devices, the same bits
+	 * on each.  dev: any of the group (distil_device_open_group); no other thread uses one meanwhile.  Returns
+	 * when it is done, or has failed, on all.  NULL: the device was opened alone.
+	 */
+	void		(*all_sum) (DistilDevice *dev, float *const *x, int n, size_t count);
+
 	/* y[n] = 0 */
 	void		(*zero) (DistilDevice *dev, float *y, size_t n);
 	/* y[n] += scale * x[n] */
@@ -554,5 +561,12 @@ extern bool distil_cuda_available(char *message, size_t message_size);
  */
 extern DistilDevice *distil_device_open(const char *backend, const char *isa,
 										char *message, size_t message_size);
+/*
+ * Open n (1 .. DISTIL_MAX_GROUP) devices of one backend that have all_sum: for "cuda" the first n GPUs, over
+ * NCCL.  false with none of them open, with a message.  They are closed one by one, none used after the first.
+ */
+#define DISTIL_MAX_GROUP 16
+extern bool distil_device_open_group(const char *backend, const char *isa, DistilDevice **devices, int n,
+									 char *message, size_t message_size);
 
 #endif							/* DISTIL_KERNELS_H */

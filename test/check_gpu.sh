@@ -5,8 +5,8 @@
 #   test/check_gpu.sh bench      also measures: tokens per second of BERT-base to DistilBERT training (PyTorch's beside it) and of BERT-base embeddings
 #
 # On a machine without a GPU the module must say so by name; everything else is skipped.
-# NVCC=path chooses the compiler, CUDA_ARCHITECTURES its targets (default: this GPU's).  cuBLASLt is found where the loader
-# finds it or where a Python has PyTorch; without it the own kernels run.
+# NVCC=path chooses the compiler, CUDA_ARCHITECTURES its targets (default: this GPU's).  cuBLASLt and NCCL are found where the loader
+# finds them or where a Python has PyTorch; without cuBLASLt the own kernels run.  Several GPUs are tested where there are some.
 # Closing line: "N passed, N failed, N skipped".
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -22,7 +22,7 @@ if nvidia-smi -L >"$work/gpus" 2>&1 && grep -q '^GPU' "$work/gpus"; then gpu=yes
 
 # The libraries that PyTorch brings.
 lib=$(python3 -c 'import glob, os, torch
-print(":".join(sorted({os.path.dirname(f) for f in glob.glob(os.path.join(os.path.dirname(os.path.dirname(torch.__file__)), "nvidia", "**", "libcublas*.so*"), recursive=True)})))' 2>/dev/null || true)
+print(":".join(sorted({os.path.dirname(f) for f in glob.glob(os.path.join(os.path.dirname(os.path.dirname(torch.__file__)), "nvidia", "**", "lib*.so*"), recursive=True) if os.path.basename(f).startswith(("libcublas", "libnccl"))})))' 2>/dev/null || true)
 [ -z "$lib" ] || export LD_LIBRARY_PATH=$lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
 # run NAME COMMAND...: adds up its "N passed, N failed" lines.
@@ -46,7 +46,7 @@ fi
 make -s -j"$(nproc)" gpu-tests BUILD="$work" NVCC="$nvcc" CUDA_ARCHITECTURES="$arch"
 tests=$work/unit/gpu
 symbols=$(nm -D --defined-only "$tests/distil_cuda.so" | awk '$2 == "T" {print $3}' | grep -v '^_' | sort | tr '\n' ' ')
-if [ "$symbols" = "distil_cuda_check distil_cuda_open " ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "exported: $symbols"; fi
+if [ "$symbols" = "distil_cuda_check distil_cuda_open distil_cuda_open_group " ]; then passed=$((passed + 1)); else failed=$((failed + 1)); echo "exported: $symbols"; fi
 
 # Kernels that are to use the tensor cores do, and none keeps its registers in memory.
 sass=$(command -v cuobjdump || python3 -c 'import glob, os, triton; print(glob.glob(os.path.dirname(triton.__file__) + "/**/cuobjdump", recursive=True)[0])' 2>/dev/null || true)
@@ -71,6 +71,9 @@ else
   for t in "$tests"/test_*; do
     run "${t##*/}" "$t"
   done
+  # NCCL with one rank: the same losses as without
+  run "group of one" bash -c "set -eo pipefail; '$tests/gpu_train' cuda float32 tiny 8 16 | grep loss >'$work/alone'
+    '$tests/gpu_train' 'cuda*1' float32 tiny 8 16 | grep loss | cmp - '$work/alone' && echo '1 passed, 0 failed'"
   run checkpoint bash -c "'$tests/gpu_train' cuda float32 tiny 20 16 '$work/checkpoint' && echo '1 passed, 0 failed'"
   if command -v compute-sanitizer >/dev/null; then
     for tool in memcheck racecheck; do
@@ -85,6 +88,8 @@ if [ -n "$gpu" ] && [ "${1:-}" = bench ]; then
   for precision in bf16 tf32; do
     timeout 300 "$tests/gpu_train" cuda $precision embed 20 2048 | tail -n 1 | sed "s/^/cuda $precision: /" || true
     timeout 300 "$tests/gpu_train" cuda $precision base 20 256 | tail -n 1 || true
+    n=$(grep -c '^GPU' "$work/gpus")
+    [ "$n" = 1 ] || timeout 300 "$tests/gpu_train" "cuda*$n" $precision base 20 $((256 * n)) | tail -n 1 || true
     timeout 300 "$tests/gpu_train" cuda $precision base 20 256 masked | tail -n 1 | sed 's/:/, losses on masked tokens:/' || true
   done
   timeout 300 python3 test/bench/gpu_recipe.py || echo "skipped: no PyTorch with transformers here"

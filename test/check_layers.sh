@@ -47,7 +47,7 @@ third_party()
 {
 	case $1:$2 in
 		src/engine/json.c:jansson.h) return 0 ;;
-		kernels/cuda/*:cu*.h) return 0 ;;
+		kernels/cuda/*:cu*.h | kernels/cuda/*:nccl.h) return 0 ;;
 	esac
 	return 1
 }

@@ -5,7 +5,7 @@
  *
  *	gpu_train BACKEND [PRECISION [MODEL [STEPS [BATCH [CHECKPOINT]]]]]
  *
- * BACKEND cuda, cpu, standin; PRECISION auto, float32, bf16, tf32; MODEL base (BERT-base to DistilBERT,
+ * BACKEND cuda, cpu, standin, or cuda*2 and so on: so many devices together, whose BATCH is that of all; PRECISION auto, float32, bf16, tf32; MODEL base (BERT-base to DistilBERT,
  * 30,522 tokens, random weights: speed does not depend on them), tiny, or embed: BERT-base computes embeddings of
  * BATCH sequences of 16 to 64 tokens (the tokenizer at hand takes no more), STEPS times.  In trainings sequences
  * have 128 tokens, losses are those of method triple on all tokens, as in the published recipe, and with the last
@@ -145,6 +145,26 @@ measure_embedding(DistilDevice *device, int steps, int n)
 	free(offsets);
 }
 
+/* "cuda", or several as "cuda*2"; gives their number. */
+static int
+open_devices(DistilDevice **devices, const char *backend, const char *precision)
+{
+	const char *star = strchr(backend, '*');
+	char		name[40];
+	char		message[400];
+	int			n = star != NULL ? atoi(star + 1) : 1;
+
+	snprintf(name, sizeof(name), "%.*s", star != NULL ? (int) (star - backend) : 30, backend);
+	if (star == NULL)
+		devices[0] = distil_device_open(name, precision, message, sizeof(message));
+	if (star != NULL ? !distil_device_open_group(name, precision, devices, n, message, sizeof(message)) : devices[0] == NULL)
+	{
+		fprintf(stderr, "%s\n", message);
+		exit(1);
+	}
+	return n;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -157,25 +177,20 @@ main(int argc, char **argv)
 	DistilTrainReport report;
 	DistilError err = {{0}, {0}, {0}};
 	DistilTrainer *trainer;
-	DistilDevice *device;
+	DistilDevice *devices[DISTIL_MAX_GROUP];
+	int			ndevices;
 	Fixture		teacher;
 	char		json[400];
-	char		message[400];
 	void	   *spool;
 	size_t		size;
 	double		begin = 0;
 	int64_t		before = 0;
 
-	device = distil_device_open(backend, argc > 2 ? argv[2] : NULL, message, sizeof(message));
-	if (device == NULL)
+	ndevices = open_devices(devices, backend, argc > 2 ? argv[2] : NULL);
+	if (argc > 3 && strcmp(argv[3], "embed") == 0 && ndevices == 1)
 	{
-		fprintf(stderr, "%s\n", message);
-		return 1;
-	}
-	if (argc > 3 && strcmp(argv[3], "embed") == 0)
-	{
-		measure_embedding(device, steps, batch);
-		device->ops->close(device);
+		measure_embedding(devices[0], steps, batch);
+		devices[0]->ops->close(devices[0]);
 		return 0;
 	}
 	open_teacher(&teacher, base);
@@ -184,7 +199,7 @@ main(int argc, char **argv)
 			 base ? TOKENS : 40, masked ? "true" : "false");
 	options = fixture_options(teacher.model, "triple", json);
 	make_spool(&spool, &size, teacher.model, &options, 2 * batch);
-	MUST(distil_trainer_create(&trainer, teacher.model, &options, spool, size, &device, 1, distil_alloc_system(),
+	MUST(distil_trainer_create(&trainer, teacher.model, &options, spool, size, devices, ndevices, distil_alloc_system(),
 							   NULL, &err));
 	while (!distil_trainer_done(trainer))
 	{
@@ -202,7 +217,11 @@ main(int argc, char **argv)
 	if (argc > 6 && strcmp(argv[6], "masked") != 0)
 		check_checkpoint(trainer, teacher.model, &options, spool, size, argv[6]);
 	distil_trainer_free(trainer);
-	device->ops->close(device);
+	while (ndevices > 0)
+	{
+		ndevices--;
+		devices[ndevices]->ops->close(devices[ndevices]);
+	}
 	fixture_close(&teacher);
 	free(spool);
 	return 0;

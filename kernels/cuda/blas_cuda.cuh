@@ -262,6 +262,7 @@ cuda_blas_product(DistilDevice *dev, const CudaProduct *p)
 
 	if (cuda->blas == NULL || p->k == 0)
 		return false;
+	cuda_use(cuda);
 	memset(&shape, 0, sizeof(shape));	/* it is compared as bytes */
 	shape.precision = cuda->precision;
 	shape.m = p->m;

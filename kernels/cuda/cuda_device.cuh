@@ -40,6 +40,7 @@ typedef struct CudaBlock
 typedef struct CudaDevice
 {
 	DistilDevice base;
+	int			number;			/* of the GPU */
 	cudaStream_t stream;
 	CudaPrecision precision;
 	bool		rounds;			/* opened for bfloat16: round_products may choose it */
@@ -50,12 +51,20 @@ typedef struct CudaDevice
 	int			nblocks;
 	CudaBlock	blocks[CUDA_BLOCKS];
 	struct CudaBlas *blas;		/* NULL: own products only */
+	struct CudaGroup *group;	/* NULL: opened alone */
 } CudaDevice;
 
 static inline CudaDevice *
 cuda_device(DistilDevice *dev)
 {
 	return (CudaDevice *) dev;
+}
+
+/* What follows is for this GPU: threads that have several choose before each launch. */
+static inline void
+cuda_use(CudaDevice *cuda)
+{
+	(void) cudaSetDevice(cuda->number);
 }
 
 /* Keep the first failure. */
@@ -67,6 +76,7 @@ static void cuda_note(CudaDevice *cuda, cudaError_t error, const char *what);
 		dim3		grid_((unsigned) (columns), (unsigned) (lines)); \
 		if (grid_.x > 0 && grid_.y > 0) \
 		{ \
+			cuda_use(cuda_device(dev)); \
 			CUDA_LAUNCH(kernel, grid_, threads, cuda_device(dev)->stream, __VA_ARGS__); \
 			cuda_note(cuda_device(dev), cudaPeekAtLastError(), #kernel); \
 		} \

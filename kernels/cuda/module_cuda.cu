@@ -3,11 +3,13 @@
  *		The CUDA backend as a module: its table of operations, its device, its one entry.
  *
  * distil_cuda.so is opened by kernels/cuda_module.c when the first device "cuda" is asked for, in a process
- * that will not fork.  It shows distil_cuda_check and distil_cuda_open, and needs the driver, nothing else.
+ * that will not fork.  It shows distil_cuda_check, distil_cuda_open and distil_cuda_open_group, and needs the
+ * driver, nothing else.
  * Operations are queued on one stream; copy_out waits for it, and a failure shows there.
  */
 #include "embedding_cuda.cuh"
 #include "half_cuda.cuh"
+#include "nccl_cuda.cuh"
 #include "pool_cuda.cuh"
 
 #include <dlfcn.h>
@@ -39,6 +41,7 @@ cuda_alloc(DistilDevice *dev, size_t bytes)
 	if (cuda->nblocks == CUDA_BLOCKS || bytes > SIZE_MAX / 2 ||
 		(cuda->limit > 0 && cuda->used + bytes > cuda->limit))
 		return NULL;
+	cuda_use(cuda);
 	if (cudaMalloc(&block->address, bytes > 0 ? bytes : 1) != cudaSuccess)
 	{
 		(void) cudaGetLastError();
@@ -101,7 +104,9 @@ cuda_close(DistilDevice *dev)
 
 	if (dev == NULL)
 		return;
+	cuda_use(cuda);
 	cudaStreamSynchronize(cuda->stream);
+	cuda_group_leave(cuda);
 	cuda_blas_close(cuda);
 	while (cuda->nblocks > 0)
 		cudaFree(cuda->blocks[--cuda->nblocks].address);
@@ -113,7 +118,7 @@ cuda_close(DistilDevice *dev)
 static bool cuda_round_products(DistilDevice *dev, DistilType type);
 
 static DistilKernels
-cuda_table(const DistilHalfKernels *half)
+cuda_table(const DistilHalfKernels *half, bool group)
 {
 	DistilKernels ops = {};
 
@@ -127,6 +132,7 @@ cuda_table(const DistilHalfKernels *half)
 	ops.copy_in = cuda_copy_in;
 	ops.copy_out = cuda_copy_out;
 	ops.close = cuda_close;
+	ops.all_sum = group ? cuda_all_sum : NULL;
 	ops.zero = cuda_zero;
 	ops.axpy = cuda_axpy;
 	ops.sum_squares = cuda_sum_squares;
@@ -158,15 +164,16 @@ cuda_table(const DistilHalfKernels *half)
 	return ops;
 }
 
-/* Its operations by precision: activations in bfloat16 belong to products of bfloat16. */
+/* Its operations by precision, and by whether it has company: activations in bfloat16 belong to products of bfloat16. */
 static void
 cuda_set_precision(CudaDevice *cuda, CudaPrecision precision)
 {
 	static const DistilHalfKernels half = cuda_half_table();
-	static const DistilKernels ops[2] = {cuda_table(NULL), cuda_table(&half)};
+	static const DistilKernels ops[2][2] = {{cuda_table(NULL, false), cuda_table(&half, false)},
+	{cuda_table(NULL, true), cuda_table(&half, true)}};
 
 	cuda->precision = precision;
-	cuda->base.ops = &ops[precision == CUDA_BF16];
+	cuda->base.ops = &ops[cuda->group != NULL][precision == CUDA_BF16];
 }
 
 /* A device that was opened with another precision keeps it. */
@@ -219,20 +226,25 @@ distil_cuda_check(size_t table_size, char *message, size_t message_size)
 	return true;
 }
 
-/* The first device of the driver, if it is one this module has code for. */
+/* A device of the driver, if it is there and one this module has code for. */
 static cudaError_t
-cuda_choose_device(char *message, size_t message_size)
+cuda_choose_device(int number, char *message, size_t message_size)
 {
 	int			major = 0;
 	int			count = 0;
 	cudaError_t error = cudaGetDeviceCount(&count);
 
+	if (error == cudaSuccess && count > 0 && number >= count)
+	{
+		snprintf(message, message_size, "there are not so many GPUs: only %d", count);
+		return cudaErrorNoDevice;
+	}
 	if (error == cudaSuccess && count == 0)
 		error = cudaErrorNoDevice;
 	if (error == cudaSuccess)
-		error = cudaSetDevice(0);
+		error = cudaSetDevice(number);
 	if (error == cudaSuccess)
-		error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, 0);
+		error = cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, number);
 	if (error == cudaSuccess && major < 8)
 	{
 		snprintf(message, message_size, "the GPU has compute capability %d, 8 or more is needed", major);
@@ -243,12 +255,8 @@ cuda_choose_device(char *message, size_t message_size)
 	return error;
 }
 
-/*
- * The module's entry: table_size is sizeof(DistilKernels) of who asks, precision "auto" (bf16), "bf16",
- * "tf32" or "float32".  NULL on failure, with a message.
- */
-extern "C" __attribute__((visibility("default"))) DistilDevice *
-distil_cuda_open(size_t table_size, const char *precision, char *message, size_t message_size)
+static DistilDevice *
+cuda_open(int number, size_t table_size, const char *precision, char *message, size_t message_size)
 {
 	CudaPrecision chosen;
 	CudaDevice *cuda;
@@ -261,7 +269,7 @@ distil_cuda_open(size_t table_size, const char *precision, char *message, size_t
 		snprintf(message, message_size, "the cuda backend has no precision \"%.40s\"", precision);
 		return NULL;
 	}
-	if (cuda_choose_device(message, message_size) != cudaSuccess)
+	if (cuda_choose_device(number, message, message_size) != cudaSuccess)
 		return NULL;
 	if (cudaMallocHost(&memory, sizeof(CudaDevice)) != cudaSuccess)
 	{
@@ -270,6 +278,7 @@ distil_cuda_open(size_t table_size, const char *precision, char *message, size_t
 	}
 	memset(memory, 0, sizeof(CudaDevice));
 	cuda = (CudaDevice *) memory;
+	cuda->number = number;
 	cuda_set_precision(cuda, chosen);
 	cuda->rounds = chosen == CUDA_BF16;
 	if (cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking) != cudaSuccess ||
@@ -287,4 +296,34 @@ distil_cuda_open(size_t table_size, const char *precision, char *message, size_t
 		return NULL;
 	}
 	return &cuda->base;
+}
+
+/*
+ * The module's entries: table_size is sizeof(DistilKernels) of who asks, precision "auto" (bf16), "bf16",
+ * "tf32" or "float32".  NULL on failure, with a message.
+ */
+extern "C" __attribute__((visibility("default"))) DistilDevice *
+distil_cuda_open(size_t table_size, const char *precision, char *message, size_t message_size)
+{
+	return cuda_open(0, table_size, precision, message, message_size);
+}
+
+/* The first n GPUs together, see distil_device_open_group.  false with none of them open. */
+extern "C" __attribute__((visibility("default"))) bool
+distil_cuda_open_group(size_t table_size, const char *precision, DistilDevice **devices, int n, char *message,
+					   size_t message_size)
+{
+	int			open = 0;
+
+	while (open < n && (devices[open] = cuda_open(open, table_size, precision, message, message_size)) != NULL)
+		open++;
+	if (open == n && cuda_group_open(devices, n, message, message_size))
+	{
+		for (int i = 0; i < n; i++)
+			cuda_set_precision(cuda_device(devices[i]), cuda_device(devices[i])->precision);
+		return true;
+	}
+	while (open > 0)
+		cuda_close(devices[--open]);
+	return false;
 }

@@ -20,6 +20,14 @@ typedef struct StandinBlock
 	size_t		reserved;		/* of address, no access */
 } StandinBlock;
 
+/* Devices opened together; freed with the last of them. */
+typedef struct StandinGroup
+{
+	struct StandinDevice *members[DISTIL_MAX_GROUP];
+	int			n;
+	int			open;
+} StandinGroup;
+
 typedef struct StandinDevice
 {
 	DistilDevice base;
@@ -31,6 +39,7 @@ typedef struct StandinDevice
 	size_t		limit;			/* of them, 0: none */
 	long		lost_after;		/* operations; -1: never */
 	const char *failure;
+	StandinGroup *group;		/* NULL: opened alone */
 } StandinDevice;
 
 /* An argument becomes the address of its bytes. */
@@ -56,5 +65,7 @@ extern void distil_standin_limit_memory(DistilDevice *base, size_t bytes);
 extern void distil_standin_copy_in(DistilDevice *base, void *device, const void *host, size_t bytes);
 extern void distil_standin_copy_out(DistilDevice *base, void *host, const void *device, size_t bytes);
 extern void distil_standin_close(DistilDevice *base);
+/* The group loses a device that is closed. */
+extern void distil_standin_leave(StandinDevice *dev);
 
 #endif							/* DISTIL_STANDIN_H */

@@ -151,6 +151,7 @@ distil_standin_close(DistilDevice *base)
 
 	if (base == NULL)
 		return;
+	distil_standin_leave(dev);
 	while (dev->nblocks > 0)
 		distil_standin_release(base, dev->blocks[0].address);
 	if (dev->inner != NULL)

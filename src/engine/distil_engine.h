@@ -658,6 +658,7 @@ typedef struct DistilTrainOptions
 	double		eval_fraction;
 	int			checkpoint_seconds;
 	char		device[16];		/* auto, cpu, cuda */
+	int			gpus;			/* of them, where the device is cuda */
 	char		dtype[16];		/* of the products' operands: auto, float32, bfloat16 */
 } DistilTrainOptions;
 
@@ -712,7 +713,9 @@ typedef struct DistilTrainReport
 
 /*
  * A trainer over a teacher image and a finished spool (both borrowed).  devices: one
- * per thread, borrowed; ndevices decides the thread count and so the exact bits.
+ * per thread, borrowed; ndevices decides the thread count and so the exact bits.  Several devices with memory
+ * of their own are a group (distil_device_open_group): each takes its share of every update's texts, and the result
+ * is that of one but for the order in which gradients are added.
  */
 extern DistilStatus distil_trainer_create(DistilTrainer **trainer, const DistilModel *teacher,
 										  const DistilTrainOptions *options,

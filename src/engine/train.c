@@ -65,6 +65,12 @@ trainer_setup(DistilTrainer *trainer, const void *spool, size_t spool_size, Dist
 		return distil_fail_memory(err, (size_t) trainer->nworkers * sizeof(DistilTrainWorker));
 	for (i = 0; i < trainer->nworkers; i++)
 		trainer->workers[i].device = devices[i];
+	trainer->ncopies = devices[0]->ops->own_memory ? trainer->nworkers : 1;
+	trainer->copies = distil_alloc_array(trainer->alloc, (size_t) trainer->ncopies, sizeof(DistilTrainCopy));
+	if (trainer->copies == NULL)
+		return distil_fail_memory(err, (size_t) trainer->ncopies * sizeof(DistilTrainCopy));
+	for (i = 0; i < trainer->nworkers; i++)
+		trainer->workers[i].copy = &trainer->copies[trainer->ncopies > 1 ? i : 0];
 	DISTIL_FORWARD(distil_trainer_products(trainer, err));
 	DISTIL_FORWARD(distil_trainer_memory(trainer, devices, poll, err));
 	DISTIL_FORWARD(distil_trainer_prints(trainer, poll, err));
@@ -147,6 +153,17 @@ free_worker(DistilTrainer *trainer, DistilTrainWorker *worker)
 	distil_release(trainer->alloc, worker->host_starts);
 }
 
+static void
+free_copy(DistilTrainCopy *copy, DistilDevice *device)
+{
+	device->ops->release(device, copy->weights);
+	device->ops->release(device, copy->moment1);
+	device->ops->release(device, copy->moment2);
+	device->ops->release(device, copy->uploaded);
+	device->ops->release(device, copy->teacher_half);
+	device->ops->release(device, copy->half);
+}
+
 void
 distil_trainer_free(DistilTrainer *trainer)
 {
@@ -161,19 +178,16 @@ distil_trainer_free(DistilTrainer *trainer)
 	{
 		DistilDevice *device = trainer->workers[0].device;
 
-		device->ops->release(device, trainer->weights);
-		device->ops->release(device, trainer->moment1);
-		device->ops->release(device, trainer->moment2);
-		device->ops->release(device, trainer->uploaded);
-		device->ops->release(device, trainer->teacher_half);
-		device->ops->release(device, trainer->half);
 		device->ops->release(device, trainer->device_sums);
+		for (i = 0; trainer->copies != NULL && i < trainer->ncopies; i++)
+			free_copy(&trainer->copies[i], trainer->workers[i].device);
 		for (i = 0; i < trainer->nworkers; i++)
 			free_worker(trainer, &trainer->workers[i]);
 	}
 	{
-		void	   *memory[] = {trainer->workers, trainer->segments, trainer->segment_sums,
-			trainer->train_items, trainer->mask_weights, trainer->host_block, trainer->student_weights,
+		void	   *memory[] = {trainer->workers, trainer->copies, trainer->segments, trainer->segment_owner,
+			trainer->segment_sums, trainer->train_items, trainer->mask_weights, trainer->host_block,
+			trainer->student_weights,
 			trainer->round.micro, trainer->round.sequences, trainer->round.starts, trainer->round.ids,
 			trainer->round.labels, trainer->round.heap, trainer->round.pieces, trainer->round.owner,
 			trainer->round.blocks, trainer->cache.block_starts, trainer->cache.block_of,
@@ -192,22 +206,43 @@ distil_trainer_free(DistilTrainer *trainer)
 
 /* ---------- one step ---------- */
 
-/* A DistilPoolFn: gradients of one segment become 0 in all workers' blocks. */
+/*
+ * Items of the runs below are the segments of the first copy, then those of the second, and so on, where there are
+ * several: each device does its own.
+ */
+static const DistilSegment *
+segment_of(const DistilTrainer *trainer, int item)
+{
+	return &trainer->segments[item % trainer->nsegments];
+}
+
+/* Workers that share a copy: all, or one. */
+static int
+workers_of_copy(const DistilTrainer *trainer)
+{
+	return trainer->nworkers / trainer->ncopies;
+}
+
+/* A DistilPoolFn: gradients of one segment become 0 in the blocks of all workers that share a copy. */
 static DistilStatus
 zero_segment(void *ctx, int number, int item, DistilError *err)
 {
 	DistilTrainer *trainer = ctx;
-	const DistilSegment *segment = &trainer->segments[item];
+	const DistilSegment *segment = segment_of(trainer, item);
 	DistilDevice *device = trainer->workers[number].device;
+	int			first = item / trainer->nsegments;
 	int			w;
 
 	(void) err;
-	for (w = 0; w < trainer->nworkers; w++)
+	for (w = first; w < first + workers_of_copy(trainer); w++)
 		device->ops->zero(device, trainer->workers[w].gradients + segment->offset, segment->count);
 	return DISTIL_OK;
 }
 
-/* A DistilPoolFn: the first worker's block becomes the sum, in order of workers; its squares are summed. */
+/*
+ * A DistilPoolFn: the first worker's block becomes the sum of those who share its copy, in order of workers; its
+ * squares are summed.
+ */
 static DistilStatus
 sum_segment(void *ctx, int number, int item, DistilError *err)
 {
@@ -218,7 +253,7 @@ sum_segment(void *ctx, int number, int item, DistilError *err)
 	int			w;
 
 	(void) err;
-	for (w = 1; w < trainer->nworkers; w++)
+	for (w = 1; w < workers_of_copy(trainer); w++)
 		device->ops->axpy(device, sum, trainer->workers[w].gradients + segment->offset, 1.0f, segment->count);
 	device->ops->sum_squares(device, &trainer->device_sums[item], sum, segment->count);
 	return DISTIL_OK;
@@ -229,21 +264,48 @@ static DistilStatus
 update_segment(void *ctx, int number, int item, DistilError *err)
 {
 	DistilTrainer *trainer = ctx;
-	const DistilSegment *segment = &trainer->segments[item];
+	const DistilSegment *segment = segment_of(trainer, item);
 	DistilDevice *device = trainer->workers[number].device;
-	float	   *w = trainer->weights + segment->offset;
-	float	   *m = trainer->moment1 + segment->offset;
-	float	   *v = trainer->moment2 + segment->offset;
-	const float *g = trainer->workers[0].gradients + segment->offset;
+	int			first = item / trainer->nsegments;
+	const DistilTrainCopy *copy = &trainer->copies[first];
+	float	   *w = copy->weights + segment->offset;
+	float	   *m = copy->moment1 + segment->offset;
+	float	   *v = copy->moment2 + segment->offset;
+	const float *g = trainer->workers[first].gradients + segment->offset;
 	DistilAdamW adamw = trainer->adamw;
 
 	(void) err;
 	if (!segment->decay)
 		adamw.weight_decay = 0;
-	if (trainer->half != NULL)
-		device->ops->half->adamw(device, w, m, v, g, &adamw, trainer->half + segment->offset, segment->count);
+	if (copy->half != NULL)
+		device->ops->half->adamw(device, w, m, v, g, &adamw, copy->half + segment->offset, segment->count);
 	else
 		device->ops->adamw(device, w, m, v, g, &adamw, segment->count);
+	return DISTIL_OK;
+}
+
+/* Every device's gradients become the sum of all; the same bits on each. */
+static DistilStatus
+sum_devices(DistilTrainer *trainer, DistilError *err)
+{
+	DistilDevice *device = trainer->workers[0].device;
+	size_t		total = trainer->student.table.total;
+	float	   *blocks[DISTIL_MAX_GROUP];
+	size_t		at;
+	int			w;
+
+	if (device->ops->all_sum == NULL)
+		return DISTIL_OK;
+	for (at = 0; at < total; at += DISTIL_SUM_FLOATS)
+	{
+		DISTIL_POLL(trainer->workers[0].poll, err);
+		for (w = 0; w < trainer->nworkers; w++)
+			blocks[w] = trainer->workers[w].gradients + at;
+		device->ops->all_sum(device, blocks, trainer->nworkers,
+							 total - at < DISTIL_SUM_FLOATS ? total - at : DISTIL_SUM_FLOATS);
+		for (w = 0; w < trainer->nworkers; w++)
+			DISTIL_FORWARD(distil_device_check(trainer->workers[w].device, err));
+	}
 	return DISTIL_OK;
 }
 
@@ -282,7 +344,8 @@ accumulate(DistilTrainer *trainer, DistilError *err)
 	int			accumulation = trainer->options.gradient_accumulation_steps;
 	int			i;
 
-	DISTIL_FORWARD(distil_pool_run(trainer->pool, zero_segment, trainer, trainer->nsegments, NULL, err));
+	DISTIL_FORWARD(distil_pool_run(trainer->pool, zero_segment, trainer, trainer->ncopies * trainer->nsegments,
+								   trainer->segment_owner, err));
 	distil_round_begin(trainer, true);
 	for (i = 0; i < accumulation; i++)
 	{
@@ -382,7 +445,8 @@ apply_update(DistilTrainer *trainer, double total, double norm, DistilError *err
 							  distil_optimizer_clip(norm, trainer->options.max_grad_norm),
 							  trainer->state.adam_step + 1);
 	distil_pool_finishing(trainer->pool);
-	status = distil_pool_run(trainer->pool, update_segment, trainer, trainer->nsegments, NULL, err);
+	status = distil_pool_run(trainer->pool, update_segment, trainer, trainer->ncopies * trainer->nsegments,
+							 trainer->segment_owner, err);
 	trainer->state.adam_step++;
 	trainer->state.step++;
 	if (distil_pool_finished(trainer->pool) && status == DISTIL_OK)
@@ -403,7 +467,9 @@ take_step(DistilTrainer *trainer, DistilTrainState *before, DistilError *err)
 
 	clear_losses(trainer);
 	DISTIL_FORWARD(accumulate(trainer, err));
-	DISTIL_FORWARD(distil_pool_run(trainer->pool, sum_segment, trainer, trainer->nsegments, NULL, err));
+	DISTIL_FORWARD(sum_devices(trainer, err));
+	DISTIL_FORWARD(distil_pool_run(trainer->pool, sum_segment, trainer, trainer->nsegments, trainer->segment_owner,
+								   err));
 	device->ops->copy_out(device, trainer->segment_sums, trainer->device_sums,
 						  (size_t) trainer->nsegments * sizeof(double));
 	DISTIL_FORWARD(distil_device_check(device, err));
@@ -458,7 +524,7 @@ distil_trainer_student(DistilTrainer *trainer, const DistilFolder **folder, Dist
 		size_t		count = total - at < DISTIL_COPY_FLOATS ? total - at : DISTIL_COPY_FLOATS;
 
 		DISTIL_POLL(trainer->workers[0].poll, err);
-		device->ops->copy_out(device, trainer->student_weights + at, trainer->weights + at,
+		device->ops->copy_out(device, trainer->student_weights + at, trainer->copies[0].weights + at,
 							  count * sizeof(float));
 	}
 	DISTIL_FORWARD(distil_device_check(device, err));

@@ -91,10 +91,26 @@ typedef struct DistilRound
 	bool		learn;			/* false: evaluation */
 } DistilRound;
 
+/*
+ * What a device keeps of a training: the weights of teacher and student, and the moments.  Devices that share the
+ * host's memory share one copy; others have one each, and the same update makes the same bits of each.
+ */
+typedef struct DistilTrainCopy
+{
+	const float *teacher_weights;	/* of the device */
+	float	   *uploaded;		/* the device's own copy of them, NULL where it reads the host's */
+	uint16_t   *teacher_half;	/* device: the same in bfloat16, where activations are; NULL: float32 */
+	uint16_t   *half;			/* those of the student */
+	float	   *weights;		/* device, as moments */
+	float	   *moment1;
+	float	   *moment2;
+} DistilTrainCopy;
+
 /* One thread's share of everything; `f` pointers are device memory. */
 typedef struct DistilTrainWorker
 {
 	DistilDevice *device;
+	const DistilTrainCopy *copy;	/* the one its device reads */
 	const DistilPoll *poll;
 	const DistilConfig *config; /* the student's: how positions are numbered */
 	float	   *gradients;		/* flat block */
@@ -163,17 +179,13 @@ struct DistilTrainer
 	int			piece_limit;	/* tokens of a piece of several sequences */
 	int			piece_tokens;	/* the most of any piece: one long sequence may exceed the limit */
 	int			logits_rows;	/* rows of logits made at a time */
-	const float *teacher_weights;	/* of the device */
-	float	   *uploaded;		/* the device's own copy of them, NULL where it reads the host's */
-	uint16_t   *teacher_half;	/* device: the same in bfloat16, where activations are; NULL: float32 */
-	uint16_t   *half;			/* those of the student */
-	float	   *weights;		/* device, as moments */
-	float	   *moment1;
-	float	   *moment2;
+	DistilTrainCopy *copies;	/* [ncopies] that of worker i is copies[i], or the only one */
+	int			ncopies;
 	DistilSegment *segments;
 	int			nsegments;
+	int		   *segment_owner;	/* [ncopies * nsegments] the worker of each copy's; NULL: any, there is one copy */
 	double	   *segment_sums;	/* [nsegments] host */
-	double	   *device_sums;	/* the same on the device */
+	double	   *device_sums;	/* the same on the first device */
 	DistilAdamW adamw;			/* of the update at work */
 	int32_t    *train_items;	/* sequences learnt from, then those held out */
 	int32_t		ntrain, neval;
@@ -193,6 +205,8 @@ struct DistilTrainer
 };
 
 #define DISTIL_COPY_FLOATS ((size_t) 1 << 18)
+/* Of gradients summed over devices between two polls: a few milliseconds, over PCI Express too. */
+#define DISTIL_SUM_FLOATS ((size_t) 1 << 24)
 
 /* train_setup.c */
 extern DistilStatus distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *options,

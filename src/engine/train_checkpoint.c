@@ -46,7 +46,8 @@ put(SaveState *save, const void *data, size_t bytes, DistilError *err)
 DistilStatus
 distil_trainer_save(DistilTrainer *trainer, const DistilSink *sink, DistilError *err)
 {
-	const float *blocks[BLOCKS] = {trainer->weights, trainer->moment1, trainer->moment2};
+	const DistilTrainCopy *copy = &trainer->copies[0];
+	const float *blocks[BLOCKS] = {copy->weights, copy->moment1, copy->moment2};
 	DistilDevice *device = trainer->workers[0].device;
 	const DistilPoll *poll = trainer->workers[0].poll;
 	size_t		total = trainer->student.table.total;
@@ -118,13 +119,24 @@ check_header(const DistilTrainer *trainer, const CheckpointHeader *header, Disti
 	return DISTIL_OK;
 }
 
+static void
+fill_copy(const DistilTrainCopy *copy, DistilDevice *device, const char *floats, size_t total)
+{
+	float	   *blocks[BLOCKS] = {copy->weights, copy->moment1, copy->moment2};
+	size_t		bytes = total * sizeof(float);
+	int			i;
+
+	for (i = 0; i < BLOCKS; i++)
+		device->ops->copy_in(device, blocks[i], floats + (size_t) i * bytes, bytes);
+	if (copy->half != NULL)
+		device->ops->half->round(device, copy->half, copy->weights, total);
+}
+
 DistilStatus
 distil_trainer_restore(DistilTrainer *trainer, const void *data, size_t size, DistilTrainReport *report,
 					   DistilError *err)
 {
-	float	   *blocks[BLOCKS] = {trainer->weights, trainer->moment1, trainer->moment2};
 	const char *bytes = data;
-	DistilDevice *device = trainer->workers[0].device;
 	const DistilPoll *poll = trainer->workers[0].poll;
 	size_t		total = trainer->student.table.total;
 	size_t		unit = DISTIL_COPY_FLOATS * sizeof(float);
@@ -154,11 +166,8 @@ distil_trainer_restore(DistilTrainer *trainer, const void *data, size_t size, Di
 	if (body != sizeof(header) + BLOCKS * total * sizeof(float))
 		return corrupt(err, "a wrong size");
 	/* Nothing can fail from here on. */
-	for (i = 0; i < BLOCKS; i++)
-		device->ops->copy_in(device, blocks[i], bytes + sizeof(header) + (size_t) i * total * sizeof(float),
-							 total * sizeof(float));
-	if (trainer->half != NULL)
-		device->ops->half->round(device, trainer->half, trainer->weights, total);
+	for (i = 0; i < trainer->ncopies; i++)
+		fill_copy(&trainer->copies[i], trainer->workers[i].device, bytes + sizeof(header), total);
 	trainer->state = header.state;
 	trainer->report = header.report;
 	if (report != NULL)

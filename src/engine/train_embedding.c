@@ -66,10 +66,10 @@ teacher_vectors(DistilTrainer *trainer, DistilTrainWorker *worker, const Embeddi
 	const float *hidden;
 
 	batch.types = teacher->spec.type >= 0 ? worker->types : NULL;
-	DISTIL_FORWARD(distil_encoder_forward(&teacher->spec, trainer->teacher_weights, &batch, worker->teacher, 0,
+	DISTIL_FORWARD(distil_encoder_forward(&teacher->spec, worker->copy->teacher_weights, &batch, worker->teacher, 0,
 										  &hidden,
 										  worker->device, worker->poll, err));
-	return distil_pipeline_forward(&teacher->spec, trainer->teacher_weights, buffers->et, hidden, &batch, NULL,
+	return distil_pipeline_forward(&teacher->spec, worker->copy->teacher_weights, buffers->et, hidden, &batch, NULL,
 								   buffers->scratch, worker->device, worker->poll, err);
 }
 
@@ -97,10 +97,10 @@ embedding_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilP
 								 d * sizeof(float));
 		}
 	batch.types = student->type >= 0 ? worker->types : NULL;
-	DISTIL_FORWARD(distil_encoder_forward(student, trainer->weights, &batch, worker->student,
+	DISTIL_FORWARD(distil_encoder_forward(student, worker->copy->weights, &batch, worker->student,
 										  piece->dropout_seed,
 										  &hidden, device, worker->poll, err));
-	DISTIL_FORWARD(distil_pipeline_forward(student, trainer->weights, buffers.es, hidden, &batch,
+	DISTIL_FORWARD(distil_pipeline_forward(student, worker->copy->weights, buffers.es, hidden, &batch,
 										   buffers.saved,
 										   buffers.scratch, device, worker->poll, err));
 	device->ops->mse_loss(device, worker->device_losses + DISTIL_LOSS_EMBEDDING, buffers.es, buffers.es,
@@ -108,10 +108,10 @@ embedding_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilP
 						  (float) (micro->share / micro->sequences), piece->nseq, (int) d);
 	if (!trainer->round.learn)
 		return DISTIL_OK;
-	DISTIL_FORWARD(distil_pipeline_backward(student, trainer->weights, worker->gradients, worker->dhidden,
+	DISTIL_FORWARD(distil_pipeline_backward(student, worker->copy->weights, worker->gradients, worker->dhidden,
 											buffers.es, &batch, buffers.saved, buffers.scratch,
 											device, worker->poll, err));
-	return distil_encoder_backward(student, trainer->weights, worker->gradients, &batch, worker->student,
+	return distil_encoder_backward(student, worker->copy->weights, worker->gradients, &batch, worker->student,
 								   piece->dropout_seed, worker->dhidden, device, worker->poll, err);
 }
 

@@ -115,6 +115,7 @@ static const Option options_table[] = {
 	{"eval_fraction", OPTION_REAL, FOR_ALL, FIELD(eval_fraction), 0, 0.5, {0, 0, 0}},
 	{"checkpoint_seconds", OPTION_INT, FOR_ALL, FIELD(checkpoint_seconds), 1, 86400, {60, 60, 60}},
 	{"device", OPTION_DEVICE, FOR_ALL, FIELD(device), 0, 0, {0, 0, 0}},
+	{"gpus", OPTION_INT, FOR_ALL, FIELD(gpus), 1, DISTIL_MAX_GROUP, {1, 1, 1}},
 };
 
 #define NOPTIONS (sizeof(options_table) / sizeof(options_table[0]))
@@ -390,6 +391,8 @@ check_options(const DistilTrainOptions *options, DistilError *err)
 
 	if (options->epochs <= 0 && options->max_steps < 0)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"epochs\" must be greater than zero");
+	if (options->gpus > 1 && strcmp(options->device, "cpu") == 0)
+		return distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"gpus\" does not apply to device \"cpu\"");
 	if (options->method != DISTIL_METHOD_TRIPLE)
 		return DISTIL_OK;
 	if ((options->causal ? options->alpha_mlm : options->alpha_clm) > 0)

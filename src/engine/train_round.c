@@ -74,7 +74,10 @@ distil_round_add(DistilTrainer *trainer, const int32_t *sequences, int n, int64_
 	return true;
 }
 
-/* Tokens of a piece: at most the limit, and so many pieces that all workers get as many. */
+/*
+ * Tokens of a piece: at most the limit, and so many pieces that all workers get as many.  With several accelerators
+ * it is the limit, so that pieces, and with them dropout, are those of one.
+ */
 static int
 piece_size(const DistilTrainer *trainer)
 {
@@ -84,7 +87,7 @@ piece_size(const DistilTrainer *trainer)
 	int			pieces = (round->ntokens + limit - 1) / limit;
 	int			size;
 
-	if (workers == 1)
+	if (workers == 1 || trainer->ncopies > 1)
 		return limit;
 	/* Many threads share a small round in smaller pieces. */
 	if (workers > 4 && pieces < 4 * workers)

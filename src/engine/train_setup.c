@@ -15,8 +15,8 @@ distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *optio
 {
 	if (ndevices < 1)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "training needs at least one device");
-	/* weights and moments are one block that all workers read */
-	if (ndevices > 1 && devices[0]->ops->own_memory)
+	/* without it each would learn from its share alone */
+	if (ndevices > 1 && devices[0]->ops->own_memory && devices[0]->ops->all_sum == NULL)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "training on several \"%s\" devices is not supported",
 						   devices[0]->ops->name);
 	if (options->nlayers < 1 || options->nlayers > DISTIL_MAX_LAYERS || options->batch_size < 1 ||
@@ -128,7 +128,8 @@ round_memory(DistilTrainer *trainer, DistilError *err)
 		micro > INT32_MAX / 2)
 		return distil_fail(err, DISTIL_ERR_LIMIT, "option \"batch_size\" is too large for texts of %d tokens",
 						   trainer->spool.longest);
-	tokens = micro > DISTIL_ROUND_TOKENS ? micro : DISTIL_ROUND_TOKENS;
+	tokens = DISTIL_ROUND_TOKENS * (size_t) trainer->ncopies;
+	tokens = micro > tokens ? micro : tokens;
 	sequences = tokens;
 	round->max_tokens = (int) tokens;
 	round->max_sequences = (int) sequences;
@@ -188,9 +189,9 @@ worker_memory(DistilTrainer *trainer, DistilTrainWorker *worker, DistilError *er
 	DISTIL_FORWARD(device_block((void **) &worker->buffers, device, trainer->method->buffer_floats(trainer),
 								sizeof(float), err));
 	DISTIL_FORWARD(distil_activations_create_half(&worker->teacher, &trainer->teacher->spec, trainer->piece_tokens,
-												  false, trainer->teacher_half, device, alloc, err));
+												  false, worker->copy->teacher_half, device, alloc, err));
 	return distil_activations_create_half(&worker->student, &trainer->student, trainer->piece_tokens, true,
-										  trainer->half, device, alloc, err);
+										  worker->copy->half, device, alloc, err);
 }
 
 static DistilStatus
@@ -228,12 +229,61 @@ zero_block(float *y, size_t n, DistilDevice *device, const DistilPoll *poll, Dis
 	return DISTIL_OK;
 }
 
+/* One device's copy of everything that learns, or is learnt from, at the beginning of the training. */
+static DistilStatus
+copy_memory(DistilTrainer *trainer, DistilTrainCopy *copy, DistilDevice *device, const DistilPoll *poll,
+			DistilError *err)
+{
+	size_t		total = trainer->student.table.total;
+
+	DISTIL_FORWARD(distil_model_upload(&copy->uploaded, trainer->teacher, device, trainer->alloc, poll, err));
+	copy->teacher_weights = copy->uploaded != NULL ? copy->uploaded : trainer->teacher->weights;
+	DISTIL_FORWARD(device_block((void **) &copy->weights, device, total, sizeof(float), err));
+	DISTIL_FORWARD(device_block((void **) &copy->moment1, device, total, sizeof(float), err));
+	DISTIL_FORWARD(device_block((void **) &copy->moment2, device, total, sizeof(float), err));
+	DISTIL_FORWARD(zero_block(copy->moment1, total, device, poll, err));
+	DISTIL_FORWARD(zero_block(copy->moment2, total, device, poll, err));
+	DISTIL_FORWARD(distil_student_weights(copy->weights, &trainer->student, trainer->teacher,
+										  &trainer->options, trainer->host_block, DISTIL_COPY_FLOATS,
+										  device, poll, err));
+	if (!distil_has_half(&trainer->student, device) || !distil_has_half(&trainer->teacher->spec, device))
+		return DISTIL_OK;
+	DISTIL_FORWARD(distil_half_weights(&copy->teacher_half, copy->uploaded, trainer->teacher->spec.table.total,
+									   device, err));
+	return distil_half_weights(&copy->half, copy->weights, total, device, err);
+}
+
+/* The segments of an update, their sums, and where there are several copies, who updates which. */
+static DistilStatus
+segment_memory(DistilTrainer *trainer, DistilDevice *first, DistilError *err)
+{
+	const DistilAllocator *alloc = trainer->alloc;
+	size_t		n;
+	size_t		items;
+	size_t		i;
+
+	DISTIL_FORWARD(distil_optimizer_segments(&trainer->segments, &trainer->nsegments, &trainer->student.table,
+											 first, alloc, err));
+	n = (size_t) trainer->nsegments;
+	trainer->segment_sums = distil_alloc_array(alloc, n + 1, sizeof(double));
+	if (trainer->segment_sums == NULL)
+		return distil_fail_memory(err, n * sizeof(double));
+	DISTIL_FORWARD(device_block((void **) &trainer->device_sums, first, n, sizeof(double), err));
+	if (trainer->ncopies == 1)
+		return DISTIL_OK;
+	items = n * (size_t) trainer->ncopies;
+	trainer->segment_owner = distil_alloc_array(alloc, items + 1, sizeof(int));
+	if (trainer->segment_owner == NULL)
+		return distil_fail_memory(err, items * sizeof(int));
+	for (i = 0; i < items; i++)
+		trainer->segment_owner[i] = (int) (i / n);
+	return DISTIL_OK;
+}
+
 DistilStatus
 distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices, const DistilPoll *poll,
 					  DistilError *err)
 {
-	DistilDevice *device = devices[0];
-	size_t		total = trainer->student.table.total;
 	size_t		row = 2 * sizeof(float) * (size_t) trainer->student.config.vocabulary;
 	size_t		logits = DISTIL_LOGITS_BYTES;
 	bool		learns = trainer->schedule.updates > 0;
@@ -250,30 +300,9 @@ distil_trainer_memory(DistilTrainer *trainer, DistilDevice *const *devices, cons
 	trainer->host_block = distil_alloc_array(trainer->alloc, DISTIL_COPY_FLOATS, sizeof(float));
 	if (trainer->host_block == NULL)
 		return distil_fail_memory(err, DISTIL_COPY_FLOATS * sizeof(float));
-	DISTIL_FORWARD(distil_model_upload(&trainer->uploaded, trainer->teacher, device, trainer->alloc, poll, err));
-	trainer->teacher_weights = trainer->uploaded != NULL ? trainer->uploaded : trainer->teacher->weights;
-	DISTIL_FORWARD(device_block((void **) &trainer->weights, device, total, sizeof(float), err));
-	DISTIL_FORWARD(device_block((void **) &trainer->moment1, device, total, sizeof(float), err));
-	DISTIL_FORWARD(device_block((void **) &trainer->moment2, device, total, sizeof(float), err));
-	DISTIL_FORWARD(zero_block(trainer->moment1, total, device, poll, err));
-	DISTIL_FORWARD(zero_block(trainer->moment2, total, device, poll, err));
-	DISTIL_FORWARD(distil_student_weights(trainer->weights, &trainer->student, trainer->teacher,
-										  &trainer->options, trainer->host_block, DISTIL_COPY_FLOATS,
-										  device, poll, err));
-	if (distil_has_half(&trainer->student, device) && distil_has_half(&trainer->teacher->spec, device))
-	{
-		DISTIL_FORWARD(distil_half_weights(&trainer->teacher_half, trainer->uploaded,
-										   trainer->teacher->spec.table.total, device, err));
-		DISTIL_FORWARD(distil_half_weights(&trainer->half, trainer->weights, total, device, err));
-	}
-	DISTIL_FORWARD(distil_optimizer_segments(&trainer->segments, &trainer->nsegments, &trainer->student.table,
-											 device, trainer->alloc, err));
-	trainer->segment_sums = distil_alloc_array(trainer->alloc, (size_t) trainer->nsegments + 1,
-											   sizeof(double));
-	if (trainer->segment_sums == NULL)
-		return distil_fail_memory(err, (size_t) trainer->nsegments * sizeof(double));
-	DISTIL_FORWARD(device_block((void **) &trainer->device_sums, device, (size_t) trainer->nsegments,
-								sizeof(double), err));
+	for (i = 0; i < trainer->ncopies; i++)
+		DISTIL_FORWARD(copy_memory(trainer, &trainer->copies[i], devices[i], poll, err));
+	DISTIL_FORWARD(segment_memory(trainer, devices[0], err));
 	if (trainer->method->labelling == DISTIL_LABELS_MASKED)
 		DISTIL_FORWARD(masking_memory(trainer, err));
 	DISTIL_FORWARD(distil_cache_create(trainer, err));
@@ -301,8 +330,9 @@ distil_trainer_prints(DistilTrainer *trainer, const DistilPoll *poll, DistilErro
 	size_t		part;
 	int			i;
 
-	/* a job may go on on another device */
+	/* a job may go on on other devices */
 	strcpy(options.device, "auto");
+	options.gpus = 1;
 	DISTIL_FORWARD(distil_train_options_write(&json, &options, trainer->alloc, err));
 	distil_fingerprint_init(&print);
 	distil_fingerprint_update(&print, trainer->method->name, strlen(trainer->method->name) + 1);

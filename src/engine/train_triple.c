@@ -41,7 +41,7 @@ layout(const DistilTrainer *trainer, float *memory, TripleBuffers *buffers)
 {
 	size_t		pc = (size_t) trainer->piece_tokens * (size_t) distil_widest(&trainer->student.config);
 	size_t		v = (size_t) trainer->student.config.vocabulary;
-	size_t		rv = (size_t) trainer->logits_rows * (trainer->half != NULL ? HALF_STRIDE(v) / 2 : v);
+	size_t		rv = (size_t) trainer->logits_rows * (trainer->copies[0].half != NULL ? HALF_STRIDE(v) / 2 : v);
 	uint16_t  **halves[] = {&buffers->half_hs, &buffers->half_ht, &buffers->half_dh};
 	float	  **slots[] = {&buffers->hs, &buffers->ht, &buffers->dh, &buffers->gathered, &buffers->scratch,
 	&buffers->logits_s, &buffers->logits_t};
@@ -53,7 +53,7 @@ layout(const DistilTrainer *trainer, float *memory, TripleBuffers *buffers)
 		*slots[i] = memory != NULL ? memory + used : NULL;
 		used += ((i < 5 ? pc : rv) + 15) / 16 * 16;
 	}
-	for (i = 0; trainer->half != NULL && i < sizeof(halves) / sizeof(halves[0]); i++)
+	for (i = 0; trainer->copies[0].half != NULL && i < sizeof(halves) / sizeof(halves[0]); i++)
 	{
 		*halves[i] = memory != NULL ? (uint16_t *) (void *) (memory + used) : NULL;
 		used += ((pc + 1) / 2 + 15) / 16 * 16;
@@ -130,16 +130,16 @@ decode_losses(DistilTrainer *trainer, DistilTrainWorker *worker, const TripleBuf
 		int			rows = n - first < trainer->logits_rows ? n - first : trainer->logits_rows;
 
 		if (with_teacher)
-			DISTIL_FORWARD(distil_lm_decode(teacher, trainer->teacher_weights, buffers->logits_t,
+			DISTIL_FORWARD(distil_lm_decode(teacher, worker->copy->teacher_weights, buffers->logits_t,
 											buffers->ht + (size_t) first * e, rows,
 											worker->device, worker->poll, err));
-		DISTIL_FORWARD(distil_lm_decode(student, trainer->weights, buffers->logits_s,
+		DISTIL_FORWARD(distil_lm_decode(student, worker->copy->weights, buffers->logits_s,
 										buffers->hs + (size_t) first * e, rows,
 										worker->device, worker->poll, err));
 		DISTIL_FORWARD(fused_loss(worker, buffers, loss, with_teacher, first, rows,
 								  student->config.vocabulary, err));
 		if (trainer->round.learn)
-			DISTIL_FORWARD(distil_lm_decode_backward(student, trainer->weights, worker->gradients,
+			DISTIL_FORWARD(distil_lm_decode_backward(student, worker->copy->weights, worker->gradients,
 													 buffers->dh + (size_t) first * e, buffers->logits_s,
 													 buffers->hs + (size_t) first * e, rows,
 													 worker->device, worker->poll, err));
@@ -173,12 +173,12 @@ decode_losses_half(DistilTrainer *trainer, DistilTrainWorker *worker, const Trip
 
 		DISTIL_POLL(worker->poll, err);
 		if (with_teacher)
-			distil_lm_decode_half(teacher, trainer->teacher_half, t, ld, buffers->half_ht + (size_t) first * e,
+			distil_lm_decode_half(teacher, worker->copy->teacher_half, t, ld, buffers->half_ht + (size_t) first * e,
 								  rows, device);
-		distil_lm_decode_half(student, trainer->half, s, ld, hs, rows, device);
+		distil_lm_decode_half(student, worker->copy->half, s, ld, hs, rows, device);
 		half->logits_loss(device, worker->device_losses, s, t, ld, worker->labels + first, loss, rows, v);
 		if (trainer->round.learn)
-			distil_lm_decode_backward_half(student, trainer->half, worker->gradients,
+			distil_lm_decode_backward_half(student, worker->copy->half, worker->gradients,
 										   buffers->half_dh + (size_t) first * e, s, ld, hs, rows, device);
 	}
 	if (trainer->round.learn)
@@ -213,7 +213,7 @@ logits_losses(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPie
 	{
 		if (!all)
 			device->ops->gather_rows(device, buffers->gathered, hidden_t, worker->rows, n, c);
-		DISTIL_FORWARD(distil_lm_transform(&trainer->teacher->spec, trainer->teacher_weights, buffers->ht,
+		DISTIL_FORWARD(distil_lm_transform(&trainer->teacher->spec, worker->copy->teacher_weights, buffers->ht,
 										   all ? hidden_t : buffers->gathered, n, NULL, buffers->scratch,
 										   device, worker->poll, err));
 	}
@@ -222,14 +222,14 @@ logits_losses(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPie
 		device->ops->gather_rows(device, buffers->gathered, hidden_s, worker->rows, n, c);
 		hidden_s = buffers->gathered;
 	}
-	DISTIL_FORWARD(distil_lm_transform(student, trainer->weights, buffers->hs, hidden_s, n, buffers->saved,
+	DISTIL_FORWARD(distil_lm_transform(student, worker->copy->weights, buffers->hs, hidden_s, n, buffers->saved,
 									   buffers->scratch, device, worker->poll, err));
-	DISTIL_FORWARD((trainer->half != NULL ? decode_losses_half : decode_losses) (trainer, worker, buffers, &loss, soft,
-																				 n, err));
+	DISTIL_FORWARD((worker->copy->half != NULL ? decode_losses_half : decode_losses) (trainer, worker, buffers, &loss,
+																					  soft, n, err));
 	if (!trainer->round.learn)
 		return DISTIL_OK;
 	/* hs has served: it takes the gradient of the rows */
-	DISTIL_FORWARD(distil_lm_transform_backward(student, trainer->weights, worker->gradients, buffers->hs,
+	DISTIL_FORWARD(distil_lm_transform_backward(student, worker->copy->weights, worker->gradients, buffers->hs,
 												buffers->dh, hidden_s, n, buffers->saved, buffers->scratch,
 												device, worker->poll, err));
 	if (all)
@@ -258,11 +258,11 @@ triple_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPiec
 	if (options->alpha_ce > 0 || options->alpha_mse > 0 || options->alpha_cos > 0)
 	{
 		batch.types = teacher->type >= 0 ? worker->types : NULL;
-		DISTIL_FORWARD(distil_encoder_forward(teacher, trainer->teacher_weights, &batch, worker->teacher, 0,
+		DISTIL_FORWARD(distil_encoder_forward(teacher, worker->copy->teacher_weights, &batch, worker->teacher, 0,
 											  &hidden_t, device, worker->poll, err));
 	}
 	batch.types = student->type >= 0 ? worker->types : NULL;
-	DISTIL_FORWARD(distil_encoder_forward(student, trainer->weights, &batch, worker->student,
+	DISTIL_FORWARD(distil_encoder_forward(student, worker->copy->weights, &batch, worker->student,
 										  piece->dropout_seed,
 										  &hidden_s, device, worker->poll, err));
 	if (options->alpha_cos > 0)
@@ -275,7 +275,7 @@ triple_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPiec
 		DISTIL_FORWARD(logits_losses(trainer, worker, piece, &buffers, hidden_s, hidden_t, err));
 	if (!trainer->round.learn)
 		return DISTIL_OK;
-	return distil_encoder_backward(student, trainer->weights, worker->gradients, &batch, worker->student,
+	return distil_encoder_backward(student, worker->copy->weights, worker->gradients, &batch, worker->student,
 								   piece->dropout_seed, worker->dhidden, device, worker->poll, err);
 }
 

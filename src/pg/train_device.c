@@ -1,10 +1,10 @@
 /*
  * train_device.c
- *		The devices of a training job: an accelerator, or a CPU device for each thread.
+ *		The devices of a training job: accelerators, or a CPU device for each thread.
  *
  * Option device: "cuda" takes the GPU or fails, "auto" takes it if it can be had and is large enough,
- * "cpu" never asks for it.  The rule a newcomer would break: the driver is talked to here, in the
- * process that trains, and nowhere before.
+ * "cpu" never asks for it.  Option gpus takes so many or none.  The rule a newcomer would break: the driver is
+ * talked to here, in the process that trains, and nowhere before.
  */
 #include "postgres.h"
 
@@ -60,27 +60,37 @@ static bool
 open_accelerator(DistilRun *run)
 {
 	const char *backend = distil_standin_device ? "standin" : "cuda";
+	const char *isa = distil_standin_device ? distil_standin_isa : NULL;
 	char		message[400] = "";
-	DistilDevice *device;
+	int			n = run->options.gpus;
+	bool		opened;
 
 	if (strcmp(run->options.device, "cpu") == 0)
 		return false;
-	device = distil_device_open(backend, distil_standin_device ? distil_standin_isa : NULL, message, sizeof(message));
-	if (device == NULL && strcmp(run->options.device, "auto") == 0)
+	if (n > 1)
+		opened = distil_device_open_group(backend, isa, run->devices, n, message, sizeof(message));
+	else
+		opened = (run->devices[0] = distil_device_open(backend, isa, message, sizeof(message))) != NULL;
+	if (!opened && strcmp(run->options.device, "auto") == 0)
 	{
 		log_cpu(run, message);
 		return false;
 	}
-	if (device == NULL)
+	if (!opened)
 		ereport(ERROR,
 				(errcode(ERRCODE_SYSTEM_ERROR),
 				 errmsg("device \"%s\" is not available", run->options.device),
 				 errdetail_internal("%s", message),
 				 errhint("Use \"auto\" or \"cpu\".")));
-	device->ops->limit_memory(device, (size_t) distil_gpu_memory * 1024 * 1024);
-	run->devices[run->ndevices++] = device;
-	ereport(LOG,
-			(errmsg("distil job " INT64_FORMAT " trains on device \"%s\"", run->job, backend)));
+	for (run->ndevices = 0; run->ndevices < n; run->ndevices++)
+		run->devices[run->ndevices]->ops->limit_memory(run->devices[run->ndevices],
+													   (size_t) distil_gpu_memory * 1024 * 1024);
+	if (n > 1)
+		ereport(LOG,
+				(errmsg("distil job " INT64_FORMAT " trains on %d devices \"%s\"", run->job, n, backend)));
+	else
+		ereport(LOG,
+				(errmsg("distil job " INT64_FORMAT " trains on device \"%s\"", run->job, backend)));
 	return true;
 }
 

@@ -5,13 +5,16 @@
  *
  * The threads of a block are fibers of one thread, run in an order that changes with each block; they go
  * on to the next barrier, shuffle or tensor-core product, where they wait for the others.  So a
- * missing barrier, a wrong fragment or a sum in the wrong lane shows as a wrong result.  What cannot
+ * missing barrier, a wrong fragment or a sum in the wrong lane shows as a wrong result.  There are as many devices
+ * as EMULATED_DEVICES says (1), whose threads run their kernels in turn; a launch on a device that the
+ * thread has not chosen fails.  What cannot
  * show: speed, memory of a real device, and races inside one warp's lock step.
  */
 #ifndef DISTIL_EMULATED_CUDA_RUNTIME_H
 #define DISTIL_EMULATED_CUDA_RUNTIME_H
 
 #include <math.h>
+#include <pthread.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -36,6 +39,9 @@ struct dim3
 };
 
 static dim3 threadIdx, blockIdx, blockDim, gridDim;
+static thread_local int emulated_device;	/* the thread's, as emulated_error */
+static thread_local int emulated_error;
+static pthread_mutex_t emulated_turn = PTHREAD_MUTEX_INITIALIZER;
 
 /* ---------- fibers ---------- */
 
@@ -171,8 +177,14 @@ emulated_run_block(unsigned threads)
 
 template <typename Kernel>
 static void
-emulated_launch(dim3 grid, unsigned threads, Kernel kernel)
+emulated_launch(dim3 grid, unsigned threads, void *stream, Kernel kernel)
 {
+	if ((intptr_t) stream != emulated_device + 1)
+	{
+		emulated_error = 400;	/* cudaErrorInvalidResourceHandle */
+		return;
+	}
+	pthread_mutex_lock(&emulated_turn);
 	gridDim = grid;
 	blockDim = dim3(threads);
 	emulated_arguments = &kernel;
@@ -184,10 +196,11 @@ emulated_launch(dim3 grid, unsigned threads, Kernel kernel)
 			emulated_run_block(threads);
 		}
 	emulated_arguments = NULL;
+	pthread_mutex_unlock(&emulated_turn);
 }
 
 #define CUDA_LAUNCH(kernel, grid, threads, stream, ...) \
-	((void) (stream), emulated_launch(grid, threads, [=]() { kernel(__VA_ARGS__); }))
+	emulated_launch(grid, threads, stream, [=]() { kernel(__VA_ARGS__); })
 
 /* ---------- what threads do together ---------- */
 
@@ -317,7 +330,10 @@ enum
 {
 	cudaSuccess = 0,
 	cudaErrorMemoryAllocation = 2,
-	cudaErrorNoDevice = 100
+	cudaErrorNoDevice = 100,
+	cudaErrorInvalidDevice = 101,
+	cudaErrorInvalidResourceHandle = 400,
+	cudaErrorNotReady = 600
 };
 
 enum cudaMemcpyKind
@@ -382,7 +398,14 @@ static inline cudaError_t
 cudaStreamCreateWithFlags(cudaStream_t *stream, int flags)
 {
 	(void) flags;
-	*stream = NULL;
+	*stream = (void *) (intptr_t) (emulated_device + 1);
+	return cudaSuccess;
+}
+
+static inline cudaError_t
+cudaStreamQuery(cudaStream_t stream)
+{
+	(void) stream;
 	return cudaSuccess;
 }
 
@@ -396,32 +419,43 @@ cudaStreamDestroy(cudaStream_t stream)
 static inline cudaError_t
 cudaGetLastError(void)
 {
-	return cudaSuccess;
+	cudaError_t error = emulated_error;
+
+	emulated_error = cudaSuccess;
+	return error;
 }
 
 static inline cudaError_t
 cudaPeekAtLastError(void)
 {
-	return cudaSuccess;
+	return emulated_error;
 }
 
 static inline const char *
 cudaGetErrorString(cudaError_t error)
 {
-	return error == cudaErrorMemoryAllocation ? "out of memory" : error == cudaErrorNoDevice ? "no device" : "";
+	return error == cudaErrorMemoryAllocation ? "out of memory" : error == cudaErrorNoDevice ? "no device" :
+		error == cudaErrorInvalidResourceHandle ? "a stream of another device" : "";
 }
 
 static inline cudaError_t
 cudaGetDeviceCount(int *count)
 {
-	*count = 1;
+	const char *devices = getenv("EMULATED_DEVICES");
+
+	*count = devices != NULL ? atoi(devices) : 1;
 	return cudaSuccess;
 }
 
 static inline cudaError_t
 cudaSetDevice(int device)
 {
-	(void) device;
+	int			count;
+
+	cudaGetDeviceCount(&count);
+	if (device < 0 || device >= count)
+		return cudaErrorInvalidDevice;
+	emulated_device = device;
 	return cudaSuccess;
 }
 

@@ -1,4 +1,5 @@
-# Option device: a GPU that is not there, the stand-in device in its place, too little memory, going on on the CPU.
+# Options device and gpus: a GPU that is not there, the stand-in device in its place, several of them, too little memory,
+# going on on the CPU.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -16,11 +17,16 @@ $node->safe_psql('postgres',
 	 INSERT INTO docs SELECT 'the quick brown fox reads ' || i || ' rows of the large table and the lazy dog stores data in columns ' || i * 7
 		FROM generate_series(1, 300) i");
 
-sub options { return "{\"max_steps\": $_[1], \"batch_size\": 16, \"threads\": 1, \"checkpoint_seconds\": 1, \"device\": \"$_[0]\"}"; }
+sub options
+{
+	my ($device, $steps, $gpus) = @_;
+	$gpus //= 1;
+	return "{\"max_steps\": $steps, \"batch_size\": 16, \"threads\": 1, \"checkpoint_seconds\": 1, \"device\": \"$device\", \"gpus\": $gpus}";
+}
 sub train
 {
-	my ($student, $device, $steps) = @_;
-	my $options = options($device, $steps);
+	my ($student, $device, $steps, $gpus) = @_;
+	my $options = options($device, $steps, $gpus);
 	$node->safe_psql('postgres', "CALL distil_train('m', 'docs', '$student', options => '$options')");
 	return $node->safe_psql('postgres', "SELECT max(job) FROM distil_jobs WHERE student = '$student'");
 }
@@ -39,6 +45,9 @@ my $options = options('cuda', 5);
 like($err, qr/device "cuda" is not available/, 'a GPU that is not there is refused by name');
 ($code, $out, $err) = quiet_psql($node, "SET distil.device = cuda; SELECT distil_embed('x', 'm')");
 like($err, qr/device "cuda" is not available/, 'for models too');
+$options = options('cpu', 5, 2);
+($code, $out, $err) = quiet_psql($node, "CALL distil_train('m', 'docs', 'none', options => '$options')");
+like($err, qr/option "gpus" does not apply to device "cpu"/, 'the CPU is no number of GPUs');
 my $job = train('on_cpu', 'auto', 30);
 is(state_of($job), 'done', 'auto goes without');
 ok(logged(qr/distil job $job trains on the CPU/), 'and says so in the log');
@@ -54,6 +63,13 @@ is(state_of($job), 'done', 'a job on the device');
 ok(logged(qr/distil job $job trains on device "standin"/), 'says so in the log');
 is($node->safe_psql('postgres', "SELECT distil_cosine(distil_embed('the lazy dog', 'on_cpu'), distil_embed('the lazy dog', 'on_device')) > 0.9999"),
 	't', 'and its student is that of the CPU');
+
+# three of them
+$job = train('on_three', 'cuda', 30, 3);
+is(state_of($job), 'done', 'a job on three devices');
+ok(logged(qr/distil job $job trains on 3 devices "standin"/), 'says so in the log');
+is($node->safe_psql('postgres', "SELECT distil_cosine(distil_embed('the lazy dog', 'on_device'), distil_embed('the lazy dog', 'on_three')) > 0.9999"),
+	't', 'and its student is that of one');
 
 # activations in bfloat16
 $node->append_conf('postgresql.conf', "distil.standin_isa = 'bf16'\n");
@@ -76,6 +92,20 @@ $node->safe_psql('postgres', "SELECT distil_resume($job)");
 ok(wait_until(sub { logged(qr/distil job $job goes on after step [1-9]/) }, 'it to go on'), 'and goes on from its checkpoint');
 $node->safe_psql('postgres', "SELECT distil_cancel($job)");
 ok(wait_until(sub { job($job, 'state') eq 'canceled' }, 'the cancel'), 'until it is cancelled');
+
+# one of two
+$node->append_conf('postgresql.conf', "distil.standin_isa = 'lost 20000'\n");
+$node->reload;
+$job = train('lost_one', 'cuda', 100000, 2);
+is(state_of($job), 'failed', 'a job that loses one of two devices fails');
+like(job($job, 'error'), qr/device "standin" has failed/, 'by name');
+ok(job($job, 'step') > 0, 'after steps that count');
+$node->append_conf('postgresql.conf', "distil.standin_isa = ''\n");
+$node->reload;
+$node->safe_psql('postgres', "SELECT distil_resume($job)");
+ok(wait_until(sub { logged(qr/distil job $job goes on after step [1-9]/) }, 'it to go on'), 'and goes on from its checkpoint');
+$node->safe_psql('postgres', "SELECT distil_cancel($job)");
+ok(wait_until(sub { job($job, 'state') eq 'canceled' }, 'the cancel'), 'until it is cancelled, on two again');
 
 # too little memory: smaller pieces, then the CPU or an error
 $node->append_conf('postgresql.conf', "distil.gpu_memory = '1MB'\n");

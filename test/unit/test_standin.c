@@ -185,7 +185,7 @@ open_trainer(const Job *job, DistilDevice **device)
 	MUST(distil_trainer_create(&trainer, job->teacher.model, &job->options, job->spool, job->spool_size,
 							   device, 1, distil_alloc_system(), NULL, &err));
 	/* activations in bfloat16 where the device has them */
-	CHECK((trainer->half != NULL) == ((*device)->ops->own_memory && (*device)->ops->half != NULL));
+	CHECK((trainer->copies[0].half != NULL) == ((*device)->ops->own_memory && (*device)->ops->half != NULL));
 	return trainer;
 }
 

@@ -86,9 +86,9 @@ all_blocks(DistilTrainer *trainer, size_t *count)
 	size_t		total = trainer->student.table.total;
 	float	   *copy = malloc(3 * total * sizeof(float));
 
-	memcpy(copy, trainer->weights, total * sizeof(float));
-	memcpy(copy + total, trainer->moment1, total * sizeof(float));
-	memcpy(copy + 2 * total, trainer->moment2, total * sizeof(float));
+	memcpy(copy, trainer->copies[0].weights, total * sizeof(float));
+	memcpy(copy + total, trainer->copies[0].moment1, total * sizeof(float));
+	memcpy(copy + 2 * total, trainer->copies[0].moment2, total * sizeof(float));
 	*count = 3 * total;
 	return copy;
 }
@@ -395,14 +395,15 @@ test_update(void)
 	CHECK(report.gradient_norm > 0.05);
 	for (i = 0; i < total; i++)
 	{
-		squares += (double) job.trainer->moment1[i] * job.trainer->moment1[i];
+		squares += (double) job.trainer->copies[0].moment1[i] * job.trainer->copies[0].moment1[i];
 		/* m = 0.1 g, v = 0.001 g^2 */
 		worst = fmax(worst,
-					 fabs(job.trainer->moment2[i] - 0.1 * job.trainer->moment1[i] * job.trainer->moment1[i]));
+					 fabs(job.trainer->copies[0].moment2[i] -
+						  0.1 * job.trainer->copies[0].moment1[i] * job.trainer->copies[0].moment1[i]));
 	}
 	CHECK_NEAR(sqrt(squares) / 0.1, 0.05, 1e-6);	/* clipped to max_grad_norm */
 	CHECK(worst < 1e-9);
-	memcpy(before, job.trainer->weights, total * sizeof(float));
+	memcpy(before, job.trainer->copies[0].weights, total * sizeof(float));
 	MUST(distil_trainer_step(job.trainer, &report, &err));
 	CHECK(report.learning_rate == 0.01);
 	for (p = 0, worst = 0; p < table->n; p++)
@@ -412,11 +413,11 @@ test_update(void)
 
 		for (i = param->offset; i < param->offset + param->count; i++)
 		{
-			double		m = job.trainer->moment1[i] / (1 - 0.9 * 0.9);
-			double		v = job.trainer->moment2[i] / (1 - 0.999 * 0.999);
+			double		m = job.trainer->copies[0].moment1[i] / (1 - 0.9 * 0.9);
+			double		v = job.trainer->copies[0].moment2[i] / (1 - 0.999 * 0.999);
 			double		expected = before[i] * (1 - 0.01 * decay) - 0.01 * m / (sqrt(v) + 1e-8);
 
-			worst = fmax(worst, fabs(expected - job.trainer->weights[i]));
+			worst = fmax(worst, fabs(expected - job.trainer->copies[0].weights[i]));
 		}
 	}
 	/* float32: 1 - 0.999^2 rounds at 3e-5 of a step of 0.01, weights of size 1 at 1e-7 */
@@ -439,12 +440,12 @@ test_frozen(void)
 	table = &job.trainer->student.table;
 	total = table->total;
 	first = malloc(total * sizeof(float));
-	memcpy(first, job.trainer->weights, total * sizeof(float));
+	memcpy(first, job.trainer->copies[0].weights, total * sizeof(float));
 	run_to_end(job.trainer);
 	for (p = 0; p < table->n; p++)
 	{
 		const DistilParam *param = &table->params[p];
-		bool		same = memcmp(first + param->offset, job.trainer->weights + param->offset,
+		bool		same = memcmp(first + param->offset, job.trainer->copies[0].weights + param->offset,
 								  param->count * sizeof(float)) == 0;
 
 		CHECK_MSG(same == (p == job.trainer->student.position), "%s", param->name);
@@ -468,7 +469,7 @@ test_not_finite(void)
 	open_job(&job, "embedding", embedding_json, 1);
 	MUST(distil_trainer_step(job.trainer, &report, &err));
 	bias = &job.trainer->student.table.params[job.trainer->student.embedding_norm_bias];
-	job.trainer->weights[bias->offset] = NAN;
+	job.trainer->copies[0].weights[bias->offset] = NAN;
 	a = all_blocks(job.trainer, &n);
 	MUST(distil_trainer_step(job.trainer, &report, &err));
 	b = all_blocks(job.trainer, &n);
@@ -565,7 +566,7 @@ test_student_folder(void)
 		CHECK(strcmp(param->name, job.trainer->student.table.params[i].name) == 0);
 		stored = malloc(param->count * sizeof(float));
 		distil_param_read(stored, student.model->weights, param, 0, param->count);
-		CHECK(memcmp(stored, job.trainer->weights + job.trainer->student.table.params[i].offset,
+		CHECK(memcmp(stored, job.trainer->copies[0].weights + job.trainer->student.table.params[i].offset,
 					 param->count * sizeof(float)) == 0);
 		free(stored);
 	}

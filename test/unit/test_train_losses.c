@@ -358,17 +358,17 @@ test_direction(const char *folder, const char *kind, const char *json)
 	gradient = malloc(total * sizeof(float));
 	weights = malloc(total * sizeof(float));
 	device->ops->copy_out(device, gradient, trainer->workers[0].gradients, total * sizeof(float));
-	device->ops->copy_out(device, weights, trainer->weights, total * sizeof(float));
+	device->ops->copy_out(device, weights, trainer->copies[0].weights, total * sizeof(float));
 	for (i = 0; i < total; i++)
 		norm += (double) gradient[i] * gradient[i];
 	norm = sqrt(norm);
 	CHECK(norm > 0.01);
 	h = 3e-3 / norm;
 	for (i = 0; i < total; i++)
-		trainer->weights[i] = weights[i] + (float) (h * gradient[i]);
+		trainer->copies[0].weights[i] = weights[i] + (float) (h * gradient[i]);
 	plus = total_loss(trainer, kind);
 	for (i = 0; i < total; i++)
-		trainer->weights[i] = weights[i] - (float) (h * gradient[i]);
+		trainer->copies[0].weights[i] = weights[i] - (float) (h * gradient[i]);
 	minus = total_loss(trainer, kind);
 	CHECK_NEAR((plus - minus) / (2 * h * norm * norm), 1, 0.01);
 	free(gradient);

@@ -33,7 +33,7 @@ test_defaults(void)
 	CHECK(o.adam_beta2 == 0.98 && o.adam_epsilon == 1e-6 && o.max_grad_norm == 5 && o.batch_size == 5);
 	CHECK(o.gradient_accumulation_steps == 50 && o.epochs == 3 && o.max_steps == -1 && o.seed == 56);
 	CHECK(o.nlayers == 1 && o.layers[0] == 1 && o.max_tokens == 64);	/* half of 2: the last */
-	CHECK(strcmp(o.device, "auto") == 0);
+	CHECK(strcmp(o.device, "auto") == 0 && o.gpus == 1);
 
 	CHECK(parse(&o, sentence.model, NULL, "{}", &err) == DISTIL_OK);
 	CHECK(o.method == DISTIL_METHOD_EMBEDDING);
@@ -107,7 +107,7 @@ test_errors(void)
 {
 	static const BadCase cases[] = {
 		{"triple", "{\"alpha_kl\": 1}", DISTIL_ERR_ARGUMENT, "unknown option \"alpha_kl\""},
-		{"triple", "{\"alpha_kl\": 1}", DISTIL_ERR_ARGUMENT, "checkpoint_seconds, device."},
+		{"triple", "{\"alpha_kl\": 1}", DISTIL_ERR_ARGUMENT, "checkpoint_seconds, device, gpus."},
 		{"embedding", "{\"alpha_ce\": 1}", DISTIL_ERR_ARGUMENT, "does not apply to method \"embedding\""},
 		{"triple", "{\"dtype\": \"float8\"}", DISTIL_ERR_ARGUMENT, "auto, float32, bfloat16"},
 		{"triple", "{\"dimensions\": 128}", DISTIL_ERR_UNSUPPORTED, "\"dimensions\""},
@@ -137,6 +137,9 @@ test_errors(void)
 		{"triple", "{\"word_mask\": 0.9}", DISTIL_ERR_ARGUMENT, "must sum to 1"},
 		{"triple", "{\"mlm_mask_prop\": 0}", DISTIL_ERR_ARGUMENT, "mlm_mask_prop"},
 		{"triple", "{\"device\": \"tpu\"}", DISTIL_ERR_ARGUMENT, "auto, cpu, cuda"},
+		{"triple", "{\"gpus\": 2, \"device\": \"cpu\"}", DISTIL_ERR_ARGUMENT, "\"gpus\" does not apply"},
+		{"triple", "{\"gpus\": 17}", DISTIL_ERR_ARGUMENT, "1 to 16"},
+		{"triple", "{\"gpus\": 0}", DISTIL_ERR_ARGUMENT, "1 to 16"},
 		{"triple", "{\"max_tokens\": 65}", DISTIL_ERR_ARGUMENT, "allowed is 4 to 64"},
 		{"triple", "{\"restrict_ce_to_mask\": 1}", DISTIL_ERR_ARGUMENT, "true or false"},
 		{"triple", "{\"epochs\": 0}", DISTIL_ERR_ARGUMENT, "epochs"},
@@ -175,7 +178,7 @@ test_round_trip(void)
 		{"triple", "{}"},
 		{"triple", "{\"layers\": [1, 0], \"learning_rate\": 0.1, \"epochs\": 0.3333333333333333,"
 		"\"seed\": 123456789012345,"
-		"\"temperature\": 3.7, \"device\": \"cuda\", \"max_steps\": 0, \"deterministic\": false}"},
+		"\"temperature\": 3.7, \"device\": \"cuda\", \"gpus\": 4, \"max_steps\": 0, \"deterministic\": false}"},
 		{"embedding", "{\"eval_fraction\": 0.07, \"adam_epsilon\": 1e-10}"},
 		{"causal", "{\"alpha_clm\": 0.5, \"temperature\": 1}"},
 	};
