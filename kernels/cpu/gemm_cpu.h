@@ -180,7 +180,7 @@ gemm_tile(GemmGroup *g, const float *a, float *c, int rows, int panels)
 
 #pragma GCC unroll 4
 				for (v = 0; v < wide; v++)
-					sum[r][v] += bv[v] * av;
+					sum[r][v] = v_fma(bv[v], av, sum[r][v]);
 			}
 			a += step;
 			b += DISTIL_PANEL;

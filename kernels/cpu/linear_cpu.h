@@ -111,7 +111,7 @@ linear_single(float *y, const float *x, const float *w, int n, int k)
 				r[i] = v_load(rows + (size_t) i * k + p);
 			transpose_square(r);
 			for (i = 0; i < CPU_LANES; i++)
-				sum += r[i] * x[p + i];
+				sum = v_fma(r[i], v_set(x[p + i]), sum);
 		}
 		for (; p < k; p++)
 		{
@@ -119,7 +119,7 @@ linear_single(float *y, const float *x, const float *w, int n, int k)
 
 			for (i = 0; i < CPU_LANES; i++)
 				column[i] = rows[(size_t) i * k + p];
-			sum += column * x[p];
+			sum = v_fma(column, v_set(x[p]), sum);
 		}
 		v_store(y + j, sum);
 	}

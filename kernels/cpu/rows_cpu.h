@@ -30,8 +30,8 @@ panel_products(float *to, const float *x, size_t ldx, const uint16_t *w, int row
 
 			for (r = 0; r < rows; r++)
 			{
-				sum[r][v] += (vf) (pairs << 16) * x[r * ldx + l];
-				sum[r][v] += (vf) (pairs & 0xffff0000u) * x[r * ldx + l + 1];
+				sum[r][v] = v_fma((vf) (pairs << 16), v_set(x[r * ldx + l]), sum[r][v]);
+				sum[r][v] = v_fma((vf) (pairs & 0xffff0000u), v_set(x[r * ldx + l + 1]), sum[r][v]);
 			}
 		}
 	}

@@ -124,6 +124,22 @@ v_max(vf x, vf y)
 	return v_select((x > y) | (x != x), x, y);
 }
 
+/*
+ * x y + z, rounded once where the instruction set can.  Chains of sums are written with it: a compiler may fuse them
+ * in one copy of a template and not in another, and the same row would have other bits in another batch.
+ */
+static inline vf
+v_fma(vf x, vf y, vf z)
+{
+#if CPU_LANES == 16
+	return (vf) _mm512_fmadd_ps((__m512) x, (__m512) y, (__m512) z);
+#elif CPU_LANES == 8
+	return (vf) _mm256_fmadd_ps((__m256) x, (__m256) y, (__m256) z);
+#else
+	return x * y + z;
+#endif
+}
+
 #if CPU_LANES >= 8
 /* The smaller; a NaN in y comes out, one in x may be lost. */
 static inline vf

@@ -66,11 +66,11 @@ tile_block(const Tile *t, int i, size_t j, int rows, int wide, size_t part)
 #pragma GCC unroll 12
 		for (r = 0; r < rows; r++)
 		{
-			float		av = a[r * t->row];
+			vf			av = v_set(a[r * t->row]);
 
 #pragma GCC unroll 4
 			for (v = 0; v < wide; v++)
-				sum[r][v] += bv[v] * av;
+				sum[r][v] = v_fma(bv[v], av, sum[r][v]);
 		}
 		a += t->step;
 		b += t->ldb;
