@@ -25,7 +25,8 @@ bert_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, D
 	DISTIL_FORWARD(distil_json_get_int(doc, distil_json_root(doc), "type_vocab_size", 2, 1, 65536, &types,
 									   err));
 	config->types = (int) types;
-	return distil_config_encoder(config, doc, err);
+	DISTIL_FORWARD(distil_config_encoder(config, doc, err));
+	return distil_config_check(config, "hidden_size", "num_attention_heads", err);
 }
 
 static DistilStatus

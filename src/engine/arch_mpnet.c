@@ -29,6 +29,7 @@ mpnet_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, 
 						   config->relative_buckets);
 	config->types = 0;
 	DISTIL_FORWARD(distil_config_encoder(config, doc, err));
+	DISTIL_FORWARD(distil_config_check(config, "hidden_size", "num_attention_heads", err));
 	return distil_config_padding(config, PADDING, err);
 }
 

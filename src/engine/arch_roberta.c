@@ -26,6 +26,7 @@ parse(DistilConfig *config, const DistilJsonDoc *doc, int vocabulary, DistilErro
 									   err));
 	config->types = (int) types;
 	DISTIL_FORWARD(distil_config_encoder(config, doc, err));
+	DISTIL_FORWARD(distil_config_check(config, "hidden_size", "num_attention_heads", err));
 	return distil_config_padding(config, config->pad_id, err);
 }
 

@@ -3,9 +3,11 @@
  *		What tokenizer_config.json says beside a tokenizer.json.
  *
  * The classes of transformers let some of its members overrule tokenizer.json: BERT's do_lower_case, strip_accents and
- * tokenize_chinese_chars, the byte-level classes' add_prefix_space and trim_offsets.  Others that contradict tokenizer.json are refused.
+ * tokenize_chinese_chars, the byte-level classes' add_prefix_space.  Others that contradict tokenizer.json are refused.
  * The rule a newcomer would break: only a member that is there counts, and only for the classes that know it; the
  * general class PreTrainedTokenizerFast takes tokenizer.json as it is.  Without a class the parts of the tokenizer say whose it is.
+ * Where a member is absent, transformers takes the default of the class (do_lower_case true) even against tokenizer.json; here
+ * tokenizer.json holds.
  */
 #include "tokenizer_parts.h"
 
@@ -20,6 +22,7 @@ typedef enum Family
 	FAMILY_UNNAMED,
 	FAMILY_BERT,
 	FAMILY_BYTES,
+	FAMILY_GPT2,
 	FAMILY_PIECES
 } Family;
 
@@ -32,7 +35,7 @@ family_of(const char *name)
 		Family		family;
 	}			classes[] = {
 		{"BertTokenizer", FAMILY_BERT}, {"DistilBertTokenizer", FAMILY_BERT}, {"ElectraTokenizer", FAMILY_BERT},
-		{"MobileBertTokenizer", FAMILY_BERT}, {"MPNetTokenizer", FAMILY_BERT}, {"GPT2Tokenizer", FAMILY_BYTES},
+		{"MobileBertTokenizer", FAMILY_BERT}, {"MPNetTokenizer", FAMILY_BERT}, {"GPT2Tokenizer", FAMILY_GPT2},
 		{"RobertaTokenizer", FAMILY_BYTES}, {"AlbertTokenizer", FAMILY_PIECES}, {"XLNetTokenizer", FAMILY_PIECES}
 	};
 
@@ -91,11 +94,19 @@ bert_settings(DistilDraft *draft, const DistilJsonDoc *doc, DistilError *err)
 }
 
 static DistilStatus
+contradiction(const char *key, DistilError *err)
+{
+	return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+					   "%s of file \"tokenizer_config.json\" that contradicts tokenizer.json is not supported", key);
+}
+
+static DistilStatus
 bytes_settings(DistilDraft *draft, const DistilJsonDoc *doc, DistilError *err)
 {
 	DistilBlobStep *step = find_step(draft->pre, draft->npre, DISTIL_PRE_BYTES);
 	bool		trims = (draft->header.flags & DISTIL_BLOB_TRIM) != 0;
-	bool		given;
+	bool		given,
+				wanted;
 
 	if (step == NULL)
 		return DISTIL_OK;
@@ -103,6 +114,24 @@ bytes_settings(DistilDraft *draft, const DistilJsonDoc *doc, DistilError *err)
 	if (given && trims)
 		draft->header.flags = (step->flags & DISTIL_BYTES_PREFIX) != 0 ? draft->header.flags | DISTIL_BLOB_TRIM_PREFIX
 			: draft->header.flags & ~(uint32_t) DISTIL_BLOB_TRIM_PREFIX;
+	DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), "trim_offsets", trims, &wanted, err));
+	return wanted == trims ? DISTIL_OK : contradiction("trim_offsets", err);
+}
+
+/* GPT-2's class makes a template of them, which tokenizer.json does not have. */
+static DistilStatus
+gpt2_settings(const DistilJsonDoc *doc, DistilError *err)
+{
+	static const char *const keys[] = {"add_bos_token", "add_eos_token"};
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+	{
+		bool		wanted;
+
+		DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), keys[i], false, &wanted, err));
+		if (wanted)
+			return contradiction(keys[i], err);
+	}
 	return DISTIL_OK;
 }
 
@@ -127,9 +156,7 @@ pieces_settings(DistilDraft *draft, const DistilJsonDoc *doc, DistilError *err)
 
 		DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), members[i].key, members[i].is, &wanted, err));
 		if (wanted != members[i].is)
-			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-							   "%s of file \"tokenizer_config.json\" that contradicts tokenizer.json is not supported",
-							   members[i].key);
+			return contradiction(members[i].key, err);
 	}
 	return DISTIL_OK;
 }
@@ -166,6 +193,9 @@ apply(DistilDraft *draft, const DistilJsonDoc *doc, DistilError *err)
 			return bytes_settings(draft, doc, err);
 		case FAMILY_BERT:
 			return bert_settings(draft, doc, err);
+		case FAMILY_GPT2:
+			DISTIL_FORWARD(gpt2_settings(doc, err));
+			return bytes_settings(draft, doc, err);
 		case FAMILY_BYTES:
 			return bytes_settings(draft, doc, err);
 		case FAMILY_PIECES:

@@ -393,6 +393,8 @@ distil_batch_split_merge(ModifyTable *modify, int plan_node_id, bool can_extend)
 
 /* ---------- keys of a hash join ---------- */
 
+/* Only the first key's calls are taken: where it is null the others may not be computed. */
+
 static List **
 hash_keys(Plan *plan)
 {
@@ -402,7 +404,7 @@ hash_keys(Plan *plan)
 bool
 distil_batch_has_key_call(Plan *plan)
 {
-	return distil_split_has_call((Node *) *hash_keys(plan));
+	return distil_split_has_call(linitial(*hash_keys(plan)));
 }
 
 /* The conditions of a join, with the calls of one side read from its new columns. */
@@ -432,13 +434,15 @@ distil_batch_split_keys(HashJoin *join, Plan *plan, int plan_node_id, bool can_e
 	bool		inner = IsA(plan, Hash);
 	DistilSplit split = begin_split(outerPlan(plan), can_extend);
 	int			noutput = list_length(split.child);
-	Node	   *keys = distil_split_upper(&split, (Node *) *hash_keys(plan), true);
+	List	   *keys = NIL;
 	CustomScan *node;
 	ListCell   *cell;
 
+	foreach(cell, *hash_keys(plan))
+		keys = lappend(keys, distil_split_upper(&split, lfirst(cell), foreach_current_index(cell) == 0));
 	if (split.calls == NIL)
 		return NULL;
-	*hash_keys(plan) = (List *) distil_split_number_calls(keys, OUTER_VAR, noutput);
+	*hash_keys(plan) = (List *) distil_split_number_calls((Node *) keys, OUTER_VAR, noutput);
 	join->hashclauses = key_conditions(&split, join->hashclauses, inner, noutput);
 	node = insert_node(plan, &split, plan_node_id);
 	if (inner)

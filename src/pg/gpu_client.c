@@ -464,6 +464,12 @@ distil_gpu_begin(DistilOpenModel *open)
 {
 	if (!distil_gpu_wanted())
 		return false;
+	/* Opened for the CPU while the GPU had its rest. */
+	if (distil_device == DISTIL_DEVICE_AUTO &&
+		strcmp(open->layout, distil_image_layout(DISTIL_PRECISION_FLOAT32, NULL)) != 0 &&
+		strcmp(open->layout, distil_quantized_layout(DISTIL_PRECISION_FLOAT32, NULL)) != 0)
+		return false;
+	failure.message[0] = '\0';	/* of a call that ended in an error */
 	if (!find_service())
 	{
 		if (may_go_on())

@@ -268,6 +268,8 @@ forget_gone(void)
 	int			kept = 0;
 	int			i;
 
+	if (nclients > 0)
+		idle_since = now_ms();
 	for (i = 0; i < nclients; i++)
 	{
 		if (clients[i]->fd < 0 && !clients[i]->at_work)
@@ -276,8 +278,6 @@ forget_gone(void)
 			clients[kept++] = clients[i];
 	}
 	nclients = kept;
-	if (nclients > 0)
-		idle_since = now_ms();
 }
 
 /* Settings; the end of the worker is the end of this process. */

@@ -85,7 +85,7 @@ sub from_of
 	return one(
 		sub { return ("parts $t", $t); },
 		sub { return ("docs $t JOIN parts $u USING (id)", $u) if chance(0.3); return ("docs $t JOIN parts $u ON $t.id = $u.id + 1 AND " . condition_of($u, 1), $t); },
-		sub { return ("docs $t " . one('JOIN', 'JOIN', 'LEFT JOIN', 'RIGHT JOIN', 'FULL JOIN') . " parts $u ON " . number_of($t, 1) . ' = ' . number_of($u, 1), one($t, $u)); },
+		sub { return ("docs $t " . one('JOIN', 'JOIN', 'LEFT JOIN', 'RIGHT JOIN', 'FULL JOIN') . " parts $u ON " . number_of($t, 1) . ' = ' . number_of($u, 1) . one('', " AND $t.n = $u.n"), one($t, $u)); },
 		sub { return ("(SELECT * FROM docs WHERE n = " . int(rand(8)) . ") $t JOIN parts $u ON " . call_of($t, 1) . " = $u.n + " . one(0, 3, -9), one($t, $u)); },
 		sub { return ("docs $t LEFT JOIN (SELECT id, " . number_of('p', 1) . " AS x FROM parts p) $u ON $t.id = $u.id", $t); },
 		sub { return ("docs $t JOIN LATERAL (SELECT " . number_of($t, 1) . " AS x) $u ON true", $t); },

@@ -114,6 +114,7 @@ test_refused(void)
 		{"electra", "token", "\"embedding_size\": 32", "\"embedding_size\": 16", DISTIL_ERR_MODEL_FILE, ", 16]"},
 		{"electra-small", "token", "\"embedding_size\": 16", "\"embedding_size\": 32", DISTIL_ERR_MODEL_FILE, "32]"},
 		{"albert", "lm", "\"embedding_size\": 16", "\"embedding_size\": 32", DISTIL_ERR_MODEL_FILE, "32]"},
+		{"electra-small", "lm", "\"num_attention_heads\": 4,", "", DISTIL_OK, NULL},
 		{"albert", "lm", "\"num_hidden_groups\": 1", "\"num_hidden_groups\": 2", DISTIL_ERR_UNSUPPORTED, "num_hidden_groups"},
 		{"albert", "lm", "\"inner_group_num\": 1", "\"inner_group_num\": 2", DISTIL_ERR_UNSUPPORTED, "inner_group_num"},
 		{"albert", "lm", "\"gelu_new\"", "\"mish\"", DISTIL_ERR_UNSUPPORTED, "\"mish\""},
