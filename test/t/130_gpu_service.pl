@@ -2,6 +2,7 @@
 # several sessions in one batch, cancels, the end of its process in the middle of a request, memory, idling, no worker slot.
 use strict;
 use warnings;
+use Cwd qw(abs_path);
 use IO::Socket::UNIX;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
@@ -14,7 +15,10 @@ use DistilTest;
 my $node = new_node('gpu_service', allows_streaming => 1, conf => "restart_after_crash = on\nmax_connections = 20\nmax_worker_processes = 8\ndistil.threads = 1\ndistil.precision = float32\nlog_min_messages = debug1\n");
 my $path = model_path('bert-sentence');
 $node->safe_psql('postgres', "SELECT distil_import('m', '$path')");
-my $socket = $node->data_dir . '/pgsql_tmp_distil/gpu.socket';
+# By a short way: a socket's path has 107 bytes.
+my $short = PostgreSQL::Test::Utils::tempdir_short() . '/d';
+symlink(abs_path($node->data_dir) . '/pgsql_tmp_distil', $short) or die "symlink $short: $!";
+my $socket = "$short/gpu.socket";
 
 my $text = "'the lazy dog stores ' || i || ' rows of the large table'";
 my $embed = "distil_embed($text, 'm')";

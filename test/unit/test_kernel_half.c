@@ -240,7 +240,10 @@ test_norm(int rows, int c, bool saved, bool residual, float p)
 		near("rstd", take_full(rstd, rows), want_rstd, rows, 1e-4, 1e-5);
 	}
 	else
+	{
 		drop(want_mean), drop(want_rstd);
+		dev->ops->release(dev, hs), dev->ops->release(dev, mean), dev->ops->release(dev, rstd);
+	}
 	dev->ops->release(dev, hx), dev->ops->release(dev, hr), dev->ops->release(dev, g), dev->ops->release(dev, b);
 	drop(x), drop(r), drop(gamma), drop(beta), drop(sum_copy);
 }

@@ -396,10 +396,13 @@ test_embeddings(void)
 	DistilError err = {{0}, {0}, {0}};
 	Fixture		model;
 	float		vectors[2][3 * 32];
+	int			d;
 	int			i;
 	int			j;
 
 	fixture_open(&model, "test/golden/models/bert-sentence");
+	d = distil_model_info(model.model)->dimensions;
+	CHECK(d <= 32);
 	for (i = 0; i < 2; i++)
 	{
 		DistilSession *session;
@@ -415,10 +418,10 @@ test_embeddings(void)
 		double		aa = 0;
 		double		bb = 0;
 
-		for (j = 0; j < 32; j++)
+		for (j = 0; j < d; j++)
 		{
-			double		a = vectors[0][32 * i + j];
-			double		b = vectors[1][32 * i + j];
+			double		a = vectors[0][d * i + j];
+			double		b = vectors[1][d * i + j];
 
 			ab += a * b;
 			aa += a * a;
