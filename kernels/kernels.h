@@ -107,7 +107,13 @@ typedef struct DistilAttention
 	const float *relative;
 	float	   *drelative;
 	int			relative_limit; /* no sequence is longer */
+	/* Queries from row query_end on are left out too (0: none; forward only): a long sequence is done in parts. */
+	int			query_end;
 } DistilAttention;
+
+/* The row behind the last query of a sequence that is done. */
+#define DISTIL_QUERY_END(attention, length) \
+	((attention)->query_end > 0 && (attention)->query_end < (length) ? (attention)->query_end : (length))
 
 /* Scales and temperature of the fused loss on logits rows, see logits_loss. */
 typedef struct DistilLogitsLoss

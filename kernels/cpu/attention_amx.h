@@ -560,6 +560,7 @@ attention_amx(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, c
 		size_t		row = offsets[seq];
 		AmxHead		h = {.a = a,.ld = qkv->ld,.ld_out = out->ld,.dim = a->head_dim,
 		.length = offsets[seq + 1] - offsets[seq]};
+		int			end = DISTIL_QUERY_END(a, h.length);
 
 		for (head = a->head_first; head < a->head_first + a->head_count; head++)
 		{
@@ -568,9 +569,9 @@ attention_amx(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, c
 			h.k = h.q + width;
 			h.v = h.k + width;
 			h.out = (uint16_t *) out->data + row * out->ld + (size_t) head * a->head_dim;
-			for (begin = a->query_first; begin < h.length; begin += ATTENTION_QUERIES)
+			for (begin = a->query_first; begin < end; begin += ATTENTION_QUERIES)
 				attend_queries((AmxAttention *) cpu->scratch, &h, begin,
-							   h.length - begin < ATTENTION_QUERIES ? h.length : begin + ATTENTION_QUERIES);
+							   end - begin < ATTENTION_QUERIES ? end : begin + ATTENTION_QUERIES);
 		}
 	}
 	tile_end();

@@ -416,24 +416,25 @@ head_forward(CpuDevice *cpu, const Head *h, float *out, float *lse, const float 
 	bool		few = h->a->query_first > 0 && h->length - h->a->query_first <= FEW_QUERIES;
 	Rows		values = few || h->length == 0 ? (Rows) {v, h->ld} : gather_head(h, cpu->area[2], v, h->ld);
 	int			block = h->length > 0 ? column_queries(h) : 0;
+	int			end = DISTIL_QUERY_END(h->a, h->length);
 	int			start;
 
 	if (block > 0)
 	{
 		Rows		keys = gather_head(h, cpu->area[1], k, h->ld);
 
-		for (start = h->a->query_first; start < h->length; start += block)
+		for (start = h->a->query_first; start < end; start += block)
 			attend_columns(cpu, h, out, lse, q, keys, values, start,
-						   h->length - start < block ? h->length - start : block);
+						   end - start < block ? end - start : block);
 	}
 	else
 	{
 		const float *kt = few ? NULL : transpose_head(h, cpu->area[1], k);
 
 		block = block_rows(h);
-		for (start = h->a->query_first; start < h->length; start += block)
+		for (start = h->a->query_first; start < end; start += block)
 			attend_rows(cpu, h, out, lse, q, k, kt, values, start,
-						h->length - start < block ? h->length - start : block);
+						end - start < block ? end - start : block);
 	}
 }
 

@@ -151,7 +151,7 @@ attend_head(CpuDevice *cpu, const DistilRows *out, const DistilRows *qkv, const 
 	h.width = dim;
 	h.ld = 3 * dim;
 	head_forward(cpu, &h, result, NULL, wide);
-	for (i = a->query_first; i < h.length; i++)
+	for (i = a->query_first; i < DISTIL_QUERY_END(a, h.length); i++)
 		narrow_some(to + i * out->ld, result + i * dim, dim);
 }
 
@@ -171,7 +171,7 @@ attend_long_head(CpuDevice *cpu, const DistilRows *out, const DistilRows *qkv, c
 	int			i,
 				j;
 
-	for (i = a->query_first; i < h.length; i++)
+	for (i = a->query_first; i < DISTIL_QUERY_END(a, h.length); i++)
 	{
 		int			keys = a->causal ? i + 1 : h.length;
 		uint16_t   *to = (uint16_t *) out->data + (h.first + i) * out->ld + h.column;
@@ -217,7 +217,7 @@ attention_rows(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, 
 			else
 				attend_long_head((CpuDevice *) dev, out, qkv, offsets, a, seq, head);
 		}
-		for (i = offsets[seq] + a->query_first; i < offsets[seq + 1]; i++)
+		for (i = offsets[seq] + a->query_first; i < offsets[seq] + DISTIL_QUERY_END(a, (int) length); i++)
 			fill_row((uint16_t *) out->data + i * out->ld, width);
 	}
 }

@@ -188,8 +188,9 @@ attention_forward_bf16(T *out, float *lse, const T *qkv, const int32_t *offsets,
 	CudaHead<T>	h = cuda_head(qkv, offsets, &a);
 	int			group = cuda_lane() / 4;
 	int			pair = cuda_lane() % 4 * 2;
+	int			last = DISTIL_QUERY_END(&a, h.length);
 
-	for (int block = a.query_first / CUDA_KEYS + (int) blockIdx.y; block * CUDA_KEYS < h.length; block += (int) gridDim.y)
+	for (int block = a.query_first / CUDA_KEYS + (int) blockIdx.y; block * CUDA_KEYS < last; block += (int) gridDim.y)
 	{
 		int			first = block * CUDA_KEYS + (int) threadIdx.x / 32 * 16;
 		int			end = a.causal && (block + 1) * CUDA_KEYS < h.length ? (block + 1) * CUDA_KEYS : h.length;
@@ -252,7 +253,7 @@ attention_forward_bf16(T *out, float *lse, const T *qkv, const int32_t *offsets,
 			int			query = first + group + 8 * half;
 			size_t		row = (size_t) h.first + query;
 
-			if (query >= h.length || query < a.query_first)
+			if (query >= last || query < a.query_first)
 				continue;
 			cuda_store_row<D>(out + row * h.width + (size_t) h.head * D, sum, half, 1.0f / total[half]);
 			if (lse != NULL && pair == 0)

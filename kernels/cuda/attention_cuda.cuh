@@ -139,8 +139,9 @@ attention_forward_kernel(T *out, float *lse, const T *qkv, const int32_t *offset
 	CudaHead<T>	h = cuda_head(qkv, offsets, &a);
 	int			warps = (int) (blockDim.x / 32);
 	int			step = (int) gridDim.y * warps;
+	int			last = DISTIL_QUERY_END(&a, h.length);
 
-	for (int i = a.query_first + (int) blockIdx.y * warps + (int) threadIdx.x / 32; i < h.length; i += step)
+	for (int i = a.query_first + (int) blockIdx.y * warps + (int) threadIdx.x / 32; i < last; i += step)
 	{
 		size_t		row = (size_t) h.first + i;
 

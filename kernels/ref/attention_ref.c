@@ -104,7 +104,7 @@ ref_head_forward(RefDevice *ref, const RefHead *h, void *out, float *lse)
 				j,
 				d;
 
-	for (i = h->a->query_first; i < h->length; i++)
+	for (i = h->a->query_first; i < DISTIL_QUERY_END(h->a, h->length); i++)
 	{
 		int			keys = h->a->causal ? i + 1 : h->length;
 		double		top = -INFINITY;

@@ -232,14 +232,14 @@ distil_ref_attention_rows(DistilDevice *dev, const DistilRows *out, const Distil
 
 		for (head = a->head_first; head < a->head_first + a->head_count; head++)
 		{
-			for (i = a->query_first; i < length; i++)
+			for (i = a->query_first; i < DISTIL_QUERY_END(a, length); i++)
 			{
 				attend_query(ref, qkv, a, first, head, i, a->causal ? i + 1 : length);
 				for (d = 0; d < a->head_dim; d++)
 					row_put(out, first + i, (size_t) head * a->head_dim + d, ref->head1[d]);
 			}
 		}
-		for (i = a->query_first; i < length; i++)
+		for (i = a->query_first; i < DISTIL_QUERY_END(a, length); i++)
 			row_fill(out, first + i, (size_t) a->heads * a->head_dim);
 	}
 }

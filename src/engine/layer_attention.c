@@ -3,7 +3,8 @@
  *		out = dropout(W_o attention(W_qkv x)), and backward.
  *
  * Attention's cost is quadratic in a sequence's length, so its units are made from
- * lengths: many short sequences in one call, a long one cut by heads.
+ * lengths: many short sequences in one call, a long one cut by heads, and forward the
+ * queries of one head where that is still too much.
  */
 #include <math.h>
 
@@ -54,6 +55,25 @@ attention_scale(const DistilConfig *config, int index)
 	return (float) (config->layer_scaled_attention ? scale / (index + 1) : scale);
 }
 
+/* In how many parts the queries past .. length - 1 of a head are done; units: its work if all rows were queries. */
+static int
+query_parts(double units, int past, int length)
+{
+	double		parts = ceil(units * (length - past) / length);
+
+	return parts < length - past ? (int) parts : length - past;
+}
+
+/* Part `part` of them: as many in each. */
+static void
+set_queries(DistilAttention *attention, int past, int length, int part, int parts)
+{
+	int64_t		queries = length - past;
+
+	attention->query_first = past + (int) (queries * part / parts);
+	attention->query_end = past + (int) (queries * (part + 1) / parts);
+}
+
 /* All sequences and heads of the batch in units. */
 static DistilStatus
 attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *err)
@@ -63,13 +83,14 @@ attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *
 	bool		backward = job->dcontext != NULL || job->half_dcontext != NULL;
 	double		unit = DISTIL_UNIT_ATTENTION(pass->device) / (backward ? BACKWARD_FACTOR : 1.0);
 	DistilAttention attention = {0};
+	int			past = pass->cache != NULL ? pass->cache->past : 0;
 	int			first = 0;
 
 	attention.heads = config->heads;
 	attention.head_dim = config->head_dim;
 	attention.scale = attention_scale(config, index);
 	attention.causal = config->causal;
-	attention.query_first = pass->cache != NULL ? pass->cache->past : 0;
+	attention.query_first = past;
 	if (config->relative_buckets > 0)
 	{
 		attention.relative = pass->activations->relative;
@@ -83,7 +104,9 @@ attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *
 		double		work = 0;
 		int			count = 0;
 		int			heads = config->heads;
+		int			parts = 1;
 		int			head;
+		int			part;
 
 		while (first + count < pass->batch->nseq)
 		{
@@ -98,16 +121,25 @@ attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *
 		if (work > unit)		/* one long sequence */
 		{
 			heads = (int) (unit / (work / config->heads));
+			if (heads < 1 && !backward)
+				parts = query_parts(work / config->heads / unit, past, host[first + 1] - host[first]);
 			heads = heads > 0 ? heads : 1;
 		}
 		attention.nseq = count;
 		for (head = 0; head < config->heads; head += heads)
 		{
-			DISTIL_POLL(pass->poll, err);
 			attention.head_first = head;
 			attention.head_count = config->heads - head < heads ? config->heads - head : heads;
-			run_attention(pass, job, pass->batch->offsets + first, &attention);
+			for (part = 0; part < parts; part++)
+			{
+				DISTIL_POLL(pass->poll, err);
+				if (parts > 1)
+					set_queries(&attention, past, host[first + 1] - host[first], part, parts);
+				run_attention(pass, job, pass->batch->offsets + first, &attention);
+			}
 		}
+		attention.query_first = past;
+		attention.query_end = 0;
 		first += count;
 	}
 	return DISTIL_OK;

@@ -208,7 +208,7 @@ test_attention(DistilDevice *dev, int dim, bool causal, float drop_share, bool r
 	size_t		n = (size_t) t * (size_t) (heads * dim);
 	float	   *bias = random_floats((size_t) 255 * heads, 1.0);
 	DistilAttention a = {4, heads, dim, 1, 2, 1.0f / sqrtf((float) dim), causal, {drop_share, 7}, 0,
-	relative ? bias : NULL, NULL, 128};
+	relative ? bias : NULL, NULL, 128, 0};
 	float	   *qkv = rounded_floats(3 * n, 2.0);
 	float	   *dout = rounded_floats(n, 1.0);
 	float	   *got[4] = {random_floats(n, 0.0), random_floats((size_t) t * heads, 0.0), random_floats(3 * n, 0.0),

@@ -551,6 +551,67 @@ check_units(int m, int n, int k)
 	free(b);
 }
 
+/* ---------- units of attention ---------- */
+
+static const DistilKernels *inner_ops;
+static double largest_attention;
+
+static void
+measured_attention(DistilDevice *device, float *out, float *lse, const float *qkv, const int32_t *offsets,
+				   const DistilAttention *a)
+{
+	double		length = offsets[1] - offsets[0];
+	double		work = 4.0 * length * (DISTIL_QUERY_END(a, length) - a->query_first) * a->head_dim * a->head_count;
+
+	largest_attention = work > largest_attention ? work : largest_attention;
+	inner_ops->attention_forward(device, out, lse, qkv, offsets, a);
+}
+
+/* One head of a long text is more than a unit: its queries are done in parts, with the same bits. */
+static void
+test_attention_units(DistilDevice *device)
+{
+	static const int long_text[] = {5000};
+	DistilKernels ops = *device->ops;
+	int			polls[2];
+	double		loss[2];
+	int			i;
+
+	inner_ops = device->ops;
+	ops.attention_forward = measured_attention;
+	device->ops = &ops;
+	for (i = 0; i < 2; i++)
+	{
+		Synthetic	model;
+		SyntheticBatch batch;
+		Problem		problem;
+		Countdown	countdown = {0, 0};
+		DistilPoll	poll = {countdown_stop, &countdown};
+
+		small_config(&model, true);
+		model.spec.config.positions = long_text[0];
+		model.spec.config.layers = 1;
+		synthetic_create(&model, true, 0.4f, 1);
+		synthetic_batch(&batch, &model.spec, long_text, 1, 2);
+		problem_create(&problem, &model, &batch, device, PART_ENCODER, 0);
+		problem.poll = &poll;
+		ops.units = i == 0 ? 1 : 1000;
+		largest_attention = 0;
+		loss[i] = problem_loss(&problem);
+		polls[i] = countdown.calls;
+		/* parts are rounded to whole queries */
+		if (i == 0)
+			CHECK_MSG(largest_attention <= 1.01 * DISTIL_UNIT_ATTENTION(device), "a unit of %g flops\n", largest_attention);
+		problem_free(&problem);
+		synthetic_batch_free(&batch);
+		synthetic_free(&model);
+	}
+	CHECK(largest_attention > 3 * (DISTIL_UNIT_FLOPS / 5));
+	CHECK_MSG(polls[0] >= polls[1] + 3, "%d polls in parts, %d in one\n", polls[0], polls[1]);
+	CHECK(loss[0] == loss[1]);
+	device->ops = inner_ops;
+}
+
 static void
 test_units(void)
 {
@@ -588,6 +649,7 @@ main(void)
 			{
 				test_ragged(device, isas[i]);
 				test_alone(device, isas[i]);
+				test_attention_units(device);
 				test_backend(reference, device, isas[i]);
 				device->ops->close(device);
 			}

@@ -325,7 +325,7 @@ test_attention(void)
 		for (p = 0; p < 2; p++)
 		{
 			t.a = (DistilAttention) {3, 3, 4, 0, 3, 0.6f, causal == 1, {p * 0.3f, 7},
-				0, NULL, NULL, 0};
+				0, NULL, NULL, 0, 0};
 			attention_loss(&t);
 			ops->attention_backward(dev, dqkv, weights, t.qkv, t.out, t.lse, offsets, &t.a);
 			check_gradient(causal ? "causal attention" : "attention", attention_loss, &t,
@@ -348,7 +348,7 @@ test_relative_attention(void)
 	fill(relative, 11 * 3, 1.0);
 	for (causal = 0; causal < 2; causal++)
 	{
-		t.a = (DistilAttention) {3, 3, 4, 0, 3, 0.6f, causal == 1, {0.3f, 7}, 0, relative, drelative, 6};
+		t.a = (DistilAttention) {3, 3, 4, 0, 3, 0.6f, causal == 1, {0.3f, 7}, 0, relative, drelative, 6, 0};
 		memset(drelative, 0, sizeof(drelative));
 		attention_loss(&t);
 		ops->attention_backward(dev, dqkv, weights, t.qkv, t.out, t.lse, offsets, &t.a);

@@ -314,7 +314,7 @@ test_attention(int dim, bool causal, float drop_share, bool relative)
 	float	   *bias = random_floats(nr, 1.0);
 	float	   *device_bias = full(bias, nr);
 	DistilAttention a = {4, heads, dim, 1, 2, 1.0f / sqrtf((float) dim), causal, {drop_share, 7}, 0,
-	relative ? bias : NULL, NULL, 128};
+	relative ? bias : NULL, NULL, 128, 0};
 	DistilAttention b = a;
 	float	   *qkv = samples(3 * n, 2.0);
 	float	   *dout = samples(n, 1.0);

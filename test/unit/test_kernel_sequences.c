@@ -89,7 +89,7 @@ test_attention(DistilDevice *dev)
 			for (p = 0; p < 2; p++)
 			{
 				DistilAttention a = {RAGGED_SEQUENCES, 3, dims[d], 0, 3, 1.0f / sqrtf(dims[d]), causal == 1,
-				{p * 0.4f, 99}, 0, NULL, NULL, 0};
+				{p * 0.4f, 99}, 0, NULL, NULL, 0, 0};
 
 				test_attention_case(dev, &a);
 				a.head_first = 1;
@@ -111,11 +111,12 @@ test_attention_parts(DistilDevice *dev)
 	for (first = 0; first < 150; first += first == 0 ? 100 : 24)
 	{
 		int			last = first == 148;
-		DistilAttention a = {1, 2, 16, 0, 2, 0.25f, true, {0.0f, 0}, last ? 149 : first, relative, NULL, 150};
+		DistilAttention a = {1, 2, 16, 0, 2, 0.25f, true, {0.0f, 0}, last ? 149 : first, relative, NULL, 150, 0};
 		size_t		n = (size_t) 150 * 32;
 		float	   *qkv = random_floats(3 * n, 2.0);
-		float	   *out = unset_floats(n);
-		float	   *want = copy_floats(out, n);
+		float	   *unset = unset_floats(n);
+		float	   *out = copy_floats(unset, n);
+		float	   *want = copy_floats(unset, n);
 
 		a.relative = first % 48 == 4 ? NULL : relative;
 		dev->ops->attention_forward(dev, out, NULL, qkv, offsets, &a);
@@ -123,12 +124,28 @@ test_attention_parts(DistilDevice *dev)
 		CHECK(memcmp(out, want, sizeof(float) * (size_t) a.query_first * 32) == 0);
 		same("attention of the last queries", out + (size_t) a.query_first * 32,
 			 want + (size_t) a.query_first * 32, n - (size_t) a.query_first * 32, 3e-6);
+		/* the queries of a long sequence in parts: the same numbers, and none behind the end */
+		if (a.query_first < 140)
+		{
+			float	   *parts = copy_floats(want, n);
+
+			memcpy(parts + (size_t) a.query_first * 32, unset, (n - (size_t) a.query_first * 32) * sizeof(float));
+			a.query_end = a.query_first + 7;
+			dev->ops->attention_forward(dev, parts, NULL, qkv, offsets, &a);
+			CHECK(memcmp(parts + (size_t) a.query_end * 32, unset, (n - (size_t) a.query_end * 32) * sizeof(float)) == 0);
+			a.query_first = a.query_end;
+			a.query_end = 150;
+			dev->ops->attention_forward(dev, parts, NULL, qkv, offsets, &a);
+			CHECK(memcmp(parts, out, n * sizeof(float)) == 0);
+			drop(parts);
+		}
 		drop(qkv);
 		drop(out);
 		drop(want);
+		drop(unset);
 	}
 	{
-		DistilAttention a = {1, 2, 16, 0, 2, 0.25f, false, {0.2f, 5}, 0, relative, NULL, 150};
+		DistilAttention a = {1, 2, 16, 0, 2, 0.25f, false, {0.2f, 5}, 0, relative, NULL, 150, 0};
 		size_t		n = (size_t) 150 * 32;
 		float	   *qkv = random_floats(3 * n, 2.0);
 		float	   *dout = random_floats(n, 1.0);
@@ -180,7 +197,7 @@ test_attention_ways(DistilDevice *dev)
 			size_t		width = (size_t) dims[d];
 			size_t		n = length * width;
 			size_t		last = n - width;
-			DistilAttention a = {1, 1, dims[d], 0, 1, 1.0f / sqrtf(dims[d]), false, {0.0f, 0}, 0, NULL, NULL, 0};
+			DistilAttention a = {1, 1, dims[d], 0, 1, 1.0f / sqrtf(dims[d]), false, {0.0f, 0}, 0, NULL, NULL, 0, 0};
 			float	   *qkv = random_floats(3 * n, 3.0);
 			float	   *columns = unset_floats(n);
 			float	   *rows = unset_floats(n);
@@ -213,7 +230,7 @@ test_attention_long(DistilDevice *dev)
 	for (i = 0; i < 4; i++)
 	{
 		int			dim = dims[i / 2];
-		DistilAttention a = {1, 1, dim, 0, 1, 1.0f / sqrtf(dim), i % 2 == 1, {0.1f, 5}, 0, NULL, NULL, 0};
+		DistilAttention a = {1, 1, dim, 0, 1, 1.0f / sqrtf(dim), i % 2 == 1, {0.1f, 5}, 0, NULL, NULL, 0, 0};
 		size_t		n = (size_t) 300 * dim;
 		float	   *qkv = random_floats(3 * n, 2.0);
 		float	   *dout = random_floats(n, 1.0);
