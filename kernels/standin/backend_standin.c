@@ -365,7 +365,10 @@ round_products(DistilDevice *dev, DistilType type)
 	return type != DISTIL_TYPE_INT8;
 }
 
-/* isa "lost N": the device is lost at its operation number N + 1; "bf16": it has activations in bfloat16. */
+/*
+ * isa "lost N": the device is lost at its operation number N + 1; "crowded N": others have its memory at its first N
+ * allocations; "bf16": it has activations in bfloat16.
+ */
 DistilDevice *
 distil_standin_open(const char *isa, char *message, size_t message_size)
 {
@@ -385,6 +388,7 @@ distil_standin_open(const char *isa, char *message, size_t message_size)
 		dev->ops.half = &distil_standin_half;
 	}
 	dev->lost_after = strncmp(isa, "lost ", 5) == 0 ? strtol(isa + 5, NULL, 10) : -1;
+	dev->crowded = strncmp(isa, "crowded ", 8) == 0 ? strtol(isa + 8, NULL, 10) : 0;
 	dev->inner = distil_ref_open("auto", message, message_size);
 	if (dev->inner == NULL)
 	{

@@ -38,6 +38,7 @@ typedef struct StandinDevice
 	size_t		used;			/* bytes allocated */
 	size_t		limit;			/* of them, 0: none */
 	long		lost_after;		/* operations; -1: never */
+	long		crowded;		/* allocations that still find no memory */
 	const char *failure;
 	StandinGroup *group;		/* NULL: opened alone */
 } StandinDevice;

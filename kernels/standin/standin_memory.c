@@ -62,6 +62,11 @@ distil_standin_alloc(DistilDevice *base, size_t bytes)
 	if (bytes > PTRDIFF_MAX / 2 || dev->nblocks == STANDIN_BLOCKS ||
 		(dev->limit > 0 && dev->used + bytes > dev->limit))
 		return NULL;
+	if (dev->crowded > 0)
+	{
+		dev->crowded--;
+		return NULL;
+	}
 	block.bytes = bytes;
 	/* one more, so that the address behind the last byte belongs to the block too */
 	block.reserved = bytes + 1;

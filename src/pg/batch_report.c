@@ -67,7 +67,7 @@ model_label(DistilBatchState *state, BatchFunctionCall *call)
 {
 	int			arg = call->callee.function->model_arg;
 	char	   *name = NULL;
-	DistilOpenModel *open;
+	DistilModelRow row;
 
 	if (arg < call->nargs)
 	{
@@ -85,9 +85,8 @@ model_label(DistilBatchState *state, BatchFunctionCall *call)
 	}
 	if (call->callee.function->is_head && name != NULL)
 		name = distil_args_head_model(name);
-	/* Without a forward pass there is none to open. */
-	open = state->counts.model_seconds > 0 ? distil_cache_get(name) : distil_cache_get_tokenizer(name);
-	return psprintf("%s (%s)", open->name, layout_dtype(open->layout));
+	distil_store_lookup(&row, name);
+	return psprintf("%s (%s)", row.name, layout_dtype(distil_cache_layout(&row)));
 }
 
 /*

@@ -282,15 +282,19 @@ throw_stopped(Talk talk)
 		distil_bridge_check(DISTIL_ERR_CANCELLED, &err);
 }
 
-/* Is the service there, and says hello? */
+/* Is the service there, and says hello?  Where others are waiting to be let in, so does this backend. */
 static bool
 greet(TimestampTz deadline)
 {
 	DistilGpuHeader header;
 	Talk		talk;
 
-	if (!connect_socket())
-		return false;
+	while (!connect_socket())
+	{
+		if ((errno != EAGAIN && errno != EWOULDBLOCK) || GetCurrentTimestamp() >= deadline)
+			return false;
+		pause_to_look();
+	}
 	talk = read_header(&header, DISTIL_GPU_HELLO, 0, deadline);
 	if (talk != TALK_DONE)
 		disconnect();
@@ -314,6 +318,12 @@ look_again(Search *search)
 {
 	pid_t		pid;
 
+	if (GetCurrentTimestamp() >= search->deadline)
+	{
+		set_failure("is not available", "The GPU service does not answer.",
+					"The server log may tell why; distil.device may be set to \"auto\" or \"cpu\".");
+		return false;
+	}
 	if (!search->may_start)
 		search->may_start = flock(search->file, LOCK_EX | LOCK_NB) == 0;
 	if (search->may_start &&
@@ -334,11 +344,7 @@ look_again(Search *search)
 		}
 	}
 	pause_to_look();
-	if (GetCurrentTimestamp() < search->deadline)
-		return true;
-	set_failure("is not available", "The GPU service does not answer.",
-				"The server log may tell why; distil.device may be set to \"auto\" or \"cpu\".");
-	return false;
+	return true;
 }
 
 /* true: connected; otherwise failure says why not. */

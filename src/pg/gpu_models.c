@@ -19,6 +19,8 @@
 
 /* Bytes of scratch memory of a model that has no room for more. */
 #define SMALL_PASSES ((size_t) 4 << 20)
+/* Milliseconds that a model which did not fit is refused without a try. */
+#define REFUSED_MS 60000
 
 typedef struct GpuModel
 {
@@ -37,9 +39,12 @@ static int64 limit = 0;
 static GpuModel *models = NULL; /* last used first */
 static int64 evictions = 0;
 
-/* The last model that did not fit even alone: asking again must not cost the others their place. */
+/*
+ * The last model that did not fit even alone.  Asking again must not cost the others their place: it is tried
+ * anew when one of them had to go anyway, and after a while, as other processes use the GPU's memory too.
+ */
 static uint8 refused[32];
-static bool has_refused = false;
+static int64 refused_until = 0;
 
 /* ---------- the device ---------- */
 
@@ -110,6 +115,7 @@ evict_one(void)
 	oldest = *link;
 	*link = NULL;
 	close_model(oldest);
+	refused_until = 0;
 	return true;
 }
 
@@ -119,7 +125,7 @@ distil_gpu_limit(int64 bytes)
 	if (bytes == limit)
 		return;
 	limit = bytes;
-	has_refused = false;
+	refused_until = 0;
 	while (evict_one())
 		;
 }
@@ -153,10 +159,8 @@ open_model(GpuModel **opened, const DistilGpuKey *key, DistilError *err)
 }
 
 static DistilStatus
-refuse(const GpuModel *model, DistilError *err)
+refuse(DistilError *err)
 {
-	memcpy(refused, model->sha256, 32);
-	has_refused = true;
 	snprintf(err->message, sizeof(err->message), "out of memory on device \"cuda\"");
 	snprintf(err->detail, sizeof(err->detail), "The model does not fit, though no other one is there.");
 	snprintf(err->hint, sizeof(err->hint),
@@ -180,7 +184,11 @@ make_session(GpuModel *model, const DistilPoll *poll, DistilError *err)
 	}
 	if (status == DISTIL_ERR_MEMORY)
 		status = distil_session_create(&model->session, model->model, device, SMALL_PASSES, alloc, poll, err);
-	return status == DISTIL_ERR_MEMORY ? refuse(model, err) : status;
+	if (status != DISTIL_ERR_MEMORY)
+		return status;
+	memcpy(refused, model->sha256, 32);
+	refused_until = distil_gpu_clock() + REFUSED_MS;
+	return refuse(err);
 }
 
 /* Taken off the list, or new. */
@@ -198,14 +206,13 @@ take_model(GpuModel **taken, const DistilGpuKey *key, bool rounded, const Distil
 			*link = (*link)->next;
 			return DISTIL_OK;
 		}
+	if (distil_gpu_clock() < refused_until && memcmp(refused, key->sha256, 32) == 0)
+		return refuse(err);
 	status = open_model(&model, key, err);
 	if (status != DISTIL_OK)
 		return status;
 	model->rounded = rounded;
-	if (has_refused && memcmp(refused, key->sha256, 32) == 0)
-		status = refuse(model, err);
-	else
-		status = make_session(model, poll, err);
+	status = make_session(model, poll, err);
 	if (status != DISTIL_OK)
 		close_model(model);
 	else

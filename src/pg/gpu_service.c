@@ -56,8 +56,8 @@ static int	listener;
 static int	control;
 static int64 idle_since;
 
-static int64
-now_ms(void)
+int64
+distil_gpu_clock(void)
 {
 	struct timespec now;
 
@@ -269,7 +269,7 @@ forget_gone(void)
 	int			i;
 
 	if (nclients > 0)
-		idle_since = now_ms();
+		idle_since = distil_gpu_clock();
 	for (i = 0; i < nclients; i++)
 	{
 		if (clients[i]->fd < 0 && !clients[i]->at_work)
@@ -328,7 +328,7 @@ static bool
 nobody_waits(void *ctx)
 {
 	static int64 looked = 0;
-	int64		now = now_ms();
+	int64		now = distil_gpu_clock();
 	bool		anybody = false;
 	int			i;
 
@@ -526,11 +526,11 @@ distil_gpu_serve(int listening, int controlling)
 	max_clients = 64;
 	clients = palloc(sizeof(Client *) * max_clients);
 	polls = palloc(sizeof(struct pollfd) * (2 + max_clients));
-	idle_since = now_ms();
+	idle_since = distil_gpu_clock();
 	read_control();
 	for (;;)
 	{
-		int64		idle = now_ms() - idle_since;
+		int64		idle = distil_gpu_clock() - idle_since;
 
 		if (run_batch())
 			continue;

@@ -17,6 +17,9 @@ extern PGDLLEXPORT void distil_gpu_main(Datum arg);
  */
 extern void distil_gpu_serve(int listener, int control) pg_attribute_noreturn();
 
+/* Milliseconds of a clock that nobody sets. */
+extern int64 distil_gpu_clock(void);
+
 /* ---------- models on the device: gpu_models.c ---------- */
 
 /* Memory for models; those on the device are given up when it changes. */

@@ -65,7 +65,7 @@ extern int	distil_isa;				/* DistilIsaSetting */
 extern int	distil_gpu_memory;		/* MB of a GPU's memory that a job or the GPU service may use; 0: all of it */
 extern int	distil_gpu_idle_timeout;	/* seconds without a connection until the GPU service ends; 0: never */
 extern bool distil_standin_device;	/* for tests: device "cuda" is the stand-in */
-extern char *distil_standin_isa;	/* what that device has: "bf16", "lost N"; see kernels/standin */
+extern char *distil_standin_isa;	/* what that device has: "bf16", "lost N", "crowded N"; see kernels/standin */
 extern char *distil_databases;		/* where the launcher resumes training jobs after a start of the server */
 
 /* Name of a value of distil.isa, e.g. "avx2". */

@@ -22,7 +22,6 @@
 #include "compat.h"
 #include "guc.h"
 #include "model_cache.h"
-#include "model_store.h"
 
 /* Models a backend keeps open between transactions. */
 #define OPEN_MODELS 8
@@ -265,6 +264,12 @@ is_remembered(Memo key)
 	return memo.entry != NULL && memcmp(&key, &memo, sizeof(Memo)) == 0;
 }
 
+static bool
+is_of(const CacheEntry *entry, const DistilModelRow *row)
+{
+	return strcmp(entry->open.name, row->name) == 0 && memcmp(entry->open.sha256, row->sha256, 32) == 0;
+}
+
 /* layouts of NULL: any, that of the session when it has to be opened */
 static CacheEntry *
 get_entry(const char *name, Layouts layouts)
@@ -283,8 +288,7 @@ get_entry(const char *name, Layouts layouts)
 		distil_store_lookup(&row, name);
 		layout = row.quantized ? layouts.quantized : layouts.plain;
 		for (entry = entries; entry != NULL; entry = entry->next)
-			if (strcmp(entry->open.name, row.name) == 0 && memcmp(entry->open.sha256, row.sha256, 32) == 0 &&
-				(layout == NULL || strcmp(entry->open.layout, layout) == 0))
+			if (is_of(entry, &row) && (layout == NULL || strcmp(entry->open.layout, layout) == 0))
 				break;
 		if (entry == NULL)
 		{
@@ -345,6 +349,20 @@ distil_cache_close(DistilOpenModel *open)
 {
 	if (open != NULL)
 		close_entry((CacheEntry *) open);
+}
+
+const char *
+distil_cache_layout(const DistilModelRow *row)
+{
+	const CacheEntry *last = NULL;
+	const CacheEntry *entry;
+
+	for (entry = entries; entry != NULL; entry = entry->next)
+		if (is_of(entry, row) && (last == NULL || entry->last_used > last->last_used))
+			last = entry;
+	if (last != NULL)
+		return last->open.layout;
+	return row->quantized ? session_layouts().quantized : session_layouts().plain;
 }
 
 const void *

@@ -7,6 +7,7 @@
 
 #include "postgres.h"
 #include "distil_engine.h"
+#include "model_store.h"
 
 /* A model this backend has open (mapped) with its session; stays open for the life of the backend, LRU-bounded. */
 typedef struct DistilOpenModel
@@ -36,6 +37,9 @@ extern DistilOpenModel *distil_cache_get_tokenizer(const char *name);
 /* The same for a training job, in float32, which outlives transactions: the caller's until it is closed. */
 extern DistilOpenModel *distil_cache_open(const char *name);
 extern void distil_cache_close(DistilOpenModel *open);
+
+/* Layout of the copy that this backend used last of a model, or would use; maps none.  Static storage. */
+extern const char *distil_cache_layout(const DistilModelRow *row);
 
 /* The mapping under an open model (for distil_verify). */
 extern const void *distil_cache_image(const DistilOpenModel *open, size_t *size);

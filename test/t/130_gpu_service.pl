@@ -3,10 +3,12 @@
 use strict;
 use warnings;
 use Cwd qw(abs_path);
+use Errno qw(EAGAIN);
 use IO::Socket::UNIX;
 use IPC::Run;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
+use Socket qw(:DEFAULT SOCK_NONBLOCK);
 use Test::More;
 use FindBin;
 use lib $FindBin::RealBin;
@@ -54,6 +56,15 @@ sub limit
 	my ($megabytes) = @_;
 	set_conf("distil.gpu_memory = '${megabytes}MB'\n");
 	return wait_until(sub { my $running = service(); !defined $running || $running->{memory} == $megabytes }, "a limit of $megabytes MB");
+}
+sub other_device
+{
+	my ($isa) = @_;
+	my $running = service();
+	set_conf("distil.standin_isa = '$isa'\n");
+	wait_until(sub { $node->safe_psql('postgres', 'SHOW distil.standin_isa') eq $isa }, 'the setting');
+	kill 'KILL', $running->{pid} if defined $running;
+	return wait_until(sub { !defined $running || !alive($running->{pid}) }, 'the process to end');
 }
 sub alive { my ($pid) = @_; return (eval { slurp_file("/proc/$pid/stat") } // 'gone) Z ') !~ /\) Z /; }
 sub halt { my ($pid) = @_; kill 'STOP', $pid; return wait_until(sub { slurp_file("/proc/$pid/stat") =~ /\) T / }, 'a stopped process'); }
@@ -107,6 +118,16 @@ is(service()->{requests}, $before->{requests}, 'asks nobody');
 is(service()->{pid}, $first->{pid}, 'all sessions share one process');
 is($node->safe_psql('postgres', 'SELECT workers FROM distil_system'), '1', 'which distil_system counts');
 
+# EXPLAIN ANALYZE names the model as it was run: no copy of it for the CPU is made for that
+$node->safe_psql('postgres', "SELECT distil_create('unseen', distil_config('m'), tokenizer_of => 'm')");
+is($node->safe_psql('postgres', "SET distil.device = cuda; SET distil.precision = auto;
+	CREATE TEMP TABLE plan (line text);
+	DO \$\$ DECLARE line text; BEGIN
+		FOR line IN EXPLAIN (ANALYZE) SELECT distil_embed($text, 'unseen') FROM generate_series(1, 3) i LOOP INSERT INTO plan VALUES (line); END LOOP; END \$\$;
+	SELECT substring(line FROM 'Models: .*') FROM plan WHERE line ~ 'Models'") =~ s/^\s+//r, 'Models: unseen (float32)', 'EXPLAIN names the model');
+my $unseen = $node->safe_psql('postgres', "SELECT encode(sha256, 'hex') FROM distil.model WHERE name = 'unseen'");
+is(scalar(grep { /$unseen/ } glob($node->data_dir . '/pgsql_tmp_distil/*')), 1, 'of which there is one copy');
+
 # rights are asked for in the session, also for a model that is on the device
 $node->safe_psql('postgres', 'CREATE ROLE stranger LOGIN');
 ($code, $out, $err) = quiet_psql($node, "SET ROLE stranger; SET distil.device = cuda; SELECT distil_embed('x', 'm')");
@@ -128,6 +149,17 @@ my $after = service();
 is($after->{requests} - $before->{requests}, 6, 'six requests');
 is($after->{batches} - $before->{batches}, 1, 'in one batch');
 
+# a standby has its own service; memory that others of its GPU had is tried for again after a while, see the end
+$node->backup('base');
+my $standby = PostgreSQL::Test::Cluster->new('gpu_standby');
+$standby->init_from_backup($node, 'base', has_streaming => 1);
+$standby->append_conf('postgresql.conf', "distil.standin_isa = 'crowded 2'\n");
+$standby->start;
+$node->wait_for_catchup($standby);
+my $ask = "SELECT count(*) FROM cpu WHERE $same";
+($code, $out, $err) = quiet_psql($standby, "SET distil.device = cuda; $ask", on_error_stop => 1);
+like($err, qr/ERROR:  out of memory on device "cuda"/, 'a standby asks a device of its own, which has no room');
+
 # cancels: the session leaves at once, whatever the device does
 sub ask_stopped
 {
@@ -142,7 +174,6 @@ sub ask_stopped
 	waiting(1, 'Extension');
 	return ($run, $service);
 }
-my $ask = "SELECT count(*) FROM cpu WHERE $same";
 my ($run, $service) = ask_stopped('cuda', $ask);
 $node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'Extension'");
 ($out, $err) = finish($run);
@@ -211,6 +242,29 @@ $node->safe_psql('postgres', "SELECT distil_quantize('m', 'q', 'int8')");
 is($node->safe_psql('postgres', "SET distil.device = cpu; CREATE TABLE quantized AS SELECT i, distil_embed($text, 'q') e FROM generate_series(1, 20) i;
 	SET distil.device = cuda; SELECT count(*) FROM quantized WHERE distil_l2(e, distil_embed($text, 'q')) < 1e-4"), '20', 'a quantized model has the vectors of the CPU');
 
+# so many wait to be let in that the queue is full: one more waits too, and starts no other service
+$service = service();
+halt($service->{pid});
+my @queue;
+for my $n (1 .. 5000)
+{
+	socket(my $client, PF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0) or die "socket: $!";
+	push @queue, $client;
+	next if connect($client, pack_sockaddr_un($socket));
+	is($! + 0, EAGAIN, 'the queue is full');
+	last;
+}
+$logged = -s $node->logfile;
+($code, $out, $err) = quiet_psql($node, "SET distil.device = cuda; SET statement_timeout = '300ms'; $ask");
+like($err, qr/canceling statement due to statement timeout/, 'a session that waits for its place can be cancelled');
+$run = session('SET distil.device = cuda', $ask);
+ok(waiting(1, 'Extension'), 'another one waits');
+close $_ for @queue;
+kill 'CONT', $service->{pid};
+is((finish($run))[0] =~ s/\s+//r, '300', 'until it is served');
+is(service()->{pid}, $service->{pid}, 'by the process that was there');
+unlike(slurp_file($node->logfile, $logged), qr/registering background worker "distil GPU service"/, 'and starts no other one');
+
 # nonsense through the socket
 $node->safe_psql('postgres', "SET distil.device = cuda; $ask");
 $service = service();
@@ -251,18 +305,22 @@ limit(1);
 ($code, $out, $err) = quiet_psql($node, "SET distil.device = auto; $ask_big[0]; $ask_big[1]");
 is($out, "5\n5", 'auto: a model that does not fit is run by the CPU');
 is(() = $err =~ /WARNING:  out of memory on device "cuda"/g, 1, 'with one warning');
+
+# memory that others had for a while: the model is refused until something has changed
+$node->safe_psql('postgres', "SELECT distil_create('big3', distil_config('m') || '$config', tokenizer_of => 'm', seed => 3)");
+limit($megabytes);
+other_device('crowded 2');
+for my $when ('is refused', 'stays refused, at no cost for others')
+{
+	($code, $out, $err) = quiet_psql($node, "SET distil.device = cuda; $ask_big[0]", on_error_stop => 1);
+	like($err, qr/ERROR:  out of memory on device "cuda"/, "a model without room $when");
+}
+is($node->safe_psql('postgres', "SET distil.device = cuda; $ask_big[1]; SELECT distil_embed('a cat', 'big3') IS NULL"), "5\nf", 'others are served');
+is(service()->{evictions}, 1, 'one of them had to go');
+is($node->safe_psql('postgres', "SET distil.device = cuda; $ask_big[0]"), '5', 'then the model is tried again');
 limit(0);
 
 # a device with activations in bfloat16, beside float32 for who wants that; and one that is lost on its way
-sub other_device
-{
-	my ($isa) = @_;
-	my $running = service();
-	set_conf("distil.standin_isa = '$isa'\n");
-	wait_until(sub { $node->safe_psql('postgres', 'SHOW distil.standin_isa') eq $isa }, 'the setting');
-	kill 'KILL', $running->{pid} if defined $running;
-	return wait_until(sub { !defined $running || !alive($running->{pid}) }, 'the process to end');
-}
 other_device('bf16');
 my $rounded = "SELECT count(*) FROM cpu WHERE distil_cosine(e, $embed) BETWEEN 0.999 AND 0.9999999";
 is($node->safe_psql('postgres', "SET distil.device = cuda; SET distil.precision = auto; $rounded; SET distil.precision = float32; $ask; SET distil.precision = bfloat16; $rounded"),
@@ -289,16 +347,6 @@ is($node->safe_psql('postgres', "SET distil.device = cuda; $ask"), '300', 'and s
 set_conf("distil.gpu_idle_timeout = 0\n");
 $node->safe_psql('postgres', "SET distil.device = cuda; $ask");
 
-# a standby has its own
-$node->backup('base');
-my $standby = PostgreSQL::Test::Cluster->new('gpu_standby');
-$standby->init_from_backup($node, 'base', has_streaming => 1);
-$standby->start;
-$node->wait_for_catchup($standby);
-is($standby->safe_psql('postgres', "SET distil.device = cuda; $ask"), '300', 'a standby computes on the device');
-like($standby->safe_psql('postgres', 'SELECT devices[2] FROM distil_system'), qr/^standin: process \d+, memory limit 0 MB, models 1, /, 'by a service of its own');
-$standby->stop;
-
 # the end of the worker itself, which has shared memory, restarts the server; nothing is left of the service
 $service = service();
 my ($worker) = slurp_file("/proc/$service->{pid}/stat") =~ /\) \S (\d+)/;
@@ -323,5 +371,12 @@ SKIP:
 	like($err, qr/device "cuda" is not available: embeddings are computed on the CPU/, 'that says so');
 }
 $node->stop;
+
+# a minute later at the most
+ok(wait_until(sub { (quiet_psql($standby, "SET distil.device = cuda; $ask", on_error_stop => 1))[0] == 0 }, 'the standby to be served', 120),
+	'a refused model is tried again');
+is($standby->safe_psql('postgres', "SET distil.device = cuda; $ask"), '300', 'a standby computes on the device');
+like($standby->safe_psql('postgres', 'SELECT devices[2] FROM distil_system'), qr/^standin: process \d+, memory limit 0 MB, models 1, /, 'by a service of its own');
+$standby->stop;
 
 done_testing();
