@@ -48,6 +48,9 @@ tile_end(void)
 /* stride in bytes */
 #define TILE_LOAD(t, from, stride) \
 	__asm__ volatile ("tileloadd (%0,%1,1), %%tmm" #t :: "r" (from), "r" ((long) (stride)))
+/* of what is not read again soon: it leaves the first cache to the rest */
+#define TILE_LOAD_ONCE(t, from, stride) \
+	__asm__ volatile ("tileloaddt1 (%0,%1,1), %%tmm" #t :: "r" (from), "r" ((long) (stride)))
 #define TILE_STORE(t, to, stride) \
 	__asm__ volatile ("tilestored %%tmm" #t ", (%0,%1,1)" :: "r" (to), "r" ((long) (stride)) : "memory")
 /* c += a b: pairs of BF16, into floats */
@@ -135,6 +138,7 @@ plain_dot_int8(PlainTile *c, const PlainTile *a, const PlainTile *b)
 
 #define TILE_ZERO(t) memset(&plain_tile[t], 0, sizeof(PlainTile))
 #define TILE_LOAD(t, from, stride) plain_load(&plain_tile[t], from, stride)
+#define TILE_LOAD_ONCE TILE_LOAD
 #define TILE_STORE(t, to, stride) plain_store(&plain_tile[t], to, stride)
 #define TILE_DOT_BF16(c, a, b) plain_dot_bf16(&plain_tile[c], &plain_tile[a], &plain_tile[b])
 #define TILE_DOT_INT8(c, a, b) plain_dot_int8(&plain_tile[c], &plain_tile[a], &plain_tile[b])

@@ -55,8 +55,8 @@ static inline __attribute__((always_inline)) void
 multiply_step(const char *a, size_t ldx, const char *b0, const char *b1, bool two)
 {
 	TILE_LOAD(4, a, ldx);
-	TILE_LOAD(6, b0, 64);
-	TILE_LOAD(7, b1, 64);
+	TILE_LOAD_ONCE(6, b0, 64);
+	TILE_LOAD_ONCE(7, b1, 64);
 	TILE_DOT(0, 4, 6);
 	TILE_DOT(1, 4, 7);
 	if (two)
