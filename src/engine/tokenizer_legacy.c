@@ -87,8 +87,7 @@ distil_draft_read_names(DistilDraft *draft, const DistilFolder *folder, DistilEr
 
 	DISTIL_FORWARD(read_names_file(draft, folder, "special_tokens_map.json", &unk, err));
 	DISTIL_FORWARD(read_names_file(draft, folder, "tokenizer_config.json", &unk, err));
-	if (draft->unk == NULL)
-		draft->unk = unk;
+	draft->unk = draft->named_unk = unk;
 	return DISTIL_OK;
 }
 
@@ -177,50 +176,6 @@ drop_replaced(DistilDraft *draft, DistilError *err)
 
 /* ---------- configuration ---------- */
 
-static DistilStatus
-check_class(const DistilJsonDoc *doc, const DistilJson *root, DistilError *err)
-{
-	static const char *const classes[] = {
-		"", "BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "DistilBertTokenizerFast",
-		"ElectraTokenizer", "ElectraTokenizerFast", "MobileBertTokenizer", "MobileBertTokenizerFast"
-	};
-	const char *name;
-	char		printable[64];
-	bool		basic;
-
-	DISTIL_FORWARD(distil_json_get_string(doc, root, "tokenizer_class", "", &name, err));
-	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++)
-		if (strcmp(classes[i], name) == 0)
-		{
-			DISTIL_FORWARD(distil_json_get_bool(doc, root, "do_basic_tokenize", true, &basic, err));
-			if (!basic)
-				return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "do_basic_tokenize false is not supported");
-			return DISTIL_OK;
-		}
-	return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-					   "tokenizer_class \"%s\" without tokenizer.json is not supported",
-					   distil_printable(printable, sizeof(printable), name, strlen(name)));
-}
-
-static DistilStatus
-read_flags(const DistilJsonDoc *doc, uint32_t *flags, DistilError *err)
-{
-	const DistilJson *root = distil_json_root(doc);
-	bool		lower;
-	bool		cjk;
-	bool		strip;
-
-	if (distil_json_type(root) != DISTIL_JSON_OBJECT)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"tokenizer_config.json\" is not an object");
-	DISTIL_FORWARD(check_class(doc, root, err));
-	DISTIL_FORWARD(distil_json_get_bool(doc, root, "do_lower_case", true, &lower, err));
-	DISTIL_FORWARD(distil_json_get_bool(doc, root, "tokenize_chinese_chars", true, &cjk, err));
-	DISTIL_FORWARD(distil_json_get_bool(doc, root, "strip_accents", lower, &strip, err));
-	*flags = DISTIL_BERT_CLEAN | (cjk ? DISTIL_BERT_CJK : 0u) | (strip ? DISTIL_BERT_STRIP : 0u) |
-		(lower ? DISTIL_BERT_LOWER : 0u);
-	return DISTIL_OK;
-}
-
 /* The five special tokens, and those of added_tokens_decoder: {"103": {"content": ...}}. */
 DistilStatus
 distil_draft_special(DistilDraft *draft, const char *name, uint32_t flags, int64_t id, DistilError *err)
@@ -241,10 +196,16 @@ distil_draft_special(DistilDraft *draft, const char *name, uint32_t flags, int64
 }
 
 static DistilStatus
-refuse_more_tokens(const DistilFolder *folder, const DistilJsonDoc *doc, DistilError *err)
+refuse_more(const DistilFolder *folder, const DistilJsonDoc *doc, DistilError *err)
 {
 	const DistilJson *decoder = doc != NULL ? distil_json_member(distil_json_root(doc),
 																 "added_tokens_decoder") : NULL;
+	bool		basic = true;
+
+	if (doc != NULL)
+		DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), "do_basic_tokenize", true, &basic, err));
+	if (!basic)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "do_basic_tokenize false is not supported");
 
 	if (distil_folder_find(folder, "added_tokens.json") != NULL)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
@@ -259,19 +220,21 @@ refuse_more_tokens(const DistilFolder *folder, const DistilJsonDoc *doc, DistilE
 DistilStatus
 distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder, DistilError *err)
 {
-	static const char *const defaults[4] = {"[CLS]", "[SEP]", "[PAD]", "[MASK]"};
+	const DistilTokenizerClass *class;
+	DistilClassSettings settings;
 	DistilJsonDoc *doc;
 	DistilStatus status;
 	char	   *text;
 	size_t		length;
-	uint32_t	flags = DISTIL_BERT_CLEAN | DISTIL_BERT_CJK | DISTIL_BERT_STRIP | DISTIL_BERT_LOWER;
-	int32_t		cls;
-	int32_t		sep;
 
+	DISTIL_FORWARD(distil_draft_class(draft, folder, "bert", &class, err));
+	if (class->template != DISTIL_TEMPLATE_BERT || class->kind != DISTIL_CLASS_BERT)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "file \"vocab.txt\" with a tokenizer of class %s is not supported",
+						   class->name);
 	DISTIL_FORWARD(distil_folder_json(folder, "tokenizer_config.json", false, &doc, draft->alloc, err));
-	status = doc != NULL ? read_flags(doc, &flags, err) : DISTIL_OK;
+	status = distil_draft_class_settings(&settings, class, doc, err);
 	if (status == DISTIL_OK)
-		status = refuse_more_tokens(folder, doc, err);
+		status = refuse_more(folder, doc, err);
 	distil_json_free(doc);
 	DISTIL_FORWARD(status);
 
@@ -290,35 +253,23 @@ distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder, DistilE
 
 	draft->header.model = DISTIL_MODEL_WORDPIECE;
 	draft->header.max_chars = 100;
-	draft->header.prefix_length = draft->header.decoder_prefix_length = 2;
+	draft->header.prefix_length = 2;
 	memcpy(draft->header.prefix, "##", 2);
-	memcpy(draft->header.decoder_prefix, "##", 2);
-	draft->header.decoder = DISTIL_DECODER_WORDPIECE;
-	draft->header.decoder_flags = 1;
-	DISTIL_FORWARD(distil_draft_step(draft->normalizer, &draft->nnormalizer, DISTIL_NORMALIZER_BERT, flags,
-									 err));
-	DISTIL_FORWARD(distil_draft_step(draft->pre, &draft->npre, DISTIL_PRE_BERT, 0, err));
-
 	if (draft->unk == NULL)
 		draft->unk = "[UNK]";
-	for (int i = 0; i < 4; i++)
-		if (draft->names[i] == NULL)
-			draft->names[i] = defaults[i];
 	draft->added = distil_arena_alloc(draft->arena, 8, sizeof(*draft->added));
 	if (draft->added == NULL)
 		return distil_fail_memory(err, 8 * sizeof(*draft->added));
 	DISTIL_FORWARD(distil_draft_special(draft, draft->unk, DISTIL_ADDED_SPECIAL, -1, err));
 	for (int i = 0; i < 6; i++)
+	{
+		if (draft->names[i] == NULL)
+			draft->names[i] = class->names[i];
 		if (draft->names[i] != NULL)
 			DISTIL_FORWARD(distil_draft_special(draft, draft->names[i],
 												DISTIL_ADDED_SPECIAL | draft->name_flags[i], -1, err));
-	cls = distil_draft_id(draft, draft->names[0], strlen(draft->names[0]));
-	sep = distil_draft_id(draft, draft->names[1], strlen(draft->names[1]));
-	if (cls < 0 || sep < 0)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
-						   "file \"vocab.txt\" has no token for cls_token or sep_token");
-	distil_template_bert(draft, cls, sep);
-	return DISTIL_OK;
+	}
+	return distil_draft_class_parts(draft, class, &settings, err);
 }
 
 DistilStatus

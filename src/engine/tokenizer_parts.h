@@ -122,6 +122,7 @@ typedef struct DistilDraft
 	DistilBlobPiece pair[DISTIL_MAX_PIECES];
 	int			npair;
 	const char *unk;			/* NULL: none */
+	const char *named_unk;		/* unk_token of tokenizer_config.json or special_tokens_map.json, or NULL */
 	bool		no_unk;			/* the model works without an unknown token */
 	int64_t		unk_id;			/* of Unigram; -1: by name */
 	const double *scores;		/* [ntokens] of Unigram; ids are their places */
@@ -165,14 +166,72 @@ extern DistilStatus distil_draft_read_bpe(DistilDraft *draft, const DistilFolder
 extern DistilStatus distil_draft_read_pieces(DistilDraft *draft, const DistilFolder *folder,
 											 DistilError *err);
 extern const char *distil_pieces_file(const DistilFolder *folder);
-/* model_type that tokenizer_class of tokenizer_config.json or config.json says; "" when neither does. */
-extern DistilStatus distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char **name,
-									   DistilError *err);
 /* Names of special tokens from tokenizer_config.json and special_tokens_map.json. */
 extern DistilStatus distil_draft_read_names(DistilDraft *draft, const DistilFolder *folder, DistilError *err);
 /* Check the draft as a whole and append the blob. */
 extern DistilStatus distil_draft_write(DistilBuffer *out, DistilDraft *draft, bool parse_special,
 									   DistilError *err);
+
+/* ---------- classes of transformers ---------- */
+
+typedef enum DistilClassKind
+{
+	DISTIL_CLASS_BERT,			/* WordPiece */
+	DISTIL_CLASS_BYTES,			/* byte-level BPE */
+	DISTIL_CLASS_PIECES			/* Unigram */
+} DistilClassKind;
+
+typedef enum DistilClassTemplate
+{
+	DISTIL_TEMPLATE_NONE,
+	DISTIL_TEMPLATE_BERT,
+	DISTIL_TEMPLATE_ROBERTA,
+	DISTIL_TEMPLATE_XLNET
+} DistilClassTemplate;
+
+typedef struct DistilTokenizerClass
+{
+	const char *name;			/* without "Fast" */
+	const char *model_types[3]; /* that have this class when none is named */
+	DistilClassKind kind;
+	DistilClassTemplate template;
+	int			ends[2];		/* which names stand round a text */
+	const char *names[6];		/* defaults: cls, sep, pad, mask, bos, eos; NULL: none */
+	int			unk_id;			/* of Unigram; -1: by name */
+	bool		keeps;			/* tokenizer.json's post-processor, when it has one */
+	bool		lower;			/* default of do_lower_case */
+	bool		prefix;			/* default of add_prefix_space */
+	bool		quotes;			/* normalizers of ALBERT and XLNet */
+	bool		fixed;			/* add_prefix_space and keep_accents are not asked */
+	bool		own_ids;		/* special tokens in front of the pieces of a SentencePiece model */
+	bool		mask_strips;	/* the mask takes the blanks before it */
+} DistilTokenizerClass;
+
+/* Of tokenizer_config.json. */
+typedef struct DistilClassSettings
+{
+	bool		prefix;			/* add_prefix_space */
+	bool		trim;			/* trim_offsets */
+	bool		lower;			/* do_lower_case */
+	bool		strip;			/* strip_accents */
+	bool		cjk;			/* tokenize_chinese_chars */
+	bool		accents;		/* keep_accents */
+} DistilClassSettings;
+
+/*
+ * The class that tokenizer_config.json or config.json names, or that its model_type has, or the model_type `otherwise` (NULL: none).
+ * *class is NULL when there is none or tokenizer.json is taken as it is.  One that we do not know is DISTIL_ERR_UNSUPPORTED.
+ */
+extern DistilStatus distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char *otherwise,
+									   const DistilTokenizerClass **class, DistilError *err);
+/* doc: tokenizer_config.json, or NULL for the defaults. */
+extern DistilStatus distil_draft_class_settings(DistilClassSettings *settings, const DistilTokenizerClass *class,
+												const DistilJsonDoc *doc, DistilError *err);
+/* Replace normalizer, pre-tokenizer, decoder and post-processor by those of the class; a character map stays. */
+extern DistilStatus distil_draft_class_parts(DistilDraft *draft, const DistilTokenizerClass *class,
+											 const DistilClassSettings *settings, DistilError *err);
+/* Flags of BertNormalizer. */
+extern uint32_t distil_class_bert_flags(const DistilClassSettings *settings);
 
 /* ---------- view over a blob ---------- */
 

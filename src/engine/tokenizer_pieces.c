@@ -21,7 +21,6 @@
 
 #define MAX_PIECES_FILE	(64u << 20)
 #define MAX_CONTROL		4096	/* control pieces and those of the user */
-#define MARK			0x2581u
 
 const char *
 distil_pieces_file(const DistilFolder *folder)
@@ -35,78 +34,13 @@ distil_pieces_file(const DistilFolder *folder)
 }
 
 static DistilStatus
-read_string(DistilDraft *draft, const DistilFolder *folder, const char *file, const char *key,
-			const char **text, DistilError *err)
-{
-	DistilJsonDoc *doc;
-	const char *value = NULL;
-	DistilStatus status = DISTIL_OK;
-
-	DISTIL_FORWARD(distil_folder_json(folder, file, false, &doc, draft->alloc, err));
-	if (doc != NULL && distil_json_type(distil_json_root(doc)) == DISTIL_JSON_OBJECT)
-		status = distil_json_get_string(doc, distil_json_root(doc), key, NULL, &value, err);
-	if (status == DISTIL_OK && value != NULL)
-	{
-		*text = distil_arena_string(draft->arena, value, strlen(value));
-		if (*text == NULL)
-			status = distil_fail_memory(err, strlen(value));
-	}
-	distil_json_free(doc);
-	return status;
-}
-
-DistilStatus
-distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char **name, DistilError *err)
-{
-	static const char *const classes[][2] = {
-		{"GPT2Tokenizer", "gpt2"}, {"RobertaTokenizer", "roberta"}, {"AlbertTokenizer", "albert"},
-		{"XLNetTokenizer", "xlnet"}, {"XLMRobertaTokenizer", "xlm-roberta"},
-			{"CamembertTokenizer", "camembert"}
-	};
-	char		printable[64];
-
-	*name = NULL;
-	DISTIL_FORWARD(read_string(draft, folder, "tokenizer_config.json", "tokenizer_class", name, err));
-	if (*name == NULL)
-		DISTIL_FORWARD(read_string(draft, folder, "config.json", "model_type", name, err));
-	for (size_t i = 0; *name != NULL && i < sizeof(classes) / sizeof(classes[0]); i++)
-	{
-		size_t		n = strlen(classes[i][0]);
-
-		if (strcmp(*name, classes[i][1]) == 0 ||
-			(strncmp(*name, classes[i][0], n) == 0 && ((*name)[n] == '\0' || strcmp(*name + n, "Fast") == 0)))
-		{
-			*name = classes[i][1];
-			return DISTIL_OK;
-		}
-	}
-	if (*name != NULL)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "tokenizer_class \"%s\" without tokenizer.json is not supported",
-						   distil_printable(printable, sizeof(printable), *name, strlen(*name)));
-	*name = "";
-	return DISTIL_OK;
-}
-
-/* Settings of tokenizer_config.json. */
-typedef struct Settings
-{
-	bool		prefix;			/* add_prefix_space */
-	bool		trim;			/* trim_offsets */
-	bool		lower;			/* do_lower_case */
-	bool		accents;		/* keep_accents */
-} Settings;
-
-static DistilStatus
-read_settings(Settings *settings, const DistilJsonDoc *doc, DistilError *err)
+refuse_more(const DistilJsonDoc *doc, DistilError *err)
 {
 	const DistilJson *root = distil_json_root(doc);
 	static const char *const refused[] = {"add_bos_token", "add_eos_token"};
-	const DistilJson *decoder;
+	const DistilJson *decoder = distil_json_member(root, "added_tokens_decoder");
 	bool		on;
 
-	if (distil_json_type(root) != DISTIL_JSON_OBJECT)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"tokenizer_config.json\" is not an object");
 	for (int i = 0; i < 2; i++)
 	{
 		DISTIL_FORWARD(distil_json_get_bool(doc, root, refused[i], false, &on, err));
@@ -115,20 +49,16 @@ read_settings(Settings *settings, const DistilJsonDoc *doc, DistilError *err)
 							   "%s of file \"tokenizer_config.json\" is not supported without tokenizer.json",
 							   refused[i]);
 	}
-	decoder = distil_json_member(root, "added_tokens_decoder");
 	if (decoder != NULL && distil_json_count(decoder) > 7)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "added_tokens_decoder with more than the special tokens is not supported"
 						   " without tokenizer.json");
-	DISTIL_FORWARD(distil_json_get_bool(doc, root, "add_prefix_space", settings->prefix, &settings->prefix,
-										err));
-	DISTIL_FORWARD(distil_json_get_bool(doc, root, "trim_offsets", settings->trim, &settings->trim, err));
-	DISTIL_FORWARD(distil_json_get_bool(doc, root, "do_lower_case", settings->lower, &settings->lower, err));
-	return distil_json_get_bool(doc, root, "keep_accents", settings->accents, &settings->accents, err);
+	return DISTIL_OK;
 }
 
 static DistilStatus
-read_config(DistilDraft *draft, Settings *settings, const DistilFolder *folder, DistilError *err)
+read_config(DistilDraft *draft, DistilClassSettings *settings, const DistilTokenizerClass *class, const DistilFolder *folder,
+			DistilError *err)
 {
 	DistilJsonDoc *doc;
 	DistilStatus status;
@@ -137,14 +67,16 @@ read_config(DistilDraft *draft, Settings *settings, const DistilFolder *folder, 
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "file \"added_tokens.json\" without tokenizer.json is not supported");
 	DISTIL_FORWARD(distil_folder_json(folder, "tokenizer_config.json", false, &doc, draft->alloc, err));
-	status = doc != NULL ? read_settings(settings, doc, err) : DISTIL_OK;
+	status = distil_draft_class_settings(settings, class, doc, err);
+	if (status == DISTIL_OK && doc != NULL)
+		status = refuse_more(doc, err);
 	distil_json_free(doc);
 	return status;
 }
 
 /* Names: cls, sep, pad, mask, bos, eos; NULL: the class has none.  Room for `more` further tokens. */
 static DistilStatus
-add_names(DistilDraft *draft, const char *const defaults[6], const char *unk, size_t more, DistilError *err)
+add_names(DistilDraft *draft, const DistilTokenizerClass *class, const char *unk, size_t more, DistilError *err)
 {
 	static const int order[6] = {4, 5, 1, 2, 0, 3};
 
@@ -158,7 +90,7 @@ add_names(DistilDraft *draft, const char *const defaults[6], const char *unk, si
 		int			k = order[i];
 
 		if (draft->names[k] == NULL)
-			draft->names[k] = defaults[k];
+			draft->names[k] = class->names[k];
 		if (draft->names[k] != NULL)
 			DISTIL_FORWARD(distil_draft_special(draft, draft->names[k],
 												DISTIL_ADDED_SPECIAL | draft->name_flags[k],
@@ -167,16 +99,6 @@ add_names(DistilDraft *draft, const char *const defaults[6], const char *unk, si
 			DISTIL_FORWARD(distil_draft_special(draft, draft->unk, DISTIL_ADDED_SPECIAL, -1, err));
 	}
 	return DISTIL_OK;
-}
-
-static DistilStatus
-name_id(const DistilDraft *draft, int which, int32_t *id, DistilError *err)
-{
-	static const char *const keys[2] = {"cls_token", "sep_token"};
-
-	*id = distil_draft_id(draft, draft->names[which], strlen(draft->names[which]));
-	return *id >= 0 ? DISTIL_OK
-		: distil_fail(err, DISTIL_ERR_TEXT_FILE, "the vocabulary has no token for %s", keys[which]);
 }
 
 /* ---------- vocab.json and merges.txt ---------- */
@@ -262,43 +184,25 @@ read_vocabulary(DistilDraft *draft, const DistilFolder *folder, DistilError *err
 DistilStatus
 distil_draft_read_bpe(DistilDraft *draft, const DistilFolder *folder, DistilError *err)
 {
-	static const char *const gpt2[6] = {NULL, NULL, NULL, NULL, "<|endoftext|>", "<|endoftext|>"};
-	static const char *const roberta[6] = {"<s>", "</s>", "<pad>", "<mask>", "<s>", "</s>"};
-	Settings	settings = {.prefix = false, .trim = true};
-	const char *class;
+	const DistilTokenizerClass *class;
+	DistilClassSettings settings;
 	char	   *text;
 	size_t		length;
-	int32_t		cls;
-	int32_t		sep;
-	bool		is_roberta;
 
-	DISTIL_FORWARD(distil_draft_class(draft, folder, &class, err));
-	DISTIL_FORWARD(read_config(draft, &settings, folder, err));
 	DISTIL_FORWARD(read_vocabulary(draft, folder, err));
+	DISTIL_FORWARD(distil_draft_class(draft, folder, distil_draft_id(draft, "<|endoftext|>", 13) >= 0 ? "gpt2" : "roberta",
+									  &class, err));
+	if (class->kind != DISTIL_CLASS_BYTES)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "file \"vocab.json\" with a tokenizer of class %s is not supported", class->name);
+	DISTIL_FORWARD(read_config(draft, &settings, class, folder, err));
 	DISTIL_FORWARD(read_file(draft, folder, "merges.txt", &text, &length, err));
 	DISTIL_FORWARD(read_merge_lines(draft, text, length, err));
-	if (class[0] == '\0')
-		class = distil_draft_id(draft, "<|endoftext|>", 13) >= 0 ? "gpt2" : "roberta";
-	is_roberta = strcmp(class, "roberta") == 0;
-	if (!is_roberta && strcmp(class, "gpt2") != 0)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "file \"vocab.json\" with a tokenizer of class %s is not supported", class);
 	draft->no_unk = true;
 	draft->header.model = DISTIL_MODEL_BPE;
-	draft->header.decoder = DISTIL_DECODER_BYTES;
-	DISTIL_FORWARD(distil_draft_step(draft->pre, &draft->npre, DISTIL_PRE_BYTES,
-									 DISTIL_BYTES_SPLIT | (settings.prefix ? DISTIL_BYTES_PREFIX : 0u), err));
-	DISTIL_FORWARD(add_names(draft, is_roberta ? roberta : gpt2, is_roberta ? "<unk>" : "<|endoftext|>", 0,
-							 err));
+	DISTIL_FORWARD(add_names(draft, class, class->template == DISTIL_TEMPLATE_NONE ? "<|endoftext|>" : "<unk>", 0, err));
 	distil_template_none(draft);
-	if (!is_roberta)
-		return DISTIL_OK;
-	DISTIL_FORWARD(name_id(draft, 0, &cls, err));
-	DISTIL_FORWARD(name_id(draft, 1, &sep, err));
-	draft->header.flags |= (settings.trim ? DISTIL_BLOB_TRIM : 0u) |
-		(settings.prefix ? DISTIL_BLOB_TRIM_PREFIX : 0u);
-	distil_template_roberta(draft, cls, sep);
-	return DISTIL_OK;
+	return distil_draft_class_parts(draft, class, &settings, err);
 }
 
 /* ---------- protocol buffers ---------- */
@@ -500,25 +404,6 @@ put_pieces(DistilDraft *draft, const Model *model, const char *const *front, int
 	return DISTIL_OK;
 }
 
-static DistilStatus
-put_normalizers(DistilDraft *draft, const Model *model, bool quotes, bool strip, bool lower, DistilError *err)
-{
-	static const uint32_t kinds[3] = {
-		DISTIL_NORMALIZER_NFKD, DISTIL_NORMALIZER_ACCENTS, DISTIL_NORMALIZER_LOWERCASE
-	};
-
-	if (quotes)
-	{
-		DISTIL_FORWARD(distil_draft_replace(draft, DISTIL_NORMALIZER_REPLACE, 0, "``", "\"", err));
-		DISTIL_FORWARD(distil_draft_replace(draft, DISTIL_NORMALIZER_REPLACE, 0, "''", "\"", err));
-	}
-	for (int i = 0; i < 3; i++)
-		if (i < 2 ? strip : lower)
-			DISTIL_FORWARD(distil_draft_step(draft->normalizer, &draft->nnormalizer, kinds[i], 0, err));
-	return model->ncharsmap > 0 ? distil_draft_charsmap(draft, model->charsmap, model->ncharsmap, err)
-		: DISTIL_OK;
-}
-
 /*
  * Control pieces are special tokens; those of the user are found in texts, too.  What
  * the file says of a token counts more than its name in the configuration.
@@ -551,25 +436,8 @@ add_pieces(DistilDraft *draft, const Model *model, DistilError *err)
 	return DISTIL_OK;
 }
 
-typedef struct Class
-{
-	const char *name;
-	const char *names[6];		/* cls, sep, pad, mask, bos, eos */
-	bool		own_ids;		/* special tokens in front of the pieces */
-	bool		quotes;			/* normalizers of ALBERT and XLNet */
-	bool		lower;			/* default */
-	bool		mask_strips;
-} Class;
-
-static const Class classes[] = {
-	{"albert", {"[CLS]", "[SEP]", "<pad>", "[MASK]", "[CLS]", "[SEP]"}, false, true, true, false},
-	{"xlnet", {"<cls>", "<sep>", "<pad>", "<mask>", "<s>", "</s>"}, false, true, false, true},
-	{"xlm-roberta", {"<s>", "</s>", "<pad>", "<mask>", "<s>", "</s>"}, true, false, false, false},
-	{"camembert", {"<s>", "</s>", "<pad>", "<mask>", "<s>", "</s>"}, true, false, false, true}
-};
-
 static DistilStatus
-put_vocabulary(DistilDraft *draft, const Model *model, const Class *class, DistilError *err)
+put_vocabulary(DistilDraft *draft, const Model *model, const DistilTokenizerClass *class, DistilError *err)
 {
 	const char *unk = draft->unk != NULL ? draft->unk : "<unk>";
 	const char *names[6];
@@ -592,69 +460,37 @@ put_vocabulary(DistilDraft *draft, const Model *model, const Class *class, Disti
 			return put_pieces(draft, model, camembert, 5, 1, names[3], err);
 		return put_pieces(draft, model, xlm, 4, 3, names[3], err);
 	}
-	draft->unk_id = strcmp(class->name, "albert") == 0 ? 1 : (int64_t) (model->unk_id & INT32_MAX);
+	draft->unk_id = class->template == DISTIL_TEMPLATE_BERT ? 1 : (int64_t) (model->unk_id & INT32_MAX);
 	return put_pieces(draft, model, NULL, 0, 0, NULL, err);
-}
-
-static DistilStatus
-put_template(DistilDraft *draft, const Class *class, DistilError *err)
-{
-	int32_t		cls;
-	int32_t		sep;
-
-	DISTIL_FORWARD(name_id(draft, 0, &cls, err));
-	DISTIL_FORWARD(name_id(draft, 1, &sep, err));
-	if (class->own_ids)
-		distil_template_roberta(draft, cls, sep);
-	else if (strcmp(class->name, "albert") == 0)
-		distil_template_bert(draft, cls, sep);
-	else
-		distil_template_xlnet(draft, cls, sep);
-	return DISTIL_OK;
 }
 
 DistilStatus
 distil_draft_read_pieces(DistilDraft *draft, const DistilFolder *folder, DistilError *err)
 {
 	const char *file = distil_pieces_file(folder);
-	const char *name;
-	const Class *class = NULL;
-	Settings	settings = {.prefix = true};
+	const DistilTokenizerClass *class;
+	DistilClassSettings settings;
 	Model		model = {0};
 	char	   *data;
 	size_t		length;
-	uint32_t	meta;
 
-	DISTIL_FORWARD(distil_draft_class(draft, folder, &name, err));
-	if (name[0] == '\0' && strcmp(file, "sentencepiece.bpe.model") == 0)
-		name = "xlm-roberta";
-	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++)
-		if (strcmp(classes[i].name, name) == 0)
-			class = &classes[i];
-	if (class == NULL)
+	DISTIL_FORWARD(distil_draft_class(draft, folder, strcmp(file, "sentencepiece.bpe.model") == 0 ? "xlm-roberta" : NULL, &class,
+									  err));
+	if (class == NULL || class->kind != DISTIL_CLASS_PIECES)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "file \"%s\" without tokenizer_class or model_type of ALBERT, XLNet, XLM-R or"
 						   " CamemBERT is not supported", file);
-	settings.lower = class->lower;
-	DISTIL_FORWARD(read_config(draft, &settings, folder, err));
+	DISTIL_FORWARD(read_config(draft, &settings, class, folder, err));
 	DISTIL_FORWARD(read_file(draft, folder, file, &data, &length, err));
 	DISTIL_FORWARD(read_model(draft, &model, file, (const uint8_t *) data, length, err));
 	DISTIL_FORWARD(put_vocabulary(draft, &model, class, err));
-	DISTIL_FORWARD(put_normalizers(draft, &model, class->quotes,
-								   class->quotes && (!settings.accents || strcmp(name, "xlnet") == 0),
-								   class->quotes && settings.lower, err));
-	/* XLNet's class adds the prefix whatever the configuration says */
-	meta = MARK << DISTIL_META_SHIFT | DISTIL_META_SPLIT |
-		(settings.prefix || strcmp(name, "xlnet") == 0 ? DISTIL_META_ALWAYS : 0u);
-	DISTIL_FORWARD(distil_draft_step(draft->pre, &draft->npre, DISTIL_PRE_SPLIT, 0, err));
-	DISTIL_FORWARD(distil_draft_step(draft->pre, &draft->npre, DISTIL_PRE_METASPACE, meta, err));
+	if (model.ncharsmap > 0)
+		DISTIL_FORWARD(distil_draft_charsmap(draft, model.charsmap, model.ncharsmap, err));
 	draft->no_unk = true;
 	draft->header.model = DISTIL_MODEL_UNIGRAM;
-	draft->header.decoder = DISTIL_DECODER_METASPACE;
-	draft->header.decoder_flags = meta;
 	if (draft->names[3] == NULL && class->mask_strips)
 		draft->name_flags[3] = DISTIL_ADDED_LSTRIP;
-	DISTIL_FORWARD(add_names(draft, class->names, "<unk>", MAX_CONTROL + 8, err));
+	DISTIL_FORWARD(add_names(draft, class, "<unk>", MAX_CONTROL + 8, err));
 	DISTIL_FORWARD(add_pieces(draft, &model, err));
-	return put_template(draft, class, err);
+	return distil_draft_class_parts(draft, class, &settings, err);
 }

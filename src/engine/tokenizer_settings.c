@@ -1,13 +1,11 @@
 /*
  * tokenizer_settings.c
- *		What tokenizer_config.json says beside a tokenizer.json.
+ *		What the configuration beside a tokenizer.json makes of it.
  *
- * The classes of transformers let some of its members overrule tokenizer.json: BERT's do_lower_case, strip_accents and
- * tokenize_chinese_chars, the byte-level classes' add_prefix_space.  Others that contradict tokenizer.json are refused.
- * The rule a newcomer would break: only a member that is there counts, and only for the classes that know it; the
- * general class PreTrainedTokenizerFast takes tokenizer.json as it is.  Without a class the parts of the tokenizer say whose it is.
- * Where a member is absent, transformers takes the default of the class (do_lower_case true) even against tokenizer.json; here
- * tokenizer.json holds.
+ * A class of transformers that knows its parts builds them anew (tokenizer_class.c): what tokenizer.json has instead does not count.
+ * Only PreTrainedTokenizerFast and TokenizersBackend take tokenizer.json as it is.  add_bos_token and add_eos_token count for none of
+ * them: the post-processor says what is added.  The rule a newcomer would break: without tokenizer_config.json the class goes by the
+ * model, with all its defaults; when tokenizer.json says something else the file was rather forgotten, and that is refused.
  */
 #include "tokenizer_parts.h"
 
@@ -16,43 +14,8 @@
 
 #include <string.h>
 
-typedef enum Family
-{
-	FAMILY_GENERAL,
-	FAMILY_UNNAMED,
-	FAMILY_BERT,
-	FAMILY_BYTES,
-	FAMILY_GPT2,
-	FAMILY_PIECES
-} Family;
-
-static Family
-family_of(const char *name)
-{
-	static const struct
-	{
-		const char *name;
-		Family		family;
-	}			classes[] = {
-		{"BertTokenizer", FAMILY_BERT}, {"DistilBertTokenizer", FAMILY_BERT}, {"ElectraTokenizer", FAMILY_BERT},
-		{"MobileBertTokenizer", FAMILY_BERT}, {"MPNetTokenizer", FAMILY_BERT}, {"GPT2Tokenizer", FAMILY_GPT2},
-		{"RobertaTokenizer", FAMILY_BYTES}, {"AlbertTokenizer", FAMILY_PIECES}, {"XLNetTokenizer", FAMILY_PIECES}
-	};
-
-	if (name[0] == '\0')
-		return FAMILY_UNNAMED;
-	for (size_t i = 0; i < sizeof(classes) / sizeof(classes[0]); i++)
-	{
-		size_t		n = strlen(classes[i].name);
-
-		if (strncmp(name, classes[i].name, n) == 0 && (name[n] == '\0' || strcmp(name + n, "Fast") == 0))
-			return classes[i].family;
-	}
-	return FAMILY_GENERAL;
-}
-
-static DistilBlobStep *
-find_step(DistilBlobStep *steps, int n, uint32_t kind)
+static const DistilBlobStep *
+find_step(const DistilBlobStep *steps, int n, uint32_t kind)
 {
 	for (int i = 0; i < n; i++)
 		if (steps[i].kind == kind)
@@ -60,105 +23,85 @@ find_step(DistilBlobStep *steps, int n, uint32_t kind)
 	return NULL;
 }
 
-/* *flags with `flag` as the member says; unchanged without it.  *given: it is there and no null. */
-static DistilStatus
-overrule(uint32_t *flags, uint32_t flag, bool *given, const DistilJsonDoc *doc, const char *key, DistilError *err)
+/* The member of tokenizer_config.json by which tokenizer.json differs from the defaults; NULL: by none. */
+static const char *
+missing_setting(const DistilDraft *draft, const DistilTokenizerClass *class, const DistilClassSettings *settings)
 {
-	const DistilJson *root = distil_json_root(doc);
-	const DistilJson *value = distil_json_member(root, key);
-	bool		on = (*flags & flag) != 0;
-
-	*given = value != NULL && distil_json_type(value) != DISTIL_JSON_NULL;
-	DISTIL_FORWARD(distil_json_get_bool(doc, root, key, on, &on, err));
-	*flags = on ? *flags | flag : *flags & ~flag;
-	return DISTIL_OK;
-}
-
-static DistilStatus
-bert_settings(DistilDraft *draft, const DistilJsonDoc *doc, DistilError *err)
-{
-	DistilBlobStep *step = find_step(draft->normalizer, draft->nnormalizer, DISTIL_NORMALIZER_BERT);
-	uint32_t	before;
-	bool		given;
-
-	if (step == NULL)
-		return DISTIL_OK;
-	before = step->flags;
-	DISTIL_FORWARD(overrule(&step->flags, DISTIL_BERT_LOWER, &given, doc, "do_lower_case", err));
-	/* accents go with capitals unless they are spoken of */
-	if (((step->flags ^ before) & DISTIL_BERT_LOWER) != 0)
-		step->flags = (step->flags & DISTIL_BERT_LOWER) != 0 ? step->flags | DISTIL_BERT_STRIP
-			: step->flags & ~(uint32_t) DISTIL_BERT_STRIP;
-	DISTIL_FORWARD(overrule(&step->flags, DISTIL_BERT_STRIP, &given, doc, "strip_accents", err));
-	return overrule(&step->flags, DISTIL_BERT_CJK, &given, doc, "tokenize_chinese_chars", err);
-}
-
-static DistilStatus
-contradiction(const char *key, DistilError *err)
-{
-	return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-					   "%s of file \"tokenizer_config.json\" that contradicts tokenizer.json is not supported", key);
-}
-
-static DistilStatus
-bytes_settings(DistilDraft *draft, const DistilJsonDoc *doc, DistilError *err)
-{
-	DistilBlobStep *step = find_step(draft->pre, draft->npre, DISTIL_PRE_BYTES);
-	bool		trims = (draft->header.flags & DISTIL_BLOB_TRIM) != 0;
-	bool		given,
-				wanted;
-
-	if (step == NULL)
-		return DISTIL_OK;
-	DISTIL_FORWARD(overrule(&step->flags, DISTIL_BYTES_PREFIX, &given, doc, "add_prefix_space", err));
-	if (given && trims)
-		draft->header.flags = (step->flags & DISTIL_BYTES_PREFIX) != 0 ? draft->header.flags | DISTIL_BLOB_TRIM_PREFIX
-			: draft->header.flags & ~(uint32_t) DISTIL_BLOB_TRIM_PREFIX;
-	DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), "trim_offsets", trims, &wanted, err));
-	return wanted == trims ? DISTIL_OK : contradiction("trim_offsets", err);
-}
-
-/* GPT-2's class makes a template of them, which tokenizer.json does not have. */
-static DistilStatus
-gpt2_settings(const DistilJsonDoc *doc, DistilError *err)
-{
-	static const char *const keys[] = {"add_bos_token", "add_eos_token"};
-
-	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
-	{
-		bool		wanted;
-
-		DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), keys[i], false, &wanted, err));
-		if (wanted)
-			return contradiction(keys[i], err);
-	}
-	return DISTIL_OK;
-}
-
-/* The normalizers of these classes are several steps: that they are others than the class would make is refused. */
-static DistilStatus
-pieces_settings(DistilDraft *draft, const DistilJsonDoc *doc, DistilError *err)
-{
+	const DistilBlobStep *bert = find_step(draft->normalizer, draft->nnormalizer, DISTIL_NORMALIZER_BERT);
+	const DistilBlobStep *bytes = find_step(draft->pre, draft->npre, DISTIL_PRE_BYTES);
 	const DistilBlobStep *meta = find_step(draft->pre, draft->npre, DISTIL_PRE_METASPACE);
+	bool		lower = find_step(draft->normalizer, draft->nnormalizer, DISTIL_NORMALIZER_LOWERCASE) != NULL;
+	bool		strips = find_step(draft->normalizer, draft->nnormalizer, DISTIL_NORMALIZER_ACCENTS) != NULL;
+	uint32_t	flags = bert != NULL ? bert->flags ^ distil_class_bert_flags(settings) : 0;
 	const struct
 	{
 		const char *key;
-		bool		is;
+		bool		differs;
 	}			members[] = {
-		{"do_lower_case", find_step(draft->normalizer, draft->nnormalizer, DISTIL_NORMALIZER_LOWERCASE) != NULL},
-		{"keep_accents", find_step(draft->normalizer, draft->nnormalizer, DISTIL_NORMALIZER_ACCENTS) == NULL},
-		{"add_prefix_space", meta != NULL && (meta->flags & DISTIL_META_ALWAYS) != 0}
+		{"do_lower_case", (flags & DISTIL_BERT_LOWER) != 0 || (class->quotes && lower != settings->lower)},
+		{"strip_accents", (flags & DISTIL_BERT_STRIP) != 0},
+		{"tokenize_chinese_chars", (flags & DISTIL_BERT_CJK) != 0},
+		{"keep_accents", class->quotes && strips == settings->accents},
+		{"add_prefix_space", (bytes != NULL && ((bytes->flags & DISTIL_BYTES_PREFIX) != 0) != settings->prefix) ||
+		(meta != NULL && (meta->flags & DISTIL_META_ALWAYS) == 0)}
 	};
 
 	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
-	{
-		bool		wanted;
+		if (members[i].differs)
+			return members[i].key;
+	return NULL;
+}
 
-		DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), members[i].key, members[i].is, &wanted, err));
-		if (wanted != members[i].is)
-			return contradiction(members[i].key, err);
-	}
-	return DISTIL_OK;
+/* What a class does not take over from the model of tokenizer.json. */
+static DistilStatus
+check_model(const DistilDraft *draft, const DistilTokenizerClass *class, DistilError *err)
+{
+	static const uint32_t models[] = {
+		[DISTIL_CLASS_BERT] = DISTIL_MODEL_WORDPIECE, [DISTIL_CLASS_BYTES] = DISTIL_MODEL_BPE, [DISTIL_CLASS_PIECES] = DISTIL_MODEL_UNIGRAM
+	};
+	const char *unk = draft->named_unk != NULL ? draft->named_unk : class->kind == DISTIL_CLASS_BERT ? "[UNK]" : "<unk>";
+	int64_t		unk_id = class->unk_id >= 0 ? class->unk_id : distil_draft_id(draft, unk, strlen(unk));
+	const char *what = NULL;
+
+	if (draft->header.model != models[class->kind])
+		what = "type";
+	else if (class->kind == DISTIL_CLASS_BERT && (draft->header.prefix_length != 2 || memcmp(draft->header.prefix, "##", 2) != 0))
+		what = "continuing_subword_prefix";
+	else if (class->kind == DISTIL_CLASS_BERT && draft->header.max_chars != 100)
+		what = "max_input_chars_per_word";
+	else if (class->kind == DISTIL_CLASS_BERT && strcmp(draft->unk, unk) != 0)
+		what = "unk_token";
+	else if (class->kind == DISTIL_CLASS_BYTES && draft->whole_words)
+		what = "ignore_merges";
+	else if (class->kind == DISTIL_CLASS_PIECES && draft->unk_id != unk_id)
+		what = "unk_id";
+	else if (class->kind == DISTIL_CLASS_PIECES && (draft->header.flags & DISTIL_BLOB_FALLBACK) != 0)
+		what = "byte_fallback";
+	if (what == NULL)
+		return DISTIL_OK;
+	return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "%s of the model of tokenizer.json that contradicts tokenizer_class \"%s\" is not supported",
+					   what, class->name);
+}
+
+static DistilStatus
+apply_class(DistilDraft *draft, const DistilFolder *folder, const DistilJsonDoc *doc, DistilError *err)
+{
+	const DistilTokenizerClass *class;
+	DistilClassSettings settings;
+	const char *key;
+
+	DISTIL_FORWARD(distil_draft_class(draft, folder, NULL, &class, err));
+	if (class == NULL)
+		return DISTIL_OK;
+	DISTIL_FORWARD(check_model(draft, class, err));
+	DISTIL_FORWARD(distil_draft_class_settings(&settings, class, doc, err));
+	key = doc == NULL ? missing_setting(draft, class, &settings) : NULL;
+	if (key == NULL)
+		return distil_draft_class_parts(draft, class, &settings, err);
+	return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+											 "%s of tokenizer.json that contradicts the default of tokenizer_class \"%s\" is not supported"
+											 " without file \"tokenizer_config.json\"", key, class->name),
+							"Add the model's tokenizer_config.json, which says what %s is.", key);
 }
 
 /* Texts are cut at their end. */
@@ -175,34 +118,13 @@ check_direction(const DistilJsonDoc *doc, const DistilJson *object, const char *
 }
 
 static DistilStatus
-apply(DistilDraft *draft, const DistilJsonDoc *doc, DistilError *err)
+apply(DistilDraft *draft, const DistilFolder *folder, const DistilJsonDoc *doc, DistilError *err)
 {
-	const DistilJson *root = distil_json_root(doc);
-	const char *name;
-
-	if (distil_json_type(root) != DISTIL_JSON_OBJECT)
+	if (doc != NULL && distil_json_type(distil_json_root(doc)) != DISTIL_JSON_OBJECT)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"tokenizer_config.json\" is not an object");
-	DISTIL_FORWARD(check_direction(doc, root, "truncation_side", "left", "tokenizer_config.json", err));
-	if (draft->doc == NULL)
-		return DISTIL_OK;		/* the readers of legacy files know their members */
-	DISTIL_FORWARD(distil_json_get_string(doc, root, "tokenizer_class", "", &name, err));
-	switch (family_of(name))
-	{
-		case FAMILY_UNNAMED:
-			DISTIL_FORWARD(bert_settings(draft, doc, err));
-			return bytes_settings(draft, doc, err);
-		case FAMILY_BERT:
-			return bert_settings(draft, doc, err);
-		case FAMILY_GPT2:
-			DISTIL_FORWARD(gpt2_settings(doc, err));
-			return bytes_settings(draft, doc, err);
-		case FAMILY_BYTES:
-			return bytes_settings(draft, doc, err);
-		case FAMILY_PIECES:
-			return pieces_settings(draft, doc, err);
-		default:
-			return DISTIL_OK;
-	}
+	if (doc != NULL)
+		DISTIL_FORWARD(check_direction(doc, distil_json_root(doc), "truncation_side", "left", "tokenizer_config.json", err));
+	return draft->doc != NULL ? apply_class(draft, folder, doc, err) : DISTIL_OK;	/* the readers of legacy files ask their class */
 }
 
 DistilStatus
@@ -219,9 +141,7 @@ distil_draft_apply_settings(DistilDraft *draft, const DistilFolder *folder, Dist
 			DISTIL_FORWARD(check_direction(draft->doc, truncation, "direction", "Left", "tokenizer.json", err));
 	}
 	DISTIL_FORWARD(distil_folder_json(folder, "tokenizer_config.json", false, &doc, draft->alloc, err));
-	if (doc == NULL)
-		return DISTIL_OK;
-	status = apply(draft, doc, err);
+	status = apply(draft, folder, doc, err);
 	distil_json_free(doc);
 	return status;
 }

@@ -394,106 +394,10 @@ test_max_length(void)
 	CHECK(distil_tokenizer_max_length(&got, &none, &counting, &err) == DISTIL_OK && got == 0);
 }
 
-/* ---------- tokenizer_config.json beside tokenizer.json ---------- */
-
-/* How many tokens a text has and the last one's id, "N:ID"; or why the files are refused. */
-static const char *
-tokens_of(const char *json, const char *settings, const char *text)
-{
-	static char shown[sizeof(((DistilError *) 0)->message)];
-	Memory		file = {json, strlen(json)};
-	Memory		config = {settings, strlen(settings)};
-	DistilText	input = {text, strlen(text)};
-	DistilEncodeOptions options;
-	DistilError err = {{0}, {0}, {0}};
-	DistilTokenizer *t;
-	DistilEncoding e;
-	char	   *blob;
-	size_t		size;
-
-	if (compile_files(&blob, &size, "tokenizer.json", &file, "tokenizer_config.json", &config, &counting, &err) != DISTIL_OK)
-	{
-		snprintf(shown, sizeof(shown), "%s", err.message);
-		return shown;
-	}
-	CHECK(distil_tokenizer_open(&t, blob, size, &counting, &err) == DISTIL_OK);
-	options = distil_tokenizer_defaults(t);
-	distil_encoding_init(&e, &counting);
-	CHECK(distil_tokenizer_encode(t, &e, &input, NULL, &options, NULL, &err) == DISTIL_OK);
-	snprintf(shown, sizeof(shown), "%d:%d", e.n, e.n > 0 ? e.ids[e.n - 1] : -1);
-	distil_encoding_reset(&e);
-	distil_tokenizer_free(t);
-	free(blob);
-	return shown;
-}
-
-/* What transformers does with the same two files: members overrule tokenizer.json by the class, or not. */
-static void
-test_settings(void)
-{
-#define BERT_FILE(more) "{\"normalizer\":{\"type\":\"BertNormalizer\"" more "}," PRE ",\"model\":{\"type\":\"WordPiece\"," \
-	"\"vocab\":{\"[UNK]\":0,\"a\":1,\"A\":2,\"e\":3,\"\u00e9\":4,\"\u4e2d\":5,\"##\u4e2d\":6}}}"
-#define BYTES "\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":false}"
-#define CLASS(name) "{\"tokenizer_class\":\"" name "\","
-#define PIECES_FILE "{\"normalizer\":{\"type\":\"Lowercase\"}," META "," UNIGRAM("[\"u\",0],[\"a\",0]") "}"
-	static const char uncased[] = BERT_FILE("");
-	static const char cased[] = BERT_FILE(",\"lowercase\":false");
-	static const struct
-	{
-		const char *json;		/* NULL: byte-level BPE */
-		const char *settings;
-		const char *text;
-		const char *want;
-	}			cases[] = {
-		{uncased, "{}", "A", "1:1"}, {cased, "{}", "A", "1:2"},
-		{uncased, CLASS("BertTokenizer") "\"do_lower_case\":false}", "A", "1:2"},
-		{uncased, "{\"do_lower_case\":false}", "A", "1:2"},
-		{uncased, CLASS("MPNetTokenizerFast") "\"do_lower_case\":false}", "A", "1:2"},
-		{uncased, CLASS("PreTrainedTokenizerFast") "\"do_lower_case\":false}", "A", "1:1"},
-		{cased, CLASS("DistilBertTokenizer") "\"do_lower_case\":true}", "A", "1:1"},
-		{cased, CLASS("BertTokenizerFaster") "\"do_lower_case\":true}", "A", "1:2"},
-		/* accents go with capitals */
-		{uncased, CLASS("BertTokenizer") "\"do_lower_case\":true}", "\u00e9", "1:3"},
-		{uncased, CLASS("BertTokenizer") "\"do_lower_case\":false}", "\u00e9", "1:4"},
-		{cased, CLASS("ElectraTokenizer") "\"do_lower_case\":true}", "\u00e9", "1:3"},
-		{uncased, CLASS("BertTokenizer") "\"strip_accents\":false}", "\u00e9", "1:4"},
-		{uncased, CLASS("BertTokenizer") "\"strip_accents\":null}", "\u00e9", "1:3"},
-		{uncased, CLASS("BertTokenizer") "\"tokenize_chinese_chars\":false}", "a\u4e2d", "2:6"},
-		{uncased, CLASS("BertTokenizer") "\"tokenize_chinese_chars\":true}", "a\u4e2d", "2:5"},
-		{uncased, CLASS("BertTokenizer") "\"do_lower_case\":\"no\"}", "a", "do_lower_case"},
-		{NULL, CLASS("RobertaTokenizer") "\"add_prefix_space\":false}", "ab", "1:256"},
-		{NULL, CLASS("RobertaTokenizer") "\"add_prefix_space\":true}", "ab", "2:256"},
-		{NULL, CLASS("GPT2TokenizerFast") "\"add_prefix_space\":true}", "ab", "2:256"},
-		{NULL, CLASS("GPT2Tokenizer") "\"add_bos_token\":true}", "ab", "add_bos_token of file"},
-		{NULL, CLASS("GPT2Tokenizer") "\"add_bos_token\":false,\"trim_offsets\":false}", "ab", "1:256"},
-		{NULL, CLASS("RobertaTokenizer") "\"trim_offsets\":true}", "ab", "trim_offsets of file"},
-		{NULL, CLASS("TokenizersBackend") "\"add_prefix_space\":true}", "ab", "1:256"},
-		{PIECES_FILE, CLASS("AlbertTokenizer") "\"do_lower_case\":true,\"keep_accents\":true,\"add_prefix_space\":true}", "A", "2:1"},
-		{PIECES_FILE, CLASS("AlbertTokenizer") "\"do_lower_case\":false}", "A", "do_lower_case of file"},
-		{PIECES_FILE, CLASS("AlbertTokenizer") "\"keep_accents\":false}", "A", "keep_accents of file"},
-		{PIECES_FILE, CLASS("AlbertTokenizer") "\"add_prefix_space\":false}", "A", "add_prefix_space of file"},
-		{PIECES_FILE, CLASS("XLMRobertaTokenizer") "\"do_lower_case\":false}", "A", "2:1"},
-		{uncased, "{\"truncation_side\":\"right\"}", "A", "1:1"},
-		{uncased, "{\"truncation_side\":\"left\"}", "A", "truncation_side \"left\""},
-		{"{\"truncation\":{\"direction\":\"Right\",\"max_length\":1}," PRE "," MODEL "}", "{}", "a", "1:1"},
-		{"{\"truncation\":{\"direction\":\"Left\",\"max_length\":1}," PRE "," MODEL "}", "{}", "a", "direction \"Left\""},
-		{uncased, "[]", "a", "not an object"}
-	};
-
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-	{
-		const char *got = tokens_of(cases[i].json != NULL ? cases[i].json : bpe_file("\"merges\":[\"a b\"]", BYTES), cases[i].settings, cases[i].text);
-
-		CHECK_MSG(strstr(got, cases[i].want) == got || (strchr(cases[i].want, ':') == NULL && strstr(got, cases[i].want) != NULL),
-				  "%zu %s: %s, expected %s", i, cases[i].settings, got, cases[i].want);
-	}
-}
-
 int
 main(void)
 {
 	test_files();
-	test_settings();
 	test_models();
 	test_pieces();
 	test_unknown_members();

@@ -57,21 +57,15 @@ read_memory(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError 
 	return DISTIL_OK;
 }
 
-/* Compile one or two files; the blob is allocated with malloc (alignment of 16). */
-static DistilStatus
-compile_files(char **blob, size_t *size, const char *name1, Memory *data1, const char *name2, Memory *data2,
-			  const DistilAllocator *alloc, DistilError *err)
+/* Compile a folder; the blob is allocated with malloc (alignment of 16). */
+static inline DistilStatus
+compile_folder(char **blob, size_t *size, const DistilFolder *folder, const DistilAllocator *alloc, DistilError *err)
 {
-	DistilFile	files[2] = {
-		{name1, {read_memory, data1, data1->length}},
-		{name2, {read_memory, data2, data2 != NULL ? data2->length : 0}}
-	};
-	DistilFolder folder = {files, name2 != NULL ? 2 : 1};
 	DistilBuffer out;
 	DistilStatus status;
 
 	distil_buffer_init(&out, alloc);
-	status = distil_tokenizer_compile(&out, &folder, true, alloc, NULL, err);
+	status = distil_tokenizer_compile(&out, folder, true, alloc, NULL, err);
 	*blob = NULL;
 	*size = out.length;
 	if (status == DISTIL_OK)
@@ -81,6 +75,20 @@ compile_files(char **blob, size_t *size, const char *name1, Memory *data1, const
 	}
 	distil_buffer_free(&out);
 	return status;
+}
+
+/* The same of one or two files. */
+static inline DistilStatus
+compile_files(char **blob, size_t *size, const char *name1, Memory *data1, const char *name2, Memory *data2,
+			  const DistilAllocator *alloc, DistilError *err)
+{
+	DistilFile	files[2] = {
+		{name1, {read_memory, data1, data1->length}},
+		{name2, {read_memory, data2, data2 != NULL ? data2->length : 0}}
+	};
+	DistilFolder folder = {files, name2 != NULL ? 2 : 1};
+
+	return compile_folder(blob, size, &folder, alloc, err);
 }
 
 #endif							/* DISTIL_TOKENIZER_MEMORY_H */

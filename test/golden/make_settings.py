@@ -1,0 +1,168 @@
+#!/usr/bin/env python3
+"""Write test/golden/tokenizer/settings.txt: what AutoTokenizer makes of a tokenizer.json with many configurations beside it.
+
+    make_settings.py            (needs transformers 5.23; no chance is involved)
+
+Records of lines:
+    F JSON                       tokenizer.json of what follows
+    C CONFIG TAB SETTINGS TAB WHY    config.json, tokenizer_config.json (- when there is none), and the refusal expected of us (- for none:
+                                 then the tokens are those of the T lines)
+    T TEXT TAB TOKENS            text in hexadecimal; TOKENS id:type:start:end ...
+"""
+import json
+import os
+import shutil
+import tempfile
+
+import transformers
+from tokenizers import pre_tokenizers
+from transformers import AutoTokenizer
+
+from make_tokenizer import HERE, added
+from make_tokenizer_models import charsmap
+
+import base64
+
+TEXTS = ["Ab \u00c9a", "a\u4e2d b", "  a  b ", "a <mask> b[MASK]", "a\x00b", "``a''", ""]
+MISSING = "of tokenizer.json that contradicts the default"
+
+
+def template(cls, sep, ids):
+    def special(name, kind):
+        return {"SpecialToken": {"id": name, "type_id": kind}}
+    single = [special(cls, 0), {"Sequence": {"id": "A", "type_id": 0}}, special(sep, 0)]
+    return {"type": "TemplateProcessing", "single": single, "pair": single + [{"Sequence": {"id": "B", "type_id": 1}}, special(sep, 1)],
+            "special_tokens": {name: {"id": name, "ids": [ids[name]], "tokens": [name]} for name in (cls, sep)}}
+
+
+def file(tokens, normalizer, pre, post, decoder, model):
+    return {"version": "1.0", "added_tokens": tokens, "normalizer": normalizer, "pre_tokenizer": pre, "post_processor": post, "decoder": decoder, "model": model}
+
+
+def bert(model={}, **normalizer):
+    names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+    vocab = {t: i for i, t in enumerate(names + ["a", "A", "b", "B", "\u00e9", "\u00c9", "e", "E", "\u4e2d", "##\u4e2d", "##a", "##b", "`", "'"])}
+    return file([added(i, t, special=True) for i, t in enumerate(names)],
+                dict({"type": "BertNormalizer", "clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True}, **normalizer),
+                {"type": "BertPreTokenizer"}, template("[CLS]", "[SEP]", vocab), {"type": "WordPiece", "prefix": "##", "cleanup": True},
+                dict({"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##", "max_input_chars_per_word": 100, "vocab": vocab}, **model))
+
+
+def level(**more):
+    return dict({"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}, **more)
+
+
+def byte_level(names, pre, post, **model):
+    vocab = {t: i for i, t in enumerate(sorted(pre_tokenizers.ByteLevel.alphabet()) + ["\u0120a"] + names)}
+    if post["type"] == "RobertaProcessing":
+        post = dict(post, sep=["</s>", vocab["</s>"]], cls=["<s>", vocab["<s>"]])
+    return file([added(vocab[t], t, special=True) for t in names], None, pre, post, level(),
+                dict({"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": "", "end_of_word_suffix": "", "fuse_unk": False, "vocab": vocab,
+                      "merges": ["\u0120 a"]}, **model))
+
+
+def pieces(names, steps, pre, unk, **model):
+    meta = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": pre, "split": True}
+    mapped = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap({"\u4e2d": "b"})).decode()}
+    vocab = [[t, 0.0] for t in names] + [["\u2581", -2.0], ["a", -1.5], ["b", -1.6], ["A", -1.7], ["\u2581a", -1.0], ["\u00c9", -3.0], ["\"", -3.5], ["<mask>", 0.0]]
+    ids = {t[0]: i for i, t in enumerate(vocab)}
+    cls, sep = ("<s>", "</s>") if "<s>" in ids else ("[CLS]", "[SEP]")
+    return file([added(ids[t], t, special=True) for t in names if "NOT" not in t] + [added(len(vocab) - 1, "<mask>", special=True, lstrip=True)],
+                {"type": "Sequence", "normalizers": [mapped if s == "map" else s for s in steps]},
+                {"type": "Sequence", "pretokenizers": [{"type": "WhitespaceSplit"}, meta]}, template(cls, sep, ids), meta,
+                dict({"type": "Unigram", "unk_id": unk, "vocab": vocab}, **model))
+
+
+def named(name, **more):
+    return dict({"tokenizer_class": name}, **more)
+
+
+def bert_cases():
+    common = [({"model_type": "bert"}, None), ({"model_type": "distilbert"}, {}), ({"model_type": "electra"}, named("ElectraTokenizer")),
+              ({"model_type": "bert"}, named("BertTokenizer", strip_accents=None, do_basic_tokenize=True)),
+              ({"model_type": "distilbert"}, named("DistilBertTokenizerFast", do_lower_case=False)), ({"model_type": "bert"}, {"do_lower_case": False, "strip_accents": True}),
+              ({"model_type": "bert"}, {"tokenize_chinese_chars": False, "strip_accents": False}), ({"model_type": "bert", "tokenizer_class": "BertTokenizer"}, {"do_lower_case": False}),
+              ({"model_type": "bert", "tokenizer_class": "PreTrainedTokenizerFast"}, {"do_lower_case": False}),
+              ({"model_type": "bert"}, named("PreTrainedTokenizerFast", do_lower_case=False, add_bos_token=True, bos_token="[CLS]")),
+              ({"model_type": "bert"}, named("TokenizersBackend", add_eos_token=True, eos_token="[SEP]")), ({"model_type": "roberta"}, named("BertTokenizer", do_lower_case=False)),
+              ({"model_type": "mpnet"}, named("MPNetTokenizer", cls_token="[CLS]", sep_token="[SEP]", pad_token="[PAD]", mask_token="[MASK]", bos_token="[CLS]", eos_token="[SEP]"))]
+    for normalizer, why in [({}, None), ({"lowercase": False}, "do_lower_case"), ({"strip_accents": False}, "strip_accents"), ({"handle_chinese_chars": False}, "tokenize_chinese_chars"),
+                            ({"lowercase": False, "strip_accents": True}, "do_lower_case"), ({"clean_text": False}, None)]:
+        yield bert(**normalizer), [(c, s, why + " " + MISSING if s is None and why else None) for c, s in common]
+    yield dict(bert(), normalizer={"type": "Lowercase"}, pre_tokenizer={"type": "WhitespaceSplit"}, post_processor=None), common[1:6]
+    yield bert({"max_input_chars_per_word": 50}), [({"model_type": "bert"}, {}, "max_input_chars_per_word of the model"), ({"model_type": "bert"}, named("PreTrainedTokenizerFast"))]
+    yield bert({"unk_token": "[PAD]"}), [({"model_type": "bert"}, {}, "unk_token of the model")]
+    yield bert(), [({"model_type": "gpt2"}, {}, "type of the model"), ({"model_type": "bert"}, named("LlamaTokenizer"), "tokenizer_class \"LlamaTokenizer\"")]
+
+
+def bytes_cases():
+    gpt2 = [({"model_type": "gpt2"}, None), ({"model_type": "gpt2"}, {}), ({"model_type": "gpt2"}, named("GPT2Tokenizer", add_prefix_space=True)),
+            ({"model_type": "gpt2"}, named("GPT2TokenizerFast", add_prefix_space=False, trim_offsets=False)), ({"model_type": "gpt2"}, {"add_prefix_space": True}),
+            ({"model_type": "gpt2"}, named("GPT2Tokenizer", add_bos_token=True, add_eos_token=True, bos_token="<|endoftext|>")),
+            ({"model_type": "gpt2"}, named("TokenizersBackend", add_bos_token=True, bos_token="<|endoftext|>", add_prefix_space=True))]
+    for pre, post in [({}, {"add_prefix_space": True}), ({}, {"trim_offsets": False}), ({"add_prefix_space": True}, {}), ({"add_prefix_space": True}, {"add_prefix_space": True}),
+                      ({"use_regex": False}, {})]:
+        yield byte_level(["<|endoftext|>"], level(**pre), level(**post)), [
+            (c, s, "add_prefix_space " + MISSING if s is None and pre.get("add_prefix_space") else None) for c, s in gpt2]
+    names = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    for trim, prefix in [(True, True), (False, False)]:
+        post = {"type": "RobertaProcessing", "sep": None, "cls": None, "trim_offsets": trim, "add_prefix_space": prefix}
+        yield byte_level(names, level(add_prefix_space=prefix), post), [
+            ({"model_type": "roberta"}, None, "add_prefix_space " + MISSING if prefix else None), ({"model_type": "roberta"}, {}),
+            ({"model_type": "roberta"}, named("RobertaTokenizer", add_prefix_space=True, trim_offsets=False)),
+            ({"model_type": "roberta"}, named("RobertaTokenizerFast", trim_offsets=True, add_bos_token=True)), ({"model_type": "roberta"}, named("PreTrainedTokenizerFast"))]
+    yield byte_level(["<|endoftext|>"], level(), level(), ignore_merges=True), [({"model_type": "gpt2"}, {}, "ignore_merges of the model")]
+
+
+def pieces_cases():
+    xlm, camembert = ["<s>", "<pad>", "</s>", "<unk>"], ["<s>", "<pad>", "</s>", "<unk>", "<unk>NOTUSED"]
+    albert, xlnet = ["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], ["<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>"]
+    ends = [{"type": "Strip", "strip_left": False, "strip_right": True}, {"type": "Replace", "pattern": {"Regex": " {2,}"}, "content": "\u2581"}]
+    quotes = [{"type": "Replace", "pattern": {"String": q}, "content": "\""} for q in ("``", "''")]
+    folds = quotes + [{"type": "NFKD"}, {"type": "StripAccents"}, {"type": "Lowercase"}]
+    for names, kind, name in [(xlm, "xlm-roberta", "XLMRobertaTokenizer"), (camembert, "camembert", "CamembertTokenizer")]:
+        for steps, pre in [(["map"], "always"), (["map"] + ends, "always"), ([], "never")]:
+            yield pieces(names, steps, pre, 3), [({"model_type": kind}, None, "add_prefix_space " + MISSING if pre == "never" else None), ({"model_type": kind}, {}),
+                                                 ({"model_type": "bert"}, named(name + "Fast", add_prefix_space=False)), ({"model_type": "bert"}, named("PreTrainedTokenizerFast"))]
+    yield pieces(["<unk>"] + xlm[:3], ["map"], "always", 0), [({"model_type": "xlm-roberta"}, {}, "unk_id of the model")]
+    yield pieces(xlm, ["map"], "always", 3, byte_fallback=True), [({"model_type": "xlm-roberta"}, {}, "byte_fallback of the model")]
+    for steps, why in [(folds + ["map"], None), (folds[:4] + ["map"], "do_lower_case"), (quotes + folds[4:], "keep_accents")]:
+        yield pieces(albert, steps, "always", 1), [
+            ({"model_type": "albert"}, None, why + " " + MISSING if why else None), ({"model_type": "albert"}, {}), ({"model_type": "albert"}, named("AlbertTokenizer", do_lower_case=False)),
+            ({"model_type": "albert"}, named("AlbertTokenizerFast", keep_accents=True, add_prefix_space=False)), ({"model_type": "albert"}, named("PreTrainedTokenizerFast"))]
+    yield dict(pieces(albert, folds, "always", 1), post_processor=None), [({"model_type": "albert"}, {})]
+    yield pieces(xlnet, folds + ["map"], "always", 0), [({"model_type": "bert"}, named("XLNetTokenizer", keep_accents=True, add_prefix_space=False)),
+                                                       ({"model_type": "bert"}, named("XLNetTokenizer", do_lower_case=True))]
+
+
+def answer(data, config, settings):
+    folder = tempfile.mkdtemp()
+    for name, content in (("tokenizer.json", data), ("config.json", config), ("tokenizer_config.json", settings)):
+        if content is not None:
+            with open(os.path.join(folder, name), "w", encoding="utf-8") as out:
+                json.dump(content, out, ensure_ascii=False)
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    finally:
+        shutil.rmtree(folder)
+    return [tokenizer.encode(text) for text in TEXTS]
+
+
+def compact(data):
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"))
+
+
+def main():
+    transformers.logging.set_verbosity_error()
+    with open(os.path.join(HERE, "settings.txt"), "w", newline="\n", encoding="utf-8") as out:
+        for data, cases in [case for make in (bert_cases, bytes_cases, pieces_cases) for case in make()]:
+            out.write("F %s\n" % compact(data))
+            for config, settings, *why in cases:
+                out.write("C %s\t%s\t%s\n" % (compact(config), compact(settings) if settings is not None else "-", why[0] if why and why[0] else "-"))
+                for text, e in zip(TEXTS, answer(data, config, settings) if not (why and why[0]) else []):
+                    tokens = " ".join("%d:%d:%d:%d" % (i, t, s, x) for i, t, (s, x) in zip(e.ids, e.type_ids, e.offsets))
+                    out.write("T %s\t%s\n" % (text.encode().hex(), tokens))
+
+
+if __name__ == "__main__":
+    main()
