@@ -2,12 +2,13 @@
  * bench_peak.c
  *		What one core can do at most: products of independent registers, nothing read from memory.
  *
- *	bench_peak		prints one line per kind of product this CPU has: NAME PRECISION GFLOP/s
+ *	bench_peak		prints one line per kind of product this CPU has: NAME PRECISION GFLOP/s FED
  *
  * A product and its sum are two operations.  The best of many short runs, in processor time.  The kinds of one precision are
- * alternatives: the largest of them is the peak.  The operands are random numbers, as a model's are: on zeros a CPU uses less
- * power and keeps a higher clock (a third higher with AMX), which no real product reaches.  Written in assembly so that it
- * needs no flag of the compiler; nothing here may be run before the CPU was asked.
+ * alternatives: the largest of them is the peak.  FED is the same with operands read from the first cache, as fast as a product of
+ * matrices has to; some CPUs lower their clock for that.  Operands are random numbers: on zeros AMX keeps a clock a third
+ * higher, which no real product reaches.  Written in assembly so that it needs no flag of the compiler; nothing here may be run
+ * before the CPU was asked.
  */
 #include <cpuid.h>
 #include <stdint.h>
@@ -57,22 +58,30 @@ fill_operands(const char *precision)
 	}
 }
 
-/* 12 accumulators hide the latency of every CPU's products. */
+/* 12 sums hide the latency of every CPU's products. */
 #define TWELVE(insn, r) \
-	insn(r, 0) insn(r, 1) insn(r, 2) insn(r, 3) insn(r, 4) insn(r, 5) \
-	insn(r, 6) insn(r, 7) insn(r, 8) insn(r, 9) insn(r, 10) insn(r, 11)
-#define FMA(r, i) "vfmadd231ps %%" r "14, %%" r "15, %%" r #i "\n\t"
-#define DPBF16(r, i) "vdpbf16ps %%" r "14, %%" r "15, %%" r #i "\n\t"
-#define DPBUSD(r, i) "vpdpbusd %%" r "14, %%" r "15, %%" r #i "\n\t"
-#define DPBUSD_VEX(r, i) "%{vex%} vpdpbusd %%" r "14, %%" r "15, %%" r #i "\n\t"
-#define LOAD(r) "vmovups (%1), %%" r "14\n\tvmovups 64(%1), %%" r "15\n\t"
+	insn(r, 0, 12, 14) insn(r, 1, 13, 14) insn(r, 2, 12, 15) insn(r, 3, 13, 15) insn(r, 4, 12, 14) insn(r, 5, 13, 14) \
+	insn(r, 6, 12, 15) insn(r, 7, 13, 15) insn(r, 8, 12, 14) insn(r, 9, 13, 14) insn(r, 10, 12, 15) insn(r, 11, 13, 15)
+#define FMA(r, i, a, b) "vfmadd231ps %%" r #a ", %%" r #b ", %%" r #i "\n\t"
+#define DPBF16(r, i, a, b) "vdpbf16ps %%" r #a ", %%" r #b ", %%" r #i "\n\t"
+#define DPBUSD(r, i, a, b) "vpdpbusd %%" r #a ", %%" r #b ", %%" r #i "\n\t"
+#define DPBUSD_VEX(r, i, a, b) "%{vex%} vpdpbusd %%" r #a ", %%" r #b ", %%" r #i "\n\t"
+/* Five vectors for each twelve products: less than a tile of sums of 8 rows by 3 vectors reads. */
+#define LOAD(r) "vmovups (%1), %%" r "12\n\tvmovups 64(%1), %%" r "13\n\t" \
+	"vbroadcastss 128(%1), %%" r "14\n\tvbroadcastss 132(%1), %%" r "15\n\tvbroadcastss 136(%1), %%" r "15\n\t"
 #define CLOBBERS "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", \
-	"xmm9", "xmm10", "xmm11", "xmm14", "xmm15"
+	"xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
 
+/* A loop over registers alone and one that reads operands; each does n times 24 products. */
 #define VECTOR_LOOP(name, insn, r) \
 	static void name(long n) \
 	{ \
 		__asm__ volatile("vzeroall\n\t" LOAD(r) "1:\n\t" TWELVE(insn, r) TWELVE(insn, r) "dec %0\n\tjnz 1b\n\tvzeroupper\n\t" \
+						 : "+r" (n) : "r" (operands) : CLOBBERS); \
+	} \
+	static void name##_fed(long n) \
+	{ \
+		__asm__ volatile("vzeroall\n\t1:\n\t" LOAD(r) TWELVE(insn, r) LOAD(r) TWELVE(insn, r) "dec %0\n\tjnz 1b\n\tvzeroupper\n\t" \
 						 : "+r" (n) : "r" (operands) : CLOBBERS); \
 	}
 VECTOR_LOOP(fma_ymm, FMA, "ymm")
@@ -85,12 +94,17 @@ VECTOR_LOOP(vnni_ymm, DPBUSD_VEX, "ymm")
 #define FOUR(insn) \
 	insn " %%tmm6, %%tmm4, %%tmm0\n\t" insn " %%tmm7, %%tmm4, %%tmm1\n\t" \
 	insn " %%tmm6, %%tmm5, %%tmm2\n\t" insn " %%tmm7, %%tmm5, %%tmm3\n\t"
+#define LOAD_TILES "tileloadd (%1,%2,1), %%tmm4\n\ttileloadd 1024(%1,%2,1), %%tmm6\n\t" \
+	"tileloadd 2048(%1,%2,1), %%tmm7\n\ttileloadd 3072(%1,%2,1), %%tmm5\n\t"
 #define TILE_LOOP(name, insn) \
 	static void name(long n) \
 	{ \
-		__asm__ volatile("tileloadd (%1,%2,1), %%tmm4\n\ttileloadd 1024(%1,%2,1), %%tmm5\n\t" \
-						 "tileloadd 2048(%1,%2,1), %%tmm6\n\ttileloadd 3072(%1,%2,1), %%tmm7\n\t" \
-						 "1:\n\t" FOUR(insn) FOUR(insn) "dec %0\n\tjnz 1b\n\t" \
+		__asm__ volatile(LOAD_TILES "1:\n\t" FOUR(insn) FOUR(insn) "dec %0\n\tjnz 1b\n\t" \
+						 : "+r" (n) : "r" (operands), "r" (64L) : "memory", "cc"); \
+	} \
+	static void name##_fed(long n) \
+	{ \
+		__asm__ volatile("1:\n\t" LOAD_TILES FOUR(insn) LOAD_TILES FOUR(insn) "dec %0\n\tjnz 1b\n\t" \
 						 : "+r" (n) : "r" (operands), "r" (64L) : "memory", "cc"); \
 	}
 TILE_LOOP(tiles_bf16, "tdpbf16ps")
@@ -121,14 +135,13 @@ configure_tiles(void)
 	return 0;
 }
 
-/* loop(n) does n * operations. */
-static void
-show(const char *name, const char *precision, void (*loop) (long), double operations)
+/* GFLOP/s; loop(n) does n * operations. */
+static double
+fastest(void (*loop) (long), double operations)
 {
 	long		n = 1000;
 	double		best = 1e9;
 
-	fill_operands(precision);
 	loop(n);
 	for (int run = 0; run < RUNS; run++)
 	{
@@ -142,8 +155,15 @@ show(const char *name, const char *precision, void (*loop) (long), double operat
 		if (seconds < 2e-3)
 			n *= 2;
 	}
-	printf("%s %s %.1f\n", name, precision, operations / best * 1e-9);
+	return operations / best * 1e-9;
 }
+
+#define SHOW(name, precision, loop, operations) \
+	do { \
+		fill_operands(precision); \
+		printf("%s %s %.1f", name, precision, fastest(loop, operations)); \
+		printf(" %.1f\n", fastest(loop##_fed, operations)); \
+	} while (0)
 
 int
 main(void)
@@ -155,23 +175,23 @@ main(void)
 		return 0;
 	__get_cpuid_count(7, 0, &a, &b, &c, &d);
 	__get_cpuid_count(7, 1, &a1, &b1, &c1, &d1);
-	show("AVX2", "float32", fma_ymm, 24 * 8 * 2);
+	SHOW("AVX2", "float32", fma_ymm, 24 * 8 * 2);
 	if (a1 & (1u << 4))
-		show("AVX-VNNI", "int8", vnni_ymm, 24 * 32 * 2);
+		SHOW("AVX-VNNI", "int8", vnni_ymm, 24 * 32 * 2);
 	if (__builtin_cpu_supports("avx512f"))
 	{
-		show("AVX-512", "float32", fma_zmm, 24 * 16 * 2);
+		SHOW("AVX-512", "float32", fma_zmm, 24 * 16 * 2);
 		if (a1 & (1u << 5))
-			show("AVX512-BF16", "bfloat16", bf16_zmm, 24 * 32 * 2);
+			SHOW("AVX512-BF16", "bfloat16", bf16_zmm, 24 * 32 * 2);
 		if (c & (1u << 11))
-			show("AVX512-VNNI", "int8", vnni_zmm, 24 * 64 * 2);
+			SHOW("AVX512-VNNI", "int8", vnni_zmm, 24 * 64 * 2);
 	}
 	if ((d & (1u << 24)) && configure_tiles() == 0)
 	{
 		if (d & (1u << 22))
-			show("AMX", "bfloat16", tiles_bf16, 8 * 16 * 16 * 32 * 2);
+			SHOW("AMX", "bfloat16", tiles_bf16, 8 * 16 * 16 * 32 * 2);
 		if (d & (1u << 25))
-			show("AMX", "int8", tiles_int8, 8 * 16 * 16 * 64 * 2);
+			SHOW("AMX", "int8", tiles_int8, 8 * 16 * 16 * 64 * 2);
 		__asm__ volatile("tilerelease");
 	}
 	return 0;
