@@ -183,6 +183,7 @@ typedef struct DistilWeight
 typedef struct DistilDevice DistilDevice;
 typedef struct DistilKernels DistilKernels;
 typedef struct DistilHalfKernels DistilHalfKernels;
+typedef struct DistilGraph DistilGraph;
 
 /* First member of every backend's device. */
 struct DistilDevice
@@ -218,6 +219,17 @@ struct DistilKernels
 	 * when it is done, or has failed, on all.  NULL: the device was opened alone.
 	 */
 	void		(*all_sum) (DistilDevice *dev, float *const *x, int n, size_t count);
+
+	/*
+	 * Many small operations as one.  From graph_begin on operations are noted and not done, up to graph_end, which
+	 * gives what graph_run does again and again, with the same arguments, among other operations.
+	 * graph_begin false: not now.  graph_end NULL: it cannot be repeated (as copies cannot), and nothing was
+	 * done.  graph_free takes NULL; graphs are freed before their device.  All four NULL: not on this device.
+	 */
+	bool		(*graph_begin) (DistilDevice *dev);
+	DistilGraph *(*graph_end) (DistilDevice *dev);
+	void		(*graph_run) (DistilDevice *dev, DistilGraph *graph);
+	void		(*graph_free) (DistilDevice *dev, DistilGraph *graph);
 
 	/* y[n] = 0 */
 	void		(*zero) (DistilDevice *dev, float *y, size_t n);

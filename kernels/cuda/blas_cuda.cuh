@@ -299,7 +299,9 @@ cuda_blas_product(DistilDevice *dev, const CudaProduct *p)
 								   p->c, plan->c, &plan->algo, cuda->blas->workspace, CUDA_BLAS_WORKSPACE,
 								   cuda->stream) != CUBLAS_STATUS_SUCCESS)
 	{
-		plan->possible = false;
+		/* while operations are noted the shape is not to blame */
+		plan->possible = cuda->noting;
+		cuda->unrepeatable = cuda->noting;
 		return false;
 	}
 	if (p->act != DISTIL_ACT_NONE)

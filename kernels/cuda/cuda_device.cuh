@@ -46,6 +46,8 @@ typedef struct CudaDevice
 	bool		rounds;			/* opened for bfloat16: round_products may choose it */
 	char	   *scratch;		/* CUDA_SCRATCH bytes */
 	char		failure[200];	/* "" while all is well */
+	bool		noting;			/* between graph_begin and graph_end */
+	bool		unrepeatable;	/* what was noted since */
 	size_t		used;
 	size_t		limit;
 	int			nblocks;

@@ -8,6 +8,7 @@
  * Operations are queued on one stream; copy_out waits for it, and a failure shows there.
  */
 #include "embedding_cuda.cuh"
+#include "graph_cuda.cuh"
 #include "half_cuda.cuh"
 #include "nccl_cuda.cuh"
 #include "pool_cuda.cuh"
@@ -20,7 +21,9 @@
 static void
 cuda_note(CudaDevice *cuda, cudaError_t error, const char *what)
 {
-	if (error != cudaSuccess && cuda->failure[0] == '\0')
+	if (error != cudaSuccess && cuda->noting)
+		cuda->unrepeatable = true;
+	else if (error != cudaSuccess && cuda->failure[0] == '\0')
 		snprintf(cuda->failure, sizeof(cuda->failure), "%s: %s", what, cudaGetErrorString(error));
 }
 
@@ -80,7 +83,7 @@ cuda_copy_in(DistilDevice *dev, void *device, const void *host, size_t bytes)
 {
 	CudaDevice *cuda = cuda_device(dev);
 
-	if (bytes > 0)
+	if (bytes > 0 && cuda_may_copy(cuda))
 		cuda_note(cuda, cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, cuda->stream), "copy in");
 }
 
@@ -89,7 +92,7 @@ cuda_copy_out(DistilDevice *dev, void *host, const void *device, size_t bytes)
 {
 	CudaDevice *cuda = cuda_device(dev);
 
-	if (bytes == 0)
+	if (bytes == 0 || !cuda_may_copy(cuda))
 		return;
 	cuda_note(cuda, cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, cuda->stream), "copy out");
 	cuda_note(cuda, cudaStreamSynchronize(cuda->stream), "the work before a copy");
@@ -133,6 +136,10 @@ cuda_table(const DistilHalfKernels *half, bool group)
 	ops.copy_out = cuda_copy_out;
 	ops.close = cuda_close;
 	ops.all_sum = group ? cuda_all_sum : NULL;
+	ops.graph_begin = cuda_graph_begin;
+	ops.graph_end = cuda_graph_end;
+	ops.graph_run = cuda_graph_run;
+	ops.graph_free = cuda_graph_free;
 	ops.zero = cuda_zero;
 	ops.axpy = cuda_axpy;
 	ops.sum_squares = cuda_sum_squares;

@@ -193,6 +193,7 @@ distil_session_free(DistilSession *session)
 		return;
 	distil_session_share(session, NULL, NULL, NULL);
 	ops = session->device->ops;
+	distil_session_graphs_free(session);
 	distil_activations_free(session->activations);
 	ops->release(session->device, session->uploaded);
 	ops->release(session->device, session->half);
@@ -231,15 +232,21 @@ distil_session_stage(DistilSession *session, DistilBatch *batch, int nseq, int n
 	batch->pool_ranges = device + (session->ranges - session->staging);
 }
 
+void
+distil_session_count(DistilSession *session, int ntokens)
+{
+	session->stats.batches++;
+	session->stats.tokens += ntokens;
+	if (ntokens > session->largest_pass)
+		session->largest_pass = ntokens;
+}
+
 DistilStatus
 distil_session_forward(DistilSession *session, DistilBatch *batch, int nseq, int ntokens,
 					   const float **hidden, DistilError *err)
 {
 	distil_session_stage(session, batch, nseq, ntokens);
-	session->stats.batches++;
-	session->stats.tokens += ntokens;
-	if (ntokens > session->largest_pass)
-		session->largest_pass = ntokens;
+	distil_session_count(session, ntokens);
 	return distil_encoder_forward(&session->model->spec, session->weights, batch, session->activations, 0,
 								  hidden, session->device, &session->poll, err);
 }

@@ -60,6 +60,18 @@ typedef struct DistilSessionHead
 /* Rows of the head at a time. */
 #define DISTIL_SESSION_HEAD_ROWS 64
 
+/* A size of small passes, see session_graph.c. */
+typedef struct DistilSessionGraph
+{
+	int			tokens;			/* 0: nothing here yet */
+	int			nseq;
+	DistilGraph *graph;			/* NULL: it has been seen once, or cannot be repeated */
+	bool		unrepeatable;
+	int64_t		used;
+} DistilSessionGraph;
+
+#define DISTIL_SESSION_GRAPHS 32
+
 struct DistilSession
 {
 	const DistilModel *model;
@@ -76,6 +88,8 @@ struct DistilSession
 	int			batch_texts;
 	DistilActivations *activations;
 	int			largest_pass;	/* tokens */
+	DistilSessionGraph graphs[DISTIL_SESSION_GRAPHS];
+	int64_t		graph_uses;
 
 	/* one pass: staged on the host, copied to the device; types are zero for embeddings */
 	int32_t    *staging;		/* host block of the arrays below */
@@ -175,6 +189,8 @@ extern int	distil_session_workers(const DistilSession *session);
 
 /* Copy the staged pass of nseq sequences and ntokens tokens to the device; fills *batch. */
 extern void distil_session_stage(DistilSession *session, DistilBatch *batch, int nseq, int ntokens);
+/* Counts a pass in stats. */
+extern void distil_session_count(DistilSession *session, int ntokens);
 /* Stage and run the encoder: *hidden [T, C] on the device. */
 extern DistilStatus distil_session_forward(DistilSession *session, DistilBatch *batch, int nseq, int ntokens,
 										   const float **hidden, DistilError *err);
@@ -197,6 +213,9 @@ struct DistilWindowRun
 	int			skip;			/* tokens of the prompt that are not pooled */
 	bool		typed;			/* with the tokenizer's types, otherwise zero */
 	bool		shared;			/* pass may be called by other threads, with their sessions */
+	/* what follows the encoder on the device, by the batch's size alone and without copies; NULL: nothing */
+	DistilStatus (*compute) (DistilSession *session, const DistilBatch *batch, const float *hidden, DistilError *err);
+	/* with compute, hidden is not to be used */
 	DistilStatus (*pass) (DistilSession *session, void *ctx, const DistilBatch *batch, const float *hidden,
 						  const DistilWindowText *texts, int count, DistilError *err);
 	DistilStatus (*copy) (DistilSession *session, void *ctx, int to, int from, DistilError *err);
@@ -210,6 +229,10 @@ extern DistilStatus distil_session_run_texts(DistilSession *session, const Disti
 extern DistilStatus distil_session_window_add(DistilSession *session, const DistilWindowRun *run, int index,
 											  const int32_t *ids, const int32_t *types, int n,
 											  DistilError *err);
+/* The encoder and run->compute over a staged pass, as a graph where that is faster; fills *batch. */
+extern DistilStatus distil_session_pass(DistilSession *session, const DistilWindowRun *run, DistilBatch *batch,
+										int nseq, int ntokens, const float **hidden, DistilError *err);
+extern void distil_session_graphs_free(DistilSession *session);
 /* Compute all texts of the window and empty it. */
 extern DistilStatus distil_session_window_flush(DistilSession *session, const DistilWindowRun *run,
 												DistilError *err);

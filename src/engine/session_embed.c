@@ -10,16 +10,22 @@
 #include <string.h>
 
 static DistilStatus
-pool_pass(DistilSession *session, void *ctx, const DistilBatch *batch, const float *hidden,
-		  const DistilWindowText *texts, int count, DistilError *err)
+pool(DistilSession *session, const DistilBatch *batch, const float *hidden, DistilError *err)
+{
+	return distil_pipeline_forward(&session->model->spec, session->weights, session->pooled, hidden, batch, NULL,
+								   session->pipeline, session->device, &session->poll, err);
+}
+
+static DistilStatus
+fetch_pass(DistilSession *session, void *ctx, const DistilBatch *batch, const float *hidden,
+		   const DistilWindowText *texts, int count, DistilError *err)
 {
 	size_t		d = (size_t) session->model->spec.info.dimensions;
 	float	   *out = ctx;
 	int			i;
 
-	DISTIL_FORWARD(distil_pipeline_forward(&session->model->spec, session->weights, session->pooled, hidden,
-										   batch, NULL, session->pipeline, session->device, &session->poll,
-										   err));
+	(void) batch;
+	(void) hidden;
 	DISTIL_FORWARD(distil_session_fetch(session, session->host_pooled, session->pooled,
 										sizeof(float) * d * (size_t) count, err));
 	for (i = 0; i < count; i++)
@@ -77,8 +83,8 @@ distil_session_embed(DistilSession *session, float *out, bool *has, const Distil
 {
 	size_t		d = (size_t) session->model->spec.info.dimensions;
 	DistilWindowRun run = {
-		.texts = texts, .n = n, .prompt = prompt, .pass = pool_pass, .copy = copy_embedding, .ctx = out,
-		.shared = true, .remote = embed_remote
+		.texts = texts, .n = n, .prompt = prompt, .compute = pool, .pass = fetch_pass, .copy = copy_embedding,
+		.ctx = out, .shared = true, .remote = embed_remote
 	};
 	int			i;
 
@@ -102,7 +108,7 @@ DistilStatus
 distil_session_embed_tokens(DistilSession *session, float *out, const int32_t *ids, const int32_t *offsets,
 							int n, int skip, DistilError *err)
 {
-	DistilWindowRun run = {.n = n, .prompt = -1, .skip = skip, .pass = pool_pass, .ctx = out};
+	DistilWindowRun run = {.n = n, .prompt = -1, .skip = skip, .compute = pool, .pass = fetch_pass, .ctx = out};
 	int			i;
 
 	session->window_count = 0;

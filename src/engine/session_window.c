@@ -52,8 +52,7 @@ run_pass(DistilSession *session, const DistilWindowRun *run, const DistilWindowT
 		session->ranges[2 * i + 1] = t;
 		session->offsets[i + 1] = t;
 	}
-	status = distil_session_forward(session, &batch, count, t, &hidden, err);
-	batch.pool_skip = run->skip;
+	status = distil_session_pass(session, run, &batch, count, t, &hidden, err);
 	if (status == DISTIL_OK)
 		status = run->pass(session, run->ctx, &batch, hidden, texts, count, err);
 	if (run->typed)

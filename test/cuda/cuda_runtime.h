@@ -21,6 +21,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <functional>
+#include <tuple>
+#include <vector>
+
 #define CUDA_EMULATED
 #define CUDA_NO_BLAS
 #define __global__
@@ -175,20 +179,24 @@ emulated_run_block(unsigned threads)
 		}
 }
 
-template <typename Kernel>
-static void
-emulated_launch(dim3 grid, unsigned threads, void *stream, Kernel kernel)
+typedef std::function<void()> EmulatedWork;
+typedef struct EmulatedGraph
 {
-	if ((intptr_t) stream != emulated_device + 1)
-	{
-		emulated_error = 400;	/* cudaErrorInvalidResourceHandle */
-		return;
-	}
+	int			device;
+	std::vector<EmulatedWork> work;
+} EmulatedGraph;
+
+/* What comes to the thread's stream is noted here instead of done. */
+static thread_local EmulatedGraph *emulated_graph;
+
+static void
+emulated_run(dim3 grid, unsigned threads, EmulatedWork kernel)
+{
 	pthread_mutex_lock(&emulated_turn);
 	gridDim = grid;
 	blockDim = dim3(threads);
 	emulated_arguments = &kernel;
-	emulated_kernel = [](void *arguments) { (*(Kernel *) arguments)(); };
+	emulated_kernel = [](void *arguments) { (*(EmulatedWork *) arguments)(); };
 	for (unsigned y = 0; y < grid.y; y++)
 		for (unsigned x = 0; x < grid.x; x++)
 		{
@@ -199,8 +207,24 @@ emulated_launch(dim3 grid, unsigned threads, void *stream, Kernel kernel)
 	pthread_mutex_unlock(&emulated_turn);
 }
 
+/* Arguments are those of now, whenever the kernel runs. */
+template <typename... Parameters, typename... Arguments>
+static void
+emulated_launch(void (*kernel) (Parameters...), dim3 grid, unsigned threads, void *stream, Arguments... given)
+{
+	std::tuple<std::decay_t<Parameters>...> arguments(given...);
+	EmulatedWork work = [kernel, arguments]() { std::apply(kernel, arguments); };
+
+	if ((intptr_t) stream != emulated_device + 1)
+		emulated_error = 400;	/* cudaErrorInvalidResourceHandle */
+	else if (emulated_graph != NULL)
+		emulated_graph->work.push_back([=]() { emulated_run(grid, threads, work); });
+	else
+		emulated_run(grid, threads, work);
+}
+
 #define CUDA_LAUNCH(kernel, grid, threads, stream, ...) \
-	emulated_launch(grid, threads, stream, [=]() { kernel(__VA_ARGS__); })
+	emulated_launch(kernel, grid, threads, stream, __VA_ARGS__)
 
 /* ---------- what threads do together ---------- */
 
@@ -333,7 +357,9 @@ enum
 	cudaErrorNoDevice = 100,
 	cudaErrorInvalidDevice = 101,
 	cudaErrorInvalidResourceHandle = 400,
-	cudaErrorNotReady = 600
+	cudaErrorIllegalState = 401,
+	cudaErrorNotReady = 600,
+	cudaErrorStreamCaptureUnsupported = 900
 };
 
 enum cudaMemcpyKind
@@ -383,6 +409,8 @@ cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, c
 {
 	(void) kind;
 	(void) stream;
+	if (emulated_graph != NULL)
+		return cudaErrorStreamCaptureUnsupported;
 	memcpy(to, from, bytes);
 	return cudaSuccess;
 }
@@ -413,6 +441,67 @@ static inline cudaError_t
 cudaStreamDestroy(cudaStream_t stream)
 {
 	(void) stream;
+	return cudaSuccess;
+}
+
+/* ---------- graphs ---------- */
+
+typedef EmulatedGraph *cudaGraph_t;
+typedef EmulatedGraph *cudaGraphExec_t;
+
+enum
+{
+	cudaStreamCaptureModeThreadLocal
+};
+
+static inline cudaError_t
+cudaStreamBeginCapture(cudaStream_t stream, int mode)
+{
+	(void) mode;
+	if ((intptr_t) stream != emulated_device + 1 || emulated_graph != NULL)
+		return cudaErrorIllegalState;
+	emulated_graph = new EmulatedGraph();
+	emulated_graph->device = emulated_device;
+	return cudaSuccess;
+}
+
+static inline cudaError_t
+cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
+{
+	*graph = emulated_graph;
+	emulated_graph = NULL;
+	return (intptr_t) stream == emulated_device + 1 && *graph != NULL ? cudaSuccess : cudaErrorIllegalState;
+}
+
+static inline cudaError_t
+cudaGraphInstantiate(cudaGraphExec_t *repeated, cudaGraph_t graph, unsigned long long flags)
+{
+	(void) flags;
+	*repeated = new EmulatedGraph(*graph);
+	return cudaSuccess;
+}
+
+static inline cudaError_t
+cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
+{
+	if ((intptr_t) stream != graph->device + 1 || emulated_graph != NULL)
+		return cudaErrorInvalidResourceHandle;
+	for (const EmulatedWork &work : graph->work)
+		work();
+	return cudaSuccess;
+}
+
+static inline cudaError_t
+cudaGraphDestroy(cudaGraph_t graph)
+{
+	delete graph;
+	return cudaSuccess;
+}
+
+static inline cudaError_t
+cudaGraphExecDestroy(cudaGraphExec_t graph)
+{
+	delete graph;
 	return cudaSuccess;
 }
 
