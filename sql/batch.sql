@@ -172,6 +172,15 @@ SELECT * FROM compare($$SELECT sum(distil_token_count(body)) FILTER (WHERE id > 
 SET enable_hashagg = off;
 SELECT * FROM plan_of('SELECT id % 3, max(distil_token_count(body || id)) FROM docs GROUP BY 1');
 SELECT * FROM plan_of('SELECT id % 3, max(distil_token_count(body)) FROM docs GROUP BY 1');
+-- whose rows are sorted again when an argument has another value of a row outside
+SET enable_material = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off;
+SELECT * FROM compare($$SELECT p.id, (SELECT sum(n * k) FROM (VALUES (1), (2)) AS v (k) LEFT JOIN (SELECT sum(distil_token_count(d.body || repeat(' doc', p.id))) AS n,
+  d.id % 3 AS m FROM docs d GROUP BY d.id % 3) s ON k > m) FROM parts p WHERE p.id < 4$$);
+RESET enable_material;
+RESET enable_hashjoin;
+RESET enable_mergejoin;
 RESET enable_hashagg;
 
 -- Arguments of window functions that see all rows of their partition; not those that pick rows

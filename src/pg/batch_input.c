@@ -158,16 +158,21 @@ below_mutator(Node *node, void *context)
 	return expression_tree_mutator(node, below_mutator, context);
 }
 
-/* Add a column to a plan: an expression over its output.  A Sort passes on what its child computes. */
+/*
+ * Add a column to a plan: an expression of `reader` over its output.  A Sort passes on what its child computes.
+ * When a parameter of the expression changes the rows must be computed again, not only read again.
+ */
 static void
-extend(Plan *plan, Node *expr)
+extend(Plan *plan, Node *expr, const Plan *reader)
 {
 	int			number = list_length(plan->targetlist) + 1;
 
 	expr = below_mutator(expr, plan->targetlist);
+	plan->extParam = bms_union(plan->extParam, reader->extParam);
+	plan->allParam = bms_union(plan->allParam, reader->allParam);
 	if (IsA(plan, Sort) || IsA(plan, IncrementalSort))
 	{
-		extend(outerPlan(plan), expr);
+		extend(outerPlan(plan), expr, reader);
 		expr = (Node *) distil_split_column(OUTER_VAR, list_length(outerPlan(plan)->targetlist), expr);
 	}
 	plan->targetlist = lappend(list_copy(plan->targetlist),
@@ -225,11 +230,12 @@ insert_node(Plan *plan, const DistilSplit *split, int plan_node_id)
 	Plan	   *child = outerPlan(plan);
 	int			noutput = list_length(child->targetlist);
 	List	   *targetlist = input_targetlist(child->targetlist, split);
-	CustomScan *node = distil_split_node(child, split, targetlist, plan_node_id);
+	CustomScan *node;
 	ListCell   *cell;
 
 	for_each_from(cell, split->child, noutput)
-		extend(child, (Node *) lfirst_node(TargetEntry, cell)->expr);
+		extend(child, (Node *) lfirst_node(TargetEntry, cell)->expr, plan);
+	node = distil_split_node(child, split, targetlist, plan_node_id);
 	outerPlan(plan) = &node->scan.plan;
 	return node;
 }
