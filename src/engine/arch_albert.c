@@ -77,7 +77,8 @@ albert_lm_params(DistilSpec *spec, DistilError *err)
 		DISTIL_FORWARD(distil_single_param(spec, &lm->decoder_weight, "lm.decoder.weight",
 										   "predictions.decoder.weight", config->vocabulary, e,
 										   DISTIL_PARAM_NORMAL, err));
-	return distil_single_param(spec, &lm->decoder_bias, "lm.decoder.bias", "predictions.bias",
+	return distil_single_param(spec, &lm->decoder_bias, "lm.decoder.bias",
+							   config->tie_word_embeddings ? "predictions.bias" : "predictions.decoder.bias",
 							   config->vocabulary, 0, DISTIL_PARAM_NO_DECAY, err);
 }
 
@@ -106,9 +107,9 @@ static const DistilHeadForm albert_heads[] = {
 };
 
 static const struct DistilAlias albert_aliases[] = {
-	{"embeddings.word_embeddings.weight", "predictions.decoder.weight"},
-	{"predictions.bias", "predictions.decoder.bias"},
-	{NULL, NULL}
+	{"embeddings.word_embeddings.weight", "predictions.decoder.weight", false},
+	{"predictions.bias", "predictions.decoder.bias", true},
+	{NULL, NULL, false}
 };
 
 const DistilArch distil_arch_albert = {

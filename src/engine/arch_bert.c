@@ -47,7 +47,8 @@ bert_lm_params(DistilSpec *spec, DistilError *err)
 										   "cls.predictions.decoder.weight", config->vocabulary,
 											   config->width,
 										   DISTIL_PARAM_NORMAL, err));
-	return distil_single_param(spec, &lm->decoder_bias, "lm.decoder.bias", "cls.predictions.bias",
+	return distil_single_param(spec, &lm->decoder_bias, "lm.decoder.bias",
+							   config->tie_word_embeddings ? "cls.predictions.bias" : "cls.predictions.decoder.bias",
 							   config->vocabulary, 0, DISTIL_PARAM_NO_DECAY, err);
 }
 
@@ -69,9 +70,9 @@ static const DistilHeadForm bert_heads[] = {
 };
 
 static const struct DistilAlias bert_aliases[] = {
-	{"embeddings.word_embeddings.weight", "cls.predictions.decoder.weight"},
-	{"cls.predictions.bias", "cls.predictions.decoder.bias"},
-	{NULL, NULL}
+	{"embeddings.word_embeddings.weight", "cls.predictions.decoder.weight", false},
+	{"cls.predictions.bias", "cls.predictions.decoder.bias", true},
+	{NULL, NULL, false}
 };
 
 const DistilArch distil_arch_bert = {

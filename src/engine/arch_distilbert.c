@@ -110,8 +110,8 @@ distilbert_write_config(const DistilConfig *config, const char *class_name, Dist
 }
 
 static const struct DistilAlias distilbert_aliases[] = {
-	{"embeddings.word_embeddings.weight", "vocab_projector.weight"},
-	{NULL, NULL}
+	{"embeddings.word_embeddings.weight", "vocab_projector.weight", false},
+	{NULL, NULL, false}
 };
 
 const DistilArch distil_arch_distilbert = {

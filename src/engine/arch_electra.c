@@ -101,8 +101,8 @@ static const DistilHeadForm electra_heads[] = {
 };
 
 static const struct DistilAlias electra_aliases[] = {
-	{"embeddings.word_embeddings.weight", "generator_lm_head.weight"},
-	{NULL, NULL}
+	{"embeddings.word_embeddings.weight", "generator_lm_head.weight", false},
+	{NULL, NULL, false}
 };
 
 const DistilArch distil_arch_electra = {

@@ -148,8 +148,8 @@ gpt2_write_config(const DistilConfig *config, const char *class_name, DistilBuff
 }
 
 static const struct DistilAlias gpt2_aliases[] = {
-	{"wte.weight", "lm_head.weight"},
-	{NULL, NULL}
+	{"wte.weight", "lm_head.weight", false},
+	{NULL, NULL, false}
 };
 
 static const DistilHeadForm gpt2_heads[] = {

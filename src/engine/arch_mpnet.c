@@ -54,9 +54,9 @@ mpnet_params(DistilSpec *spec, bool with_lm, DistilError *err)
 }
 
 static const struct DistilAlias mpnet_aliases[] = {
-	{"embeddings.word_embeddings.weight", "lm_head.decoder.weight"},
-	{"lm_head.bias", "lm_head.decoder.bias"},
-	{NULL, NULL}
+	{"embeddings.word_embeddings.weight", "lm_head.decoder.weight", false},
+	{"lm_head.bias", "lm_head.decoder.bias", true},
+	{NULL, NULL, false}
 };
 
 static const DistilHeadForm mpnet_heads[] = {

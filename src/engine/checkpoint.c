@@ -234,10 +234,13 @@ distil_checkpoint_find(const DistilTensorSet *set, const DistilArch *arch, const
 {
 	const DistilTensor *tensor = distil_checkpoint_find_exact(set, arch, source);
 
-	for (const struct DistilAlias *alias = arch->aliases;
-		 tensor == NULL && alias != NULL && alias->source != NULL; alias++)
-		if (strcmp(alias->source, source) == 0)
-			tensor = distil_checkpoint_find_exact(set, arch, alias->other);
+	for (const struct DistilAlias *alias = arch->aliases; alias != NULL && alias->source != NULL; alias++)
+		if ((tensor == NULL || alias->first) && strcmp(alias->source, source) == 0)
+		{
+			const DistilTensor *other = distil_checkpoint_find_exact(set, arch, alias->other);
+
+			tensor = other != NULL ? other : tensor;
+		}
 	return tensor;
 }
 

@@ -478,9 +478,8 @@ count_parameters(const DistilTensorSet *set, const DistilArch *arch, bool tied)
 	{
 		const DistilTensor *source = distil_checkpoint_find_exact(set, arch, alias->source);
 		const DistilTensor *other = distil_checkpoint_find_exact(set, arch, alias->other);
-		bool		word = strcmp(alias->source, arch->word_tensor) == 0;
 
-		if (source != NULL && other != NULL && (tied || !word) && distil_tensor_is_weight(other))
+		if (source != NULL && other != NULL && tied && distil_tensor_is_weight(other))
 			count -= (int64_t) other->count;
 	}
 	return count;

@@ -143,6 +143,7 @@ distil_lm_head_params(DistilSpec *spec, DistilError *err)
 		DISTIL_FORWARD(distil_single_param(spec, &lm->decoder_weight, "lm.decoder.weight",
 										   "lm_head.decoder.weight", config->vocabulary, config->width,
 										   DISTIL_PARAM_NORMAL, err));
-	return distil_single_param(spec, &lm->decoder_bias, "lm.decoder.bias", "lm_head.bias",
+	return distil_single_param(spec, &lm->decoder_bias, "lm.decoder.bias",
+							   config->tie_word_embeddings ? "lm_head.bias" : "lm_head.decoder.bias",
 							   config->vocabulary, 0, DISTIL_PARAM_NO_DECAY, err);
 }

@@ -184,9 +184,8 @@ check_weights(DistilImport *import, DistilError *err)
 	{
 		const DistilTensor *a = distil_checkpoint_find_exact(set, config->arch, alias->source);
 		const DistilTensor *b = distil_checkpoint_find_exact(set, config->arch, alias->other);
-		bool		weight = a != NULL && a->rank == 2;
 
-		if (a != NULL && b != NULL && import->spec.has_lm && (!weight || config->tie_word_embeddings))
+		if (a != NULL && b != NULL && !alias->first && import->spec.has_lm && config->tie_word_embeddings)
 			DISTIL_FORWARD(check_tied(import, a, b, err));
 	}
 	return DISTIL_OK;

@@ -221,11 +221,12 @@ struct DistilArch
 								  DistilBuffer *out, DistilError *err);
 	/* Architecture of students trained by method triple ("distilbert" for bert). */
 	const char *student_type;
-	/* Other names a checkpoint may use for a source, tried in order; ends with source NULL. */
+	/* Other names a checkpoint may use for a source of a model with tied tables, tried in order; ends with source NULL. */
 	const struct DistilAlias
 	{
 		const char *source;
 		const char *other;
+		bool		first;		/* counts more than the source where both are stored */
 	}		   *aliases;
 };
 
