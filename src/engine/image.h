@@ -12,7 +12,7 @@
 #include "model.h"
 
 #define DISTIL_IMAGE_MAGIC "distilIM"
-#define DISTIL_IMAGE_VERSION 3
+#define DISTIL_IMAGE_VERSION 4
 #define DISTIL_IMAGE_BYTE_ORDER 0x01020304u
 #define DISTIL_IMAGE_ALIGN 64
 
@@ -39,6 +39,7 @@ typedef struct DistilImageHeader
 	uint32_t	head;			/* DistilHeadKind + 1; 0: none */
 	/* bit 4 * layer + DistilPlace: that weight is INT8 in this image (DISTIL_LAYOUT_INT8P16) */
 	uint64_t	quantized[DISTIL_QUANTIZED_WORDS];
+	uint64_t	padding[3];
 	uint64_t	checksum;		/* of the bytes before it */
 } DistilImageHeader;
 
@@ -57,7 +58,7 @@ typedef struct DistilImageTrailer
 	uint64_t	padding[7];
 } DistilImageTrailer;
 
-_Static_assert(sizeof(DistilImageHeader) == 256, "image header is 256 bytes");
+_Static_assert(sizeof(DistilImageHeader) == 320, "image header is 320 bytes");
 _Static_assert(sizeof(DistilImageTrailer) == 64, "image trailer is 64 bytes");
 
 /* Fast 64-bit hash of whole 8-byte words (bytes is a multiple of 8); finds damage, not malice. */

@@ -54,7 +54,7 @@ distil_image_find_quantized(uint64_t quantized[DISTIL_QUANTIZED_WORDS], const Di
 							const DistilTensor *const *bound)
 {
 	memset(quantized, 0, DISTIL_QUANTIZED_WORDS * sizeof(uint64_t));
-	for (int bit = 0; bit < 4 * spec->config.layers && bit < 64 * DISTIL_QUANTIZED_WORDS; bit++)
+	for (int bit = 0; bit < 4 * spec->config.layers; bit++)
 	{
 		int			weights[4];
 

@@ -287,7 +287,7 @@ distil_widest(const DistilConfig *config)
  * The parameters as they lie in an image of this layout (DISTIL_LAYOUT_...); quantized: which weights of layers are
  * INT8 where the layout has that type, see image.h; NULL: none.
  */
-#define DISTIL_QUANTIZED_WORDS 11
+#define DISTIL_QUANTIZED_WORDS (4 * DISTIL_MAX_LAYERS / 64)
 extern bool distil_spec_pack(DistilSpec *spec, const char *layout,
 							 const uint64_t quantized[DISTIL_QUANTIZED_WORDS]);
 /* Parameters of a layer's linear weights, by DistilPlace. */

@@ -159,8 +159,7 @@ pack_layer(DistilSpec *spec, int layer, DistilType type, const uint64_t quantize
 	for (i = 0; i < 4; i++)
 	{
 		int			bit = 4 * layer + i;
-		bool		marked = quantized != NULL && bit < 64 * DISTIL_QUANTIZED_WORDS &&
-			(quantized[bit / 64] >> (bit % 64) & 1) != 0;
+		bool		marked = quantized != NULL && (quantized[bit / 64] >> (bit % 64) & 1) != 0;
 
 		pack_param(spec, weights[i], type == DISTIL_TYPE_INT8 && !marked ? DISTIL_TYPE_BF16 : type);
 	}

@@ -143,6 +143,41 @@ test_bundle_reads(void)
 	test_folder_free(&folder);
 }
 
+/* The last of the most layers a model may have is INT8 as the first is, also where all are one. */
+static void
+test_many_layers(void)
+{
+	static const char *const types[] = {"bert", "albert"};
+	uint64_t	quantized[DISTIL_QUANTIZED_WORDS];
+
+	memset(quantized, 0xFF, sizeof(quantized));
+	for (int i = 0; i < 2; i++)
+	{
+		TestFolder	folder = {.folder = {NULL, 0}};
+		DistilArena *arena = distil_arena_create(distil_alloc_system());
+		DistilSpec	spec;
+		DistilError err;
+		char		text[512];
+
+		folder.folder.files = folder.files;
+		snprintf(text, sizeof(text), "{\"model_type\": \"%s\", \"hidden_size\": 16, \"embedding_size\": 16, \"num_attention_heads\": 1,"
+				 " \"intermediate_size\": 16, \"vocab_size\": 8, \"num_hidden_layers\": %d}", types[i], DISTIL_MAX_LAYERS);
+		test_folder_set_text(&folder, C, text);
+		CHECK_MSG(distil_spec_parse(&spec, &folder.folder, NULL, arena, &err) == DISTIL_OK, "%s", err.message);
+		CHECK(distil_spec_pack(&spec, DISTIL_LAYOUT_INT8P16, quantized));
+		for (int layer = 0; layer < DISTIL_MAX_LAYERS; layer += DISTIL_MAX_LAYERS - 1)
+		{
+			int			weights[4];
+
+			distil_layer_weights(weights, &spec.layer[layer]);
+			for (int k = 0; k < 4; k++)
+				CHECK(spec.table.params[weights[k]].type == DISTIL_TYPE_INT8);
+		}
+		distil_arena_free(arena);
+		test_folder_free(&folder);
+	}
+}
+
 /* ---------- damage ---------- */
 
 static void
@@ -420,6 +455,7 @@ main(void)
 	for (size_t i = 0; i < sizeof(all) / sizeof(all[0]); i++)
 		test_round_trip(all[i]);
 	test_bundle_reads();
+	test_many_layers();
 	test_image_damage();
 	test_truncated();
 	test_cancel();
