@@ -1,6 +1,6 @@
 /*
  * tokenizer_normalize.c
- *		Normalizers NFKD, NFC, NFKC, Nmt, Replace and Prepend.
+ *		Normalizers NFD, NFKD, NFC, NFKC, Nmt, Replace and Prepend.
  *
  * Each new character takes the source of the character it replaces, an added one that
  * of its predecessor; see tokenizer_pipeline.c.  Unicode Standard Annex #15.
@@ -49,14 +49,14 @@ flush_marks(DistilChars *out, DistilMarks *marks, DistilError *err)
 }
 
 static DistilStatus
-nfkd_chars(DistilChars *out, const DistilChars *chars, DistilMarks *marks, const DistilPoll *poll,
+decomposed(DistilChars *out, const DistilChars *chars, bool compatible, DistilMarks *marks, const DistilPoll *poll,
 		   DistilError *err)
 {
 	for (size_t i = 0; i < chars->n; i++)
 	{
 		DistilChar	c = chars->items[i];
 		uint32_t	parts[DISTIL_MAX_COMPATIBILITY];
-		int			n = distil_char_nfkd(parts, c.cp);
+		int			n = compatible ? distil_char_nfkd(parts, c.cp) : distil_char_nfd(parts, c.cp);
 
 		if (i % POLL_CHARS == POLL_CHARS - 1)
 			DISTIL_POLL(poll, err);
@@ -90,20 +90,33 @@ all_ascii(const DistilChars *chars)
 }
 
 static DistilStatus
-run_nfkd(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll, DistilError *err)
+decompose_chars(DistilChars *chars, bool compatible, const DistilPoll *poll, DistilError *err)
 {
 	DistilChars out = {.alloc = chars->alloc};
 	DistilMarks marks = {.items = NULL};
 	DistilStatus status;
 
-	(void) args;
 	if (all_ascii(chars))
 		return DISTIL_OK;
-	status = nfkd_chars(&out, chars, &marks, poll, err);
+	status = decomposed(&out, chars, compatible, &marks, poll, err);
 	if (marks.items != marks.stack_items)
 		distil_release(chars->alloc, marks.items);
 	distil_chars_take(chars, &out);
 	return status;
+}
+
+static DistilStatus
+run_nfd(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll, DistilError *err)
+{
+	(void) args;
+	return decompose_chars(chars, false, poll, err);
+}
+
+static DistilStatus
+run_nfkd(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll, DistilError *err)
+{
+	(void) args;
+	return decompose_chars(chars, true, poll, err);
 }
 
 /* ---------- composition ---------- */
@@ -346,6 +359,12 @@ run_prepend(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *po
 /* ---------- files ---------- */
 
 static DistilStatus
+parse_nfd(DistilDraft *draft, const DistilJson *value, DistilError *err)
+{
+	return distil_draft_normalizer(draft, value, DISTIL_NORMALIZER_NFD, "normalizer NFD", err);
+}
+
+static DistilStatus
 parse_nfkd(DistilDraft *draft, const DistilJson *value, DistilError *err)
 {
 	return distil_draft_normalizer(draft, value, DISTIL_NORMALIZER_NFKD, "normalizer NFKD", err);
@@ -452,6 +471,7 @@ parse_prepend(DistilDraft *draft, const DistilJson *value, DistilError *err)
 	return distil_draft_replace(draft, DISTIL_NORMALIZER_PREPEND, 0, "", text, err);
 }
 
+const DistilNormalizerPart distil_normalizer_nfd = {"NFD", DISTIL_NORMALIZER_NFD, parse_nfd, run_nfd};
 const DistilNormalizerPart distil_normalizer_nfkd = {"NFKD", DISTIL_NORMALIZER_NFKD, parse_nfkd, run_nfkd};
 const DistilNormalizerPart distil_normalizer_nfc = {"NFC", DISTIL_NORMALIZER_NFC, parse_nfc, run_nfc};
 const DistilNormalizerPart distil_normalizer_nfkc = {"NFKC", DISTIL_NORMALIZER_NFKC, parse_nfkc, run_nfkc};

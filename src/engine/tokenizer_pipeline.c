@@ -39,84 +39,37 @@ distil_chars_push(DistilChars *chars, uint32_t cp, uint32_t source, DistilError 
 /* ---------- normalizers ---------- */
 
 static DistilStatus
-flush_nfd(DistilChars *out, DistilMarks *marks, DistilError *err)
-{
-	DISTIL_FORWARD(distil_marks_sort(marks, out->alloc, err));
-	for (size_t i = 0; i < marks->n; i++)
-		DISTIL_FORWARD(distil_chars_push(out, marks->items[i].cp, marks->items[i].source, err));
-	marks->n = 0;
-	return DISTIL_OK;
-}
-
-static DistilStatus
-nfd_chars(DistilChars *out, const DistilChars *chars, DistilMarks *marks, DistilError *err)
+lower_chars(DistilChars *out, const DistilChars *chars, const DistilPoll *poll, DistilError *err)
 {
 	for (size_t i = 0; i < chars->n; i++)
 	{
-		DistilChar	c = chars->items[i];
-		uint32_t	parts[DISTIL_MAX_DECOMPOSITION];
-		int			n = distil_char_nfd(parts, c.cp);
+		uint32_t	lower[DISTIL_MAX_DECOMPOSITION];
+		int			n = distil_char_lower(lower, chars->items[i].cp);
 
+		if (i % POLL_CHARS == POLL_CHARS - 1)
+			DISTIL_POLL(poll, err);
 		for (int k = 0; k < n; k++)
-		{
-			uint8_t		combining = distil_char_props(parts[k]).combining;
-
-			if (combining != 0)
-			{
-				DISTIL_FORWARD(distil_marks_add(marks, parts[k], c.source, combining, k > 0, out->alloc,
-												err));
-				continue;
-			}
-			if (marks->n > 0)
-				DISTIL_FORWARD(flush_nfd(out, marks, err));
-			marks->last_source = c.source;
-			DISTIL_FORWARD(distil_chars_push(out, parts[k], c.source, err));
-		}
+			DISTIL_FORWARD(distil_chars_push(out, lower[k], chars->items[i].source, err));
 	}
-	return flush_nfd(out, marks, err);
-}
-
-static DistilStatus
-run_nfd(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll, DistilError *err)
-{
-	DistilChars out = {.alloc = chars->alloc};
-	DistilMarks marks = {.items = NULL};
-	DistilStatus status = nfd_chars(&out, chars, &marks, err);
-
-	(void) args;
-	(void) poll;
-	if (marks.items != marks.stack_items)
-		distil_release(chars->alloc, marks.items);
-	distil_release(chars->alloc, chars->items);
-	*chars = out;
-	return status;
+	return DISTIL_OK;
 }
 
 static DistilStatus
 run_lowercase(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *poll, DistilError *err)
 {
 	DistilChars out = {.alloc = chars->alloc};
-	DistilStatus status = DISTIL_OK;
+	DistilStatus status;
 	uint32_t	all = 0;
 
 	(void) args;
-	(void) poll;
 	for (size_t i = 0; i < chars->n; i++)
 		all |= chars->items[i].cp;
 	for (size_t i = 0; all < 0x80 && i < chars->n; i++)
 		chars->items[i].cp += chars->items[i].cp - 'A' < 26 ? 'a' - 'A' : 0;
 	if (all < 0x80)
 		return DISTIL_OK;
-	for (size_t i = 0; i < chars->n && status == DISTIL_OK; i++)
-	{
-		uint32_t	lower[DISTIL_MAX_DECOMPOSITION];
-		int			n = distil_char_lower(lower, chars->items[i].cp);
-
-		for (int k = 0; k < n && status == DISTIL_OK; k++)
-			status = distil_chars_push(&out, lower[k], chars->items[i].source, err);
-	}
-	distil_release(chars->alloc, chars->items);
-	*chars = out;
+	status = lower_chars(&out, chars, poll, err);
+	distil_chars_take(chars, &out);
 	return status;
 }
 
@@ -126,11 +79,13 @@ run_accents(DistilChars *chars, const DistilStepArgs *args, const DistilPoll *po
 	size_t		n = 0;
 
 	(void) args;
-	(void) poll;
-	(void) err;
 	for (size_t i = 0; i < chars->n; i++)
+	{
+		if (i % POLL_CHARS == POLL_CHARS - 1)
+			DISTIL_POLL(poll, err);
 		if ((distil_char_props(chars->items[i].cp).flags & DISTIL_CHAR_ACCENT) == 0)
 			chars->items[n++] = chars->items[i];
+	}
 	chars->n = n;
 	return DISTIL_OK;
 }
@@ -380,12 +335,6 @@ parse_lowercase(DistilDraft *draft, const DistilJson *value, DistilError *err)
 }
 
 static DistilStatus
-parse_nfd(DistilDraft *draft, const DistilJson *value, DistilError *err)
-{
-	return distil_draft_normalizer(draft, value, DISTIL_NORMALIZER_NFD, "normalizer NFD", err);
-}
-
-static DistilStatus
 parse_accents(DistilDraft *draft, const DistilJson *value, DistilError *err)
 {
 	return distil_draft_normalizer(draft, value, DISTIL_NORMALIZER_ACCENTS, "normalizer StripAccents", err);
@@ -445,7 +394,6 @@ parse_punctuation(DistilDraft *draft, const DistilJson *value, DistilError *err)
 const DistilNormalizerPart distil_normalizer_lowercase = {
 	"Lowercase", DISTIL_NORMALIZER_LOWERCASE, parse_lowercase, run_lowercase
 };
-const DistilNormalizerPart distil_normalizer_nfd = {"NFD", DISTIL_NORMALIZER_NFD, parse_nfd, run_nfd};
 const DistilNormalizerPart distil_normalizer_accents = {
 	"StripAccents", DISTIL_NORMALIZER_ACCENTS, parse_accents, run_accents
 };
