@@ -60,27 +60,10 @@ albert_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena,
 	return distil_config_check(config, "hidden_size", "num_attention_heads", err);
 }
 
-static DistilStatus
-albert_lm_params(DistilSpec *spec, DistilError *err)
-{
-	const DistilConfig *config = &spec->config;
-	DistilLmParams *lm = &spec->lm;
-	int			e = distil_table_width(config);
-
-	DISTIL_FORWARD(distil_pair_params(spec, &lm->dense_weight, &lm->dense_bias, "lm.dense", "predictions.dense", e,
-									  config->width, err));
-	DISTIL_FORWARD(distil_pair_params(spec, &lm->norm_weight, &lm->norm_bias, "lm.norm", "predictions.LayerNorm", e, 0,
-									  err));
-	if (config->tie_word_embeddings)
-		lm->decoder_weight = spec->word;
-	else
-		DISTIL_FORWARD(distil_single_param(spec, &lm->decoder_weight, "lm.decoder.weight",
-										   "predictions.decoder.weight", config->vocabulary, e,
-										   DISTIL_PARAM_NORMAL, err));
-	return distil_single_param(spec, &lm->decoder_bias, "lm.decoder.bias",
-							   config->tie_word_embeddings ? "predictions.bias" : "predictions.decoder.bias",
-							   config->vocabulary, 0, DISTIL_PARAM_NO_DECAY, err);
-}
+static const DistilLmNames albert_lm_names = {
+	"predictions.dense", "predictions.LayerNorm", "predictions.decoder.weight",
+	"predictions.bias", "predictions.decoder.bias"
+};
 
 static DistilStatus
 albert_params(DistilSpec *spec, bool with_lm, DistilError *err)
@@ -95,7 +78,7 @@ albert_params(DistilSpec *spec, bool with_lm, DistilError *err)
 	DISTIL_FORWARD(distil_projection_params(spec, "encoder.embedding_hidden_mapping_in", err));
 	DISTIL_FORWARD(distil_layer_params(spec, names, err));
 	spec->has_lm = with_lm;
-	return with_lm ? albert_lm_params(spec, err) : DISTIL_OK;
+	return with_lm ? distil_lm_head_params(spec, &albert_lm_names, err) : DISTIL_OK;
 }
 
 static const DistilHeadForm albert_heads[] = {

@@ -29,28 +29,10 @@ bert_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, D
 	return distil_config_check(config, "hidden_size", "num_attention_heads", err);
 }
 
-static DistilStatus
-bert_lm_params(DistilSpec *spec, DistilError *err)
-{
-	const DistilConfig *config = &spec->config;
-	DistilLmParams *lm = &spec->lm;
-
-	DISTIL_FORWARD(distil_pair_params(spec, &lm->dense_weight, &lm->dense_bias, "lm.dense",
-									  "cls.predictions.transform.dense", config->width, config->width,
-										  err));
-	DISTIL_FORWARD(distil_pair_params(spec, &lm->norm_weight, &lm->norm_bias, "lm.norm",
-									  "cls.predictions.transform.LayerNorm", config->width, 0, err));
-	if (config->tie_word_embeddings)
-		lm->decoder_weight = spec->word;
-	else
-		DISTIL_FORWARD(distil_single_param(spec, &lm->decoder_weight, "lm.decoder.weight",
-										   "cls.predictions.decoder.weight", config->vocabulary,
-											   config->width,
-										   DISTIL_PARAM_NORMAL, err));
-	return distil_single_param(spec, &lm->decoder_bias, "lm.decoder.bias",
-							   config->tie_word_embeddings ? "cls.predictions.bias" : "cls.predictions.decoder.bias",
-							   config->vocabulary, 0, DISTIL_PARAM_NO_DECAY, err);
-}
+static const DistilLmNames bert_lm_names = {
+	"cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder.weight",
+	"cls.predictions.bias", "cls.predictions.decoder.bias"
+};
 
 static DistilStatus
 bert_params(DistilSpec *spec, bool with_lm, DistilError *err)
@@ -58,7 +40,7 @@ bert_params(DistilSpec *spec, bool with_lm, DistilError *err)
 	DISTIL_FORWARD(distil_embedding_params(spec, 0, err));
 	DISTIL_FORWARD(distil_layer_params(spec, distil_bert_layer_names, err));
 	spec->has_lm = with_lm;
-	return with_lm ? bert_lm_params(spec, err) : DISTIL_OK;
+	return with_lm ? distil_lm_head_params(spec, &bert_lm_names, err) : DISTIL_OK;
 }
 
 static const DistilHeadForm bert_heads[] = {

@@ -43,26 +43,10 @@ distilbert_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *ar
 	return distil_config_check(config, "dim", "n_heads", err);
 }
 
-static DistilStatus
-distilbert_lm_params(DistilSpec *spec, DistilError *err)
-{
-	const DistilConfig *config = &spec->config;
-	DistilLmParams *lm = &spec->lm;
-
-	DISTIL_FORWARD(distil_pair_params(spec, &lm->dense_weight, &lm->dense_bias, "lm.dense",
-									  "vocab_transform",
-									  config->width, config->width, err));
-	DISTIL_FORWARD(distil_pair_params(spec, &lm->norm_weight, &lm->norm_bias, "lm.norm", "vocab_layer_norm",
-									  config->width, 0, err));
-	if (config->tie_word_embeddings)
-		lm->decoder_weight = spec->word;
-	else
-		DISTIL_FORWARD(distil_single_param(spec, &lm->decoder_weight, "lm.decoder.weight",
-										   "vocab_projector.weight",
-										   config->vocabulary, config->width, DISTIL_PARAM_NORMAL, err));
-	return distil_single_param(spec, &lm->decoder_bias, "lm.decoder.bias", "vocab_projector.bias",
-							   config->vocabulary, 0, DISTIL_PARAM_NO_DECAY, err);
-}
+static const DistilLmNames distilbert_lm_names = {
+	"vocab_transform", "vocab_layer_norm", "vocab_projector.weight",
+	"vocab_projector.bias", "vocab_projector.bias"
+};
 
 static DistilStatus
 distilbert_params(DistilSpec *spec, bool with_lm, DistilError *err)
@@ -78,7 +62,7 @@ distilbert_params(DistilSpec *spec, bool with_lm, DistilError *err)
 										   err));
 	DISTIL_FORWARD(distil_layer_params(spec, layer, err));
 	spec->has_lm = with_lm;
-	return with_lm ? distilbert_lm_params(spec, err) : DISTIL_OK;
+	return with_lm ? distil_lm_head_params(spec, &distilbert_lm_names, err) : DISTIL_OK;
 }
 
 static const DistilHeadForm distilbert_heads[] = {

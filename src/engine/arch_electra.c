@@ -57,29 +57,10 @@ electra_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena
 	return distil_config_check(config, "hidden_size", "num_attention_heads", err);
 }
 
-static DistilStatus
-electra_lm_params(DistilSpec *spec, DistilError *err)
-{
-	const DistilConfig *config = &spec->config;
-	DistilLmParams *lm = &spec->lm;
-	int			e = config->table_width;
-
-	if (config->activation != DISTIL_ACT_GELU)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "language models of this type with another \"hidden_act\" than \"gelu\" are not supported");
-	DISTIL_FORWARD(distil_pair_params(spec, &lm->dense_weight, &lm->dense_bias, "lm.dense",
-									  "generator_predictions.dense", e, config->width, err));
-	DISTIL_FORWARD(distil_pair_params(spec, &lm->norm_weight, &lm->norm_bias, "lm.norm",
-									  "generator_predictions.LayerNorm", e, 0, err));
-	if (config->tie_word_embeddings)
-		lm->decoder_weight = spec->word;
-	else
-		DISTIL_FORWARD(distil_single_param(spec, &lm->decoder_weight, "lm.decoder.weight",
-										   "generator_lm_head.weight", config->vocabulary, e,
-										   DISTIL_PARAM_NORMAL, err));
-	return distil_single_param(spec, &lm->decoder_bias, "lm.decoder.bias", "generator_lm_head.bias",
-							   config->vocabulary, 0, DISTIL_PARAM_NO_DECAY, err);
-}
+static const DistilLmNames electra_lm_names = {
+	"generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head.weight",
+	"generator_lm_head.bias", "generator_lm_head.bias"
+};
 
 static DistilStatus
 electra_params(DistilSpec *spec, bool with_lm, DistilError *err)
@@ -89,7 +70,10 @@ electra_params(DistilSpec *spec, bool with_lm, DistilError *err)
 		DISTIL_FORWARD(distil_projection_params(spec, "embeddings_project", err));
 	DISTIL_FORWARD(distil_layer_params(spec, distil_bert_layer_names, err));
 	spec->has_lm = with_lm;
-	return with_lm ? electra_lm_params(spec, err) : DISTIL_OK;
+	if (with_lm && spec->config.activation != DISTIL_ACT_GELU)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "language models of this type with another \"hidden_act\" than \"gelu\" are not supported");
+	return with_lm ? distil_lm_head_params(spec, &electra_lm_names, err) : DISTIL_OK;
 }
 
 static const DistilHeadForm electra_heads[] = {

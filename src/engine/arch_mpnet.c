@@ -50,7 +50,7 @@ mpnet_params(DistilSpec *spec, bool with_lm, DistilError *err)
 									   DISTIL_PARAM_NORMAL, err));
 	DISTIL_FORWARD(distil_layer_params(spec, layer, err));
 	spec->has_lm = with_lm;
-	return with_lm ? distil_lm_head_params(spec, err) : DISTIL_OK;
+	return with_lm ? distil_lm_head_params(spec, &distil_roberta_lm_names, err) : DISTIL_OK;
 }
 
 static const struct DistilAlias mpnet_aliases[] = {

@@ -50,7 +50,7 @@ roberta_params(DistilSpec *spec, bool with_lm, DistilError *err)
 	DISTIL_FORWARD(distil_embedding_params(spec, 0, err));
 	DISTIL_FORWARD(distil_layer_params(spec, distil_bert_layer_names, err));
 	spec->has_lm = with_lm;
-	return with_lm ? distil_lm_head_params(spec, err) : DISTIL_OK;
+	return with_lm ? distil_lm_head_params(spec, &distil_roberta_lm_names, err) : DISTIL_OK;
 }
 
 static const struct DistilAlias roberta_aliases[] = {

@@ -71,8 +71,19 @@ extern DistilStatus distil_config_write_encoder(const DistilConfig *config, cons
 												DistilBuffer *out, DistilError *err);
 /* Names for distil_layer_params of BERT and RoBERTa. */
 extern const char *const distil_bert_layer_names[];
-/* Fills "lm" from "lm_head.dense", ".layer_norm", ".decoder" and ".bias". */
-extern DistilStatus distil_lm_head_params(DistilSpec *spec, DistilError *err);
+/* Tensors of a masked language-model head; dense and norm without ".weight" and ".bias". */
+typedef struct DistilLmNames
+{
+	const char *dense;
+	const char *norm;
+	const char *weight;
+	const char *tied_bias;		/* with tied tables, see DistilArch.aliases */
+	const char *bias;
+} DistilLmNames;
+
+extern const DistilLmNames distil_roberta_lm_names;
+/* Fills spec->lm. */
+extern DistilStatus distil_lm_head_params(DistilSpec *spec, const DistilLmNames *names, DistilError *err);
 /* The embeddings' tables and norm under BERT's names (types 0: no segment table). */
 extern DistilStatus distil_embedding_params(DistilSpec *spec, unsigned position_flags, DistilError *err);
 /* The linear layer from embeddings of width E to layers of width C; source without ".weight". */
