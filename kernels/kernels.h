@@ -410,15 +410,19 @@ struct DistilHalfKernels
 										   size_t lddy, const uint16_t *x, int m, int n, int k);
 	/*
 	 * sum = dropout(x) + residual, rounded, of which y is the norm (as layernorm_forward; sum, mean and rstd may
-	 * be NULL together).  Dropout's element is the place in x.  y may be x or residual.
+	 * be NULL, the last two together).  Dropout's element is the place in x.  y or sum may be x or residual.
 	 */
 	void		(*norm_forward) (DistilDevice *dev, uint16_t *y, uint16_t *sum, float *mean, float *rstd,
 								 const uint16_t *x, const uint16_t *residual, DistilDropout dropout,
 								 const float *gamma, const float *beta, float eps, int rows, int c);
-	/* dsum [rows, c], which is the residual's gradient, and dx = dropout(dsum) (NULL: not wanted) */
+	/*
+	 * dsum [rows, c], which is the residual's gradient, with dresidual added, what comes from elsewhere (NULL:
+	 * nothing), and dx = dropout(dsum) (NULL: not wanted).  dsum may be dy or dresidual.
+	 */
 	void		(*norm_backward) (DistilDevice *dev, uint16_t *dsum, uint16_t *dx, float *dgamma, float *dbeta,
-								  const uint16_t *dy, const uint16_t *sum, const float *mean, const float *rstd,
-								  DistilDropout dropout, const float *gamma, int rows, int c);
+								  const uint16_t *dy, const uint16_t *dresidual, const uint16_t *sum,
+								  const float *mean, const float *rstd, DistilDropout dropout,
+								  const float *gamma, int rows, int c);
 	/* As the operations without half; drelative and lse are float32. */
 	void		(*attention_forward) (DistilDevice *dev, uint16_t *out, float *lse, const uint16_t *qkv,
 									  const int32_t *offsets, const DistilAttention *attention);

@@ -222,8 +222,9 @@ half_norm_forward_kernel(uint16_t *y, uint16_t *sum, float *mean, float *rstd, c
 
 template <int N>
 __global__ void
-half_norm_backward_kernel(uint16_t *dsum, uint16_t *dx, const uint16_t *dy, const uint16_t *sum, const float *mean,
-						  const float *rstd, DistilDropout dropout, const float *gamma, int rows, int c)
+half_norm_backward_kernel(uint16_t *dsum, uint16_t *dx, const uint16_t *dy, const uint16_t *dresidual,
+						  const uint16_t *sum, const float *mean, const float *rstd, DistilDropout dropout,
+						  const float *gamma, int rows, int c)
 {
 	size_t		row = cuda_row();
 	size_t		at = row * c;
@@ -231,6 +232,7 @@ half_norm_backward_kernel(uint16_t *dsum, uint16_t *dx, const uint16_t *dy, cons
 	float		sum2 = 0.0f;
 	float		d[N];
 	float		s[N];
+	float		add[N] = {0};
 
 	if (row >= (size_t) rows)
 		return;
@@ -251,10 +253,12 @@ half_norm_backward_kernel(uint16_t *dsum, uint16_t *dx, const uint16_t *dy, cons
 	{
 		cuda_load<N>(d, dy + at + j);
 		cuda_load<N>(s, sum + at + j);
+		if (dresidual != NULL)
+			cuda_load<N>(add, dresidual + at + j);
 #pragma unroll
 		for (int e = 0; e < N; e++)
 		{
-			d[e] = rstd[row] * (d[e] * gamma[j + e] - sum1 - (s[e] - mean[row]) * rstd[row] * sum2);
+			d[e] = rstd[row] * (d[e] * gamma[j + e] - sum1 - (s[e] - mean[row]) * rstd[row] * sum2) + add[e];
 			s[e] = cuda_dropped(d[e], &dropout, at + j + e);
 		}
 		cuda_store<N>(dsum + at + j, d);
@@ -274,12 +278,12 @@ cuda_half_norm_forward(DistilDevice *dev, uint16_t *y, uint16_t *sum, float *mea
 
 static void
 cuda_half_norm_backward(DistilDevice *dev, uint16_t *dsum, uint16_t *dx, float *dgamma, float *dbeta,
-						const uint16_t *dy, const uint16_t *sum, const float *mean, const float *rstd,
-						DistilDropout dropout, const float *gamma, int rows, int c)
+						const uint16_t *dy, const uint16_t *dresidual, const uint16_t *sum, const float *mean,
+						const float *rstd, DistilDropout dropout, const float *gamma, int rows, int c)
 {
 	cuda_norm_sums(dev, dgamma, dbeta, dy, sum, mean, rstd, rows, c);
-	HALF_RUN(dev, half_norm_backward_kernel, c, cuda_row_blocks(rows), 32 * CUDA_ROW_WARPS, dsum, dx, dy, sum, mean,
-			 rstd, dropout, gamma, rows, c);
+	HALF_RUN(dev, half_norm_backward_kernel, c, cuda_row_blocks(rows), 32 * CUDA_ROW_WARPS, dsum, dx, dy, dresidual,
+			 sum, mean, rstd, dropout, gamma, rows, c);
 }
 
 /* ---------- the update ---------- */

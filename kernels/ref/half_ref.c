@@ -160,8 +160,8 @@ half_norm_forward(DistilDevice *dev, uint16_t *y, uint16_t *sum, float *mean, fl
 
 static void
 half_norm_backward(DistilDevice *dev, uint16_t *dsum, uint16_t *dx, float *dgamma, float *dbeta,
-				   const uint16_t *dy, const uint16_t *sum, const float *mean, const float *rstd,
-				   DistilDropout dropout, const float *gamma, int rows, int c)
+				   const uint16_t *dy, const uint16_t *dresidual, const uint16_t *sum, const float *mean,
+				   const float *rstd, DistilDropout dropout, const float *gamma, int rows, int c)
 {
 	int			i,
 				j;
@@ -200,6 +200,8 @@ half_norm_backward(DistilDevice *dev, uint16_t *dsum, uint16_t *dx, float *dgamm
 			double		normal = (get(sum, row + j) - mean[i]) * rstd[i];
 			double		d = rstd[i] * (get(dy, row + j) * gamma[j] - sum1 - normal * sum2);
 
+			if (dresidual != NULL)
+				d += get(dresidual, row + j);
 			if (dx != NULL)
 				put(dx, row + j, dropped(d, dropout, row + j));
 			put(dsum, row + j, d);

@@ -72,19 +72,21 @@ half_norm_forward(DistilDevice *dev, uint16_t *y, uint16_t *sum, float *mean, fl
 
 static void
 half_norm_backward(DistilDevice *dev, uint16_t *dsum, uint16_t *dx, float *dgamma, float *dbeta,
-				   const uint16_t *dy, const uint16_t *sum, const float *mean, const float *rstd,
-				   DistilDropout dropout, const float *gamma, int rows, int c)
+				   const uint16_t *dy, const uint16_t *dresidual, const uint16_t *sum, const float *mean,
+				   const float *rstd, DistilDropout dropout, const float *gamma, int rows, int c)
 {
 	AT(dsum);
 	AT(dx);
 	AT(dgamma);
 	AT(dbeta);
 	AT(dy);
+	AT(dresidual);
 	AT(sum);
 	AT(mean);
 	AT(rstd);
 	AT(gamma);
-	STANDIN_RUN(inner->ops->half->norm_backward, dsum, dx, dgamma, dbeta, dy, sum, mean, rstd, dropout, gamma, rows, c);
+	STANDIN_RUN(inner->ops->half->norm_backward, dsum, dx, dgamma, dbeta, dy, dresidual, sum, mean, rstd, dropout,
+				gamma, rows, c);
 }
 
 static void

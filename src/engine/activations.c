@@ -109,6 +109,9 @@ plan_half(DistilActivations *a, const DistilConfig *config, float *memory, size_
 	size_t		tc = t * (size_t) config->width;
 	size_t		tf = t * (size_t) config->mlp;
 	bool		saved = a->saved;
+	bool		pre_norm = config->arch->family == &distil_family_pre_norm;
+	DistilHalfLayer unused;
+	DistilHalfLayer *layer = a->half_layer != NULL ? a->half_layer : &unused;
 	int			i;
 
 	a->half_input = take_half(memory, used, tc);
@@ -121,17 +124,19 @@ plan_half(DistilActivations *a, const DistilConfig *config, float *memory, size_
 		a->half_dqkv = take_half(memory, used, 3 * tc);
 		a->half_dup = take_half(memory, used, tf);
 	}
-	for (i = 0; i < (saved ? config->layers : 1); i++)
+	for (i = 0; i < (saved ? config->layers : 1); i++, layer += a->half_layer != NULL)
 	{
-		DistilHalfLayer unused;
-		DistilHalfLayer *layer = a->half_layer != NULL ? &a->half_layer[i] : &unused;
-
 		layer->qkv = take_half(memory, used, 3 * tc);
 		layer->context = take_half(memory, used, tc);
 		layer->middle = take_half(memory, used, tc);
 		layer->activated = take_half(memory, used, tf);
+		if (!saved && pre_norm)
+		{
+			layer->sum1 = layer->sum2 = a->half_input;
+			layer->output = layer->middle;
+		}
 		if (!saved)
-			continue;
+			return;
 		layer->lse = take(memory, used, t * (size_t) config->heads);
 		layer->sum1 = take_half(memory, used, tc);
 		layer->mean1 = take(memory, used, t);
@@ -142,6 +147,12 @@ plan_half(DistilActivations *a, const DistilConfig *config, float *memory, size_
 		layer->rstd2 = take(memory, used, t);
 		layer->output = take_half(memory, used, tc);
 	}
+	if (!pre_norm)
+		return;
+	layer->sum1 = take_half(memory, used, tc);
+	layer->mean1 = take(memory, used, t);
+	layer->rstd1 = take(memory, used, t);
+	layer->output = take_half(memory, used, tc);
 }
 
 /* Lay the arrays out in `memory` (NULL: only count); returns the floats of the block. */

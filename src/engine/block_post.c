@@ -157,5 +157,7 @@ post_norm_backward(const DistilPass *pass, int index, float *dx, const float *x,
 const DistilFamily distil_family_post_norm = {
 	.forward = post_norm_forward,
 	.forward_low = post_norm_forward_low,
-	.backward = post_norm_backward
+	.backward = post_norm_backward,
+	.forward_half = distil_post_norm_forward_half,
+	.backward_half = distil_post_norm_backward_half
 };

@@ -174,5 +174,7 @@ pre_norm_backward(const DistilPass *pass, int index, float *dx, const float *x, 
 const DistilFamily distil_family_pre_norm = {
 	.forward = pre_norm_forward,
 	.forward_low = pre_norm_forward_low,
-	.backward = pre_norm_backward
+	.backward = pre_norm_backward,
+	.forward_half = distil_pre_norm_forward_half,
+	.backward_half = distil_pre_norm_backward_half
 };

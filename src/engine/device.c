@@ -76,8 +76,7 @@ distil_model_upload(float **uploaded, const DistilModel *model, DistilDevice *de
 bool
 distil_has_half(const DistilSpec *spec, const DistilDevice *device)
 {
-	return device->ops->half != NULL && device->ops->own_memory && spec->low == DISTIL_TYPE_F32 &&
-		spec->config.arch->family == &distil_family_post_norm;
+	return device->ops->half != NULL && device->ops->own_memory && spec->low == DISTIL_TYPE_F32;
 }
 
 DistilStatus

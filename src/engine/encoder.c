@@ -129,6 +129,8 @@ distil_encoder_forward_cached(const DistilSpec *spec, const float *weights, cons
 
 	if (!spec->config.causal || activations->saved)
 		return distil_fail(err, DISTIL_ERR_STATE, "only causal models can go on from earlier tokens");
+	if (activations->half != NULL)
+		return distil_fail(err, DISTIL_ERR_STATE, "activations in bfloat16 cannot go on from earlier tokens");
 	if (batch->nseq != 1 || cache->past + batch->ntokens > cache->limit)
 		return distil_fail(err, DISTIL_ERR_LIMIT, "the tokens do not fit the memory of earlier ones");
 	return run_forward(&pass, hidden, err);
@@ -153,7 +155,7 @@ distil_encoder_backward(const DistilSpec *spec, const float *weights, float *gra
 	DISTIL_FORWARD(check_batch(spec, batch, activations, err));
 	if (!activations->saved)
 		return distil_fail(err, DISTIL_ERR_STATE, "the activations of this pass were not saved");
-	if (spec->final_norm_weight >= 0)
+	if (spec->final_norm_weight >= 0 && a->half == NULL)
 	{
 		size_t		count = (size_t) batch->ntokens * (size_t) spec->config.width;
 

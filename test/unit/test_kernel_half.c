@@ -198,9 +198,9 @@ test_products(void)
 
 /* ---------- norms ---------- */
 
-/* Sums of c numbers below 2 in float32; a norm divides by what is about 1. */
+/* Sums of c numbers below 2 in float32; a norm divides by what is about 1.  in_place: the sum takes the residual's place. */
 static void
-test_norm(int rows, int c, bool saved, bool residual, float p)
+test_norm(int rows, int c, bool saved, bool residual, bool in_place, float p)
 {
 	size_t		n = (size_t) rows * c;
 	DistilDropout drop_out = {p, 11};
@@ -216,7 +216,7 @@ test_norm(int rows, int c, bool saved, bool residual, float p)
 	float	   *sum;
 	uint16_t   *hx = half(x, n);
 	uint16_t   *hr = half(r, n);
-	uint16_t   *hs = half(want_y, n);
+	uint16_t   *hs = in_place ? hr : half(want_y, n);
 	uint16_t   *y = half(want_y, n);
 	float	   *g = full(gamma, c);
 	float	   *b = full(beta, c);
@@ -244,12 +244,15 @@ test_norm(int rows, int c, bool saved, bool residual, float p)
 		drop(want_mean), drop(want_rstd);
 		dev->ops->release(dev, hs), dev->ops->release(dev, mean), dev->ops->release(dev, rstd);
 	}
-	dev->ops->release(dev, hx), dev->ops->release(dev, hr), dev->ops->release(dev, g), dev->ops->release(dev, b);
+	if (!in_place)
+		dev->ops->release(dev, hr);
+	dev->ops->release(dev, hx), dev->ops->release(dev, g), dev->ops->release(dev, b);
 	drop(x), drop(r), drop(gamma), drop(beta), drop(sum_copy);
 }
 
+/* With a residual's gradient it takes that one's place, without one dy's. */
 static void
-test_norm_backward(int rows, int c, float p)
+test_norm_backward(int rows, int c, bool residual, float p)
 {
 	size_t		n = (size_t) rows * c;
 	DistilDropout drop_out = {p, 12};
@@ -258,6 +261,7 @@ test_norm_backward(int rows, int c, float p)
 	float	   *mean = random_floats(rows, 0.1);
 	float	   *rstd = random_floats(rows, 1.0);
 	float	   *gamma = samples(c, 1.0);
+	float	   *from = samples(n, 1.0);
 	float	   *want = unset_floats(n);
 	float	   *want_dx = unset_floats(n);
 	float	   *want_dg = samples(c, 1.0);
@@ -265,23 +269,28 @@ test_norm_backward(int rows, int c, float p)
 	uint16_t   *hdy = half(dy, n);
 	uint16_t   *hs = half(s, n);
 	uint16_t   *dx = half(want, n);
-	uint16_t   *dsum = half(want, n);
+	uint16_t   *dsum = residual ? half(from, n) : hdy;
 	float	   *fixed[3] = {full(mean, rows), full(rstd, rows), full(gamma, c)};
 	float	   *dg = full(want_dg, c);
 	float	   *db = full(want_db, c);
 	int			i;
 
-	dev->ops->half->norm_backward(dev, dsum, dx, dg, db, hdy, hs, fixed[0], fixed[1], drop_out, fixed[2], rows, c);
+	dev->ops->half->norm_backward(dev, dsum, dx, dg, db, hdy, residual ? dsum : NULL, hs, fixed[0], fixed[1],
+								  drop_out, fixed[2], rows, c);
 	ref->ops->layernorm_backward(ref, want, want_dg, want_db, dy, s, mean, rstd, gamma, rows, c);
+	for (i = 0; residual && i < (int) n; i++)
+		want[i] += from[i];
 	ref->ops->dropout(ref, want_dx, want, drop_out, 0, n);
 	near("gradient behind dropout", take_half(dx, n), want_dx, n, UNIT, 1e-5);
 	near("gradient of the sum", take_half(dsum, n), want, n, UNIT, 1e-5);
 	near("gradient of gamma", take_full(dg, c), want_dg, c, 0.0, rows * 1e-6);
 	near("gradient of beta", take_full(db, c), want_db, c, 0.0, rows * 1e-6);
-	dev->ops->release(dev, hdy), dev->ops->release(dev, hs);
+	if (residual)
+		dev->ops->release(dev, hdy);
+	dev->ops->release(dev, hs);
 	for (i = 0; i < 3; i++)
 		dev->ops->release(dev, fixed[i]);
-	drop(dy), drop(s), drop(mean), drop(rstd), drop(gamma);
+	drop(dy), drop(s), drop(mean), drop(rstd), drop(gamma), drop(from);
 }
 
 static void
@@ -292,10 +301,12 @@ test_norms(void)
 
 	for (i = 0; i < 6; i++)
 	{
-		test_norm(shapes[i][0], shapes[i][1], true, true, 0.25f);
-		test_norm(shapes[i][0], shapes[i][1], false, true, 0.0f);
-		test_norm(shapes[i][0], shapes[i][1], true, false, 0.0f);
-		test_norm_backward(shapes[i][0], shapes[i][1], i % 2 == 0 ? 0.25f : 0.0f);
+		test_norm(shapes[i][0], shapes[i][1], true, true, false, 0.25f);
+		test_norm(shapes[i][0], shapes[i][1], true, true, true, 0.25f);
+		test_norm(shapes[i][0], shapes[i][1], false, true, false, 0.0f);
+		test_norm(shapes[i][0], shapes[i][1], true, false, false, 0.0f);
+		test_norm_backward(shapes[i][0], shapes[i][1], false, i % 2 == 0 ? 0.25f : 0.0f);
+		test_norm_backward(shapes[i][0], shapes[i][1], true, i % 2 == 0 ? 0.0f : 0.25f);
 	}
 }
 
