@@ -249,21 +249,22 @@ v_exp(vf x)
 /*
  * 2^(x * scale) for x <= 0 and scale > 0, relative error below 2e-7: 2^n 2^f with |f| <= 1/2, 2^f minimax
  * (relative error 8e-8 before rounding).  Below 2^-126 the smallest number that is not subnormal.
- * Products and sums are fused, so that f has one rounding however large x is.
+ * Products and sums are fused, so that f has one rounding however large x is.  2^n is a factor, not added to the exponent's
+ * bits: a NaN stays one whatever its bits are.
  */
 static inline vf
 v_exp2(vf x, vf scale, vf least)
 {
 	vf			y = v_larger(least, x);
-	vf			n = y * scale + ROUND_BIAS;
-	vf			f = y * scale - (n - ROUND_BIAS);
+	vf			n = y * scale + (ROUND_BIAS + 127.0f);
+	vf			f = y * scale - (n - (ROUND_BIAS + 127.0f));
 	vf			p = f * 0.001327648705f + 0.009675540399f;
 
 	p = p * f + 0.05550713226f;
 	p = p * f + 0.2402211976f;
 	p = p * f + 0.6931469671f;
 	p = p * f + 1.000000072f;
-	return (vf) ((vi) p + ((vi) n << 23));
+	return p * (vf) ((vi) n << 23);
 }
 
 /* The least x of v_exp2. */

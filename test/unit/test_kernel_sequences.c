@@ -100,6 +100,38 @@ test_attention(DistilDevice *dev)
 	}
 }
 
+/* A NaN in a query is in its output, one in a key in the output of all queries: whatever its bits, all queries or the last alone. */
+static void
+test_attention_nan(DistilDevice *dev)
+{
+	static const int32_t offsets[] = {0, 40};
+	float	   *qkv = random_floats((size_t) 40 * 48, 1.0);
+	float	   *out = random_floats((size_t) 40 * 16, 1.0);
+
+	for (int kind = 0; kind < NAN_KINDS; kind++)
+	{
+		for (int key = 0; key < 2; key++)
+		{
+			float	   *at = qkv + 39 * 48 + 16 * key + 3;
+			float		kept = *at;
+
+			memcpy(at, &nan_bits[kind], sizeof(float));
+			for (int last = 0; last < 2; last++)
+			{
+				DistilAttention a = {1, 1, 16, 0, 1, 0.25f, false, {0.0f, 0}, last * 39, NULL, NULL, 0, 0};
+
+				memset(out, 0, (size_t) 40 * 16 * sizeof(float));
+				dev->ops->attention_forward(dev, out, NULL, qkv, offsets, &a);
+				for (int row = key && !last ? 0 : 39; row < 40; row++)
+					CHECK_MSG(isnan(out[row * 16]) && isnan(out[row * 16 + 15]), "%s attention loses NaN %x of %s %d in row %d\n",
+							  under_test, nan_bits[kind], key ? "key" : "query", 39, row);
+			}
+			*at = kept;
+		}
+	}
+	drop(qkv), drop(out);
+}
+
 /* Position biases, and the last queries alone as in generation, against the reference. */
 static void
 test_attention_parts(DistilDevice *dev)
@@ -380,6 +412,7 @@ static void
 test_device(DistilDevice *dev)
 {
 	test_attention(dev);
+	test_attention_nan(dev);
 	test_attention_parts(dev);
 	test_attention_long(dev);
 	test_pool(dev);
