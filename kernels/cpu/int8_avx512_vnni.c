@@ -27,9 +27,15 @@ static inline __attribute__((always_inline)) void
 int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t panel, int steps, int rows)
 {
 	__m512i		sum[INT8_TILE_ROWS][2];
+	const uint8_t *half = x + 6 * ld;
+	size_t		three = 3 * ld;
+	size_t		five = 5 * ld;
 	int			step,
 				r,
 				p;
+
+	/* A row is found from one of two addresses and a multiple of ld: an address for each would not fit the registers. */
+	__asm__ ("" : "+r" (half), "+r" (three), "+r" (five));
 
 #pragma GCC unroll 12
 	for (r = 0; r < rows; r++)
@@ -42,11 +48,14 @@ int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t pa
 #pragma GCC unroll 12
 		for (r = 0; r < rows; r++)
 		{
-			__m512i		a = spread(x + r * ld + (size_t) step * 4);
+			int			other = r % 6;
+			__m512i		a = spread((r < 6 ? x : half) + (other == 3 ? three : other == 5 ? five : other * ld));
 
 			sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], a, w0);
 			sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], a, w1);
 		}
+		x += 4;
+		half += 4;
 	}
 #pragma GCC unroll 12
 	for (r = 0; r < rows; r++)

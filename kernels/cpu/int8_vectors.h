@@ -6,8 +6,15 @@
  * and int8_tile(), which makes the sums of `rows` rows (a constant after inlining) and so many panels.
  */
 
+/* Weights asked for from memory while those before are multiplied; addresses only, they may lie behind the last. */
+typedef struct Int8Fetch
+{
+	uintptr_t	next;
+	int			lines;			/* at a time */
+} Int8Fetch;
+
 static inline __attribute__((always_inline)) void
-int8_strip(const Int8Linear *l, const Int8Columns *columns, const char *panel, int row, int rows,
+int8_strip(const Int8Linear *l, const Int8Columns *columns, const char *panel, Int8Fetch *fetch, int row, int rows,
 		   DistilActivation act, DistilType type)
 {
 	int32_t		sums[INT8_TILE_ROWS * INT8_PAIR] __attribute__((aligned(64)));
@@ -17,6 +24,8 @@ int8_strip(const Int8Linear *l, const Int8Columns *columns, const char *panel, i
 	int			panels = columns->count > DISTIL_PANEL ? 2 : 1;
 	int			i;
 
+	for (i = 0; i < fetch->lines; i++, fetch->next += 64)
+		__builtin_prefetch((const void *) fetch->next, 0, 2);
 	/* A second panel that is not there is the first one again: nobody looks at its sums. */
 	for (i = 0; i < panels; i += INT8_TILE_PANELS)
 		int8_tile(sums + i * DISTIL_PANEL, x, l->x->ld, (const int8_t *) panel + (size_t) i * 16 * length,
@@ -30,6 +39,8 @@ static inline __attribute__((always_inline)) void
 int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 {
 	size_t		panel = 16 * distil_row_length(DISTIL_TYPE_INT8, l->w->k);
+	int			strips = (l->m + INT8_TILE_ROWS - 1) / INT8_TILE_ROWS;
+	Int8Fetch	fetch = {0, strips > 1 ? (int) (panel / 32 + strips - 1) / strips : 0};
 	Int8Columns columns;
 	int			column,
 				row;
@@ -38,12 +49,13 @@ int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 	{
 		const char *at = (const char *) l->w->data + (size_t) column / DISTIL_PANEL * panel;
 
+		fetch.next = (uintptr_t) at + 2 * panel;
 		int8_columns(&columns, l->w, column);
 		for (row = 0; row + INT8_TILE_ROWS <= l->m; row += INT8_TILE_ROWS)
-			int8_strip(l, &columns, at, row, INT8_TILE_ROWS, act, type);
+			int8_strip(l, &columns, at, &fetch, row, INT8_TILE_ROWS, act, type);
 		for (; row + INT8_TILE_REST <= l->m; row += INT8_TILE_REST)
-			int8_strip(l, &columns, at, row, INT8_TILE_REST, act, type);
+			int8_strip(l, &columns, at, &fetch, row, INT8_TILE_REST, act, type);
 		for (; row < l->m; row++)
-			int8_strip(l, &columns, at, row, 1, act, type);
+			int8_strip(l, &columns, at, &fetch, row, 1, act, type);
 	}
 }
