@@ -2,10 +2,11 @@
 """The figures of distil beside its rivals'; started by run.sh, which builds, installs and starts what this needs.
 
     bench.py --work DIR --programs DIR --model DIR --socket DIR --port N --texts FILE --results DIR [--quick] [--own FILE]
-             [--models NAMES] [--sections NAMES]
+             [--models NAMES] [--sections NAMES] [--isa NAME]
 
 --texts: one passage per line, also the rows of the server's table passages(id, body).  --own: another file of texts for the tables.
-Models and sections are separated by commas; a choice of them is printed only, and written nowhere.
+Models and sections are separated by commas; a choice of them is printed only, and written nowhere.  --isa: the engine and its rivals
+held to a lower instruction set, shapes only; written to a file of its own, without a chart.
 """
 import argparse
 import os
@@ -17,6 +18,8 @@ import sys
 import rivals
 
 rivals.environment()
+if "--isa" in sys.argv:
+    rivals.hold(sys.argv[sys.argv.index("--isa") + 1])
 
 # ruff: noqa: E402   the environment above must be set before these
 import convert
@@ -39,8 +42,11 @@ def arguments():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--models", type=lambda names: names.split(","))
     parser.add_argument("--sections", type=lambda names: names.split(","))
+    parser.add_argument("--isa", choices=rivals.ISAS)
     options = parser.parse_args()
-    options.partial = options.models is not None or options.sections is not None
+    if options.isa:
+        options.sections = ["shapes"]
+    options.partial = options.models is not None or options.sections is not None and not options.isa
     options.models = options.models or list(MODELS[:1] if options.quick else MODELS)
     options.sections = options.sections or list(SECTIONS)
     if not set(options.models) <= set(MODELS) or not set(options.sections) <= set(SECTIONS):
@@ -50,9 +56,10 @@ def arguments():
     return options
 
 
-def peaks(report, program):
-    """GFLOP/s of each precision: the largest of the kinds of products this CPU has."""
+def peaks(report, program, isa):
+    """GFLOP/s of each precision: the largest of the kinds of products this CPU, or the instruction set, has."""
     kinds = [line.split() for line in subprocess.run([program], capture_output=True, text=True, check=True).stdout.splitlines()]
+    kinds = [kind for kind in kinds if isa is None or kind[0] in rivals.ISAS[isa][0]]
     report.section("The peak of one core: products of random numbers in registers, and read from the first cache as products of matrices do")
     report.table(["instructions", "precision", "GFLOP/s", "read from cache"], [[name, precision, float(rate), float(fed)] for name, precision, rate, fed in kinds])
     best = {}
@@ -136,7 +143,7 @@ def run_shapes(report, server, program, models, passages, peak, options):
     first = None
     for name in options.models:
         copies = images(report, server, models[name], name)
-        engines = {precision: ours.Engine(program, image) for precision, image in copies.items()}
+        engines = {precision: ours.Engine(program, image, options.isa or "auto") for precision, image in copies.items()}
         results = shapes.run(report, name, models[name], engines, LENGTHS, token_ids(models[name], passages), peak, options)
         for engine in engines.values():
             engine.close()
@@ -161,14 +168,18 @@ def main():
     with open(options.texts, encoding="utf-8") as file:
         passages = [line.rstrip("\n") for line in file]
     models = folders(options, passages[1::2])
-    report = reports.Report(options.results)
+    report = reports.Report(options.results, options.isa)
     report.line("\nRivals: " + ", ".join(f"{name} {version}" for name, version in rivals.versions().items()) + ".")
     core = options.cores[0]
     os.sched_setaffinity(0, {core})
-    peak = peaks(report, os.path.join(options.programs, "bench_peak"))
+    peak = peaks(report, os.path.join(options.programs, "bench_peak"), options.isa)
     report.section("Rivals' settings")
     report.table(["rival", "settings"], [[rival.name, rival.settings] for rival in rivals.RIVALS])
     chart = run_shapes(report, server, program, models, passages, peak, options) if "shapes" in options.sections else None
+    if options.isa:
+        if not options.partial:
+            report.save()
+        return
     copies = images(report, server, models[MODELS[0]], MODELS[0])
     with server.connect() as db:
         db.execute("SELECT distil_set_default(%s)", (MODELS[0],))

@@ -16,11 +16,14 @@ def cpu_name():
 
 
 class Report:
-    def __init__(self, folder):
+    def __init__(self, folder, isa=None):
         self.lines = []
         self.load = os.getloadavg()[0]
-        self.path = os.path.join(folder, re.sub(r"[^a-z0-9]+", "-", cpu_name().lower()).strip("-"))
-        self.line(f"# distil and its rivals on {cpu_name()}")
+        held = f", held to {isa}" if isa else ""
+        self.path = os.path.join(folder, re.sub(r"[^a-z0-9]+", "-", (cpu_name() + held).lower()).strip("-"))
+        self.line(f"# distil and its rivals on {cpu_name()}{held}")
+        if isa:
+            self.line("\nONNX Runtime cannot be held: it uses what the CPU has.")
         self.line(f"\n{datetime.date.today()}, one core unless said.  Times are processor time, the least of all rounds; of two "
                   "cores, the server's first call, short texts and cancels the time that passes.")
 
@@ -41,16 +44,17 @@ class Report:
         for row in rows:
             self.line("| " + " | ".join(x.rjust(w) if n else x.ljust(w) for x, w, n in zip(row, widths, numeric)) + " |")
 
-    def save(self, title, bars):
-        """bars: (label, precision, ms, ours)."""
+    def save(self, title=None, bars=None):
+        """bars: (label, precision, ms, ours); without them there is no chart."""
         self.line(f"\nLoad of the machine: {self.load:.1f} at the beginning, {os.getloadavg()[0]:.1f} at the end; beyond 1 or 2, times that pass "
                   "(two cores, first call, short text, cancel) are those of a busy machine.")
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         with open(self.path + ".md", "w", encoding="utf-8") as file:
             file.write("\n".join(self.lines) + "\n")
-        with open(self.path + ".svg", "w", encoding="utf-8") as file:
-            file.write(chart(title, bars))
-        print(f"\nwritten: {self.path}.md and .svg")
+        if bars:
+            with open(self.path + ".svg", "w", encoding="utf-8") as file:
+                file.write(chart(title, bars))
+        print(f"\nwritten: {self.path}.md{' and .svg' if bars else ''}")
 
 
 def chart(title, bars):

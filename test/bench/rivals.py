@@ -16,6 +16,23 @@ import convert
 LIBRARIES = ("onnxruntime", "openvino", "nncf", "ctranslate2", "torch", "transformers", "sentence-transformers", "tokenizers")
 
 
+# Instruction sets that both sides can be held to, to stand for older CPUs: the kinds of products they have, and what oneDNN (OpenVINO,
+# PyTorch), CTranslate2, MKL and ATen are told.  ONNX Runtime has no such setting: it uses what the CPU has and is marked.
+ISAS = {
+    "avx2": (("AVX2",), "AVX2", "AVX2", "AVX2", "avx2"),
+    "avx_vnni": (("AVX2", "AVX-VNNI"), "AVX2_VNNI", "AVX2", "AVX2", "avx2"),
+    "avx512": (("AVX2", "AVX-512"), "AVX512_CORE", "AVX512", "AVX512", "avx512"),
+    "avx512_vnni": (("AVX2", "AVX-512", "AVX512-VNNI"), "AVX512_CORE_VNNI", "AVX512", "AVX512_E1", "avx512"),
+    "avx512_bf16": (("AVX2", "AVX-512", "AVX512-VNNI", "AVX512-BF16"), "AVX512_CORE_BF16", "AVX512", "AVX512_E3", "avx512"),
+}
+
+
+def hold(isa):
+    """To an instruction set of ISAS; before any library is imported."""
+    names = ("ONEDNN_MAX_CPU_ISA", "CT2_FORCE_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY")
+    os.environ.update(zip(names, ISAS[isa][1:]))
+
+
 def environment():
     """Set before any library is imported: one thread, no network, CTranslate2's widest kernels (it takes AVX2 on AMD by itself)."""
     for name in ("OMP", "MKL", "OPENBLAS", "RAYON", "NUMEXPR", "TBB"):

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The figures of distil beside its rivals', in one run on this machine:
 #
-#   test/bench/run.sh [--quick] [--texts FILE] [--results DIR] [--models NAMES] [--sections NAMES]
+#   test/bench/run.sh [--quick] [--texts FILE] [--results DIR] [--models NAMES] [--sections NAMES] [--isa NAME]
 #
 # Installs the rivals (requirements.txt), builds, starts a private server, fetches all-MiniLM-L6-v2 and the PostgreSQL manual, and runs
 # everything interleaved on one core: one text per call, tables of sentences, SQL, tokenizers.  Prints it all and writes
@@ -10,6 +10,8 @@
 #   --quick       all-MiniLM-L6-v2 alone, fewer rounds, nothing compiled by PyTorch: ten minutes instead of two hours
 #   --texts FILE  one more table, of the lines of FILE
 #   --models, --sections   some of MiniLM-L6,distilbert,bert-base and of shapes,tables,sql,programs: printed, not written
+#   --isa NAME    engine and rivals held to avx2, avx_vnni, avx512, avx512_vnni or avx512_bf16, to stand for older CPUs; one text
+#                 per call only, written to a file of its own
 #
 # Needs about 10 GB in $DISTIL_BENCH (default /var/cache/distil/bench) for the rivals and their models, which are kept there.
 set -euo pipefail
@@ -23,7 +25,7 @@ while [ $# -gt 0 ]; do
   case $1 in
     --quick) options=(--quick "${options[@]}") ;;
     --texts) options+=(--own "$(realpath "${2:?}")"); shift ;;
-    --models | --sections) options+=("$1" "${2:?}"); shift ;;
+    --models | --sections | --isa) options+=("$1" "${2:?}"); shift ;;
     --results) results=$(realpath "${2:?}"); shift ;;
     *) die "unknown option $1" ;;
   esac

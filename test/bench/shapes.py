@@ -57,8 +57,8 @@ def operations(config, tokens):
     return config.num_hidden_layers * (2 * tokens * (4 * width * width + 2 * width * mlp) + 4 * tokens * tokens * width)
 
 
-def one_length(folder, engines, ids, peers, options):
-    """(name, precision, any length, best, median, cosine) of each peer."""
+def one_length(folder, engines, ids, peers, failed, options):
+    """(name, precision, any length, best, median, cosine) of each peer; the names of those that do not run are added to failed."""
     batch = np.array([ids], np.int64)
     reference = rivals.torch_runner(folder, None)(batch)
     found, calls = {}, {}
@@ -67,8 +67,18 @@ def one_length(folder, engines, ids, peers, options):
         found[name] = (precision, True, cosine(engine.hidden(ids)[None], reference))
         calls[name] = lambda engine=engine: engine.time(ids, options.seconds)
     for rival in peers:
-        run = rival.open(folder, batch.shape)
-        found[rival.name] = (rival.precision, rival.any_length, cosine(run(batch), reference))
+        try:
+            run = rival.open(folder, batch.shape)
+            hidden = run(batch)
+        except RuntimeError:
+            if not options.isa:
+                raise
+            hidden = np.empty(0)
+        # held to an instruction set some do not run, or give nothing at all
+        if options.isa and hidden.shape[:2] != batch.shape:
+            failed.add(rival.name)
+            continue
+        found[rival.name] = (rival.precision, rival.any_length, cosine(hidden, reference))
         calls[rival.name] = lambda run=run: timed(run, batch, options.seconds)
     times = alternate(calls, options.rounds)
     return [(name, *found[name][:2], *times[name], found[name][2]) for name in found]
@@ -100,12 +110,14 @@ def run(report, model, folder, engines, lengths, token_ids, peaks, options):
     config = AutoConfig.from_pretrained(folder)
     offered = [rival for rival in rivals.RIVALS if rival.offered() and not (options.quick and "compiled" in rival.options)]
     missing = [rival.name for rival in rivals.RIVALS if rival not in offered]
-    results = {}
+    results, failed = {}, set()
     for tokens in lengths:
         report.section(f"{model}, 1 x {tokens} tokens")
-        results[tokens] = one_length(folder, engines, token_ids(tokens), offered, options)
+        results[tokens] = one_length(folder, engines, token_ids(tokens), offered, failed, options)
         show(report, results[tokens], operations(config, tokens), peaks)
         gc.collect()
     if missing:
         report.line(f"\nNot run ({'left out by --quick, or ' if options.quick else ''}not offered on this CPU): {', '.join(missing)}.")
+    if failed:
+        report.line(f"\nDid not run held to {options.isa}: {', '.join(sorted(failed))}.")
     return results
