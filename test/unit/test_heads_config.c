@@ -153,6 +153,9 @@ test_refused(void)
 		"\"torch.nn.modules.activation.Mish\", \"model_type\"", DISTIL_ERR_UNSUPPORTED, "Mish"},
 		{"gpt2", "lm", "\"eos_token_id\": 0", "\"eos_token_id\": \"end\"", DISTIL_ERR_TEXT_FILE,
 		"eos_token_id"},
+		{"bert", "question", "\"model_type\"", "\"num_labels\": 3, \"model_type\"", DISTIL_ERR_UNSUPPORTED, "\"num_labels\" is 3"},
+		{"gpt2", "question", "\"model_type\"", "\"id2label\": {\"0\": \"a\"}, \"model_type\"", DISTIL_ERR_UNSUPPORTED, "\"num_labels\" is 1"},
+		{"albert", "choice", "\"num_hidden_groups\": 1", "\"num_hidden_groups\": 2", DISTIL_ERR_UNSUPPORTED, "num_hidden_groups"},
 		{"bert", "question", "\"BertForQuestionAnswering\"", "\"BertForMultipleChoice\"", DISTIL_OK, NULL}
 	};
 
