@@ -139,18 +139,24 @@ unit: $(UNIT_TESTS)
 EMULATED_DIR = $(UNIT_DIR)/cuda
 EMULATED_TESTS = $(patsubst %.c,$(EMULATED_DIR)/%,$(notdir $(wildcard test/cuda/test_*.c)) test_kernels.c test_kernel_sequences.c test_kernel_half.c test_standin.c test_train_group.c)
 EMULATED_FLAGS = -x c++ -std=c++17 -O2 -g -fno-strict-aliasing -Wall -Wextra -Werror -Wno-unknown-pragmas -fPIC -fvisibility=hidden -shared
-$(EMULATED_DIR)/distil_cuda.so: $(CUDA_FILES) test/cuda/cuda_runtime.h
+$(EMULATED_DIR)/distil_cuda.so: $(CUDA_FILES) $(wildcard test/cuda/*.h)
 	@mkdir -p $(@D)
 	$(CXX) $(EMULATED_FLAGS) -Itest/cuda -Ikernels -o $@ kernels/cuda/module_cuda.cu
-# NCCL's place is taken by a stub.
-$(EMULATED_DIR)/libnccl.so.2: test/cuda/nccl_stub.c
-	@mkdir -p $(@D)
-	$(UNIT_CC) $(UNIT_CFLAGS) -fPIC -shared -Wl,-soname,$(@F) -o $@ $<
+# NCCL's place is taken by a stub, and in a second run of some tests cuBLASLt's.
+EMULATED_STUB = @mkdir -p $(@D) && $(UNIT_CC) $(UNIT_CFLAGS) -fPIC -shared -Wl,-soname,$(@F) -o $@ $<
+$(EMULATED_DIR)/libnccl.so.2: test/cuda/nccl_stub.c $(wildcard test/cuda/*.h)
+	$(EMULATED_STUB)
+$(EMULATED_DIR)/blas/libcublasLt.so.13: test/cuda/cublaslt_stub.c $(wildcard test/cuda/*.h)
+	$(EMULATED_STUB)
+$(EMULATED_TESTS): $(EMULATED_DIR)/libnccl.so.2 $(EMULATED_DIR)/blas/libcublasLt.so.13
 vpath test_%.c test/unit test/cuda
-$(EMULATED_DIR)/test_%: test_%.c $(EMULATED_DIR)/distil_cuda.so $(EMULATED_DIR)/libnccl.so.2 $(UNIT_DIR)/libengine.a $(wildcard test/unit/*.h)
+$(EMULATED_DIR)/test_%: test_%.c $(EMULATED_DIR)/distil_cuda.so $(UNIT_DIR)/libengine.a $(wildcard test/unit/*.h)
 	$(UNIT_CC) $(UNIT_CFLAGS) -DDISTIL_TEST_CUDA -DDISTIL_TEST_EMULATED -Itest/unit -o $@ $< $(UNIT_DIR)/libengine.a $(UNIT_LIBS)
+EMULATED_BLAS_TESTS = $(addprefix $(EMULATED_DIR)/,test_cuda_blas test_cuda_products test_cuda_graph test_kernel_half test_standin)
 unit-cuda: $(EMULATED_TESTS)
-	@status=0; for t in $(EMULATED_TESTS); do LD_LIBRARY_PATH=$(abspath $(EMULATED_DIR)) EMULATED_DEVICES=3 $$t || status=1; done; exit $$status
+	@status=0; export EMULATED_DEVICES=3; \
+	for t in $(filter-out %/test_cuda_blas,$(EMULATED_TESTS)); do LD_LIBRARY_PATH=$(abspath $(EMULATED_DIR)) $$t || status=1; done; \
+	for t in $(EMULATED_BLAS_TESTS); do LD_LIBRARY_PATH=$(abspath $(EMULATED_DIR)):$(abspath $(EMULATED_DIR)/blas) $$t || status=1; done; exit $$status
 
 # The same tests, and test/gpu_train.c, beside the real module, for test/check_gpu.sh: without jansson.
 GPU_DIR = $(UNIT_DIR)/gpu

@@ -14,7 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#if !defined(CUDA_NO_BLAS) && __has_include(<cublasLt.h>)
+#if __has_include(<cublasLt.h>)
 #include <cublasLt.h>
 #include <dlfcn.h>
 
@@ -35,6 +35,7 @@ typedef struct CudaShape
 	bool		a_plain;		/* a_col == 1 */
 	bool		b_plain;		/* b_col == 1 */
 	bool		bias;
+	bool		sums;
 	bool		half_c;			/* the result (and the bias) is bfloat16 */
 	int			alignment;		/* of all addresses together */
 } CudaShape;
@@ -146,8 +147,9 @@ cuda_alignment(const void *const *addresses, int n)
 	return (int) (bits & (~bits + 1));
 }
 
+/* vector: the bias or the sums, whose address the algorithm depends on too */
 static bool
-cuda_plan_create(CudaDevice *cuda, CudaPlan *plan)
+cuda_plan_create(CudaDevice *cuda, CudaPlan *plan, const void *vector)
 {
 	CudaBlas   *blas = cuda->blas;
 	const CudaShape *s = &plan->shape;
@@ -156,7 +158,8 @@ cuda_plan_create(CudaDevice *cuda, CudaPlan *plan)
 	cudaDataType_t result_type = s->half_c ? CUDA_R_16BF : CUDA_R_32F;
 	cublasOperation_t first = s->b_plain ? CUBLAS_OP_N : CUBLAS_OP_T;
 	cublasOperation_t second = s->a_plain ? CUBLAS_OP_N : CUBLAS_OP_T;
-	cublasLtEpilogue_t epilogue = s->bias ? CUBLASLT_EPILOGUE_BIAS : CUBLASLT_EPILOGUE_DEFAULT;
+	cublasLtEpilogue_t epilogue = s->bias ? CUBLASLT_EPILOGUE_BIAS : s->sums ? CUBLASLT_EPILOGUE_BGRADB
+		: CUBLASLT_EPILOGUE_DEFAULT;
 	cublasLtMatmulPreference_t preference = NULL;
 	cublasLtMatmulHeuristicResult_t result;
 	size_t		workspace = CUDA_BLAS_WORKSPACE;
@@ -168,6 +171,8 @@ cuda_plan_create(CudaDevice *cuda, CudaPlan *plan)
 	blas->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof(first));
 	blas->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof(second));
 	blas->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof(epilogue));
+	if (vector != NULL)
+		blas->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &vector, sizeof(vector));
 	if (blas->cublasLtMatrixLayoutCreate(&plan->a, type, (uint64_t) (s->b_plain ? s->n : s->k),
 										 (uint64_t) (s->b_plain ? s->k : s->n), (int64_t) s->b_ld) != CUBLAS_STATUS_SUCCESS ||
 		blas->cublasLtMatrixLayoutCreate(&plan->b, type, (uint64_t) (s->a_plain ? s->k : s->m),
@@ -191,7 +196,7 @@ cuda_plan_create(CudaDevice *cuda, CudaPlan *plan)
 }
 
 static CudaPlan *
-cuda_plan(CudaDevice *cuda, const CudaShape *shape)
+cuda_plan(CudaDevice *cuda, const CudaShape *shape, const void *vector)
 {
 	CudaBlas   *blas = cuda->blas;
 	CudaPlan   *plan;
@@ -211,7 +216,7 @@ cuda_plan(CudaDevice *cuda, const CudaShape *shape)
 	memset(plan, 0, sizeof(*plan));
 	memcpy(&plan->shape, shape, sizeof(*shape));
 	plan->used = true;
-	plan->possible = cuda_plan_create(cuda, plan);
+	plan->possible = cuda_plan_create(cuda, plan, vector);
 	return plan;
 }
 
@@ -255,6 +260,7 @@ cuda_blas_product(DistilDevice *dev, const CudaProduct *p)
 	CudaDevice *cuda = cuda_device(dev);
 	const void *a = p->a;
 	const void *b = p->b;
+	const void *vector = p->bias != NULL ? p->bias : p->sums;
 	float		one = 1.0f;
 	float		beta = p->accumulate ? 1.0f : 0.0f;
 	CudaShape	shape;
@@ -274,6 +280,7 @@ cuda_blas_product(DistilDevice *dev, const CudaProduct *p)
 	shape.a_ld = shape.a_plain ? p->a_row : p->a_col;
 	shape.b_ld = shape.b_plain ? p->b_row : p->b_col;
 	shape.bias = p->bias != NULL;
+	shape.sums = p->sums != NULL;
 	shape.half_c = p->half_c;
 	if (cuda->precision == CUDA_BF16 && !p->half)
 	{
@@ -285,16 +292,16 @@ cuda_blas_product(DistilDevice *dev, const CudaProduct *p)
 			return false;
 	}
 	{
-		const void *addresses[] = {a, b, p->c, p->bias};
+		const void *addresses[] = {a, b, p->c, vector};
 
 		shape.alignment = cuda_alignment(addresses, 4);
 	}
-	plan = cuda_plan(cuda, &shape);
+	plan = cuda_plan(cuda, &shape, vector);
 	if (!plan->possible)
 		return false;
-	if (p->bias != NULL)
-		cuda->blas->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &p->bias,
-												   sizeof(p->bias));
+	if (vector != NULL)
+		cuda->blas->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &vector,
+												   sizeof(vector));
 	if (cuda->blas->cublasLtMatmul(cuda->blas->handle, plan->desc, &one, b, plan->a, a, plan->b, &beta, p->c, plan->c,
 								   p->c, plan->c, &plan->algo, cuda->blas->workspace, CUDA_BLAS_WORKSPACE,
 								   cuda->stream) != CUBLAS_STATUS_SUCCESS)

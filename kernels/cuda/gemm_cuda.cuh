@@ -31,6 +31,7 @@ typedef struct CudaProduct
 	bool		accumulate;		/* C += */
 	bool		half;			/* A, B and bias are bfloat16 */
 	bool		half_c;			/* C too */
+	float	   *sums;			/* [m] = the sums of A's rows, by cuBLASLt only; NULL: not wanted */
 } CudaProduct;
 
 template <typename In, typename Out>

@@ -112,7 +112,7 @@ cuda_half_linear_forward(DistilDevice *dev, uint16_t *y, size_t ldy, uint16_t *b
 {
 	uint16_t   *to = before != NULL ? before : y;
 	size_t		ld = before != NULL ? (size_t) n : ldy;
-	CudaProduct p = {to, ld, x, (size_t) k, 1, w, 1, (size_t) k, m, n, k, b, DISTIL_ACT_NONE, false, true, true};
+	CudaProduct p = {to, ld, x, (size_t) k, 1, w, 1, (size_t) k, m, n, k, b, DISTIL_ACT_NONE, false, true, true, NULL};
 
 	cuda_multiply(dev, &p);
 	if (before != NULL || act != DISTIL_ACT_NONE)
@@ -126,7 +126,7 @@ cuda_half_linear_backward_input(DistilDevice *dev, uint16_t *dx, const uint16_t 
 {
 	size_t		count = (size_t) m * k;
 	CudaProduct p = {dx, (size_t) k, dy, lddy, 1, w, (size_t) k, 1, m, k, n, NULL, DISTIL_ACT_NONE, accumulate, true,
-	true};
+	true, NULL};
 
 	cuda_multiply(dev, &p);
 	if (before != NULL)
@@ -137,8 +137,19 @@ static void
 cuda_half_linear_backward_weight(DistilDevice *dev, float *dw, float *db, const uint16_t *dy, size_t lddy,
 								 const uint16_t *x, int m, int n, int k)
 {
-	CudaProduct p = {dw, (size_t) k, dy, 1, lddy, x, (size_t) k, 1, n, k, m, NULL, DISTIL_ACT_NONE, true, true, false};
+	CudaProduct p = {dw, (size_t) k, dy, 1, lddy, x, (size_t) k, 1, n, k, m, NULL, DISTIL_ACT_NONE, true, true, false, NULL};
 
+	/* the sums beside the product, which reads dy anyway */
+	if (db != NULL)
+	{
+		p.sums = (float *) cuda_device(dev)->scratch;
+		if (cuda_blas_product(dev, &p))
+		{
+			CUDA_RUN(dev, add_column_parts, cuda_blocks(n), CUDA_THREADS, db, (const float *) p.sums, (size_t) n, 1, n);
+			return;
+		}
+		p.sums = NULL;
+	}
 	cuda_multiply(dev, &p);
 	if (db != NULL)
 		cuda_column_sums(dev, db, dy, lddy, m, n);

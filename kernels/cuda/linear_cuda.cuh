@@ -20,7 +20,7 @@ static void
 cuda_linear_forward(DistilDevice *dev, float *y, size_t ldy, const float *x, size_t ldx, const float *w,
 					const float *b, DistilActivation act, int m, int n, int k)
 {
-	CudaProduct p = {y, ldy, x, ldx, 1, w, 1, (size_t) k, m, n, k, b, act, false, false, false};
+	CudaProduct p = {y, ldy, x, ldx, 1, w, 1, (size_t) k, m, n, k, b, act, false, false, false, NULL};
 
 	cuda_multiply(dev, &p);
 }
@@ -29,7 +29,7 @@ static void
 cuda_linear_backward_input(DistilDevice *dev, float *dx, size_t lddx, const float *dy, size_t lddy,
 						   const float *w, bool accumulate, int m, int n, int k)
 {
-	CudaProduct p = {dx, lddx, dy, lddy, 1, w, (size_t) k, 1, m, k, n, NULL, DISTIL_ACT_NONE, accumulate, false, false};
+	CudaProduct p = {dx, lddx, dy, lddy, 1, w, (size_t) k, 1, m, k, n, NULL, DISTIL_ACT_NONE, accumulate, false, false, NULL};
 
 	cuda_multiply(dev, &p);
 }
@@ -38,7 +38,7 @@ static void
 cuda_linear_backward_weight(DistilDevice *dev, float *dw, float *db, const float *dy, size_t lddy,
 							const float *x, size_t ldx, int m, int n, int k)
 {
-	CudaProduct p = {dw, (size_t) k, dy, 1, lddy, x, ldx, 1, n, k, m, NULL, DISTIL_ACT_NONE, true, false, false};
+	CudaProduct p = {dw, (size_t) k, dy, 1, lddy, x, ldx, 1, n, k, m, NULL, DISTIL_ACT_NONE, true, false, false, NULL};
 
 	cuda_multiply(dev, &p);
 	if (db != NULL)

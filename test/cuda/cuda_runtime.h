@@ -21,12 +21,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "emulated_stream.h"
+
 #include <functional>
 #include <tuple>
 #include <vector>
 
 #define CUDA_EMULATED
-#define CUDA_NO_BLAS
 #define __global__
 #define __device__
 #define __host__
@@ -215,12 +216,24 @@ emulated_launch(void (*kernel) (Parameters...), dim3 grid, unsigned threads, voi
 	std::tuple<std::decay_t<Parameters>...> arguments(given...);
 	EmulatedWork work = [kernel, arguments]() { std::apply(kernel, arguments); };
 
-	if ((intptr_t) stream != emulated_device + 1)
+	if (((const EmulatedStream *) stream)->device != emulated_device)
 		emulated_error = 400;	/* cudaErrorInvalidResourceHandle */
 	else if (emulated_graph != NULL)
 		emulated_graph->work.push_back([=]() { emulated_run(grid, threads, work); });
 	else
 		emulated_run(grid, threads, work);
+}
+
+/* An EmulatedStream's: what a library does on a stream. */
+static void
+emulated_enqueue(void (*work) (const void *arguments), const void *arguments, size_t bytes)
+{
+	std::vector<char> copy((const char *) arguments, (const char *) arguments + bytes);
+
+	if (emulated_graph != NULL)
+		emulated_graph->work.push_back([=]() { work(copy.data()); });
+	else
+		work(arguments);
 }
 
 #define CUDA_LAUNCH(kernel, grid, threads, stream, ...) \
@@ -425,8 +438,12 @@ cudaStreamSynchronize(cudaStream_t stream)
 static inline cudaError_t
 cudaStreamCreateWithFlags(cudaStream_t *stream, int flags)
 {
+	static EmulatedStream streams[EMULATED_DEVICES_MOST];
+
 	(void) flags;
-	*stream = (void *) (intptr_t) (emulated_device + 1);
+	streams[emulated_device].device = emulated_device;
+	streams[emulated_device].enqueue = emulated_enqueue;
+	*stream = &streams[emulated_device];
 	return cudaSuccess;
 }
 
@@ -458,7 +475,7 @@ static inline cudaError_t
 cudaStreamBeginCapture(cudaStream_t stream, int mode)
 {
 	(void) mode;
-	if ((intptr_t) stream != emulated_device + 1 || emulated_graph != NULL)
+	if (((const EmulatedStream *) stream)->device != emulated_device || emulated_graph != NULL)
 		return cudaErrorIllegalState;
 	emulated_graph = new EmulatedGraph();
 	emulated_graph->device = emulated_device;
@@ -470,7 +487,7 @@ cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
 	*graph = emulated_graph;
 	emulated_graph = NULL;
-	return (intptr_t) stream == emulated_device + 1 && *graph != NULL ? cudaSuccess : cudaErrorIllegalState;
+	return ((const EmulatedStream *) stream)->device == emulated_device && *graph != NULL ? cudaSuccess : cudaErrorIllegalState;
 }
 
 static inline cudaError_t
@@ -484,7 +501,7 @@ cudaGraphInstantiate(cudaGraphExec_t *repeated, cudaGraph_t graph, unsigned long
 static inline cudaError_t
 cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t stream)
 {
-	if ((intptr_t) stream != graph->device + 1 || emulated_graph != NULL)
+	if (((const EmulatedStream *) stream)->device != graph->device || emulated_graph != NULL)
 		return cudaErrorInvalidResourceHandle;
 	for (const EmulatedWork &work : graph->work)
 		work();
@@ -542,7 +559,7 @@ cudaSetDevice(int device)
 	int			count;
 
 	cudaGetDeviceCount(&count);
-	if (device < 0 || device >= count)
+	if (device < 0 || device >= count || device >= EMULATED_DEVICES_MOST)
 		return cudaErrorInvalidDevice;
 	emulated_device = device;
 	return cudaSuccess;

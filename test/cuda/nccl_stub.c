@@ -6,6 +6,8 @@
  * A sum is asked for inside a group call, once by each communicator, all with the same length, type and operation, on a
  * stream of the communicator's device; anything else is a result the caller has to handle.
  */
+#include "emulated_stream.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -120,7 +122,7 @@ ncclAllReduce(const void *from, void *to, size_t count, int type, int operation,
 		return REMOTE_ERROR;
 	if (depth == 0 || comm->to != NULL)
 		return INVALID_USAGE;
-	if (!comm->live || type != FLOAT32 || operation != SUM || (intptr_t) stream != comm->device + 1 ||
+	if (!comm->live || type != FLOAT32 || operation != SUM || ((const EmulatedStream *) stream)->device != comm->device ||
 		(asked > 0 && count != comms[0].count))
 		return INVALID_ARGUMENT;
 	comm->from = from;
