@@ -535,6 +535,7 @@ distil_tokenizer_compile(DistilBuffer *out, const DistilFolder *folder, bool par
 	draft->alloc = alloc;
 	draft->poll = poll;
 	draft->unk_id = -1;
+	draft->parse_special = parse_special;
 	distil_buffer_init(&draft->data, alloc);
 	draft->arena = distil_arena_create(alloc);
 	status = draft->arena != NULL ? compile_folder(out, draft, folder, parse_special, err)

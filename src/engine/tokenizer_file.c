@@ -168,20 +168,34 @@ distil_draft_vocabulary(DistilDraft *draft, const DistilJson *vocab, const char 
 	return DISTIL_OK;
 }
 
+DistilStatus
+distil_draft_added_flags(uint32_t *flags, const DistilJsonDoc *doc, const DistilJson *token, DistilError *err)
+{
+	static const struct
+	{
+		const char *name;
+		uint32_t	flag;
+	}			members[] = {
+		{"single_word", DISTIL_ADDED_SINGLE_WORD}, {"lstrip", DISTIL_ADDED_LSTRIP}, {"rstrip", DISTIL_ADDED_RSTRIP},
+		{"normalized", DISTIL_ADDED_NORMALIZED}, {"special", DISTIL_ADDED_SPECIAL}
+	};
+
+	*flags = 0;
+	for (size_t i = 0; i < sizeof(members) / sizeof(members[0]); i++)
+	{
+		bool		on;
+
+		DISTIL_FORWARD(distil_json_get_bool(doc, token, members[i].name, false, &on, err));
+		*flags |= on ? members[i].flag : 0;
+	}
+	return DISTIL_OK;
+}
+
 static DistilStatus
 read_added(DistilDraft *draft, const DistilJson *list, DistilError *err)
 {
 	static const char *const known[] = {
 		"id", "content", "single_word", "lstrip", "rstrip", "normalized", "special", NULL
-	};
-	static const struct
-	{
-		const char *name;
-		uint32_t	flag;
-	}			flags[] = {
-		{"single_word", DISTIL_ADDED_SINGLE_WORD}, {"lstrip", DISTIL_ADDED_LSTRIP},
-		{"rstrip", DISTIL_ADDED_RSTRIP},
-		{"normalized", DISTIL_ADDED_NORMALIZED}, {"special", DISTIL_ADDED_SPECIAL}
 	};
 	size_t		count;
 
@@ -220,13 +234,7 @@ read_added(DistilDraft *draft, const DistilJson *list, DistilError *err)
 		if (id < 0)
 			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token %zu of tokenizer.json has no id", i);
 		added->id = id;
-		for (size_t f = 0; f < sizeof(flags) / sizeof(flags[0]); f++)
-		{
-			bool		on;
-
-			DISTIL_FORWARD(distil_json_get_bool(draft->doc, item, flags[f].name, false, &on, err));
-			added->flags |= on ? flags[f].flag : 0;
-		}
+		DISTIL_FORWARD(distil_draft_added_flags(&added->flags, draft->doc, item, err));
 	}
 	return DISTIL_OK;
 }

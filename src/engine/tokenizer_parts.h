@@ -122,6 +122,7 @@ typedef struct DistilDraft
 	DistilBlobPiece pair[DISTIL_MAX_PIECES];
 	int			npair;
 	const char *unk;			/* NULL: none */
+	bool		parse_special;	/* of the import: special tokens in texts are recognised */
 	const char *named_unk;		/* unk_token of tokenizer_config.json or special_tokens_map.json, or NULL */
 	bool		no_unk;			/* the model works without an unknown token */
 	int64_t		unk_id;			/* of Unigram; -1: by name */
@@ -230,6 +231,11 @@ extern DistilStatus distil_draft_class_settings(DistilClassSettings *settings, c
 /* Replace normalizer, pre-tokenizer, decoder and post-processor by those of the class; a character map stays. */
 extern DistilStatus distil_draft_class_parts(DistilDraft *draft, const DistilTokenizerClass *class,
 											 const DistilClassSettings *settings, DistilError *err);
+/* Added tokens as tokenizer_config.json (doc, or NULL) and the class's names (class, or NULL) change those of tokenizer.json. */
+extern DistilStatus distil_draft_apply_added(DistilDraft *draft, const DistilTokenizerClass *class, const DistilJsonDoc *doc,
+											 DistilError *err);
+/* DISTIL_ADDED_... of a token's members. */
+extern DistilStatus distil_draft_added_flags(uint32_t *flags, const DistilJsonDoc *doc, const DistilJson *token, DistilError *err);
 /* Flags of BertNormalizer. */
 extern uint32_t distil_class_bert_flags(const DistilClassSettings *settings);
 

@@ -91,6 +91,7 @@ apply_class(DistilDraft *draft, const DistilFolder *folder, const DistilJsonDoc 
 	const char *key;
 
 	DISTIL_FORWARD(distil_draft_class(draft, folder, NULL, &class, err));
+	DISTIL_FORWARD(distil_draft_apply_added(draft, class, doc, err));
 	if (class == NULL)
 		return DISTIL_OK;
 	DISTIL_FORWARD(check_model(draft, class, err));
@@ -123,7 +124,16 @@ apply(DistilDraft *draft, const DistilFolder *folder, const DistilJsonDoc *doc, 
 	if (doc != NULL && distil_json_type(distil_json_root(doc)) != DISTIL_JSON_OBJECT)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"tokenizer_config.json\" is not an object");
 	if (doc != NULL)
+	{
+		bool		split;
+
 		DISTIL_FORWARD(check_direction(doc, distil_json_root(doc), "truncation_side", "left", "tokenizer_config.json", err));
+		DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), "split_special_tokens", false, &split, err));
+		if (split && draft->parse_special)
+			return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_UNSUPPORTED, "split_special_tokens of file \"tokenizer_config.json\""
+													 " is not supported"),
+									"Import the model with the option parse_special false, which does the same.");
+	}
 	return draft->doc != NULL ? apply_class(draft, folder, doc, err) : DISTIL_OK;	/* the readers of legacy files ask their class */
 }
 

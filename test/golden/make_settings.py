@@ -95,6 +95,22 @@ def bert_cases():
     yield bert(), [({"model_type": "gpt2"}, {}, "type of the model"), ({"model_type": "bert"}, named("LlamaTokenizer"), "tokenizer_class \"LlamaTokenizer\"")]
 
 
+def added_cases():
+    def token(text, **more):
+        return dict({"content": text, "lstrip": False, "rstrip": False, "single_word": False, "normalized": False, "special": True}, **more)
+    decoder = {str(i): token(t) for i, t in enumerate(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"])}
+    data = bert()
+    size = len(data["model"]["vocab"])
+    cases = [({"added_tokens_decoder": dict(decoder, **change)}, None) for change in [
+        {}, {"4": token("[MASK]", lstrip=True)}, {"4": token("[MASK]", rstrip=True, normalized=True)}, {"4": token("[MASK]", single_word=True)}, {"4": token("[MASK]", special=False)},
+        {str(size + 1): token("b["), str(size): {"content": "<mask>"}}]]
+    cases += [({"additional_special_tokens": ["b", {"content": "e", "__type": "AddedToken"}]}, None), ({"extra_special_tokens": {"image_token": "b"}}, None), ({"mask_token": "b"}, None),
+              ({"mask_token": {"content": "b", "lstrip": True, "rstrip": False, "single_word": False, "normalized": False, "__type": "AddedToken"}}, None),
+              ({"split_special_tokens": True}, "split_special_tokens of file"), ({"added_tokens_decoder": dict(decoder, **{"4": token("<mask>")})}, "has id 4")]
+    yield data, [({"model_type": "bert"}, named(name, **settings), why) for name in ("BertTokenizer", "TokenizersBackend") for settings, why in cases]
+    yield dict(data, added_tokens=data["added_tokens"][:4]), [({"model_type": "bert"}, {}), ({"model_type": "bert"}, named("TokenizersBackend"))]
+
+
 def bytes_cases():
     gpt2 = [({"model_type": "gpt2"}, None), ({"model_type": "gpt2"}, {}), ({"model_type": "gpt2"}, named("GPT2Tokenizer", add_prefix_space=True)),
             ({"model_type": "gpt2"}, named("GPT2TokenizerFast", add_prefix_space=False, trim_offsets=False)), ({"model_type": "gpt2"}, {"add_prefix_space": True}),
@@ -155,7 +171,7 @@ def compact(data):
 def main():
     transformers.logging.set_verbosity_error()
     with open(os.path.join(HERE, "settings.txt"), "w", newline="\n", encoding="utf-8") as out:
-        for data, cases in [case for make in (bert_cases, bytes_cases, pieces_cases) for case in make()]:
+        for data, cases in [case for make in (bert_cases, added_cases, bytes_cases, pieces_cases) for case in make()]:
             out.write("F %s\n" % compact(data))
             for config, settings, *why in cases:
                 out.write("C %s\t%s\t%s\n" % (compact(config), compact(settings) if settings is not None else "-", why[0] if why and why[0] else "-"))

@@ -63,7 +63,7 @@ open_folder(char *line)
 		CHECK_MSG(status == DISTIL_OK && distil_tokenizer_open(&tokenizer, blob, size, &counting, &err) == DISTIL_OK, "%s %s: %s",
 				  config, settings, err.message);
 	else
-		CHECK_MSG(status == DISTIL_ERR_UNSUPPORTED && strstr(err.message, why) != NULL, "%s %s: \"%s\", expected \"%s\"", config,
+		CHECK_MSG(status != DISTIL_OK && strstr(err.message, why) != NULL, "%s %s: \"%s\", expected \"%s\"", config,
 				  settings, err.message, why);
 }
 
