@@ -154,35 +154,8 @@ test_limit(void)
 
 /* ---------- trainings ---------- */
 
-typedef struct Job
-{
-	Fixture		teacher;
-	DistilTrainOptions options;
-	void	   *spool;
-	size_t		spool_size;
-} Job;
-
-static void
-open_job(Job *job, const char *model, const char *method, const char *json)
-{
-	TestFolder	folder;
-
-	CHECK(compose(&folder, model, "lm"));
-	fixture_from_folder(&job->teacher, &folder.folder);
-	test_folder_free(&folder);
-	job->options = fixture_options(job->teacher.model, method, json);
-	fixture_spool(&job->spool, &job->spool_size, job->teacher.model, &job->options, TEXTS);
-}
-
-static void
-close_job(Job *job)
-{
-	free(job->spool);
-	fixture_close(&job->teacher);
-}
-
 static DistilTrainer *
-open_trainer(const Job *job, DistilDevice **device)
+open_trainer(const FixtureJob *job, DistilDevice **device)
 {
 	DistilTrainer *trainer = NULL;
 	DistilError err = {{0}, {0}, {0}};
@@ -196,7 +169,7 @@ open_trainer(const Job *job, DistilDevice **device)
 
 /* Losses of all steps; every `save_every` steps the training moves to the next of the devices. */
 static int
-run(const Job *job, DistilDevice **devices, int ndevices, int save_every, double *losses)
+run(const FixtureJob *job, DistilDevice **devices, int ndevices, int save_every, double *losses)
 {
 	DistilError err = {{0}, {0}, {0}};
 	DistilTrainReport report;
@@ -237,7 +210,7 @@ run(const Job *job, DistilDevice **devices, int ndevices, int save_every, double
 static void
 test_training(const char *model, const char *method, const char *json)
 {
-	Job			job;
+	FixtureJob	job;
 	DistilDevice *devices[2] = {open_device("reference", NULL), open_device(BACKEND, EXACT)};
 	double		want[64];
 	double		got[64];
@@ -245,7 +218,7 @@ test_training(const char *model, const char *method, const char *json)
 	int			n;
 	int			i;
 
-	open_job(&job, model, method, json);
+	fixture_open_job(&job, model, method, json, TEXTS);
 	n = run(&job, &devices[0], 1, 1000, want);
 	CHECK(run(&job, &devices[1], 1, 1000, got) == n && n >= 4);
 	CHECK(run(&job, devices, 2, 2, moved) == n);
@@ -255,7 +228,7 @@ test_training(const char *model, const char *method, const char *json)
 		CHECK_NEAR(moved[i], want[i], 1e-5 * want[i]);
 	}
 	CHECK(devices[1]->ops->failure(devices[1]) == NULL);
-	close_job(&job);
+	fixture_close_job(&job);
 	devices[0]->ops->close(devices[0]);
 	devices[1]->ops->close(devices[1]);
 }
@@ -266,7 +239,7 @@ test_training(const char *model, const char *method, const char *json)
 static void
 test_small_memory(const char *isa, double tolerance)
 {
-	Job			job;
+	FixtureJob	job;
 	DistilError err = {{0}, {0}, {0}};
 	double		want[64];
 	double		got[64];
@@ -275,7 +248,7 @@ test_small_memory(const char *isa, double tolerance)
 	DistilStatus status = DISTIL_OK;
 	DistilDevice *device = open_device(BACKEND, isa);
 
-	open_job(&job, "bert", "triple", masked_json);
+	fixture_open_job(&job, "bert", "triple", masked_json, TEXTS);
 	run(&job, &device, 1, 1000, want);
 	for (; status == DISTIL_OK && limit > 4096; limit /= 2)
 	{
@@ -299,19 +272,19 @@ test_small_memory(const char *isa, double tolerance)
 	device->ops->limit_memory(device, 1000);
 	CHECK(device->ops->alloc(device, 1000) != NULL);
 	device->ops->close(device);
-	close_job(&job);
+	fixture_close_job(&job);
 }
 
 /* The device is lost at its N-th operation: the step fails by name and no checkpoint can be sealed. */
 static void
 test_lost(void)
 {
-	Job			job;
+	FixtureJob	job;
 	DistilTrainReport report;
 	int			after;
 	int			failed = 0;
 
-	open_job(&job, "distilbert", "embedding", embedding_json);
+	fixture_open_job(&job, "distilbert", "embedding", embedding_json, TEXTS);
 	for (after = 0; after < 2000; after += 97)
 	{
 		DistilError err = {{0}, {0}, {0}};
@@ -344,22 +317,22 @@ test_lost(void)
 		device->ops->close(device);
 	}
 	CHECK(failed >= 5);
-	close_job(&job);
+	fixture_close_job(&job);
 }
 
 static void
 test_several(void)
 {
-	Job			job;
+	FixtureJob	job;
 	DistilError err = {{0}, {0}, {0}};
 	DistilTrainer *trainer = NULL;
 	DistilDevice *devices[2] = {open_device("standin", NULL), open_device("standin", NULL)};
 
-	open_job(&job, "distilbert", "embedding", embedding_json);
+	fixture_open_job(&job, "distilbert", "embedding", embedding_json, TEXTS);
 	CHECK(distil_trainer_create(&trainer, job.teacher.model, &job.options, job.spool, job.spool_size, devices, 2,
 								distil_alloc_system(), NULL, &err) == DISTIL_ERR_UNSUPPORTED);
 	CHECK(trainer == NULL && strstr(err.message, "several") != NULL);
-	close_job(&job);
+	fixture_close_job(&job);
 	devices[0]->ops->close(devices[0]);
 	devices[1]->ops->close(devices[1]);
 }
@@ -478,7 +451,7 @@ test_gradients(const char *arch)
 static void
 test_rounded(const char *model, const char *json)
 {
-	Job			job;
+	FixtureJob	job;
 	DistilDevice *devices[2] = {open_device("reference", NULL), open_device(BACKEND, ROUNDED)};
 	double		want[64];
 	double		got[64];
@@ -486,7 +459,7 @@ test_rounded(const char *model, const char *json)
 	int			n;
 	int			i;
 
-	open_job(&job, model, "triple", json);
+	fixture_open_job(&job, model, "triple", json, TEXTS);
 	n = run(&job, &devices[0], 1, 1000, want);
 	CHECK(run(&job, &devices[1], 1, 1000, got) == n);
 	CHECK(run(&job, devices, 2, 2, moved) == n);
@@ -495,7 +468,7 @@ test_rounded(const char *model, const char *json)
 		CHECK_NEAR(got[i], want[i], 1e-2 * want[i]);
 		CHECK_NEAR(moved[i], want[i], 1e-2 * want[i]);
 	}
-	close_job(&job);
+	fixture_close_job(&job);
 	devices[0]->ops->close(devices[0]);
 	devices[1]->ops->close(devices[1]);
 }

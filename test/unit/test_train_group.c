@@ -37,14 +37,6 @@ static const char embedding_json[] =
 "{\"layers\": 1, \"batch_size\": 6, \"gradient_accumulation_steps\": 5, \"max_steps\": 4, \"learning_rate\": 0.003}";
 #endif
 
-typedef struct Job
-{
-	Fixture		teacher;
-	DistilTrainOptions options;
-	void	   *spool;
-	size_t		spool_size;
-} Job;
-
 typedef struct Result
 {
 	int			n;
@@ -52,25 +44,6 @@ typedef struct Result
 	float	   *weights;		/* [total] of the first device, at the end */
 	size_t		total;
 } Result;
-
-static void
-open_job(Job *job, const char *model, const char *method, const char *json)
-{
-	TestFolder	folder;
-
-	CHECK(compose(&folder, model, "lm"));
-	fixture_from_folder(&job->teacher, &folder.folder);
-	test_folder_free(&folder);
-	job->options = fixture_options(job->teacher.model, method, json);
-	fixture_spool(&job->spool, &job->spool_size, job->teacher.model, &job->options, TEXTS);
-}
-
-static void
-close_job(Job *job)
-{
-	free(job->spool);
-	fixture_close(&job->teacher);
-}
 
 /* n devices together, or with n 0 one alone; gives how many there are, 0: not so many. */
 static int
@@ -99,7 +72,7 @@ close_devices(DistilDevice **devices, int n)
 }
 
 static DistilStatus
-create(DistilTrainer **trainer, const Job *job, DistilDevice **devices, int n, const DistilPoll *poll, DistilError *err)
+create(DistilTrainer **trainer, const FixtureJob *job, DistilDevice **devices, int n, const DistilPoll *poll, DistilError *err)
 {
 	return distil_trainer_create(trainer, job->teacher.model, &job->options, job->spool, job->spool_size, devices, n,
 								 distil_alloc_system(), poll, err);
@@ -139,7 +112,7 @@ finish(DistilTrainer *trainer, Result *result)
 }
 
 static void
-train(const Job *job, DistilDevice **devices, int n, Result *result)
+train(const FixtureJob *job, DistilDevice **devices, int n, Result *result)
 {
 	DistilError err = {{0}, {0}, {0}};
 	DistilTrainer *trainer;
@@ -186,13 +159,13 @@ compare(const Result *got, const Result *want, double tolerance)
 static void
 test_same(const char *model, const char *method, const char *json, const char *isa, double tolerance)
 {
-	Job			job;
+	FixtureJob	job;
 	DistilDevice *devices[MOST];
 	Result		alone;
 	Result		result;
 	int			n;
 
-	open_job(&job, model, method, json);
+	fixture_open_job(&job, model, method, json, TEXTS);
 	CHECK(open_devices(devices, isa, 0) == 1 && devices[0]->ops->all_sum == NULL);
 	train(&job, devices, 1, &alone);
 	close_devices(devices, 1);
@@ -209,7 +182,7 @@ test_same(const char *model, const char *method, const char *json, const char *i
 	CHECK(n == MOST + 1);
 #endif
 	free(alone.weights);
-	close_job(&job);
+	fixture_close_job(&job);
 }
 
 #ifndef DISTIL_TEST_CUDA
@@ -219,7 +192,7 @@ static void
 test_moved(void)
 {
 	static const int numbers[] = {3, 0, 2};
-	Job			job;
+	FixtureJob	job;
 	DistilDevice *devices[MOST];
 	DistilError err = {{0}, {0}, {0}};
 	DistilBuffer buffer;
@@ -228,7 +201,7 @@ test_moved(void)
 	Result		moved = {0};
 	int			i;
 
-	open_job(&job, "bert", "triple", masked_json);
+	fixture_open_job(&job, "bert", "triple", masked_json, TEXTS);
 	open_devices(devices, NULL, 0);
 	train(&job, devices, 1, &alone);
 	close_devices(devices, 1);
@@ -258,7 +231,7 @@ test_moved(void)
 	distil_buffer_free(&buffer);
 	free(moved.weights);
 	free(alone.weights);
-	close_job(&job);
+	fixture_close_job(&job);
 }
 
 /* Stops the caller once, at the question number `left`. */
@@ -283,14 +256,14 @@ stop_once(void *ctx)
 static void
 test_cancel(void)
 {
-	Job			job;
+	FixtureJob	job;
 	DistilDevice *devices[2];
 	DistilError err = {{0}, {0}, {0}};
 	Result		whole;
 	int			cancelled = 0;
 	int			after;
 
-	open_job(&job, "distilbert", "embedding", embedding_json);
+	fixture_open_job(&job, "distilbert", "embedding", embedding_json, TEXTS);
 	CHECK(open_devices(devices, NULL, 2) == 2);
 	train(&job, devices, 2, &whole);
 	for (after = 1; after < 200; after += 23)
@@ -324,14 +297,14 @@ test_cancel(void)
 	CHECK(cancelled >= 5);
 	free(whole.weights);
 	close_devices(devices, 2);
-	close_job(&job);
+	fixture_close_job(&job);
 }
 
 /* The last of three devices is lost: the job fails by name, and from its last checkpoint goes on on one. */
 static void
 test_lost(void)
 {
-	Job			job;
+	FixtureJob	job;
 	DistilDevice *devices[MOST];
 	DistilError err = {{0}, {0}, {0}};
 	Result		alone;
@@ -339,7 +312,7 @@ test_lost(void)
 	int			moved = 0;
 	int			after;
 
-	open_job(&job, "distilbert", "embedding", embedding_json);
+	fixture_open_job(&job, "distilbert", "embedding", embedding_json, TEXTS);
 	open_devices(devices, NULL, 0);
 	train(&job, devices, 1, &alone);
 	close_devices(devices, 1);
@@ -390,14 +363,14 @@ test_lost(void)
 	}
 	CHECK_MSG(failed >= 5 && moved >= 2, "%d failed, %d moved\n", failed, moved);
 	free(alone.weights);
-	close_job(&job);
+	fixture_close_job(&job);
 }
 
 /* One device with less memory than the others: pieces become smaller for all, then the job does not fit. */
 static void
 test_small_memory(void)
 {
-	Job			job;
+	FixtureJob	job;
 	DistilDevice *devices[2];
 	DistilError err = {{0}, {0}, {0}};
 	DistilTrainer *trainer;
@@ -405,7 +378,7 @@ test_small_memory(void)
 	int			least = DISTIL_DEVICE_PIECE_TOKENS;
 	DistilStatus status = DISTIL_OK;
 
-	open_job(&job, "bert", "triple", masked_json);
+	fixture_open_job(&job, "bert", "triple", masked_json, TEXTS);
 	CHECK(open_devices(devices, NULL, 2) == 2);
 	for (; status == DISTIL_OK && limit > 4096; limit /= 2)
 	{
@@ -419,21 +392,21 @@ test_small_memory(void)
 	}
 	CHECK(status == DISTIL_ERR_MEMORY && least <= DISTIL_DEVICE_PIECE_TOKENS / 4);
 	close_devices(devices, 2);
-	close_job(&job);
+	fixture_close_job(&job);
 }
 
 /* Devices that were not opened together, and a part of a group. */
 static void
 test_refused(void)
 {
-	Job			job;
+	FixtureJob	job;
 	DistilDevice *devices[3];
 	DistilError err = {{0}, {0}, {0}};
 	DistilTrainer *trainer = NULL;
 	DistilTrainReport report;
 	int			i;
 
-	open_job(&job, "distilbert", "embedding", embedding_json);
+	fixture_open_job(&job, "distilbert", "embedding", embedding_json, TEXTS);
 	for (i = 0; i < 2; i++)
 		CHECK(open_devices(&devices[i], NULL, 0) == 1);
 	CHECK(create(&trainer, &job, devices, 2, NULL, &err) == DISTIL_ERR_UNSUPPORTED);
@@ -445,7 +418,7 @@ test_refused(void)
 	CHECK(strstr(err.detail, "not given all") != NULL);
 	distil_trainer_free(trainer);
 	close_devices(devices, 3);
-	close_job(&job);
+	fixture_close_job(&job);
 }
 
 #endif

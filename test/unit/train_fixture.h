@@ -182,6 +182,30 @@ fixture_options(const DistilModel *model, const char *method, const char *json)
 	return options;
 }
 
+/* A job of n sentences for a teacher with a language-model head. */
+typedef struct FixtureJob
+{
+	Fixture		teacher;
+	DistilTrainOptions options;
+	void	   *spool;
+	size_t		spool_size;
+} FixtureJob;
+
+static inline void
+fixture_open_job(FixtureJob *job, const char *arch, const char *method, const char *json, int n)
+{
+	fixture_open_head(&job->teacher, arch, "lm");
+	job->options = fixture_options(job->teacher.model, method, json);
+	fixture_spool(&job->spool, &job->spool_size, job->teacher.model, &job->options, n);
+}
+
+static inline void
+fixture_close_job(FixtureJob *job)
+{
+	free(job->spool);
+	fixture_close(&job->teacher);
+}
+
 static inline DistilDevice *
 fixture_device(const char *backend)
 {
