@@ -2,7 +2,8 @@
 # Tests of the CUDA backend on a GPU:
 #
 #   test/check_gpu.sh            builds and runs them (gcc, make and nvcc are all it needs)
-#   test/check_gpu.sh bench      also measures: tokens per second of BERT-base to DistilBERT training (PyTorch's beside it) and of BERT-base embeddings
+#   test/check_gpu.sh bench      also measures: tokens per second of BERT-base to DistilBERT training (PyTorch's beside it) and of BERT-base embeddings,
+#                                few texts also without graphs
 #
 # On a machine without a GPU the module must say so by name; everything else is skipped.
 # NVCC=path chooses the compiler, CUDA_ARCHITECTURES its targets (default: this GPU's).  cuBLASLt and NCCL are found where the loader
@@ -87,6 +88,10 @@ if [ -n "$gpu" ] && [ "${1:-}" = bench ]; then
   nvidia-smi --query-gpu=name,driver_version,clocks.sm,clocks.mem,power.limit --format=csv
   for precision in bf16 tf32; do
     timeout 300 "$tests/gpu_train" cuda $precision embed 20 2048 | tail -n 1 | sed "s/^/cuda $precision: /" || true
+    for n in 1 8 32; do
+      timeout 300 "$tests/gpu_train" cuda $precision embed 300 $n | tail -n 1 | sed "s/^/cuda $precision, $n texts, graph: /" || true
+      timeout 300 "$tests/gpu_train" cuda $precision embed 300 $n launches | tail -n 1 | sed "s/^/cuda $precision, $n texts, launches: /" || true
+    done
     timeout 300 "$tests/gpu_train" cuda $precision base 20 256 | tail -n 1 || true
     n=$(grep -c '^GPU' "$work/gpus")
     [ "$n" = 1 ] || timeout 300 "$tests/gpu_train" "cuda*$n" $precision base 20 $((256 * n)) | tail -n 1 || true

@@ -214,13 +214,25 @@ distil_session_free(DistilSession *session)
 	distil_release(session->alloc, session);
 }
 
+/* n numbers of the staging block to their place on the device. */
+static void
+stage(const DistilSession *session, const int32_t *from, int n)
+{
+	session->device->ops->copy_in(session->device, session->device_staging + (from - session->staging), from,
+								  sizeof(int32_t) * (size_t) n);
+}
+
 void
 distil_session_stage(DistilSession *session, DistilBatch *batch, int nseq, int ntokens)
 {
 	int32_t    *device = session->device_staging;
 
-	session->device->ops->copy_in(session->device, device, session->staging,
-								  staging_count(session) * sizeof(int32_t));
+	/* no more than is there: a large block costs a GPU as much as a small pass */
+	stage(session, session->ids, ntokens);
+	stage(session, session->positions, ntokens);
+	stage(session, session->types, ntokens);
+	stage(session, session->offsets, nseq + 1);
+	stage(session, session->ranges, 2 * nseq);
 	memset(batch, 0, sizeof(*batch));
 	batch->nseq = nseq;
 	batch->ntokens = ntokens;
