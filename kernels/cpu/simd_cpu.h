@@ -248,7 +248,8 @@ v_exp(vf x)
 
 /*
  * 2^(x * scale) for x <= 0 and scale > 0, relative error below 2e-7: 2^n 2^f with |f| <= 1/2, 2^f minimax
- * (relative error 8e-8 before rounding).  Below 2^-126 the smallest number that is not subnormal.
+ * (relative error 8e-8 before rounding).  Nothing is smaller than 2^-64, which is lost beside the largest probability: products with
+ * smaller numbers could be subnormal, and each of those takes a hundred times as long.
  * Products and sums are fused, so that f has one rounding however large x is.  2^n is a factor, not added to the exponent's
  * bits: a NaN stays one whatever its bits are.
  */
@@ -271,7 +272,7 @@ v_exp2(vf x, vf scale, vf least)
 static inline vf
 v_exp2_least(vf scale)
 {
-	return -126.0f / scale;
+	return -64.0f / scale;
 }
 
 #define ERFC_END 4.0f			/* erfc is below 1.6e-8 from here */
