@@ -22,8 +22,6 @@ class Report:
         held = f", held to {isa}" if isa else ""
         self.path = os.path.join(folder, re.sub(r"[^a-z0-9]+", "-", (cpu_name() + held).lower()).strip("-"))
         self.line(f"# distil and its rivals on {cpu_name()}{held}")
-        if isa:
-            self.line("\nONNX Runtime cannot be held: it uses what the CPU has.")
         self.line(f"\n{datetime.date.today()}, one core unless said.  Times are processor time, the least of all rounds; of two "
                   "cores, the server's first call, short texts and cancels the time that passes.")
 

@@ -17,7 +17,7 @@ LIBRARIES = ("onnxruntime", "openvino", "nncf", "ctranslate2", "torch", "transfo
 
 
 # Instruction sets that both sides can be held to, to stand for older CPUs: the kinds of products they have, and what oneDNN (OpenVINO,
-# PyTorch), CTranslate2, MKL and ATen are told.  ONNX Runtime has no such setting: it uses what the CPU has and is marked.
+# PyTorch), CTranslate2, MKL and ATen are told.  ONNX Runtime has no such setting and is left out.
 ISAS = {
     "avx2": (("AVX2",), "AVX2", "AVX2", "AVX2", "avx2"),
     "avx_vnni": (("AVX2", "AVX-VNNI"), "AVX2_VNNI", "AVX2", "AVX2", "avx2"),

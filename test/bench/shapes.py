@@ -108,7 +108,8 @@ def run(report, model, folder, engines, lengths, token_ids, peaks, options):
     """Rows of each length."""
     from transformers import AutoConfig
     config = AutoConfig.from_pretrained(folder)
-    offered = [rival for rival in rivals.RIVALS if rival.offered() and not (options.quick and "compiled" in rival.options)]
+    offered = [rival for rival in rivals.RIVALS if rival.offered() and not (options.quick and "compiled" in rival.options)
+               and not (options.isa and rival.runner is rivals.onnx_runner)]
     missing = [rival.name for rival in rivals.RIVALS if rival not in offered]
     results, failed = {}, set()
     for tokens in lengths:
@@ -117,7 +118,7 @@ def run(report, model, folder, engines, lengths, token_ids, peaks, options):
         show(report, results[tokens], operations(config, tokens), peaks)
         gc.collect()
     if missing:
-        report.line(f"\nNot run ({'left out by --quick, or ' if options.quick else ''}not offered on this CPU): {', '.join(missing)}.")
+        report.line(f"\nNot run ({'left out by --quick, or ' if options.quick else ''}not offered on this CPU{', or not to be held' if options.isa else ''}): {', '.join(missing)}.")
     if failed:
         report.line(f"\nDid not run held to {options.isa}: {', '.join(sorted(failed))}.")
     return results
