@@ -68,7 +68,9 @@ def main():
             parts[PARTS.index("generation_config.json")] = b'{"eos_token_id": [0, 3]}'
         save("config", f"{arch}-{kind}", b"\xff".join(parts) + b"\xff")
     settings = {"bpe-prefix": b'{"tokenizer_class": "RobertaTokenizer", "add_prefix_space": true}',
-                "unigram-first": b'{"tokenizer_class": "AlbertTokenizer", "keep_accents": true, "do_lower_case": false}'}
+                "unigram-first": b'{"tokenizer_class": "AlbertTokenizer", "keep_accents": true, "do_lower_case": false}',
+                "bpe-sequence": b'{"tokenizer_class": "TokenizersBackend", "mask_token": "b", "added_tokens_decoder": {"3": {"content": "a", "lstrip": true}}, '
+                                b'"additional_special_tokens": ["c", {"content": "d"}]}'}
     for name in ["bpe-prefix", "bpe-sequence", "bpe-split-short", "unigram-first", "unigram-bytes", "unigram-split"]:
         seed = smaller(json.load(open(os.path.join(HERE, "..", "golden", "tokenizer", name + ".json"), encoding="utf8")))
         save("tokenizer_file", name, seed)
