@@ -8,21 +8,8 @@ ALTER DATABASE distil_heads SET distil.precision = 'float32';	-- numbers are com
 CREATE EXTENSION distil;
 SELECT set_config('test.golden', :'abs_srcdir' || '/test/golden/', false) <> '' AS set;
 
--- One head of an architecture as a model: the folder's files under the names they would have.
-CREATE FUNCTION import_head(arch text, kind text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	path text := current_setting('test.golden') || 'models/heads-' || arch || '/';
-	names jsonb := jsonb_build_object('config.json', kind || '.config.json', 'model.safetensors.index.json', kind || '.index.json',
-		'tokenizer.json', 'tokenizer.json', 'tokenizer_config.json', 'tokenizer_config.json');
-	objects jsonb;
-BEGIN
-	SELECT names || jsonb_object_agg(value, value) INTO names
-		FROM jsonb_each_text(pg_read_file(path || kind || '.index.json')::jsonb -> 'weight_map');
-	SELECT jsonb_object_agg(key, lo_from_bytea(0, pg_read_binary_file(path || value))::bigint) INTO objects FROM jsonb_each_text(names);
-	PERFORM distil_import_objects(arch || '-' || kind, objects);
-	PERFORM lo_unlink(value::oid) FROM jsonb_each_text(objects);
-	RETURN arch || '-' || kind;
-END $$;
+\set include :abs_srcdir '/sql/import_head.inc'
+\i :include
 
 -- A float32 tensor of the goldens, its values in order.
 CREATE FUNCTION golden(arch text, tensor text) RETURNS float8[] LANGUAGE plpgsql IMMUTABLE AS $$

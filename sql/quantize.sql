@@ -56,20 +56,8 @@ SELECT name, teacher, dtype FROM distil_models WHERE name = 'student';
 
 -- every architecture with every head: kept, near, and again a model when exported
 SELECT set_config('test.golden', :'abs_srcdir' || '/test/golden/', false) <> '' AS set;
-CREATE FUNCTION import_head(arch text, kind text) RETURNS text LANGUAGE plpgsql AS $$
-DECLARE
-	path text := current_setting('test.golden') || 'models/heads-' || arch || '/';
-	names jsonb := jsonb_build_object('config.json', kind || '.config.json', 'model.safetensors.index.json', kind || '.index.json',
-		'tokenizer.json', 'tokenizer.json', 'tokenizer_config.json', 'tokenizer_config.json');
-	objects jsonb;
-BEGIN
-	SELECT names || jsonb_object_agg(value, value) INTO names
-		FROM jsonb_each_text(pg_read_file(path || kind || '.index.json')::jsonb -> 'weight_map');
-	SELECT jsonb_object_agg(key, lo_from_bytea(0, pg_read_binary_file(path || value))::bigint) INTO objects FROM jsonb_each_text(names);
-	PERFORM distil_import_objects(arch || '-' || kind, objects);
-	PERFORM lo_unlink(value::oid) FROM jsonb_each_text(objects);
-	RETURN arch || '-' || kind;
-END $$;
+\set include :abs_srcdir '/sql/import_head.inc'
+\i :include
 CREATE FUNCTION reimport(model text) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
 	objects jsonb;
