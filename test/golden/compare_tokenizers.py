@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Compare the C tokenizer with the Rust `tokenizers` library: ids, types, offsets, words, decoded text.
 
-    compare_tokenizers.py --tool PROGRAM [--fuzz N] [--seed S] [--limit LINES] FOLDER... -- [TEXT FILE...]
+    compare_tokenizers.py --tool PROGRAM [--fuzz N] [--seed S] [--limit LINES] FOLDER... [--texts FILE...]
 
 PROGRAM is test/tools/tokenize_lines.c, built.  A FOLDER holds tokenizer.json, vocab.txt
 (read as the class BertTokenizer would, with tokenizer_config.json), or other legacy files
