@@ -10,6 +10,7 @@
 #include "rng.h"
 #include "status.h"
 #include "student.h"
+#include "tokenizer.h"
 
 #include <math.h>
 #include <string.h>
@@ -65,7 +66,9 @@ make_small_files(DistilCreated *made, const char *config, size_t length, const D
 				 DistilError *err)
 {
 	DistilFile *files = distil_arena_alloc(made->arena, (size_t) from->nfiles + 1, sizeof(DistilFile));
+	const DistilFolder source = {from->files, from->nfiles};
 
+	DISTIL_FORWARD(distil_tokenizer_config(&config, &length, &source, made->arena, made->alloc, err));
 	made->config.data = distil_arena_string(made->arena, config, length);
 	made->config.length = length;
 	if (files == NULL || made->config.data == NULL)

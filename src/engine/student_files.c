@@ -12,6 +12,7 @@
 #include "checkpoint.h"
 #include "status.h"
 #include "student_files.h"
+#include "tokenizer.h"
 
 #define WEIGHTS_FILE "model.safetensors"
 
@@ -137,9 +138,12 @@ distil_student_small_files(DistilFolder *folder, const DistilModel *teacher, con
 {
 	DistilFile *files = distil_arena_alloc(arena, (size_t) teacher->nfiles + 1, sizeof(DistilFile));
 	TextFile   *text = distil_arena_alloc(arena, 1, sizeof(TextFile));
-	char	   *copy = distil_arena_string(arena, config, length);
+	const DistilFolder source = {teacher->files, teacher->nfiles};
+	char	   *copy;
 	int			i;
 
+	DISTIL_FORWARD(distil_tokenizer_config(&config, &length, &source, arena, teacher->alloc, err));
+	copy = distil_arena_string(arena, config, length);
 	folder->files = files;
 	folder->nfiles = 0;
 	if (files == NULL || text == NULL || copy == NULL)

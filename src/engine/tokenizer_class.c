@@ -10,7 +10,9 @@
 
 #include "folder.h"
 #include "status.h"
+#include "tokenizer.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define MARK	0x2581u
@@ -87,11 +89,22 @@ class_named(const char *name, const char *model_type)
 	return NULL;
 }
 
+/* A class that takes tokenizer.json as it is. */
+static bool
+is_general(const char *name)
+{
+	static const char *const general[] = {"TokenizersBackend", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "PythonBackend"};
+
+	for (size_t i = 0; i < sizeof(general) / sizeof(general[0]); i++)
+		if (strcmp(name, general[i]) == 0)
+			return true;
+	return false;
+}
+
 DistilStatus
 distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char *otherwise, const DistilTokenizerClass **class,
 				   DistilError *err)
 {
-	static const char *const general[] = {"TokenizersBackend", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "PythonBackend"};
 	const char *name = NULL;
 	const char *model_type = NULL;
 	char		printable[64];
@@ -100,9 +113,8 @@ distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char *o
 	DISTIL_FORWARD(read_string(draft, folder, "tokenizer_config.json", "tokenizer_class", &name, err));
 	DISTIL_FORWARD(read_string(draft, folder, "config.json", "tokenizer_class", &name, err));
 	DISTIL_FORWARD(read_string(draft, folder, "config.json", "model_type", &model_type, err));
-	for (size_t i = 0; name != NULL && draft->doc != NULL && i < sizeof(general) / sizeof(general[0]); i++)
-		if (strcmp(name, general[i]) == 0)
-			return DISTIL_OK;
+	if (name != NULL && draft->doc != NULL && is_general(name))
+		return DISTIL_OK;
 	if (name != NULL || model_type != NULL)
 		*class = class_named(name, model_type);
 	if (name == NULL && *class == NULL && otherwise != NULL)
@@ -111,6 +123,47 @@ distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char *o
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "tokenizer_class \"%s\"%s is not supported",
 						   distil_printable(printable, sizeof(printable), name, strlen(name)),
 						   draft->doc == NULL ? " without tokenizer.json" : "");
+	return DISTIL_OK;
+}
+
+DistilStatus
+distil_tokenizer_config(const char **config, size_t *length, const DistilFolder *folder, DistilArena *arena,
+						const DistilAllocator *alloc, DistilError *err)
+{
+	DistilDraft draft = {.arena = arena,.alloc = alloc};
+	const DistilTokenizerClass *class = NULL;
+	const char *brace = memchr(*config, '{', *length);
+	const char *name = NULL;
+	const char *model_type = NULL;
+	DistilJsonDoc *doc;
+	bool		named;
+	char	   *text;
+	size_t		head;
+	size_t		size;
+
+	DISTIL_FORWARD(read_string(&draft, folder, "tokenizer_config.json", "tokenizer_class", &name, err));
+	if (name != NULL || brace == NULL)
+		return DISTIL_OK;
+	DISTIL_FORWARD(distil_json_parse(&doc, *config, *length, "file \"config.json\"", alloc, err));
+	named = distil_json_type(distil_json_root(doc)) != DISTIL_JSON_OBJECT ||
+		distil_json_member(distil_json_root(doc), "model_type") == NULL ||
+		distil_json_member(distil_json_root(doc), "tokenizer_class") != NULL;
+	distil_json_free(doc);
+	DISTIL_FORWARD(read_string(&draft, folder, "config.json", "tokenizer_class", &name, err));
+	DISTIL_FORWARD(read_string(&draft, folder, "config.json", "model_type", &model_type, err));
+	if (name == NULL && model_type != NULL)
+		class = class_named(NULL, model_type);
+	name = class != NULL ? class->name : name;
+	if (named || name == NULL || (!is_general(name) && class_named(name, NULL) == NULL))
+		return DISTIL_OK;
+	head = (size_t) (brace - *config) + 1;
+	size = *length + strlen(name) + 32;
+	text = distil_arena_alloc(arena, size, 1);
+	if (text == NULL)
+		return distil_fail_memory(err, size);
+	*length = (size_t) snprintf(text, size, "%.*s\n  \"tokenizer_class\": \"%s\",%.*s", (int) head, *config, name,
+								(int) (*length - head), *config + head);
+	*config = text;
 	return DISTIL_OK;
 }
 

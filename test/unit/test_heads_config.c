@@ -6,6 +6,7 @@
  */
 #include "config.h"
 #include "heads_fixture.h"
+#include "student_files.h"
 
 /* Import of one head's folder with a piece of a file replaced. */
 static DistilStatus
@@ -477,6 +478,69 @@ test_sinusoids(void)
 	test_folder_free(&folder);
 }
 
+static int32_t
+first_id(const DistilModel *model, const char *text)
+{
+	DistilEncodeOptions options = distil_tokenizer_defaults(model->tokenizer);
+	DistilText	input = text_of(text);
+	DistilEncoding e;
+	DistilError err;
+	int32_t		id;
+
+	distil_encoding_init(&e, distil_alloc_system());
+	CHECK(distil_tokenizer_encode(model->tokenizer, &e, &input, NULL, &options, NULL, &err) == DISTIL_OK);
+	id = e.n > 1 ? e.ids[1] : -1;	/* behind [CLS] */
+	distil_encoding_reset(&e);
+	return id;
+}
+
+/* A student's config.json, and that of a model made from nothing, gives the tokenizer's files the class they had. */
+static void
+test_tokenizer_class(void)
+{
+	static const DistilImportOptions options = {true};
+	static const char named[] = "\"tokenizer_class\": \"PreTrainedTokenizerFast\"";
+	DistilArena *arena = distil_arena_create(distil_alloc_system());
+	TestFolder	folder;
+	LoadedModel from;
+	LoadedModel made;
+	DistilFolder small;
+	DistilCreated *created;
+	DistilError err = {"", "", ""};
+	char		text[4096] = "";
+	const char *config;
+
+	memset(&made, 0, sizeof(made));
+	if (!compose(&folder, "bert", "lm"))
+		return;
+	CHECK(load_folder(&from, &folder.folder, &options, &err) == DISTIL_OK);
+	config = strdup(distil_model_config(from.model));
+	load_free(&from);
+	/* cased, which only a class that takes tokenizer.json as it is leaves */
+	test_folder_set_text(&folder, "tokenizer_config.json", "{\"model_max_length\": 64}");
+	test_folder_replace(&folder, "tokenizer.json", "\"lowercase\": true", "\"lowercase\": false");
+	test_folder_replace(&folder, "config.json", "\"model_type\"", "\"tokenizer_class\": \"PreTrainedTokenizerFast\", \"model_type\"");
+	CHECK_MSG(load_folder(&from, &folder.folder, &options, &err) == DISTIL_OK, "%s", err.message);
+	CHECK(distil_create(&created, config, strlen(config), from.model, 1, distil_alloc_system(), NULL, &err) == DISTIL_OK);
+	CHECK_MSG(created != NULL && load_folder(&made, distil_created_folder(created), &options, &err) == DISTIL_OK, "%s", err.message);
+	if (made.model != NULL)
+	{
+		CHECK(strstr(distil_model_config(made.model), named) != NULL);
+		CHECK(first_id(made.model, "THE") == first_id(from.model, "THE"));
+		CHECK(first_id(made.model, "THE") != first_id(made.model, "the"));
+	}
+	CHECK(distil_student_small_files(&small, from.model, config, strlen(config), arena, &err) == DISTIL_OK);
+	CHECK(small.files[0].reader.size < sizeof(text) &&
+		  small.files[0].reader.read(small.files[0].reader.ctx, 0, text, small.files[0].reader.size, &err) == DISTIL_OK &&
+		  strstr(text, named) != NULL);
+	distil_created_free(created);
+	distil_arena_free(arena);
+	load_free(&made);
+	load_free(&from);
+	test_folder_free(&folder);
+	free((char *) config);
+}
+
 static void
 test_create_errors(void)
 {
@@ -538,6 +602,7 @@ main(void)
 	test_old_files("gpt2");
 	test_old_files("roberta");
 	test_sinusoids();
+	test_tokenizer_class();
 	test_create_errors();
 	device->ops->close(device);
 	return check_report("heads_config");
