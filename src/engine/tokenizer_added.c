@@ -13,6 +13,7 @@
 #include <string.h>
 
 #define MAX_DECODER	4096		/* entries of added_tokens_decoder */
+#define NAMED 7				/* tokens that have a setting of their own */
 
 typedef struct Entry
 {
@@ -54,6 +55,18 @@ add_special(DistilDraft *draft, const char *text, size_t length, uint32_t flags,
 	draft->added[draft->nadded++] = (DistilDraftAdded) {
 		.text = copy, .length = (uint32_t) length, .flags = DISTIL_ADDED_SPECIAL | flags, .id = -1
 	};
+	return DISTIL_OK;
+}
+
+/* A token that a setting names is special, whatever else is said of it. */
+static DistilStatus
+add_named(DistilDraft *draft, const char *name, uint32_t flags, DistilError *err)
+{
+	DistilDraftAdded *found = find_added(draft, name, strlen(name));
+
+	if (found == NULL)
+		return add_special(draft, name, strlen(name), flags, err);
+	found->flags |= DISTIL_ADDED_SPECIAL;
 	return DISTIL_OK;
 }
 
@@ -162,13 +175,17 @@ distil_draft_apply_added(DistilDraft *draft, const DistilTokenizerClass *class, 
 		root != NULL ? distil_json_member(root, "additional_special_tokens") : NULL,
 		root != NULL ? distil_json_member(root, "extra_special_tokens") : NULL
 	};
-	size_t		more = member_count(decoder) + member_count(lists[0]) + member_count(lists[1]) + 8;
-	DistilDraftAdded *added = distil_arena_alloc(draft->arena, draft->nadded + more, sizeof(*added));
-	Entry	   *entries = distil_arena_alloc(draft->arena, more, sizeof(*entries));
+	size_t		more = member_count(decoder) + member_count(lists[0]) + member_count(lists[1]);
+	DistilDraftAdded *added;
+	Entry	   *entries;
 	size_t		n = 0;
 
-	if (member_count(decoder) > MAX_DECODER || more > DISTIL_MAX_ADDED - draft->nadded)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "file \"tokenizer_config.json\" has %zu added tokens, which are too many", more - 8);
+	if (member_count(decoder) > MAX_DECODER || more + NAMED > DISTIL_MAX_ADDED - draft->nadded)
+		return distil_fail(err, DISTIL_ERR_LIMIT, "%zu added tokens are too many, %zu of them in file \"tokenizer_config.json\"",
+						   draft->nadded + more, more);
+	more += NAMED;
+	added = distil_arena_alloc(draft->arena, draft->nadded + more, sizeof(*added));
+	entries = distil_arena_alloc(draft->arena, more, sizeof(*entries));
 	if (added == NULL || entries == NULL)
 		return distil_fail_memory(err, (draft->nadded + more) * sizeof(*added));
 	if (draft->nadded > 0)
@@ -186,10 +203,10 @@ distil_draft_apply_added(DistilDraft *draft, const DistilTokenizerClass *class, 
 		const char *name = draft->names[i] != NULL ? draft->names[i] : class != NULL ? class->names[i] : NULL;
 
 		if (name != NULL)
-			DISTIL_FORWARD(add_special(draft, name, strlen(name), draft->name_flags[i], err));
+			DISTIL_FORWARD(add_named(draft, name, draft->name_flags[i], err));
 	}
 	if (draft->named_unk != NULL)
-		DISTIL_FORWARD(add_special(draft, draft->named_unk, strlen(draft->named_unk), 0, err));
+		DISTIL_FORWARD(add_named(draft, draft->named_unk, 0, err));
 	for (int i = 0; i < 2; i++)
 		if (lists[i] != NULL)
 			DISTIL_FORWARD(add_listed(draft, doc, lists[i], err));

@@ -119,11 +119,13 @@ distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char *o
 		*class = class_named(name, model_type);
 	if (name == NULL && *class == NULL && otherwise != NULL)
 		*class = class_named(NULL, otherwise);
-	if (name != NULL && *class == NULL)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "tokenizer_class \"%s\"%s is not supported",
-						   distil_printable(printable, sizeof(printable), name, strlen(name)),
-						   draft->doc == NULL ? " without tokenizer.json" : "");
-	return DISTIL_OK;
+	if (name == NULL || *class != NULL)
+		return DISTIL_OK;
+	distil_printable(printable, sizeof(printable), name, strlen(name));
+	if (draft->doc == NULL)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "tokenizer_class \"%s\" without tokenizer.json is not supported", printable);
+	return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_UNSUPPORTED, "tokenizer_class \"%s\" is not supported", printable),
+							DISTIL_HINT_AS_IT_IS);
 }
 
 DistilStatus

@@ -219,6 +219,9 @@ typedef struct DistilClassSettings
 	bool		accents;		/* keep_accents */
 } DistilClassSettings;
 
+#define DISTIL_HINT_AS_IT_IS \
+	"With \"tokenizer_class\": \"PreTrainedTokenizerFast\" in tokenizer_config.json, tokenizer.json is taken as it is."
+
 /*
  * The class that tokenizer_config.json or config.json names, or that its model_type has, or the model_type `otherwise` (NULL: none).
  * *class is NULL when there is none or tokenizer.json is taken as it is.  One that we do not know is DISTIL_ERR_UNSUPPORTED.

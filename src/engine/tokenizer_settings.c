@@ -79,8 +79,10 @@ check_model(const DistilDraft *draft, const DistilTokenizerClass *class, DistilE
 		what = "byte_fallback";
 	if (what == NULL)
 		return DISTIL_OK;
-	return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "%s of the model of tokenizer.json that contradicts tokenizer_class \"%s\" is not supported",
-					   what, class->name);
+	return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+											 "%s of the model of tokenizer.json that contradicts tokenizer_class \"%s\" is not supported",
+											 what, class->name),
+							DISTIL_HINT_AS_IT_IS);
 }
 
 static DistilStatus

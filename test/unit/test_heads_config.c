@@ -494,6 +494,29 @@ first_id(const DistilModel *model, const char *text)
 	return id;
 }
 
+/* A token that a setting names is special, whatever tokenizer.json says. */
+static void
+test_named_special(void)
+{
+	static const DistilImportOptions options = {true};
+	TestFolder	folder;
+	LoadedModel loaded;
+	DistilError err = {"", "", ""};
+	int			i;
+
+	for (i = 0; i < 2 && compose(&folder, "bert", "lm"); i++)
+	{
+		test_folder_replace(&folder, "tokenizer.json", "\"special\": true\n    }\n  ],", "\"special\": false\n    }\n  ],");
+		test_folder_set_text(&folder, "tokenizer_config.json", i == 0 ? "{\"tokenizer_class\": \"BertTokenizer\"}"
+							 : "{\"tokenizer_class\": \"PreTrainedTokenizerFast\", \"mask_token\": \"[MASK]\"}");
+		CHECK_MSG(load_folder(&loaded, &folder.folder, &options, &err) == DISTIL_OK, "%s", err.message);
+		if (loaded.model != NULL)
+			CHECK(distil_tokenizer_is_special(loaded.model->tokenizer, 4));	/* [MASK] */
+		load_free(&loaded);
+		test_folder_free(&folder);
+	}
+}
+
 /* A student's config.json, and that of a model made from nothing, gives the tokenizer's files the class they had. */
 static void
 test_tokenizer_class(void)
@@ -603,6 +626,7 @@ main(void)
 	test_old_files("roberta");
 	test_sinusoids();
 	test_tokenizer_class();
+	test_named_special();
 	test_create_errors();
 	device->ops->close(device);
 	return check_report("heads_config");
