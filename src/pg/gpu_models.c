@@ -41,7 +41,8 @@ static int64 evictions = 0;
 
 /*
  * The last model that did not fit even alone.  Asking again must not cost the others their place: it is tried
- * anew when one of them had to go anyway, and after a while, as other processes use the GPU's memory too.
+ * anew when one of them had to go anyway, and after a while, as other processes use the GPU's memory too.  Only the last: two such
+ * models in turn send the others away each time.
  */
 static uint8 refused[32];
 static int64 refused_until = 0;
