@@ -66,16 +66,20 @@ read_names(DistilDraft *draft, const DistilJson *root, const char **unk, DistilE
 	return token_name(draft, root, "unk_token", unk, &flags, err);
 }
 
+/* *decoder: the file has added_tokens_decoder. */
 static DistilStatus
-read_names_file(DistilDraft *draft, const DistilFolder *folder, const char *file, const char **unk,
+read_names_file(DistilDraft *draft, const DistilFolder *folder, const char *file, const char **unk, bool *decoder,
 				DistilError *err)
 {
 	DistilJsonDoc *doc;
 	DistilStatus status = DISTIL_OK;
 
+	*decoder = false;
 	DISTIL_FORWARD(distil_folder_json(folder, file, false, &doc, draft->alloc, err));
 	if (doc != NULL)
 		status = read_names(draft, distil_json_root(doc), unk, err);
+	if (doc != NULL && status == DISTIL_OK)
+		*decoder = distil_json_member(distil_json_root(doc), "added_tokens_decoder") != NULL;
 	distil_json_free(doc);
 	return status;
 }
@@ -84,9 +88,12 @@ DistilStatus
 distil_draft_read_names(DistilDraft *draft, const DistilFolder *folder, DistilError *err)
 {
 	const char *unk = NULL;
+	bool		decoder;
 
-	DISTIL_FORWARD(read_names_file(draft, folder, "special_tokens_map.json", &unk, err));
-	DISTIL_FORWARD(read_names_file(draft, folder, "tokenizer_config.json", &unk, err));
+	DISTIL_FORWARD(read_names_file(draft, folder, "tokenizer_config.json", &unk, &decoder, err));
+	/* of older folders, whose word it was; beside added_tokens_decoder it does not count */
+	if (!decoder)
+		DISTIL_FORWARD(read_names_file(draft, folder, "special_tokens_map.json", &unk, &decoder, err));
 	draft->unk = draft->named_unk = unk;
 	return DISTIL_OK;
 }

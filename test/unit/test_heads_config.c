@@ -494,6 +494,32 @@ first_id(const DistilModel *model, const char *text)
 	return id;
 }
 
+/* special_tokens_map.json has the last word, but none beside added_tokens_decoder. */
+static void
+test_special_map(void)
+{
+	static const DistilImportOptions options = {true};
+	static const char *const settings[] = {
+		"{\"tokenizer_class\": \"BertTokenizer\", \"cls_token\": \"[SEP]\"}",
+		"{\"tokenizer_class\": \"BertTokenizer\", \"cls_token\": \"[SEP]\", \"added_tokens_decoder\": {}}"
+	};
+	static const int32_t cls[] = {2, 3};
+	TestFolder	folder;
+	LoadedModel loaded;
+	DistilError err = {"", "", ""};
+
+	for (int i = 0; i < 2 && compose(&folder, "bert", "lm"); i++)
+	{
+		test_folder_set_text(&folder, "tokenizer_config.json", settings[i]);
+		test_folder_set_text(&folder, "special_tokens_map.json", "{\"cls_token\": \"[CLS]\"}");
+		CHECK_MSG(load_folder(&loaded, &folder.folder, &options, &err) == DISTIL_OK, "%s", err.message);
+		if (loaded.model != NULL)
+			CHECK(distil_tokenizer_special(loaded.model->tokenizer)->cls == cls[i]);
+		load_free(&loaded);
+		test_folder_free(&folder);
+	}
+}
+
 /* A token that a setting names is special, whatever tokenizer.json says. */
 static void
 test_named_special(void)
@@ -626,6 +652,7 @@ main(void)
 	test_old_files("roberta");
 	test_sinusoids();
 	test_tokenizer_class();
+	test_special_map();
 	test_named_special();
 	test_create_errors();
 	device->ops->close(device);
