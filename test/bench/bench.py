@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
 """The figures of distil beside its rivals'; started by run.sh, which builds, installs and starts what this needs.
 
-    bench.py --work DIR --programs DIR --model DIR --socket DIR --port N --texts FILE --results DIR [--quick] [--own FILE]
-             [--models NAMES] [--sections NAMES] [--isa NAME]
+    bench.py --work DIR --programs DIR --model DIR --gpt2 DIR --socket DIR --port N --manual FILE --texts FILE --results DIR
+             [--quick] [--own FILE] [--models NAMES] [--sections NAMES] [--isa NAME]
 
---texts: one passage per line, also the rows of the server's table passages(id, body).  --own: another file of texts for the tables.
+--manual: all of its passages, one per line.  --texts: some of them, also the rows of the server's table passages(id, body).  --own:
+another file of texts for the tables.  --gpt2: a folder of GPT-2's tokenizer.
 Models and sections are separated by commas; a choice of them is printed only, and written nowhere.  --isa: the engine and its rivals
 held to a lower instruction set, shapes only; written to a file of its own, without a chart.
 """
@@ -36,7 +37,7 @@ SECTIONS = ("shapes", "tables", "sql", "programs")
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("work", "programs", "model", "socket", "port", "texts", "results"):
+    for name in ("work", "programs", "model", "gpt2", "socket", "port", "manual", "texts", "results"):
         parser.add_argument("--" + name, required=True)
     parser.add_argument("--own")
     parser.add_argument("--quick", action="store_true")
@@ -57,23 +58,24 @@ def arguments():
 
 
 def peaks(report, program, isa):
-    """GFLOP/s of each precision: the largest of the kinds of products this CPU, or the instruction set, has."""
+    """(GFLOP/s, the same read from the first cache) of each precision: of the kinds of products this CPU, or the instruction set,
+    has, the one that is fastest in registers."""
     kinds = [line.split() for line in subprocess.run([program], capture_output=True, text=True, check=True).stdout.splitlines()]
     kinds = [kind for kind in kinds if isa is None or kind[0] in rivals.ISAS[isa][0]]
     report.section("The peak of one core: products of random numbers in registers, and read from the first cache as products of matrices do")
     report.table(["instructions", "precision", "GFLOP/s", "read from cache"], [[name, precision, float(rate), float(fed)] for name, precision, rate, fed in kinds])
     best = {}
-    for _, precision, rate, _ in kinds:
-        best[precision] = max(best.get(precision, 0), float(rate))
+    for _, precision, rate, fed in kinds:
+        best[precision] = max(best.get(precision, (0, 0)), (float(rate), float(fed)))
     return best
 
 
-def verbatim(report, title, *commands):
-    """A section of what other programs print."""
-    report.section(title)
-    for command in commands:
-        for line in subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout.splitlines():
-            report.line(f"    {line}")
+def verbatim(report, command):
+    """What another program prints; whether it has found nothing wrong."""
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
+        for line in program.stdout:
+            report.line(f"    {line.rstrip()}")
+    return program.returncode == 0
 
 
 def text_sets(passages, own, count):
@@ -138,27 +140,45 @@ def bars(rows):
     return chosen
 
 
+def part_of(model, tokens):
+    return f"{model} at {tokens}"
+
+
 def run_shapes(report, server, program, models, passages, peak, options):
-    """Rows of 128 tokens of the first model."""
-    first = None
+    """The chart is of the first model at 128 tokens."""
     for name in options.models:
         copies = images(report, server, models[name], name)
         engines = {precision: ours.Engine(program, image, options.isa or "auto") for precision, image in copies.items()}
-        results = shapes.run(report, name, models[name], engines, LENGTHS, token_ids(models[name], passages), peak, options)
+
+        def shown(tokens, rows, name=name):
+            if (name, tokens) == (MODELS[0], 128) and not options.isa:
+                report.chart(f"all-MiniLM-L6-v2, one text of 128 tokens, one core of {reports.cpu_name().split(' (')[0]}", bars(rows))
+            report.done(part_of(name, tokens))
+        shapes.run(report, name, models[name], engines, LENGTHS, token_ids(models[name], passages), peak, options, shown)
         for engine in engines.values():
             engine.close()
-        first = first or results[128]
-    return first
 
 
 def run_programs(report, options):
+    """Whether what they compare is equal."""
     here = os.path.dirname(os.path.abspath(__file__))
-    verbatim(report, "Tokenizing: distil and the Rust tokenizers library",
-             [sys.executable, os.path.join(here, "tokenizer_rival.py"), os.path.join(options.programs, "bench_tokenizer"),
-              options.texts, options.model])
-    verbatim(report, "Numbers: the engine against sentence-transformers",
-             [sys.executable, os.path.join(here, "..", "golden", "compare_embeddings.py"),
-              os.path.join(options.programs, "..", "tools", "embed_lines"), options.model, options.texts])
+    unigram = os.path.join(options.work, "unigram")
+    if not os.path.exists(unigram):
+        subprocess.run([sys.executable, os.path.join(here, "make_unigram.py"), options.manual, unigram], check=True)
+    report.section("Tokenizing: distil and the Rust tokenizers library")
+    report.line("Passages of the PostgreSQL manual. WordPiece of all-MiniLM-L6-v2; byte-level BPE of GPT-2; Unigram of 250,002 pieces, as many\n"
+                "as XLM-R's, out of the manual's words (`make_unigram.py`):\n")
+    equal = verbatim(report, [sys.executable, os.path.join(here, "tokenizer_rival.py"), os.path.join(options.programs, "bench_tokenizer"),
+                              options.texts, options.model, options.gpt2, unigram])
+    report.section("Writing on: distil and PyTorch")
+    report.line("A model of DistilGPT2's size, float32, random weights. The limit: each token reads all weights, as fast as this core reads them where\n"
+                "they are (a mapped file in the page cache):\n")
+    equal &= verbatim(report, [sys.executable, os.path.join(here, "generate_rival.py"), os.path.join(options.programs, "bench_generate"),
+                               options.gpt2])
+    report.section("Numbers: the engine against sentence-transformers")
+    equal &= verbatim(report, [sys.executable, os.path.join(here, "..", "golden", "compare_embeddings.py"),
+                               os.path.join(options.programs, "..", "tools", "embed_lines"), options.model, options.texts])
+    return equal
 
 
 def main():
@@ -168,30 +188,34 @@ def main():
     with open(options.texts, encoding="utf-8") as file:
         passages = [line.rstrip("\n") for line in file]
     models = folders(options, passages[1::2])
-    report = reports.Report(options.results, options.isa)
+    parts = [part_of(name, tokens) for name in options.models for tokens in LENGTHS] if "shapes" in options.sections else []
+    parts += [section for section in SECTIONS[1:] if section in options.sections]
+    report = reports.Report(options.results, options.isa, parts, not options.partial)
     report.line("\nRivals: " + ", ".join(f"{name} {version}" for name, version in rivals.versions().items()) + ".")
     core = options.cores[0]
     os.sched_setaffinity(0, {core})
     peak = peaks(report, os.path.join(options.programs, "bench_peak"), options.isa)
     report.section("Rivals' settings")
     report.table(["rival", "settings"], [[rival.name, rival.settings] for rival in rivals.RIVALS])
-    chart = run_shapes(report, server, program, models, passages, peak, options) if "shapes" in options.sections else None
+    if "shapes" in options.sections:
+        run_shapes(report, server, program, models, passages, peak, options)
     if options.isa:
-        if not options.partial:
-            report.save()
         return
     copies = images(report, server, models[MODELS[0]], MODELS[0])
     with server.connect() as db:
         db.execute("SELECT distil_set_default(%s)", (MODELS[0],))
     if "tables" in options.sections:
         sets = text_sets(passages[::2], options.own, 64 if options.quick else 256)
-        tables.run(report, server, MODELS[0], models[MODELS[0]], copies, sets, core, options)
+        tables.run(report, server, MODELS[0], models[MODELS[0]], copies, sets, core, peak, options)
+        report.done("tables")
     if "sql" in options.sections:
         servers.run(report, server, program, MODELS[0], copies, options.texts, core, options)
+        report.done("sql")
     if "programs" in options.sections:
-        run_programs(report, options)
-    if not options.partial:
-        report.save(f"all-MiniLM-L6-v2, one text of 128 tokens, one core of {reports.cpu_name().split(' (')[0]}", bars(chart))
+        equal = run_programs(report, options)
+        report.done("programs")
+        if not equal:
+            sys.exit("a program of the last part found a difference")
 
 
 if __name__ == "__main__":

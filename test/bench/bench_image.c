@@ -6,7 +6,7 @@
  *
  * IMAGE is a file of a server's pgsql_tmp_distil: precision and layout are those the server uses.
  * Commands, one per line of standard input, and their answers:
- *	time SECONDS ID ...		forward passes of one sequence for so long (three at least), after an untimed one:
+ *	time SECONDS ID ...		forward passes of one sequence for so long (two at least), after an untimed one:
  *							"CALLS MEDIAN BEST", milliseconds of processor time
  *	hidden ID ...			"TOKENS WIDTH" and the last hidden state, raw float32
  *	embed FILE				embeds all lines of a file: "TEXTS PASSED PROCESSOR", seconds, tokenizer included
@@ -96,7 +96,7 @@ answer_time(char *arguments)
 
 	forward(n);
 	began = processor_time();
-	while (calls < MAX_CALLS && (calls < 3 || processor_time() - began < seconds))
+	while (calls < MAX_CALLS && (calls < 2 || processor_time() - began < seconds))
 	{
 		double		start = processor_time();
 

@@ -1,8 +1,12 @@
-"""What the benchmark prints, and keeps: Markdown tables in RESULTS/<cpu>.md, a chart for the README in RESULTS/<cpu>.svg."""
+"""What the benchmark prints, and keeps: Markdown tables in RESULTS/<cpu>.md, a chart for the README in RESULTS/<cpu>.svg.
+
+Both are written after each part, so that a run that is cut leaves what it has measured; the file says then what is missing.
+"""
 import datetime
 import html
 import os
 import re
+import time
 
 COLOURS = {"float32": "#8a8f98", "bfloat16": "#5b8def", "int8": "#2a9d62"}
 
@@ -16,8 +20,12 @@ def cpu_name():
 
 
 class Report:
-    def __init__(self, folder, isa=None):
+    def __init__(self, folder, isa, parts, kept):
+        """parts: names of what will be done() one after the other; kept: in files, otherwise printed only."""
         self.lines = []
+        self.missing, self.kept, self.drawn = list(parts), kept, None
+        self.began = self.last = time.monotonic()
+        self.minutes = []
         self.load = os.getloadavg()[0]
         held = f", held to {isa}" if isa else ""
         self.path = os.path.join(folder, re.sub(r"[^a-z0-9]+", "-", (cpu_name() + held).lower()).strip("-"))
@@ -42,17 +50,33 @@ class Report:
         for row in rows:
             self.line("| " + " | ".join(x.rjust(w) if n else x.ljust(w) for x, w, n in zip(row, widths, numeric)) + " |")
 
-    def save(self, title=None, bars=None):
-        """bars: (label, precision, ms, ours); without them there is no chart."""
-        self.line(f"\nLoad of the machine: {self.load:.1f} at the beginning, {os.getloadavg()[0]:.1f} at the end; beyond 1 or 2, times that pass "
-                  "(two cores, first call, short text, cancel) are those of a busy machine.")
+    def chart(self, title, bars):
+        """bars: (label, precision, ms, ours)."""
+        self.drawn = chart(title, bars)
+
+    def done(self, part):
+        """A part is complete: what there is so far is written."""
+        now = time.monotonic()
+        self.minutes.append(f"{part} {(now - self.last) / 60:.1f}")
+        self.last = now
+        self.missing.remove(part)
+        print(f"\n({self.minutes[-1]} minutes)", flush=True)
+        if self.kept:
+            self.write()
+
+    def write(self):
+        end = [f"\nLoad of the machine: {self.load:.1f} at the beginning, {os.getloadavg()[0]:.1f} at the end; beyond 1 or 2, times that pass "
+               "(two cores, first call, short text, cancel) are those of a busy machine.",
+               f"\nMinutes: {(time.monotonic() - self.began) / 60:.0f} in all; " + ", ".join(self.minutes) + "."]
+        if self.missing:
+            end.append("\n**This run was cut.** Not measured: " + ", ".join(self.missing) + ".")
         os.makedirs(os.path.dirname(self.path), exist_ok=True)
         with open(self.path + ".md", "w", encoding="utf-8") as file:
-            file.write("\n".join(self.lines) + "\n")
-        if bars:
+            file.write("\n".join(self.lines + end) + "\n")
+        if self.drawn:
             with open(self.path + ".svg", "w", encoding="utf-8") as file:
-                file.write(chart(title, bars))
-        print(f"\nwritten: {self.path}.md{' and .svg' if bars else ''}")
+                file.write(self.drawn)
+        print(f"written: {self.path}.md{' and .svg' if self.drawn else ''}", flush=True)
 
 
 def chart(title, bars):

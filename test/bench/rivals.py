@@ -48,7 +48,13 @@ def versions():
     return {name: importlib.metadata.version(name) for name in LIBRARIES}
 
 
-def torch_runner(folder, shape, dtype="float32", compiled=False, int8=False):
+def forget_compiled():
+    """PyTorch keeps few variants of one function and then runs it uncompiled without a word: before each length it starts anew."""
+    import torch
+    torch._dynamo.reset()
+
+
+def torch_runner(folder, shape, dtype="float32", compiled=False, dynamic=False, int8=False):
     import torch
     torch.set_num_threads(1)
     model = convert.load(folder, attn_implementation="sdpa").to(getattr(torch, dtype))
@@ -57,10 +63,9 @@ def torch_runner(folder, shape, dtype="float32", compiled=False, int8=False):
         model = quantize_dynamic(model, {torch.nn.Linear}, dtype=torch.qint8)
     if compiled:
         import torch._inductor.config
-        torch._dynamo.reset()
         torch._inductor.config.freezing = True
         torch._inductor.config.cpp.threads = 1
-        model = torch.compile(model, dynamic=False)
+        model = torch.compile(model, dynamic=dynamic)
 
     def run(ids, mask=None):
         with torch.no_grad():
@@ -155,13 +160,16 @@ RIVALS = [
     Rival("ONNX Runtime plain", "float32", "its own graph optimisation", onnx_runner, {"file": "plain.onnx"}),
     ct2("float32"),
     Rival("PyTorch eager", "float32", "sdpa", torch_runner, {}),
-    Rival("PyTorch compiled", "float32", "inductor, frozen", torch_runner, {"compiled": True}, any_length=False),
+    Rival("PyTorch compiled", "float32", "inductor, frozen, dynamic shapes", torch_runner, {"compiled": True, "dynamic": True}),
+    Rival("PyTorch fixed compiled", "float32", "inductor, frozen", torch_runner, {"compiled": True}, any_length=False),
     openvino_row("fixed f32", "float32", "plain.xml", any_length=False),
 
     openvino_row("bf16", "bfloat16", "plain.xml", hint="bf16"),
     ct2("bfloat16"),
     Rival("PyTorch eager bf16", "bfloat16", "sdpa", torch_runner, {"dtype": "bfloat16"}),
-    Rival("PyTorch compiled bf16", "bfloat16", "inductor, frozen", torch_runner, {"dtype": "bfloat16", "compiled": True},
+    Rival("PyTorch compiled bf16", "bfloat16", "inductor, frozen, dynamic shapes", torch_runner,
+          {"dtype": "bfloat16", "compiled": True, "dynamic": True}),
+    Rival("PyTorch fixed compiled bf16", "bfloat16", "inductor, frozen", torch_runner, {"dtype": "bfloat16", "compiled": True},
           any_length=False),
     openvino_row("fixed bf16", "bfloat16", "plain.xml", any_length=False, hint="bf16"),
 

@@ -1,5 +1,5 @@
 """What a user of a server sees: a whole table against the engine's own rate, parallel workers and threads, the first call of a connection,
-memory, cancelling.  Rates are the best of alternating runs."""
+memory, cancelling.  Rates are the best of alternating runs: of two at least, and of no more once they have taken their time."""
 import random
 import statistics
 import threading
@@ -10,6 +10,8 @@ import psycopg
 import ours
 import shapes
 
+MANY_CONNECTIONS, FEW_CONNECTIONS = 100, 10
+RUNS_SECONDS = 60
 TABLE = "SELECT distil_embed(body) FROM passages"
 
 
@@ -25,13 +27,21 @@ def processor_seconds(db, statement):
     return shapes.processor_time(db.info.backend_pid) - began
 
 
-def whole_table(report, server, engine, model, precision, path, core, rounds):
+def rounds_of(options):
+    """Numbers of rounds: two at least, five unless the time for them is over."""
+    began = time.monotonic()
+    for i in range(1 if options.quick else 5):
+        if i < 2 or time.monotonic() - began < RUNS_SECONDS:
+            yield i
+
+
+def whole_table(report, server, engine, model, precision, path, core, options):
     """One statement over the table against the engine over the same texts."""
     runs = {"SELECT": [], "UPDATE": [], "engine": []}
     with server.connect(core) as db:
         db.execute("SELECT set_config('distil.default_model', %s, false)", (server.set_precision(db, model, precision),))
         db.execute("ALTER TABLE passages ADD COLUMN IF NOT EXISTS e real[]")
-        for _ in range(rounds):
+        for _ in rounds_of(options):
             n, _, spent = engine.embed(path)
             runs["engine"].append(n / spent)
             runs["SELECT"].append(n / processor_seconds(db, TABLE))
@@ -42,7 +52,7 @@ def whole_table(report, server, engine, model, precision, path, core, rounds):
                        f"{100 * rate[name] / rate['engine']:.1f} % of the engine's {rate['engine']:.0f} rows/s"])
 
 
-def two_cores(report, server, engines, model, precision, path, rounds):
+def two_cores(report, server, engines, model, precision, path, options):
     """Two parallel workers, and two threads, against two engine processes on a core each."""
     runs = {"workers": [], "threads": [], "processes": []}
     with server.connect() as db:
@@ -51,7 +61,7 @@ def two_cores(report, server, engines, model, precision, path, rounds):
         for name in ("parallel_setup_cost", "parallel_tuple_cost", "min_parallel_table_scan_size"):
             db.execute(f"SET {name} = 0")
         db.execute("SET parallel_leader_participation = off")
-        for _ in range(rounds):
+        for _ in rounds_of(options):
             for engine in engines:
                 engine.send("embed", path)
             both = [engine.embedded() for engine in engines]
@@ -160,18 +170,17 @@ def cancel(report, server, count):
 def run(report, server, program, model, images, path, core, options):
     """images: precision -> copy of the model."""
     rows = []
-    rounds = 1 if options.quick else 3
     for precision, image in images.items():
         engine = ours.Engine(program, image)
-        whole_table(rows, server, engine, model, precision, path, core, rounds)
+        whole_table(rows, server, engine, model, precision, path, core, options)
         engine.close()
         if len(options.cores) > 1:
             engines = [ours.Engine(program, image, core=c) for c in options.cores[:2]]
-            two_cores(rows, server, engines, model, precision, path, rounds)
+            two_cores(rows, server, engines, model, precision, path, options)
             for engine in engines:
                 engine.close()
         short_query(rows, server, model, precision, core)
-        memory(rows, server, model, precision, 10 if options.quick else 100)
+        memory(rows, server, model, precision, MANY_CONNECTIONS if precision == "int8" and not options.quick else FEW_CONNECTIONS)
     first_call(rows, server, core)
     cancel(rows, server, 100 if options.quick else 1000)
     report.section("Through SQL")

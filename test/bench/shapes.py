@@ -2,6 +2,7 @@
 
 The rule a newcomer would break: peers alternate within each round, so that a change of the machine's clock touches all of them.  What
 counts is the fastest call in processor time, on an idle machine the time that passes: other work on the machine can only make it longer.
+A rival that after two rounds takes more than twice as long as the best of its precision is measured no more.
 """
 import gc
 import glob
@@ -13,6 +14,7 @@ import numpy as np
 import rivals
 
 PRECISIONS = ("float32", "bfloat16", "int8")
+SLOW, SLOW_ROUNDS = 2, 2
 
 
 def processor_time(backend=None):
@@ -26,22 +28,34 @@ def processor_time(backend=None):
 
 
 def timed(run, ids, seconds):
-    """Median and best in ms of calls for so long, three at least, after an untimed one."""
+    """Median and best in ms of calls for so long, two at least, after an untimed one."""
     run(ids)
     times, began = [], processor_time()
-    while len(times) < 3 or processor_time() - began < seconds:
+    while len(times) < 2 or processor_time() - began < seconds:
         start = processor_time()
         run(ids)
         times.append(processor_time() - start)
     return 1e3 * statistics.median(times), 1e3 * min(times)
 
 
-def alternate(calls, rounds):
-    """calls: name -> () -> (median, best).  Name -> (best of all rounds, median of their medians), the order rotating by round."""
+def slow(best, precisions):
+    """Names of rivals that cannot be the best of their precision any more; both by name."""
+    rivals_best = {}
+    for name, precision in precisions.items():
+        if not name.startswith("distil "):
+            rivals_best[precision] = min(best[name], rivals_best.get(precision, best[name]))
+    return {name for name, precision in precisions.items()
+            if not name.startswith("distil ") and best[name] > SLOW * rivals_best[precision]}
+
+
+def alternate(calls, precisions, rounds):
+    """calls: name -> () -> (median, best).  Name -> (best of its rounds, median of their medians), the order rotating by round."""
     names, got = list(calls), {name: [] for name in calls}
     for i in range(rounds):
+        late = slow({name: min(b for _, b in got[name]) for name in names}, precisions) if i >= SLOW_ROUNDS else ()
         for name in names[i % len(names):] + names[:i % len(names)]:
-            got[name].append(calls[name]())
+            if name not in late:
+                got[name].append(calls[name]())
     return {name: (min(b for _, b in x), statistics.median(m for m, _ in x)) for name, x in got.items()}
 
 
@@ -60,6 +74,7 @@ def operations(config, tokens):
 def one_length(folder, engines, ids, peers, failed, options):
     """(name, precision, any length, best, median, cosine) of each peer; the names of those that do not run are added to failed."""
     batch = np.array([ids], np.int64)
+    rivals.forget_compiled()
     reference = rivals.torch_runner(folder, None)(batch)
     found, calls = {}, {}
     for precision, engine in engines.items():
@@ -80,7 +95,7 @@ def one_length(folder, engines, ids, peers, failed, options):
             continue
         found[rival.name] = (rival.precision, rival.any_length, cosine(hidden, reference))
         calls[rival.name] = lambda run=run: timed(run, batch, options.seconds)
-    times = alternate(calls, options.rounds)
+    times = alternate(calls, {name: found[name][0] for name in calls}, options.rounds)
     return [(name, *found[name][:2], *times[name], found[name][2]) for name in found]
 
 
@@ -90,35 +105,41 @@ def best_rival(rows, precision):
                key=lambda x: x[1], default=None)
 
 
+def shares(rate, peaks, precision):
+    """GFLOP/s as shares of both peaks."""
+    return [f"{100 * rate / peak:.0f} %" for peak in peaks[precision]] if precision in peaks else ["", ""]
+
+
 def show(report, rows, work, peaks):
-    """A table by precision, then the ratios."""
+    """A table by precision, each with its ratio to the best rival that takes any length."""
     table = []
     for precision in PRECISIONS:
         best = best_rival(rows, precision)
         for name, _, any_length, ms, median, similar in sorted((r for r in rows if r[1] == precision), key=lambda r: (not r[2], r[3])):
             rate = work / ms * 1e-6
-            table.append([name, precision, ms, median, rate, f"{100 * rate / peaks[precision]:.0f} %" if precision in peaks else "",
+            table.append([name, precision, ms, median, rate, *shares(rate, peaks, precision),
                           f"{best[1] / ms:.2f}x" if best else "", f"{similar:.6f}", "any length" if any_length else "this length only"])
         if not any(row[0] == f"distil {precision}" for row in rows):
-            table.append([f"distil {precision}", precision, "not built", *[""] * 6])
-    report.table(["engine", "precision", "ms", "median", "GFLOP/s", "of peak", "of best rival's speed", "cosine to float32", "takes"], table)
+            table.append([f"distil {precision}", precision, "not built", *[""] * 7])
+    report.table(["engine", "precision", "ms", "median", "GFLOP/s", "of peak", "of peak from cache", "of best rival's speed", "cosine to float32", "takes"], table)
 
 
-def run(report, model, folder, engines, lengths, token_ids, peaks, options):
-    """Rows of each length."""
+def run(report, model, folder, engines, lengths, token_ids, peaks, options, shown):
+    """shown(tokens, rows) is told when a length's table is written."""
     from transformers import AutoConfig
     config = AutoConfig.from_pretrained(folder)
     offered = [rival for rival in rivals.RIVALS if rival.offered() and not (options.quick and "compiled" in rival.options)
                and not (options.isa and rival.runner is rivals.onnx_runner)]
     missing = [rival.name for rival in rivals.RIVALS if rival not in offered]
-    results, failed = {}, set()
     for tokens in lengths:
+        failed = set()
         report.section(f"{model}, 1 x {tokens} tokens")
-        results[tokens] = one_length(folder, engines, token_ids(tokens), offered, failed, options)
-        show(report, results[tokens], operations(config, tokens), peaks)
+        rows = one_length(folder, engines, token_ids(tokens), offered, failed, options)
+        show(report, rows, operations(config, tokens), peaks)
+        if failed:
+            report.line(f"\nDid not run held to {options.isa}: {', '.join(sorted(failed))}.")
+        if missing and tokens == lengths[-1]:
+            report.line(f"\nNot run ({'left out by --quick, or ' if options.quick else ''}not offered on this CPU"
+                        f"{', or not to be held' if options.isa else ''}): {', '.join(missing)}.")
         gc.collect()
-    if missing:
-        report.line(f"\nNot run ({'left out by --quick, or ' if options.quick else ''}not offered on this CPU{', or not to be held' if options.isa else ''}): {', '.join(missing)}.")
-    if failed:
-        report.line(f"\nDid not run held to {options.isa}: {', '.join(sorted(failed))}.")
-    return results
+        shown(tokens, rows)

@@ -102,11 +102,26 @@ def at_best_batch(embed, texts):
     return lambda texts: embed(texts, batch), batch
 
 
-def rates(report, title, contenders, texts, reference, rounds):
-    """contenders: name -> (precision, embed, backend or None)."""
+def products(folder, texts):
+    """Operations of the encoder's products for these texts, without padding."""
+    from tokenizers import Tokenizer
+    from transformers import AutoConfig
+    tokenizer = Tokenizer.from_file(os.path.join(folder, "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(MAX_TOKENS)
+    config = AutoConfig.from_pretrained(folder)
+    return sum(shapes.operations(config, len(encoding.ids)) for encoding in tokenizer.encode_batch(texts))
+
+
+def rates(report, title, contenders, texts, reference, work, peaks, rounds):
+    """contenders: name -> (precision, embed, backend or None); work: operations of all texts."""
     times, similar = {name: [] for name in contenders}, {}
+    precisions = {name: contender[0] for name, contender in contenders.items()}
     for i in range(-1, rounds):
+        late = shapes.slow({name: min(x) for name, x in times.items()}, precisions) if i >= shapes.SLOW_ROUNDS else ()
         for name, (_, embed, backend) in contenders.items():
+            if name in late:
+                continue
             began = shapes.processor_time(backend)
             out = embed(texts)
             times[name].append(shapes.processor_time(backend) - began)
@@ -119,15 +134,18 @@ def rates(report, title, contenders, texts, reference, rounds):
     def best(*precisions):
         return max(rate[name] for name in rate if not name.startswith("distil ") and contenders[name][0] in precisions)
     report.section(title)
-    report.table(["engine", "precision", "rows/s", "of best rival's speed", "of best of its precision", "cosine to float32, mean", "least"],
+    report.table(["engine", "precision", "rows/s", "of best rival's speed", "of best of its precision", "of peak", "of peak from cache",
+                  "cosine to float32, mean", "least"],
                  [[name, contenders[name][0], rate[name], f"{rate[name] / best(*shapes.PRECISIONS):.2f}x",
-                   f"{rate[name] / best(contenders[name][0]):.2f}x", f"{similar[name].mean():.6f}", f"{similar[name].min():.6f}"]
+                   f"{rate[name] / best(contenders[name][0]):.2f}x",
+                   *shapes.shares(1e-9 * work * rate[name] / len(texts), peaks, contenders[name][0]), f"{similar[name].mean():.6f}", f"{similar[name].min():.6f}"]
                   for name in sorted(rate, key=lambda name: -rate[name])])
 
 
 def calls(report, title, contenders, texts, rounds):
     """One text per call, end to end."""
-    times = shapes.alternate({name: lambda x=x: one_by_one(x[1], x[2], texts) for name, x in contenders.items()}, rounds)
+    times = shapes.alternate({name: lambda x=x: one_by_one(x[1], x[2], texts) for name, x in contenders.items()},
+                             {name: x[0] for name, x in contenders.items()}, rounds)
     best = min(times[name][0] for name in times if not name.startswith("distil "))
     report.section(title)
     report.table(["engine", "precision", "ms a text", "of best rival's speed"],
@@ -144,7 +162,7 @@ def one_by_one(embed, backend, texts):
     return spent, spent
 
 
-def run(report, server, model, folder, precisions, sets, core, options):
+def run(report, server, model, folder, precisions, sets, core, peaks, options):
     """sets: title -> texts."""
     by_name = {rival.name: rival for rival in rivals.RIVALS}
     others = {name: (by_name[name].precision, pipeline(folder, by_name[name]), None) for name in CONTENDERS}
@@ -162,5 +180,6 @@ def run(report, server, model, folder, precisions, sets, core, options):
             fixed, batch = at_best_batch(embed, texts[::len(texts) // 64 or 1])
             contenders[f"{name}, batches of {batch}"] = (precision, fixed, None)
         reference = others["sentence-transformers"][1](texts, 32)
-        rates(report, f"{len(texts)} {title}: rows per second", contenders, texts, reference, 2 if options.quick else 3)
+        rates(report, f"{len(texts)} {title}: rows per second", contenders, texts, reference, products(folder, texts), peaks,
+              2 if options.quick else 3)
         calls(report, f"{title}, one per call: milliseconds from text to vector", single, texts[:10 if options.quick else 40], 3)
