@@ -362,9 +362,12 @@ struct DistilKernels
 	/* y[m, n] = act(x[m, k] w^T + bias), x and w of one type, BF16 or INT8; y F32 or BF16 */
 	void		(*linear_rows) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 								const DistilWeight *w, DistilActivation act, int m);
-	/* y[m, c] = x[m, c]: F32 to BF16 or INT8, BF16 to INT8 */
+	/*
+	 * y[m, c] = act(x[m, c]): F32 to BF16 (without activation) or INT8, BF16 to INT8; c at most 131072.  Activations in
+	 * front of INT8 belong here: they need not be as exact as those of linear_rows.
+	 */
 	void		(*quantize_rows) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
-								  int m, int c);
+								  DistilActivation act, int m, int c);
 	/*
 	 * As layernorm_forward without what backward needs; low (BF16 or INT8) is y once more.  y may be x or
 	 * residual.

@@ -33,7 +33,7 @@ typedef struct CpuRows
 	void		(*linear[DISTIL_TYPES]) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 										 const DistilWeight *w, DistilActivation act, int m);
 	void		(*quantize[DISTIL_TYPES]) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
-										   int m, int c);
+										   DistilActivation act, int m, int c);
 	void		(*norm[DISTIL_TYPES]) (DistilDevice *dev, float *y, const DistilRows *low, const float *x,
 									   const float *residual, const float *gamma, const float *beta,
 									   float eps, int rows, int c);
@@ -75,7 +75,7 @@ extern DistilType distil_cpu_fast_type(DistilDevice *dev);
 extern void distil_cpu_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 								   const DistilWeight *w, DistilActivation act, int m);
 extern void distil_cpu_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
-									 int m, int c);
+									 DistilActivation act, int m, int c);
 extern void distil_cpu_norm_rows(DistilDevice *dev, float *y, const DistilRows *low, const float *x,
 								 const float *residual, const float *gamma, const float *beta, float eps,
 								 int rows, int c);

@@ -20,7 +20,7 @@
 	extern void distil_cpu_linear_int8_##set(DistilDevice *dev, const DistilRows *y, const DistilRows *x, \
 											 const DistilWeight *w, DistilActivation act, int m); \
 	extern void distil_cpu_quantize_int8_##set(DistilDevice *dev, const DistilRows *y, const DistilRows *x, \
-											   int m, int c); \
+											   DistilActivation act, int m, int c); \
 	INT8_NORM_FUNCTION(distil_cpu_norm_int8_##set)
 
 INT8_SET(amx);

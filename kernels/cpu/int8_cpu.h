@@ -49,30 +49,6 @@ typedef struct Int8Linear
 
 /* ---- from sums to results ---- */
 
-#define GELU_END 3.4f
-
-/*
- * x Phi(x), absolute error below 1.2e-3, which is below the rounding of the eight bits that the
- * next layer sees.  Phi(x) = 1/2 + c Q(c^2), c = x clamped to +-GELU_END; Q minimax for x Phi(x), and
- * such that nothing is left of it beyond.
- */
-static inline vf
-act_gelu_short(vf x)
-{
-#if defined(__AVX512DQ__) && CPU_LANES == 16
-	vf			c = (vf) _mm512_range_ps((__m512) x, _mm512_set1_ps(GELU_END), 2);
-#else
-	vf			c = v_clamp(x, -GELU_END, GELU_END);
-#endif
-	vf			t = c * c;
-	vf			q = t * 1.00155985e-05f - 4.00921941e-04f;
-
-	q = q * t + 6.58669602e-03f;
-	q = q * t - 5.93871474e-02f;
-	q = q * t + 3.93858433e-01f;
-	return x * (c * q + 0.5f);
-}
-
 static inline __attribute__((always_inline)) vf
 int8_finish_vector(const int32_t *sums, const Int8Columns *columns, int at, float scale, float shift)
 {
@@ -87,7 +63,7 @@ int8_activate(DistilActivation act, vf x)
 {
 #define ACTIVATE_CASE(value, name) \
 		case value: \
-			return value == DISTIL_ACT_GELU ? act_gelu_short(x) : act_##name(x);
+			return act_##name(x);
 	switch (act)
 	{
 		EACH_ACTIVATION(ACTIVATE_CASE)
@@ -119,21 +95,16 @@ int8_finish_part(const Int8Linear *l, const Int8Columns *columns, const int32_t 
 	}
 }
 
-/* One row of a whole block, to where its first column goes; act is DISTIL_ACT_NONE or DISTIL_ACT_GELU. */
+/* One row of a whole block without activation, to where its first column goes. */
 static inline __attribute__((always_inline)) void
-int8_finish_whole(const Int8Columns *columns, const int32_t *sums, char *to, float scale, float shift,
-				  DistilActivation act, DistilType type)
+int8_finish_whole(const Int8Columns *columns, const int32_t *sums, char *to, float scale, float shift, DistilType type)
 {
 	vf			value[INT8_PAIR / CPU_LANES];
 	int			v;
 
 #pragma GCC unroll 8
 	for (v = 0; v < INT8_PAIR / CPU_LANES; v++)
-	{
 		value[v] = int8_finish_vector(sums + v * CPU_LANES, columns, v * CPU_LANES, scale, shift);
-		if (act == DISTIL_ACT_GELU)
-			value[v] = act_gelu_short(value[v]);
-	}
 #if defined(__AVX512BF16__) && CPU_LANES == 16
 	if (type == DISTIL_TYPE_BF16)
 	{
@@ -152,17 +123,17 @@ int8_finish_whole(const Int8Columns *columns, const int32_t *sums, char *to, flo
 }
 
 /*
- * One row of any block; act and type are constants after inlining: DISTIL_ACT_NONE, DISTIL_ACT_GELU, or any
- * other for a block that needs int8_finish_part.
+ * One row of any block; act and type are constants after inlining: DISTIL_ACT_NONE, or any other for a block that
+ * needs int8_finish_part.
  */
 static inline __attribute__((always_inline)) void
 int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, char *to,
 				const float *factors, DistilActivation act, DistilType type)
 {
-	if ((act != DISTIL_ACT_NONE && act != DISTIL_ACT_GELU) || columns->count < INT8_PAIR)
+	if (act != DISTIL_ACT_NONE || columns->count < INT8_PAIR)
 		int8_finish_part(l, columns, sums, to, factors);
 	else
-		int8_finish_whole(columns, sums, to, factors[0], factors[1], act, type);
+		int8_finish_whole(columns, sums, to, factors[0], factors[1], type);
 }
 
 static inline char *
@@ -205,35 +176,49 @@ int8_columns(Int8Columns *columns, const DistilWeight *w, int first)
 /* The activations and types that have code of their own: X(act, type, name). */
 #define EACH_INT8_FINISH(X) \
 	X(DISTIL_ACT_NONE, DISTIL_TYPE_F32, none_f32) X(DISTIL_ACT_NONE, DISTIL_TYPE_BF16, none_bf16) \
-	X(DISTIL_ACT_GELU, DISTIL_TYPE_BF16, gelu_bf16) X(DISTIL_ACT_SIGMOID, DISTIL_TYPE_F32, any)
+	X(DISTIL_ACT_SIGMOID, DISTIL_TYPE_F32, any)
 
 /* ---- rows to eight bits ---- */
 
-/* LANES values of a row, times the columns' factors. */
-static inline __attribute__((always_inline)) vf
-int8_source(const DistilRows *x, size_t row, size_t i, DistilType type, const float *factor)
-{
-	vf			value = type == DISTIL_TYPE_F32 ? v_load((const float *) x->data + row + i) :
-		v_widen((const uint16_t *) x->data + row + i);
+#define GELU_END 3.4f
 
-	return factor != NULL ? value * v_load(factor + i) : value;
+/*
+ * x Phi(x), absolute error below 1.2e-3, which is below the rounding of the eight bits that follow.  Phi(x) = 1/2 + c Q(c^2), c = x clamped to +-GELU_END; Q minimax for x Phi(x), and
+ * such that nothing is left of it beyond.
+ */
+static inline vf
+act_gelu_short(vf x)
+{
+#if defined(__AVX512DQ__) && CPU_LANES == 16
+	vf			c = (vf) _mm512_range_ps((__m512) x, _mm512_set1_ps(GELU_END), 2);
+#else
+	vf			c = v_clamp(x, -GELU_END, GELU_END);
+#endif
+	vf			t = c * c;
+	vf			q = t * 1.00155985e-05f - 4.00921941e-04f;
+
+	q = q * t + 6.58669602e-03f;
+	q = q * t - 5.93871474e-02f;
+	q = q * t + 3.93858433e-01f;
+	return x * (c * q + 0.5f);
 }
 
-/* The last values of a row, zeros behind them. */
-static inline vf
-int8_source_end(const DistilRows *x, size_t row, size_t i, size_t part, const float *factor)
+/* LANES values of a row; its last ones, zeros behind them. */
+static inline __attribute__((always_inline)) vf
+int8_source(const void *x, size_t at, DistilType type)
+{
+	return type == DISTIL_TYPE_F32 ? v_load((const float *) x + at) : v_widen((const uint16_t *) x + at);
+}
+
+static __attribute__((noinline)) vf
+int8_source_end(const void *x, size_t at, size_t part, DistilType type)
 {
 	uint16_t	low[CPU_LANES] = {0};
-	vf			value;
 
-	if (x->type == DISTIL_TYPE_F32)
-		value = v_get((const float *) x->data + row + i, part);
-	else
-	{
-		memcpy(low, (const uint16_t *) x->data + row + i, part * sizeof(uint16_t));
-		value = v_widen(low);
-	}
-	return factor != NULL ? value * v_get(factor + i, part) : value;
+	if (type == DISTIL_TYPE_F32)
+		return v_get((const float *) x + at, part);
+	memcpy(low, (const uint16_t *) x + at, part * sizeof(uint16_t));
+	return v_widen(low);
 }
 
 /* Smaller and larger of two, NaN of the new value in either. */
@@ -312,182 +297,95 @@ int8_put_row(uint8_t *to, const float *row, const float *factor, Int8Step step, 
 		int8_put(to + i, (vf) {0}, inverse, shift);
 }
 
-static inline __attribute__((always_inline)) void
-int8_quantize_row(const DistilRows *y, const DistilRows *x, int row, size_t n, DistilType type,
-				  const float *factor)
+#define INT8_STAGE_ROWS 4		/* at a time: what is found across a row's lanes overlaps with others' */
+
+static inline __attribute__((always_inline)) vf
+int8_stage_activate(DistilActivation act, vf x)
 {
-	uint8_t    *to = (uint8_t *) y->data + (size_t) row * y->ld;
-	size_t		from = (size_t) row * x->ld;
-	size_t		whole = n / LANES * LANES;
-	vf			low[2] = {{0}};
-	vf			high[2] = {{0}};
-	vf			sum[2] = {{0}};
-	vf			inverse;
-	vf			shift;
-	vf			end = {0};
-	Int8Step	step;
+	return act == DISTIL_ACT_GELU ? act_gelu_short(x) : int8_activate(act, x);
+}
+
+/* to [n] = act(x) times its factors, zeros behind them; how that is cut into steps */
+static inline __attribute__((always_inline)) Int8Step
+int8_stage_row(float *to, const void *x, size_t n, const float *factor, DistilActivation act, DistilType type)
+{
+	vf			low = {0};
+	vf			high = {0};
+	vf			sum = {0};
 	size_t		i;
 
-	for (i = 0; i + 2 * LANES <= whole; i += 2 * LANES)
+	for (i = 0; i + LANES <= n; i += LANES)
 	{
-		vf			value = int8_source(x, from, i, type, factor);
-		vf			other = int8_source(x, from, i + LANES, type, factor);
+		vf			source = int8_source(x, i, type);
+		vf			times = factor != NULL ? v_load(factor + i) : (vf) {0};
+		vf			value;
 
-		low[0] = int8_min(low[0], value);
-		high[0] = int8_max(high[0], value);
-		sum[0] += value;
-		low[1] = int8_min(low[1], other);
-		high[1] = int8_max(high[1], other);
-		sum[1] += other;
-	}
-	for (; i < n; i += LANES)
-	{
-		vf			value = i < whole ? int8_source(x, from, i, type, factor)
-			: int8_source_end(x, from, i, n - i, factor);
-
-		low[0] = int8_min(low[0], value);
-		high[0] = int8_max(high[0], value);
-		sum[0] += value;
-		end = i < whole ? end : value;
-	}
-	step = int8_step(int8_lowest(int8_min(low[0], low[1])), int8_highest(int8_max(high[0], high[1])),
-					 int8_total(sum[0] + sum[1]));
-	y->scale[row] = step.scale;
-	y->zero[row] = step.zero;
-	inverse = v_set(step.inverse);
-	shift = v_set(ROUND_BIAS + (float) step.zero);
-	for (i = 0; i < whole; i += LANES)
-		int8_put(to + i, int8_source(x, from, i, type, factor), inverse, shift);
-	for (; i < distil_row_length(DISTIL_TYPE_INT8, n); i += LANES, end = (vf) {0})
-		int8_put(to + i, end, inverse, shift);
-}
-
-#if defined(__AVX512BW__) && CPU_LANES == 16
-#define INT8_QUANTIZE_ROWS 4
-
-/* 32 columns from i on of a row, even ones and odd ones apart. */
-typedef struct Int8Halves
-{
-	vf			even;
-	vf			odd;
-} Int8Halves;
-
-static inline __attribute__((always_inline)) Int8Halves
-int8_halves(__m512i pairs, const Int8Halves *factor)
-{
-	vf			even = (vf) _mm512_slli_epi32(pairs, 16);
-	vf			odd = (vf) _mm512_and_si512(pairs, _mm512_set1_epi32(-65536));
-
-	return (Int8Halves) {even * factor->even, odd * factor->odd};
-}
-
-static inline __attribute__((always_inline)) Int8Halves
-int8_factor_halves(const float *factor, size_t i, size_t n)
-{
-	const __m512i even = _mm512_set_epi32(30, 28, 26, 24, 22, 20, 18, 16, 14, 12, 10, 8, 6, 4, 2, 0);
-	__m512		low = _mm512_set1_ps(1.0f);
-	__m512		high = low;
-
-	if (factor != NULL)
-	{
-		uint32_t	mask = n - i >= 32 ? 0xffffffff : (UINT32_C(1) << (n - i)) - 1;
-
-		low = _mm512_maskz_loadu_ps((__mmask16) mask, factor + i);
-		high = _mm512_maskz_loadu_ps((__mmask16) (mask >> 16), factor + i + 16);
-	}
-	return (Int8Halves) {(vf) _mm512_permutex2var_ps(low, even, high),
-		(vf) _mm512_permutex2var_ps(low, _mm512_add_epi32(even, _mm512_set1_epi32(1)), high)};
-}
-
-static inline __attribute__((always_inline)) __m512i
-int8_pairs(const DistilRows *x, int row, size_t i, size_t n)
-{
-	const uint16_t *from = (const uint16_t *) x->data + (size_t) row * x->ld + i;
-
-	return n - i >= 32 ? _mm512_loadu_si512(from)
-		: _mm512_maskz_loadu_epi16((UINT32_C(1) << (n - i)) - 1, from);
-}
-
-/* Rows of BF16, a pair of numbers as one word. */
-static inline __attribute__((always_inline)) void
-int8_quantize_pairs(const DistilRows *y, const DistilRows *x, int row, size_t n, int rows)
-{
-	vf			low[INT8_QUANTIZE_ROWS] = {{0}};
-	vf			high[INT8_QUANTIZE_ROWS] = {{0}};
-	__m512i		size[INT8_QUANTIZE_ROWS] = {{0}};
-	Int8Step	step[INT8_QUANTIZE_ROWS];
-	size_t		i;
-	int			r;
-
-	for (i = 0; i < n; i += 32)
-	{
-		Int8Halves	factor = int8_factor_halves(y->factor, i, n);
-
-#pragma GCC unroll 4
-		for (r = 0; r < rows; r++)
-		{
-			__m512i		pairs = int8_pairs(x, row + r, i, n);
-			Int8Halves	h = int8_halves(pairs, &factor);
-
-			low[r] = int8_min(int8_min(low[r], h.even), h.odd);
-			high[r] = int8_max(int8_max(high[r], h.even), h.odd);
-			size[r] = _mm512_max_epu16(size[r], _mm512_and_si512(pairs, _mm512_set1_epi16(0x7fff)));
-		}
-	}
-#pragma GCC unroll 4
-	for (r = 0; r < rows; r++)
-	{
-		bool		finite = _mm512_cmpge_epu16_mask(size[r], _mm512_set1_epi16(0x7f80)) == 0;
-
-		step[r] = int8_step(int8_lowest(low[r]), int8_highest(high[r]), finite ? 0.0f : NAN);
-		y->scale[row + r] = step[r].scale;
-		y->zero[row + r] = step[r].zero;
-	}
-	for (i = 0; i < distil_row_length(DISTIL_TYPE_INT8, n); i += 32)
-	{
-		Int8Halves	factor = i < n ? int8_factor_halves(y->factor, i, n) : (Int8Halves) {{0}, {0}};
-
-#pragma GCC unroll 4
-		for (r = 0; r < rows; r++)
-		{
-			__m512i		pairs = i < n ? int8_pairs(x, row + r, i, n) : _mm512_setzero_si512();
-			Int8Halves	h = int8_halves(pairs, &factor);
-			vf			shift = v_set(ROUND_BIAS + (float) step[r].zero);
-			__m512i		even = (__m512i) (h.even * step[r].inverse + shift);
-			__m512i		odd = _mm512_slli_epi32((__m512i) (h.odd * step[r].inverse + shift), 8);
-			__m512i		both = _mm512_ternarylogic_epi32(_mm512_set1_epi32(0xff), even, odd, 0xca);
-
-			_mm256_storeu_si256((__m256i *) (void *) ((uint8_t *) y->data + (size_t) (row + r) * y->ld + i),
-								_mm512_cvtepi32_epi16(both));
-		}
-	}
-}
+#if defined(__AVX512F__)
+		/* in a register: as the operand of a product at the end of the chain it would wait for the store before */
+		__asm__ ("" : "+v" (times));
 #endif
+		value = int8_stage_activate(act, source);
+		if (factor != NULL)
+			value *= times;
+		v_store(to + i, value);
+		low = int8_min(low, value);
+		high = int8_max(high, value);
+		sum += value;
+	}
+	if (i < n)
+	{
+		vf			value = int8_stage_activate(act, int8_source_end(x, i, n - i, type));
+
+		if (factor != NULL)
+			value *= v_get(factor + i, n - i);
+		value = v_first(value, n - i);
+		v_store(to + i, value);
+		low = int8_min(low, value);
+		high = int8_max(high, value);
+		sum += value;
+	}
+	return int8_step(int8_lowest(low), int8_highest(high), int8_total(sum));
+}
+
+/* act and type are constants after inlining where that pays */
+static inline __attribute__((always_inline)) void
+int8_quantize(CpuDevice *cpu, const DistilRows *y, const DistilRows *x, int m, size_t n, DistilActivation act,
+			  DistilType type)
+{
+	size_t		length = (n + LANES - 1) / LANES * LANES;
+	size_t		fit = CPU_AREAS * CPU_AREA_FLOATS / length;
+	int			most = fit < INT8_STAGE_ROWS ? (int) fit : INT8_STAGE_ROWS;
+	Int8Step	step[INT8_STAGE_ROWS];
+	int			row,
+				r;
+
+	for (row = 0; row < m; row += most)
+	{
+		int			rows = m - row < most ? m - row : most;
+
+		for (r = 0; r < rows; r++)
+			step[r] = int8_stage_row(cpu->area[0] + r * length,
+									 (const char *) x->data + (row + r) * x->ld * distil_type_size(type), n, y->factor,
+									 act, type);
+		for (r = 0; r < rows; r++)
+		{
+			y->scale[row + r] = step[r].scale;
+			y->zero[row + r] = step[r].zero;
+			int8_put_row((uint8_t *) y->data + (size_t) (row + r) * y->ld, cpu->area[0] + r * length, NULL, step[r],
+						 length);
+		}
+	}
+}
 
 void
-INT8_QUANTIZE(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c)
+INT8_QUANTIZE(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act, int m, int c)
 {
-	int			row = 0;
+	CpuDevice  *cpu = (CpuDevice *) dev;
 
-	(void) dev;
-#if defined(__AVX512BW__) && CPU_LANES == 16
-	if (x->type == DISTIL_TYPE_BF16)
-	{
-		for (; row + INT8_QUANTIZE_ROWS <= m; row += INT8_QUANTIZE_ROWS)
-			int8_quantize_pairs(y, x, row, c, INT8_QUANTIZE_ROWS);
-		for (; row < m; row++)
-			int8_quantize_pairs(y, x, row, c, 1);
-	}
-#endif
-	for (; row < m; row++)
-	{
-		if (x->type == DISTIL_TYPE_F32 && y->factor == NULL)
-			int8_quantize_row(y, x, row, c, DISTIL_TYPE_F32, NULL);
-		else if (x->type == DISTIL_TYPE_F32)
-			int8_quantize_row(y, x, row, c, DISTIL_TYPE_F32, y->factor);
-		else if (y->factor == NULL)
-			int8_quantize_row(y, x, row, c, DISTIL_TYPE_BF16, NULL);
-		else
-			int8_quantize_row(y, x, row, c, DISTIL_TYPE_BF16, y->factor);
-	}
+	if (act == DISTIL_ACT_GELU && x->type == DISTIL_TYPE_BF16)
+		int8_quantize(cpu, y, x, m, c, DISTIL_ACT_GELU, DISTIL_TYPE_BF16);
+	else if (act == DISTIL_ACT_NONE && x->type == DISTIL_TYPE_BF16)
+		int8_quantize(cpu, y, x, m, c, DISTIL_ACT_NONE, DISTIL_TYPE_BF16);
+	else
+		int8_quantize(cpu, y, x, m, c, act, x->type);
 }

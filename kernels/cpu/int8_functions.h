@@ -49,8 +49,6 @@ INT8_LINEAR(DistilDevice *dev, const DistilRows *y, const DistilRows *x, const D
 			int8_multiply_none_f32(&l);
 		else if (act == DISTIL_ACT_NONE)
 			int8_multiply_none_bf16(&l);
-		else if (act == DISTIL_ACT_GELU && y->type == DISTIL_TYPE_BF16)
-			int8_multiply_gelu_bf16(&l);
 		else
 			int8_multiply_any(&l);
 		int8_fill(&l);

@@ -18,7 +18,8 @@ static inline __attribute__((always_inline)) void
 product_finish(const ProductColumns *columns, const char *sums, char *to, const float *factors,
 			   DistilActivation act, DistilType type)
 {
-	int8_finish_whole(columns, (const int32_t *) (const void *) sums, to, factors[0], factors[1], act, type);
+	(void) act;
+	int8_finish_whole(columns, (const int32_t *) (const void *) sums, to, factors[0], factors[1], type);
 }
 
 static __attribute__((noinline)) void
@@ -42,8 +43,5 @@ int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 	.panel = distil_weight_bytes(DISTIL_TYPE_INT8, DISTIL_PANEL, l->w->k),.share = 2,.m = l->m,.n = l->w->n};
 
 	p.ldy = l->y->ld * p.size;
-	/* GELU takes longer than the tiles, which block one of the units it needs: one after the other */
-	if (act == DISTIL_ACT_GELU && l->m > BLOCK)
-		p.share = BLOCK;
 	multiply_tiles(&p, act, type);
 }

@@ -133,12 +133,13 @@ norm_bf16_avx512(DistilDevice *dev, float *y, const DistilRows *low, const float
 }
 
 static void
-quantize_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c)
+quantize_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act, int m, int c)
 {
 	int			row,
 				i;
 
 	(void) dev;
+	(void) act;
 	for (row = 0; row < m; row++)
 	{
 		const float *from = (const float *) x->data + row * x->ld;

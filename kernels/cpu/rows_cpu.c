@@ -39,9 +39,10 @@ distil_cpu_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows 
 }
 
 void
-distil_cpu_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c)
+distil_cpu_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act, int m,
+						 int c)
 {
-	rows_of(dev)->quantize[y->type] (dev, y, x, m, c);
+	rows_of(dev)->quantize[y->type] (dev, y, x, act, m, c);
 }
 
 void
@@ -68,7 +69,7 @@ distil_cpu_norm_int8(DistilDevice *dev, float *y, const DistilRows *low, const f
 
 		dev->ops->layernorm_forward(dev, y + at, NULL, NULL, NULL, x + at,
 									residual != NULL ? residual + at : NULL, gamma, beta, eps, 1, c);
-		rows_of(dev)->quantize[DISTIL_TYPE_INT8] (dev, &to, &from, 1, c);
+		rows_of(dev)->quantize[DISTIL_TYPE_INT8] (dev, &to, &from, DISTIL_ACT_NONE, 1, c);
 	}
 }
 

@@ -101,11 +101,12 @@ linear_bf16(DistilDevice *dev, const DistilRows *y, const DistilRows *x, const D
 }
 
 static void
-quantize_bf16(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c)
+quantize_bf16(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act, int m, int c)
 {
 	int			i;
 
 	(void) dev;
+	(void) act;
 	for (i = 0; i < m; i++)
 		narrow_row((uint16_t *) y->data + i * y->ld, (const float *) x->data + i * x->ld, c);
 }

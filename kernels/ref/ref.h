@@ -87,7 +87,7 @@ extern bool distil_ref_has_type(DistilDevice *dev, DistilType type);
 extern DistilType distil_ref_fast_type(DistilDevice *dev);
 extern void distil_ref_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 								   const DistilWeight *w, DistilActivation act, int m);
-extern void distil_ref_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
+extern void distil_ref_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act,
 									 int m, int c);
 extern void distil_ref_norm_rows(DistilDevice *dev, float *y, const DistilRows *low, const float *x,
 								 const float *residual, const float *gamma, const float *beta, float eps,

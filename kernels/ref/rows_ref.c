@@ -104,14 +104,14 @@ distil_ref_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows 
 }
 
 static double
-scaled_get(const DistilRows *x, const float *factor, size_t row, size_t column)
+staged_get(const DistilRows *x, DistilActivation act, const float *factor, size_t row, size_t column)
 {
-	return row_get(x, row, column) * (factor != NULL ? factor[column] : 1.0f);
+	return distil_ref_activate(act, row_get(x, row, column)) * (factor != NULL ? factor[column] : 1.0f);
 }
 
 /* Unsigned, from the smallest value (or 0) to the largest (or 0), so that 0 is exact; a row with a NaN is one of NaNs. */
 static void
-quantize_row(const DistilRows *y, const DistilRows *x, size_t row, size_t c)
+quantize_row(const DistilRows *y, const DistilRows *x, DistilActivation act, size_t row, size_t c)
 {
 	uint8_t    *to = (uint8_t *) y->data + row * y->ld;
 	size_t		end = distil_row_length(y->type, c);
@@ -123,7 +123,7 @@ quantize_row(const DistilRows *y, const DistilRows *x, size_t row, size_t c)
 
 	for (i = 0; i < c; i++)
 	{
-		double		value = scaled_get(x, y->factor, row, i);
+		double		value = staged_get(x, act, y->factor, row, i);
 
 		low = fmin(low, value);
 		high = fmax(high, value);
@@ -138,14 +138,15 @@ quantize_row(const DistilRows *y, const DistilRows *x, size_t row, size_t c)
 	y->zero[row] = finite ? (int32_t) nearbyint(-low / scale) : 0;
 	for (i = 0; i < end; i++)
 	{
-		double		q = i < c ? nearbyint(scaled_get(x, y->factor, row, i) / scale) + y->zero[row] : y->zero[row];
+		double		q = i < c ? nearbyint(staged_get(x, act, y->factor, row, i) / scale) + y->zero[row] : y->zero[row];
 
 		to[i] = finite ? (uint8_t) fmin(fmax(q, 0.0), 255.0) : 0;
 	}
 }
 
 void
-distil_ref_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x, int m, int c)
+distil_ref_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act, int m,
+						 int c)
 {
 	int			i,
 				j;
@@ -155,7 +156,7 @@ distil_ref_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRow
 	{
 		if (y->type == DISTIL_TYPE_INT8)
 		{
-			quantize_row(y, x, i, c);
+			quantize_row(y, x, act, i, c);
 			continue;
 		}
 		for (j = 0; j < c; j++)
@@ -172,7 +173,7 @@ distil_ref_norm_rows(DistilDevice *dev, float *y, const DistilRows *low, const f
 	DistilRows	full = {DISTIL_TYPE_F32, y, (size_t) c, NULL, NULL, NULL};
 
 	distil_ref_layernorm_forward(dev, y, NULL, NULL, NULL, x, residual, gamma, beta, eps, rows, c);
-	distil_ref_quantize_rows(dev, low, &full, rows, c);
+	distil_ref_quantize_rows(dev, low, &full, DISTIL_ACT_NONE, rows, c);
 }
 
 /* One query of one head: its probabilities in ref->keys, its result in ref->head1. */

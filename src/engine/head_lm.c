@@ -106,7 +106,7 @@ distil_lm_decode_low(const DistilSpec *spec, const float *weights, float *logits
 	DistilWeight decoder;
 
 	distil_param_weight(&decoder, spec, weights, spec->lm.low_weight, spec->lm.decoder_bias);
-	DISTIL_FORWARD(distil_quantize_rows(rows, &in, n, e, device, poll, err));
+	DISTIL_FORWARD(distil_quantize_rows(rows, &in, DISTIL_ACT_NONE, n, e, device, poll, err));
 	return distil_linear_rows(&out, rows, &decoder, DISTIL_ACT_NONE, n, device, poll, err);
 }
 

@@ -220,7 +220,8 @@ distil_attention_forward_low(const DistilPass *pass, int index, DistilError *err
 									 DISTIL_ACT_NONE, t, err));
 	DISTIL_FORWARD(attend(pass, index, &job, err));
 	rows = distil_rows_from(&job.low_context, past);
-	DISTIL_FORWARD(distil_low_operand(pass, &in, &rows, &a->context_copy, params->out_weight, t, err));
+	DISTIL_FORWARD(distil_low_operand(pass, &in, &rows, &a->context_copy, params->out_weight, DISTIL_ACT_NONE,
+									   t, err));
 	return distil_param_rows(pass, &out, &in, params->out_weight, params->out_bias, DISTIL_ACT_NONE, t,
 							 err);
 }

@@ -67,13 +67,16 @@ distil_mlp_forward_low(const DistilPass *pass, int index, int first, int rows, D
 	const DistilConfig *config = &pass->spec->config;
 	const DistilLayerParams *params = &pass->spec->layer[index];
 	const DistilActivations *a = pass->activations;
+	/* the activation is a part of quantising, if there is any */
+	bool		late = pass->spec->table.params[params->down_weight].type == DISTIL_TYPE_INT8;
 	DistilRows	all = distil_low_input(pass, &a->mlp_in, params->up_weight);
 	DistilRows	in = distil_rows_from(&all, first);
 	DistilRows	out = distil_float_rows(a->out + (size_t) first * config->width, (size_t) config->width);
 
 	DISTIL_FORWARD(distil_param_rows(pass, &a->up, &in, params->up_weight, params->up_bias,
-									 config->activation, rows, err));
-	DISTIL_FORWARD(distil_low_operand(pass, &in, &a->up, &a->up_copy, params->down_weight, rows, err));
+									 late ? DISTIL_ACT_NONE : config->activation, rows, err));
+	DISTIL_FORWARD(distil_low_operand(pass, &in, &a->up, &a->up_copy, params->down_weight, config->activation, rows,
+									  err));
 	return distil_param_rows(pass, &out, &in, params->down_weight, params->down_bias, DISTIL_ACT_NONE,
 							 rows, err);
 }

@@ -245,9 +245,10 @@ extern DistilStatus distil_param_rows(const DistilPass *pass, const DistilRows *
 									  int weight, int bias, DistilActivation act, int m, DistilError *err);
 /* Rows as the input of a weight: of its type, with its factors. */
 extern DistilRows distil_low_input(const DistilPass *pass, const DistilRows *rows, int weight);
-/* *operand [m]: rows of BF16 as the input of a weight, which are copied where it is INT8. */
+/* *operand [m]: rows of BF16 as the input of a weight, which are activated copies where it is INT8. */
 extern DistilStatus distil_low_operand(const DistilPass *pass, DistilRows *operand, const DistilRows *rows,
-									   const DistilRows *copy, int weight, int m, DistilError *err);
+									   const DistilRows *copy, int weight, DistilActivation act, int m,
+									   DistilError *err);
 /* Rows from `first` on; those of a plain float32 array. */
 extern DistilRows distil_rows_from(const DistilRows *rows, int first);
 extern DistilRows distil_float_rows(float *data, size_t ld);
@@ -281,7 +282,7 @@ extern DistilStatus distil_norm_rows(float *y, float *sum, float *mean, float *r
 extern DistilStatus distil_norm_low_rows(float *y, const DistilRows *low, const float *x, const float *residual,
 										 const float *gamma, const float *beta, float eps, int rows, int c,
 										 DistilDevice *device, const DistilPoll *poll, DistilError *err);
-extern DistilStatus distil_quantize_rows(const DistilRows *y, const DistilRows *x, int rows, int c,
+extern DistilStatus distil_quantize_rows(const DistilRows *y, const DistilRows *x, DistilActivation act, int rows, int c,
 										 DistilDevice *device, const DistilPoll *poll, DistilError *err);
 extern DistilStatus distil_norm_backward_rows(float *dx, float *dgamma, float *dbeta, const float *dy,
 											  const float *sum, const float *mean, const float *rstd,

@@ -43,13 +43,13 @@ distil_low_input(const DistilPass *pass, const DistilRows *rows, int weight)
 
 DistilStatus
 distil_low_operand(const DistilPass *pass, DistilRows *operand, const DistilRows *rows, const DistilRows *copy,
-				   int weight, int m, DistilError *err)
+				   int weight, DistilActivation act, int m, DistilError *err)
 {
 	*operand = *rows;
 	if (pass->spec->table.params[weight].type != DISTIL_TYPE_INT8)
 		return DISTIL_OK;
 	*operand = distil_low_input(pass, copy, weight);
-	return distil_quantize_rows(operand, rows, m, pass->spec->table.params[weight].cols, pass->device,
+	return distil_quantize_rows(operand, rows, act, m, pass->spec->table.params[weight].cols, pass->device,
 								pass->poll, err);
 }
 
@@ -93,7 +93,7 @@ distil_norm_low_rows(float *y, const DistilRows *low, const float *x, const floa
 }
 
 DistilStatus
-distil_quantize_rows(const DistilRows *y, const DistilRows *x, int rows, int c,
+distil_quantize_rows(const DistilRows *y, const DistilRows *x, DistilActivation act, int rows, int c,
 					 DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
 	int			step = unit_rows(device, c);
@@ -105,7 +105,7 @@ distil_quantize_rows(const DistilRows *y, const DistilRows *x, int rows, int c,
 		DistilRows	from = distil_rows_from(x, i);
 
 		DISTIL_POLL(poll, err);
-		device->ops->quantize_rows(device, &to, &from, rows - i < step ? rows - i : step, c);
+		device->ops->quantize_rows(device, &to, &from, act, rows - i < step ? rows - i : step, c);
 	}
 	return DISTIL_OK;
 }

@@ -221,7 +221,7 @@ test_quantize(DistilDevice *dev)
 		DistilRows	got = unset_rows(DISTIL_TYPE_BF16, 3, c);
 		int			j;
 
-		dev->ops->quantize_rows(dev, &got, &x, 3, c);
+		dev->ops->quantize_rows(dev, &got, &x, DISTIL_ACT_NONE, 3, c);
 		same_rows("quantize_rows", &got, &x, 0, 3, c, 0.0, HALF_STEP);
 		for (j = 0; j < 3 * c; j++)
 			CHECK(((uint16_t *) got.data)[j / c * got.ld + j % c] == distil_bf16(values[j]));
