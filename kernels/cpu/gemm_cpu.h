@@ -16,19 +16,23 @@
 #if CPU_LANES == 16
 #define GEMM_ROWS	8			/* of 32 registers 8 * 3 hold sums */
 #define GEMM_PANELS 3
+#define GEMM_ALONE	8			/* panels of a single row: memory gives several streams faster than one */
 #elif CPU_LANES == 8
 #define GEMM_ROWS	6			/* of 16 registers 6 * 2 hold sums */
 #define GEMM_PANELS 1
+#define GEMM_ALONE	4
 #else
 #define GEMM_ROWS	2			/* of 16 registers 2 * 4 hold sums */
 #define GEMM_PANELS 1
+#define GEMM_ALONE	1
 #endif
 #define GEMM_WIDE	(GEMM_PANELS * DISTIL_PANEL)
+#define GEMM_LONG	(GEMM_ALONE * DISTIL_PANEL)
 #define GEMM_SPLIT	(DISTIL_PANEL / CPU_LANES)	/* vectors across a panel */
 #define CACHED_FLOATS 196608	/* of x: a part of the second-level cache */
 #define CACHED_ROWS 128			/* but with fewer rows than this weights are read too often */
 
-/* A group of up to GEMM_PANELS panels against all rows of a. */
+/* A group of up to GEMM_PANELS panels, or GEMM_ALONE, against all rows of a. */
 typedef struct GemmGroup
 {
 	const float *a;
@@ -41,7 +45,7 @@ typedef struct GemmGroup
 	size_t		across;			/* c: from one panel to the next */
 	int			m;
 	int			k;
-	int			columns;		/* 1 .. GEMM_WIDE */
+	int			columns;		/* 1 .. GEMM_WIDE, or GEMM_LONG of a single row */
 	bool		resume;			/* sums start from c */
 	bool		add;			/* sums are added to c */
 	bool		even;			/* tiles may have any number of rows: make them alike */
@@ -100,13 +104,13 @@ gemm_put(const GemmGroup *g, float *at, int v, vf x, bool whole)
 
 /* Finished sums of a tile to c; whole: all of its columns are there. */
 static inline __attribute__((always_inline)) void
-gemm_finish(const GemmGroup *g, float *c, vf sum[GEMM_ROWS][GEMM_PANELS * GEMM_SPLIT], int rows, int wide,
+gemm_finish(const GemmGroup *g, float *c, vf sum[GEMM_ROWS][GEMM_ALONE * GEMM_SPLIT], int rows, int wide,
 			bool whole)
 {
 	int			r,
 				v;
 
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 	for (v = 0; v < wide; v++)
 	{
 		float	   *at = c + v / GEMM_SPLIT * g->across + v % GEMM_SPLIT * LANES;
@@ -139,7 +143,7 @@ gemm_finish(const GemmGroup *g, float *c, vf sum[GEMM_ROWS][GEMM_PANELS * GEMM_S
 static inline __attribute__((always_inline)) void
 gemm_tile(GemmGroup *g, const float *a, float *c, int rows, int panels)
 {
-	vf			sum[GEMM_ROWS][GEMM_PANELS * GEMM_SPLIT];
+	vf			sum[GEMM_ROWS][GEMM_ALONE * GEMM_SPLIT];
 	const float *b = g->b;
 	size_t		panel = (size_t) g->k * DISTIL_PANEL;
 	size_t		row = g->row;
@@ -153,7 +157,7 @@ gemm_tile(GemmGroup *g, const float *a, float *c, int rows, int panels)
 #pragma GCC unroll 8
 	for (r = 0; r < rows; r++)
 	{
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 		for (v = 0; v < wide; v++)
 			sum[r][v] = g->resume ? gemm_get(g, c + r * g->ldc + v * LANES, v, false) : (vf) {0};
 	}
@@ -168,9 +172,9 @@ gemm_tile(GemmGroup *g, const float *a, float *c, int rows, int panels)
 #pragma GCC unroll 1
 		for (s = 0; s < steps; s++)
 		{
-			vf			bv[GEMM_PANELS * GEMM_SPLIT];
+			vf			bv[GEMM_ALONE * GEMM_SPLIT];
 
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 			for (v = 0; v < wide; v++)
 				bv[v] = v_load(b + v / GEMM_SPLIT * panel + v % GEMM_SPLIT * LANES);
 #pragma GCC unroll 8
@@ -178,7 +182,7 @@ gemm_tile(GemmGroup *g, const float *a, float *c, int rows, int panels)
 			{
 				vf			av = v_set(a[r * row]);
 
-#pragma GCC unroll 4
+#pragma GCC unroll 8
 				for (v = 0; v < wide; v++)
 					sum[r][v] = v_fma(bv[v], av, sum[r][v]);
 			}
@@ -260,6 +264,9 @@ gemm_group(GemmGroup *g)
 		const float *a = g->a + i * g->tile;
 		float	   *c = g->c + i * g->ldc;
 
+		if (panels > GEMM_PANELS)
+			gemm_tile(g, a, c, 1, GEMM_ALONE);
+		else
 #if CPU_LANES == 16
 		if (panels == 3)
 			gemm_tiles3(g, a, c, rows);
@@ -306,11 +313,12 @@ linear_forward_packed(DistilDevice *dev, float *y, size_t ldy, const float *x, s
 		g.every = tiles < 4 ? 8 : 32;
 		/* with one row of tiles the weights are read as fast as memory gives them: requests only get in the way */
 		g.fetch = tiles == 1 ? 0 : (g.every * GEMM_PANELS + tiles - 1) / tiles;
-		for (j = 0; j < n; j += GEMM_WIDE)
+		for (j = 0; j < n; j += g.columns)
 		{
-			size_t		bytes = sizeof(float) * GEMM_WIDE * (size_t) k;
+			int			wide = g.m == 1 && n - j >= GEMM_LONG ? GEMM_LONG : GEMM_WIDE;
+			size_t		bytes = sizeof(float) * (size_t) wide * (size_t) k;
 
-			g.columns = n - j < GEMM_WIDE ? n - j : GEMM_WIDE;
+			g.columns = n - j < wide ? n - j : wide;
 			g.b = w + (size_t) j * k;
 			g.c = y + (size_t) i * ldy + j;
 			g.bias = b != NULL ? b + j : NULL;

@@ -5,7 +5,8 @@
  * A general multiplication copies the weights into panels, which costs more than multiplying
  * them when there are few rows.  Then the roles change: y^T = w x^T in register tiles,
  * reading w where it lies.  For one row there is nothing to reuse but x: a square of w is transposed in
- * registers, so that memory is the limit.  All ways give the same bits: one chain over k for each value.
+ * registers, while the next square's rows are requested (they are too short for the CPU to see them coming), so
+ * that memory is the limit.  All ways give the same bits: one chain over k for each value.
  *
  * Sets without their own multiplication (four lanes) use OpenBLAS.
  */
@@ -108,7 +109,13 @@ linear_single(float *y, const float *x, const float *w, int n, int k)
 			vf			r[CPU_LANES];
 
 			for (i = 0; i < CPU_LANES; i++)
-				r[i] = v_load(rows + (size_t) i * k + p);
+			{
+				const float *at = rows + (size_t) i * k + p;
+
+				/* an address only, it may lie behind the weights */
+				__builtin_prefetch((const void *) ((uintptr_t) at + sizeof(float) * CPU_LANES * (size_t) k));
+				r[i] = v_load(at);
+			}
 			transpose_square(r);
 			for (i = 0; i < CPU_LANES; i++)
 				sum = v_fma(r[i], v_set(x[p + i]), sum);

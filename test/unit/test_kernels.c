@@ -343,7 +343,7 @@ static void
 test_packed(DistilDevice *dev)
 {
 	static const int shapes[][3] = {
-		{1, 1, 1}, {3, 17, 31}, {17, 33, 129}, {33, 129, 17}, {12, 48, 5}, {9, 95, 33}, {7, 400, 65}
+		{1, 1, 1}, {3, 17, 31}, {17, 33, 129}, {33, 129, 17}, {12, 48, 5}, {9, 95, 33}, {7, 400, 65}, {1, 300, 65}
 	};
 	size_t		i;
 
@@ -356,6 +356,7 @@ test_packed(DistilDevice *dev)
 	}
 	test_row_alone(dev, 70, 112, 96);
 	test_row_alone(dev, 41, 77, 67);
+	test_row_alone(dev, 5, 270, 40);
 	/* longer than one block of copied steps: the parts of a sum meet in memory */
 	if (strcmp(dev->ops->name, "reference") != 0)
 		test_row_alone(dev, 35, 50, 2100);
