@@ -93,8 +93,8 @@ check_tokenizer(DistilImport *import, DistilError *err)
 	int			vocabulary;
 
 	distil_buffer_init(&blob, import->alloc);
-	status = distil_tokenizer_compile(&blob, import->folder, import->options.parse_special, import->alloc,
-									  &import->poll, err);
+	status = distil_tokenizer_compile(&blob, import->folder, import->options.parse_special,
+									  import->spec.config.vocabulary, import->alloc, &import->poll, err);
 	if (status == DISTIL_OK)
 		status = distil_tokenizer_open(&tokenizer, blob.data, blob.length, import->alloc, err);
 	if (status == DISTIL_OK)

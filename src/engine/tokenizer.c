@@ -254,7 +254,7 @@ open_sections(DistilTokenizer *t, const DistilTokenizerBlob *blob)
 	t->added = data;
 	t->nadded = (uint32_t) small;
 	for (uint32_t i = 0; i < t->nadded; i++)
-		if (t->added[i].id >= blob->vocabulary)
+		if ((t->added[i].id >= blob->vocabulary) != ((t->added[i].flags & DISTIL_ADDED_OUTSIDE) != 0) || t->added[i].id > INT32_MAX)
 			return false;
 	if (!open_small(blob, DISTIL_BLOB_NORMALIZER, sizeof(DistilBlobStep), DISTIL_MAX_STEPS, &data,
 					&t->nnormalizer))
@@ -415,7 +415,7 @@ distil_tokenizer_id(const DistilTokenizer *tokenizer, const char *token, size_t 
 	{
 		const DistilBlobAdded *added = &tokenizer->added[k];
 
-		if (added->length == length && added->text <= tokenizer->strings_size &&
+		if (added->length == length && added->id < tokenizer->blob->vocabulary && added->text <= tokenizer->strings_size &&
 			length <= tokenizer->strings_size - added->text &&
 			memcmp(tokenizer->strings + added->text, token, length) == 0)
 			return (int32_t) added->id;

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define DISTIL_BLOB_MAGIC	"distoken"
-#define DISTIL_BLOB_VERSION 2
+#define DISTIL_BLOB_VERSION 3
 
 typedef enum DistilBlobSectionId
 {
@@ -66,6 +66,7 @@ typedef struct DistilTrieUnit
 #define DISTIL_ADDED_LSTRIP			4
 #define DISTIL_ADDED_RSTRIP			8
 #define DISTIL_ADDED_NORMALIZED		16
+#define DISTIL_ADDED_OUTSIDE		32	/* the id is beyond the vocabulary: the model's word table has no row for it */
 
 /* The text lies in the strings behind those of the tokens; the id's own string is the normalised one. */
 typedef struct DistilBlobAdded
@@ -115,6 +116,7 @@ typedef struct DistilBlobPiece
 #define DISTIL_BLOB_TRIM			2	/* offsets leave out the blanks of a token */
 #define DISTIL_BLOB_TRIM_PREFIX		4	/* ... but not one at the beginning, which was added */
 #define DISTIL_BLOB_FALLBACK		8	/* unknown characters become tokens of bytes */
+#define DISTIL_BLOB_OUTSIDE			16	/* some added tokens are outside */
 
 typedef struct DistilTokenizerBlob
 {

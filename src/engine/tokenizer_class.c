@@ -33,7 +33,7 @@ static const DistilTokenizerClass classes[] = {
 	{"MobileBertTokenizer", {NULL}, DISTIL_CLASS_BERT, DISTIL_TEMPLATE_BERT, {0, 1}, BERT_NAMES,
 	.lower = true},
 	{"MPNetTokenizer", {"mpnet"}, DISTIL_CLASS_BERT, DISTIL_TEMPLATE_ROBERTA, {0, 1}, ROBERTA_NAMES,
-	.lower = true},
+	.lower = true, .mask_strips = true},
 	{"GPT2Tokenizer", {"gpt2"}, DISTIL_CLASS_BYTES, DISTIL_TEMPLATE_NONE, {4, 5}, GPT2_NAMES,
 	.keeps = true},
 	{"RobertaTokenizer", {"roberta"}, DISTIL_CLASS_BYTES, DISTIL_TEMPLATE_ROBERTA, {0, 1}, ROBERTA_NAMES,
@@ -41,11 +41,11 @@ static const DistilTokenizerClass classes[] = {
 	{"AlbertTokenizer", {"albert"}, DISTIL_CLASS_PIECES, DISTIL_TEMPLATE_BERT, {0, 1}, ALBERT_NAMES,
 	.unk_id = 1, .keeps = true, .lower = true, .prefix = true, .quotes = true},
 	{"XLNetTokenizer", {"xlnet"}, DISTIL_CLASS_PIECES, DISTIL_TEMPLATE_XLNET, {0, 1}, XLNET_NAMES,
-	.unk_id = 0, .prefix = true, .quotes = true, .fixed = true, .mask_strips = true},
+	.unk_id = 0, .prefix = true, .quotes = true, .fixed = true, .mask_strips = true, .more = {"<eop>", "<eod>"}},
 	{"XLMRobertaTokenizer", {"xlm-roberta"}, DISTIL_CLASS_PIECES, DISTIL_TEMPLATE_ROBERTA, {4, 5}, ROBERTA_NAMES,
 	.unk_id = 3, .prefix = true, .own_ids = true},
 	{"CamembertTokenizer", {"camembert"}, DISTIL_CLASS_PIECES, DISTIL_TEMPLATE_ROBERTA, {4, 5}, ROBERTA_NAMES,
-	.unk_id = -1, .prefix = true, .own_ids = true, .mask_strips = true}
+	.unk_id = -1, .prefix = true, .own_ids = true, .mask_strips = true, .more = {"<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"}}
 };
 
 /* ---------- which class ---------- */
@@ -171,6 +171,12 @@ distil_tokenizer_config(const char **config, size_t *length, const DistilFolder 
 
 /* ---------- settings ---------- */
 
+const char *
+distil_class_unk(const DistilTokenizerClass *class)
+{
+	return class->kind == DISTIL_CLASS_BERT ? "[UNK]" : class->template == DISTIL_TEMPLATE_NONE ? "<|endoftext|>" : "<unk>";
+}
+
 DistilStatus
 distil_draft_class_settings(DistilClassSettings *settings, const DistilTokenizerClass *class, const DistilJsonDoc *doc,
 							DistilError *err)
@@ -262,12 +268,14 @@ put_template(DistilDraft *draft, const DistilTokenizerClass *class, const Distil
 		int			k = class->ends[i];
 		const char *name = draft->names[k] != NULL ? draft->names[k] : class->names[k];
 
-		ids[i] = distil_draft_id(draft, name, strlen(name));
+		ids[i] = name[0] != '\0' ? distil_draft_id(draft, name, strlen(name)) : -1;
 		if (ids[i] < 0)
 			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "the vocabulary has no token for %s", keys[k]);
 	}
 	draft->header.flags &= ~trim;
-	if (class->kind == DISTIL_CLASS_BYTES)
+	if (class->kind == DISTIL_CLASS_BERT && class->template == DISTIL_TEMPLATE_ROBERTA)
+		draft->header.flags |= DISTIL_BLOB_TRIM;
+	else if (class->kind == DISTIL_CLASS_BYTES)
 		draft->header.flags |= (settings->trim ? DISTIL_BLOB_TRIM : 0u) | (settings->prefix ? DISTIL_BLOB_TRIM_PREFIX : 0u);
 	if (class->template == DISTIL_TEMPLATE_BERT)
 		distil_template_bert(draft, ids[0], ids[1]);

@@ -208,7 +208,12 @@ assign_added(Compiler *c, DistilError *err)
 							   printable, (long long) added->id, (long long) id);
 		added->id = id;
 		last = id > last ? id : last;
-		if ((uint32_t) id >= c->vocabulary)
+		if (draft->table > 0 && id >= draft->table && (uint32_t) id >= c->vocabulary)
+		{
+			added->flags |= DISTIL_ADDED_OUTSIDE;
+			draft->header.flags |= DISTIL_BLOB_OUTSIDE;
+		}
+		else if ((uint32_t) id >= c->vocabulary)
 			c->vocabulary = (uint32_t) id + 1;
 	}
 	return DISTIL_OK;
@@ -345,8 +350,11 @@ compile_strings(Compiler *c, DistilError *err)
 	}
 	entries[c->vocabulary] = (uint32_t) at;
 	DISTIL_FORWARD(added_texts(c, at, err));
+	/* the reference knows special tokens by what they decode to: what the normalizer changes is none */
 	for (size_t i = 0; i < draft->nadded; i++)
-		if ((draft->added[i].flags & DISTIL_ADDED_SPECIAL) != 0)
+		if ((draft->added[i].flags & (DISTIL_ADDED_SPECIAL | DISTIL_ADDED_OUTSIDE)) == DISTIL_ADDED_SPECIAL &&
+			draft->added[i].nshown == draft->added[i].length &&
+			memcmp(draft->added[i].shown, draft->added[i].text, draft->added[i].length) == 0)
 			entries[draft->added[i].id] |= DISTIL_TOKEN_SPECIAL;
 	return array_section(c, DISTIL_BLOB_TOKENS, entries, ((size_t) c->vocabulary + 1) * sizeof(*entries),
 						 err);
@@ -370,7 +378,7 @@ id_of(Compiler *c, const char *text)
 	int32_t		id = text != NULL ? lookup(model_trie(c), text, strlen(text)) : -1;
 
 	for (size_t i = 0; id < 0 && text != NULL && i < draft->nadded; i++)
-		if (draft->added[i].length == strlen(text) &&
+		if (draft->added[i].length == strlen(text) && (draft->added[i].flags & DISTIL_ADDED_OUTSIDE) == 0 &&
 			memcmp(draft->added[i].text, text, draft->added[i].length) == 0)
 			id = (int32_t) draft->added[i].id;
 	return id;
@@ -389,8 +397,10 @@ compile_special(Compiler *c, DistilError *err)
 
 	if (draft->header.model == DISTIL_MODEL_UNIGRAM)
 		c->header.unk = draft->header.unk;
+	else if (draft->unk != NULL)
+		c->header.unk = lookup(model_trie(c), draft->unk, strlen(draft->unk));
 	else
-		c->header.unk = id_of(c, draft->unk);
+		c->header.unk = -1;
 	if (c->header.unk < 0 && !draft->no_unk)
 	{
 		const char *unk = draft->unk != NULL ? draft->unk : "";
@@ -524,7 +534,7 @@ compile_folder(DistilBuffer *out, DistilDraft *draft, const DistilFolder *folder
 }
 
 DistilStatus
-distil_tokenizer_compile(DistilBuffer *out, const DistilFolder *folder, bool parse_special,
+distil_tokenizer_compile(DistilBuffer *out, const DistilFolder *folder, bool parse_special, int table,
 						 const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
 {
 	DistilDraft *draft = distil_alloc_array(alloc, 1, sizeof(*draft));
@@ -536,6 +546,7 @@ distil_tokenizer_compile(DistilBuffer *out, const DistilFolder *folder, bool par
 	draft->poll = poll;
 	draft->unk_id = -1;
 	draft->parse_special = parse_special;
+	draft->table = table;
 	distil_buffer_init(&draft->data, alloc);
 	draft->arena = distil_arena_create(alloc);
 	status = draft->arena != NULL ? compile_folder(out, draft, folder, parse_special, err)

@@ -280,6 +280,33 @@ truncate_pieces(DistilEncoding *out, Job *job, DistilError *err)
 	return DISTIL_OK;
 }
 
+/* After truncation: a token that is cut off is in nobody's way. */
+static DistilStatus
+check_inside(const DistilTokenizer *tokenizer, const DistilEncoding *encoding, DistilError *err)
+{
+	uint32_t	vocabulary = tokenizer->blob->vocabulary;
+	char		printable[64] = "";
+
+	for (int i = 0; i < encoding->n; i++)
+	{
+		if ((uint32_t) encoding->ids[i] < vocabulary)
+			continue;
+		for (uint32_t k = 0; k < tokenizer->nadded; k++)
+		{
+			const DistilBlobAdded *added = &tokenizer->added[k];
+
+			if (added->id == (uint32_t) encoding->ids[i] && added->text <= tokenizer->strings_size &&
+				added->length <= tokenizer->strings_size - added->text)
+				distil_printable(printable, sizeof(printable), tokenizer->strings + added->text, added->length);
+		}
+		return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_ARGUMENT, "the text has the token \"%s\", for which the model has no"
+												 " weights", printable),
+								"Its id is %d, and the model's word table ends before.  Take it out of the text, or import the model with the"
+								" option parse_special false.", (int) encoding->ids[i]);
+	}
+	return DISTIL_OK;
+}
+
 DistilStatus
 distil_tokenizer_encode(const DistilTokenizer *tokenizer, DistilEncoding *encoding,
 						const DistilText *text, const DistilText *pair,
@@ -306,5 +333,6 @@ distil_tokenizer_encode(const DistilTokenizer *tokenizer, DistilEncoding *encodi
 	distil_release(encoding->alloc, words.scratch.items);
 	distil_buffer_free(&words.span);
 	DISTIL_FORWARD(status);
-	return truncate_pieces(encoding, &job, err);
+	DISTIL_FORWARD(truncate_pieces(encoding, &job, err));
+	return (tokenizer->blob->flags & DISTIL_BLOB_OUTSIDE) != 0 ? check_inside(tokenizer, encoding, err) : DISTIL_OK;
 }

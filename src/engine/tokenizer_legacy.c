@@ -20,7 +20,7 @@ static const char *const name_keys[6] = {
 	"cls_token", "sep_token", "pad_token", "mask_token", "bos_token", "eos_token"
 };
 
-/* "[CLS]", or {"content": "[CLS]", ...}; NULL when absent or null. */
+/* "[CLS]", or {"content": "[CLS]", ...}, or null: no such token. */
 static DistilStatus
 token_name(DistilDraft *draft, const DistilJson *object, const char *key, const char **name, uint32_t *flags,
 		   DistilError *err)
@@ -32,9 +32,12 @@ token_name(DistilDraft *draft, const DistilJson *object, const char *key, const 
 	const DistilJson *value = distil_json_member(object, key);
 	size_t		length;
 
-	if (value != NULL && distil_json_type(value) == DISTIL_JSON_OBJECT)
+	if (value == NULL)
+		return DISTIL_OK;
+	*flags = 0;
+	if (distil_json_type(value) == DISTIL_JSON_OBJECT)
 	{
-		*flags = 0;
+		*flags = DISTIL_ADDED_SPECIAL;
 		for (int i = 0; i < 4; i++)
 		{
 			const DistilJson *flag = distil_json_member(value, names[i]);
@@ -45,7 +48,10 @@ token_name(DistilDraft *draft, const DistilJson *object, const char *key, const 
 		value = distil_json_member(value, "content");
 	}
 	if (value == NULL || distil_json_type(value) == DISTIL_JSON_NULL)
+	{
+		*name = "";
 		return DISTIL_OK;
+	}
 	if (distil_json_type(value) != DISTIL_JSON_STRING)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "%s of the tokenizer's configuration is not a string",
 						   key);
@@ -57,13 +63,11 @@ token_name(DistilDraft *draft, const DistilJson *object, const char *key, const 
 static DistilStatus
 read_names(DistilDraft *draft, const DistilJson *root, const char **unk, DistilError *err)
 {
-	uint32_t	flags = 0;
-
 	if (distil_json_type(root) != DISTIL_JSON_OBJECT)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "the tokenizer's configuration is not an object");
 	for (int i = 0; i < 6; i++)
 		DISTIL_FORWARD(token_name(draft, root, name_keys[i], &draft->names[i], &draft->name_flags[i], err));
-	return token_name(draft, root, "unk_token", unk, &flags, err);
+	return token_name(draft, root, "unk_token", unk, &draft->unk_flags, err);
 }
 
 /* *decoder: the file has added_tokens_decoder. */
@@ -183,47 +187,6 @@ drop_replaced(DistilDraft *draft, DistilError *err)
 
 /* ---------- configuration ---------- */
 
-/* The five special tokens, and those of added_tokens_decoder: {"103": {"content": ...}}. */
-DistilStatus
-distil_draft_special(DistilDraft *draft, const char *name, uint32_t flags, int64_t id, DistilError *err)
-{
-	size_t		length = strlen(name);
-
-	for (size_t i = 0; i < draft->nadded; i++)
-		if (draft->added[i].length == length && memcmp(draft->added[i].text, name, length) == 0)
-			return DISTIL_OK;
-	if (length == 0 || length > DISTIL_MAX_TOKEN_BYTES || draft->nadded >= DISTIL_MAX_ADDED)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
-						   "special token of %zu bytes in the tokenizer's configuration", length);
-	draft->added[draft->nadded].text = name;
-	draft->added[draft->nadded].length = (uint32_t) length;
-	draft->added[draft->nadded].flags = flags;
-	draft->added[draft->nadded++].id = id;
-	return DISTIL_OK;
-}
-
-static DistilStatus
-refuse_more(const DistilFolder *folder, const DistilJsonDoc *doc, DistilError *err)
-{
-	const DistilJson *decoder = doc != NULL ? distil_json_member(distil_json_root(doc),
-																 "added_tokens_decoder") : NULL;
-	bool		basic = true;
-
-	if (doc != NULL)
-		DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), "do_basic_tokenize", true, &basic, err));
-	if (!basic)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "do_basic_tokenize false is not supported");
-
-	if (distil_folder_find(folder, "added_tokens.json") != NULL)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "file \"added_tokens.json\" without tokenizer.json is not supported");
-	if (decoder != NULL && distil_json_type(decoder) == DISTIL_JSON_OBJECT && distil_json_count(decoder) > 5)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "added_tokens_decoder with more than the five special tokens"
-						   " is not supported without tokenizer.json");
-	return DISTIL_OK;
-}
-
 DistilStatus
 distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder, DistilError *err)
 {
@@ -241,8 +204,6 @@ distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder, DistilE
 								"With \"tokenizer_class\": \"BertTokenizer\" in tokenizer_config.json it is read as BERT's.");
 	DISTIL_FORWARD(distil_folder_json(folder, "tokenizer_config.json", false, &doc, draft->alloc, err));
 	status = distil_draft_class_settings(&settings, class, doc, err);
-	if (status == DISTIL_OK)
-		status = refuse_more(folder, doc, err);
 	distil_json_free(doc);
 	DISTIL_FORWARD(status);
 
@@ -265,18 +226,7 @@ distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder, DistilE
 	memcpy(draft->header.prefix, "##", 2);
 	if (draft->unk == NULL)
 		draft->unk = "[UNK]";
-	draft->added = distil_arena_alloc(draft->arena, 8, sizeof(*draft->added));
-	if (draft->added == NULL)
-		return distil_fail_memory(err, 8 * sizeof(*draft->added));
-	DISTIL_FORWARD(distil_draft_special(draft, draft->unk, DISTIL_ADDED_SPECIAL, -1, err));
-	for (int i = 0; i < 6; i++)
-	{
-		if (draft->names[i] == NULL)
-			draft->names[i] = class->names[i];
-		if (draft->names[i] != NULL)
-			DISTIL_FORWARD(distil_draft_special(draft, draft->names[i],
-												DISTIL_ADDED_SPECIAL | draft->name_flags[i], -1, err));
-	}
+	DISTIL_FORWARD(distil_draft_apply_added(draft, folder, class, err));
 	return distil_draft_class_parts(draft, class, &settings, err);
 }
 

@@ -123,7 +123,7 @@ typedef struct DistilDraft
 	int			npair;
 	const char *unk;			/* NULL: none */
 	bool		parse_special;	/* of the import: special tokens in texts are recognised */
-	const char *named_unk;		/* unk_token of tokenizer_config.json or special_tokens_map.json, or NULL */
+	const char *named_unk;		/* unk_token of tokenizer_config.json or special_tokens_map.json, NULL: not said, "": none */
 	bool		no_unk;			/* the model works without an unknown token */
 	int64_t		unk_id;			/* of Unigram; -1: by name */
 	const double *scores;		/* [ntokens] of Unigram; ids are their places */
@@ -131,9 +131,11 @@ typedef struct DistilDraft
 	size_t		nmerges;
 	bool		whole_words;	/* ignore_merges: a word that is a token is not merged */
 	DistilBuffer data;			/* of steps */
-	/* named in tokenizer_config.json or special_tokens_map.json: cls, sep, pad, mask, bos, eos */
+	/* named in tokenizer_config.json or special_tokens_map.json: cls, sep, pad, mask, bos, eos; NULL: not said, "": none */
 	const char *names[6];
-	uint32_t	name_flags[6];	/* DISTIL_ADDED_... of them */
+	uint32_t	name_flags[6];	/* DISTIL_ADDED_... of them; with DISTIL_ADDED_SPECIAL where the file says flags */
+	uint32_t	unk_flags;		/* of named_unk */
+	int			table;			/* rows of the model's word table; 0: not known */
 	DistilTokenizerBlob header;
 } DistilDraft;
 
@@ -149,9 +151,6 @@ extern DistilStatus distil_draft_step_data(DistilDraft *draft, DistilBlobStep *s
 /* Object token -> id. */
 extern DistilStatus distil_draft_vocabulary(DistilDraft *draft, const DistilJson *vocab, const char *what,
 											DistilError *err);
-/* Add a special token of a legacy folder, if it is not there yet; id -1: the vocabulary's or the next one. */
-extern DistilStatus distil_draft_special(DistilDraft *draft, const char *name, uint32_t flags, int64_t id,
-										 DistilError *err);
 /* Members of `value` must be among `known` (NULL-terminated); another is refused by name. */
 extern DistilStatus distil_draft_known(const DistilJson *value, const char *const *known, const char *what,
 									   DistilError *err);
@@ -206,6 +205,7 @@ typedef struct DistilTokenizerClass
 	bool		fixed;			/* add_prefix_space and keep_accents are not asked */
 	bool		own_ids;		/* special tokens in front of the pieces of a SentencePiece model */
 	bool		mask_strips;	/* the mask takes the blanks before it */
+	const char *more[3];		/* additional special tokens, where no list says others */
 } DistilTokenizerClass;
 
 /* Of tokenizer_config.json. */
@@ -234,9 +234,11 @@ extern DistilStatus distil_draft_class_settings(DistilClassSettings *settings, c
 /* Replace normalizer, pre-tokenizer, decoder and post-processor by those of the class; a character map stays. */
 extern DistilStatus distil_draft_class_parts(DistilDraft *draft, const DistilTokenizerClass *class,
 											 const DistilClassSettings *settings, DistilError *err);
-/* Added tokens as tokenizer_config.json (doc, or NULL) and the class's names (class, or NULL) change those of tokenizer.json. */
-extern DistilStatus distil_draft_apply_added(DistilDraft *draft, const DistilTokenizerClass *class, const DistilJsonDoc *doc,
+/* Added tokens as the files beside tokenizer.json and the class (NULL: it is taken as it is) make them. */
+extern DistilStatus distil_draft_apply_added(DistilDraft *draft, const DistilFolder *folder, const DistilTokenizerClass *class,
 											 DistilError *err);
+/* The class's unk_token. */
+extern const char *distil_class_unk(const DistilTokenizerClass *class);
 /* DISTIL_ADDED_... of a token's members. */
 extern DistilStatus distil_draft_added_flags(uint32_t *flags, const DistilJsonDoc *doc, const DistilJson *token, DistilError *err);
 /* Flags of BertNormalizer. */

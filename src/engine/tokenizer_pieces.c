@@ -38,7 +38,6 @@ refuse_more(const DistilJsonDoc *doc, DistilError *err)
 {
 	const DistilJson *root = distil_json_root(doc);
 	static const char *const refused[] = {"add_bos_token", "add_eos_token"};
-	const DistilJson *decoder = distil_json_member(root, "added_tokens_decoder");
 	bool		on;
 
 	for (int i = 0; i < 2; i++)
@@ -49,10 +48,6 @@ refuse_more(const DistilJsonDoc *doc, DistilError *err)
 							   "%s of file \"tokenizer_config.json\" is not supported without tokenizer.json",
 							   refused[i]);
 	}
-	if (decoder != NULL && distil_json_count(decoder) > 7)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "added_tokens_decoder with more than the special tokens is not supported"
-						   " without tokenizer.json");
 	return DISTIL_OK;
 }
 
@@ -63,42 +58,12 @@ read_config(DistilDraft *draft, DistilClassSettings *settings, const DistilToken
 	DistilJsonDoc *doc;
 	DistilStatus status;
 
-	if (distil_folder_find(folder, "added_tokens.json") != NULL)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "file \"added_tokens.json\" without tokenizer.json is not supported");
 	DISTIL_FORWARD(distil_folder_json(folder, "tokenizer_config.json", false, &doc, draft->alloc, err));
 	status = distil_draft_class_settings(settings, class, doc, err);
 	if (status == DISTIL_OK && doc != NULL)
 		status = refuse_more(doc, err);
 	distil_json_free(doc);
 	return status;
-}
-
-/* Names: cls, sep, pad, mask, bos, eos; NULL: the class has none.  Room for `more` further tokens. */
-static DistilStatus
-add_names(DistilDraft *draft, const DistilTokenizerClass *class, const char *unk, size_t more, DistilError *err)
-{
-	static const int order[6] = {4, 5, 1, 2, 0, 3};
-
-	if (draft->unk == NULL)
-		draft->unk = unk;
-	draft->added = distil_arena_alloc(draft->arena, more + 8, sizeof(*draft->added));
-	if (draft->added == NULL)
-		return distil_fail_memory(err, (more + 8) * sizeof(*draft->added));
-	for (int i = 0; i < 6; i++)
-	{
-		int			k = order[i];
-
-		if (draft->names[k] == NULL)
-			draft->names[k] = class->names[k];
-		if (draft->names[k] != NULL)
-			DISTIL_FORWARD(distil_draft_special(draft, draft->names[k],
-												DISTIL_ADDED_SPECIAL | draft->name_flags[k],
-												-1, err));
-		if (i == 1)
-			DISTIL_FORWARD(distil_draft_special(draft, draft->unk, DISTIL_ADDED_SPECIAL, -1, err));
-	}
-	return DISTIL_OK;
 }
 
 /* ---------- vocab.json and merges.txt ---------- */
@@ -200,7 +165,9 @@ distil_draft_read_bpe(DistilDraft *draft, const DistilFolder *folder, DistilErro
 	DISTIL_FORWARD(read_merge_lines(draft, text, length, err));
 	draft->no_unk = true;
 	draft->header.model = DISTIL_MODEL_BPE;
-	DISTIL_FORWARD(add_names(draft, class, class->template == DISTIL_TEMPLATE_NONE ? "<|endoftext|>" : "<unk>", 0, err));
+	if (draft->unk == NULL)
+		draft->unk = distil_class_unk(class);
+	DISTIL_FORWARD(distil_draft_apply_added(draft, folder, class, err));
 	distil_template_none(draft);
 	return distil_draft_class_parts(draft, class, &settings, err);
 }
@@ -413,6 +380,9 @@ add_pieces(DistilDraft *draft, const Model *model, DistilError *err)
 {
 	size_t		n = 0;
 
+	draft->added = distil_arena_alloc(draft->arena, MAX_CONTROL, sizeof(*draft->added));
+	if (draft->added == NULL)
+		return distil_fail_memory(err, MAX_CONTROL * sizeof(*draft->added));
 	for (size_t i = 0; i < model->n; i++)
 	{
 		const Piece *piece = &model->pieces[i];
@@ -426,12 +396,11 @@ add_pieces(DistilDraft *draft, const Model *model, DistilError *err)
 		text = distil_arena_string(draft->arena, piece->text, piece->length);
 		if (text == NULL)
 			return distil_fail_memory(err, piece->length);
-		DISTIL_FORWARD(distil_draft_special(draft, text, piece->type == 3 ? DISTIL_ADDED_SPECIAL : 0, -1,
-											err));
-		for (size_t k = 0; k < draft->nadded && piece->type == 3; k++)
-			if (draft->added[k].length == piece->length &&
-				memcmp(draft->added[k].text, piece->text, piece->length) == 0)
-				draft->added[k].flags = DISTIL_ADDED_SPECIAL;
+		if (piece->length > DISTIL_MAX_TOKEN_BYTES)
+			return distil_fail(err, DISTIL_ERR_LIMIT, "control piece of %zu bytes is too long", piece->length);
+		draft->added[draft->nadded++] = (DistilDraftAdded) {
+			.text = text, .length = (uint32_t) piece->length, .flags = piece->type == 3 ? DISTIL_ADDED_SPECIAL : 0, .id = -1
+		};
 	}
 	return DISTIL_OK;
 }
@@ -446,6 +415,9 @@ put_vocabulary(DistilDraft *draft, const Model *model, const DistilTokenizerClas
 
 	for (int i = 0; i < 6; i++)
 		names[i] = draft->names[i] != NULL ? draft->names[i] : class->names[i];
+	if (class->own_ids && (unk[0] == '\0' || names[2][0] == '\0' || names[3][0] == '\0' || names[4][0] == '\0' || names[5][0] == '\0'))
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "bos_token, eos_token, unk_token, pad_token and mask_token null are not supported"
+						   " without tokenizer.json");
 	xlm[0] = names[4];
 	xlm[1] = camembert[1] = names[2];
 	xlm[2] = names[5];
@@ -488,9 +460,9 @@ distil_draft_read_pieces(DistilDraft *draft, const DistilFolder *folder, DistilE
 		DISTIL_FORWARD(distil_draft_charsmap(draft, model.charsmap, model.ncharsmap, err));
 	draft->no_unk = true;
 	draft->header.model = DISTIL_MODEL_UNIGRAM;
-	if (draft->names[3] == NULL && class->mask_strips)
-		draft->name_flags[3] = DISTIL_ADDED_LSTRIP;
-	DISTIL_FORWARD(add_names(draft, class, "<unk>", MAX_CONTROL + 8, err));
+	if (draft->unk == NULL)
+		draft->unk = "<unk>";
 	DISTIL_FORWARD(add_pieces(draft, &model, err));
+	DISTIL_FORWARD(distil_draft_apply_added(draft, folder, class, err));
 	return distil_draft_class_parts(draft, class, &settings, err);
 }

@@ -59,7 +59,7 @@ check_model(const DistilDraft *draft, const DistilTokenizerClass *class, DistilE
 	static const uint32_t models[] = {
 		[DISTIL_CLASS_BERT] = DISTIL_MODEL_WORDPIECE, [DISTIL_CLASS_BYTES] = DISTIL_MODEL_BPE, [DISTIL_CLASS_PIECES] = DISTIL_MODEL_UNIGRAM
 	};
-	const char *unk = draft->named_unk != NULL ? draft->named_unk : class->kind == DISTIL_CLASS_BERT ? "[UNK]" : "<unk>";
+	const char *unk = draft->named_unk != NULL ? draft->named_unk : distil_class_unk(class);
 	int64_t		unk_id = class->unk_id >= 0 ? class->unk_id : distil_draft_id(draft, unk, strlen(unk));
 	const char *what = NULL;
 
@@ -93,11 +93,20 @@ apply_class(DistilDraft *draft, const DistilFolder *folder, const DistilJsonDoc 
 	const char *key;
 
 	DISTIL_FORWARD(distil_draft_class(draft, folder, NULL, &class, err));
-	DISTIL_FORWARD(distil_draft_apply_added(draft, class, doc, err));
+	DISTIL_FORWARD(distil_draft_apply_added(draft, folder, class, err));
 	if (class == NULL)
 		return DISTIL_OK;
 	DISTIL_FORWARD(check_model(draft, class, err));
 	DISTIL_FORWARD(distil_draft_class_settings(&settings, class, doc, err));
+	if (class->fixed && doc != NULL)
+	{
+		int64_t		unk_id;
+
+		DISTIL_FORWARD(distil_json_get_int(doc, distil_json_root(doc), "unk_id", class->unk_id, 0, INT32_MAX, &unk_id, err));
+		if (unk_id != class->unk_id)
+			return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "unk_id %lld of file \"tokenizer_config.json\" is not supported",
+							   (long long) unk_id);
+	}
 	key = doc == NULL ? missing_setting(draft, class, &settings) : NULL;
 	if (key == NULL)
 		return distil_draft_class_parts(draft, class, &settings, err);

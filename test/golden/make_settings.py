@@ -5,6 +5,7 @@
 
 Records of lines:
     F JSON                       tokenizer.json of what follows
+    S JSON, A JSON               special_tokens_map.json and added_tokens.json of the next C only
     C CONFIG TAB SETTINGS TAB WHY    config.json, tokenizer_config.json (- when there is none), and the refusal expected of us (- for none:
                                  then the tokens are those of the T lines)
     T TEXT TAB TOKENS            text in hexadecimal; TOKENS id:type:start:end ...
@@ -23,7 +24,7 @@ from make_tokenizer_models import charsmap
 
 import base64
 
-TEXTS = ["Ab \u00c9a", "a\u4e2d b", "  a  b ", "a <mask> b[MASK]", "a\x00b", "``a''", ""]
+TEXTS = ["Ab \u00c9a", "a\u4e2d b", "  a  b ", "a <mask> b[MASK]", "a\x00b", "``a''", "<unk>NOTUSED <e> b<b> <x> <eod> <s>NOTUSED <m>", ""]
 MISSING = "of tokenizer.json that contradicts the default"
 
 
@@ -107,8 +108,52 @@ def added_cases():
     cases += [({"additional_special_tokens": ["b", {"content": "e", "__type": "AddedToken"}]}, None), ({"extra_special_tokens": {"image_token": "b"}}, None), ({"mask_token": "b"}, None),
               ({"mask_token": {"content": "b", "lstrip": True, "rstrip": False, "single_word": False, "normalized": False, "__type": "AddedToken"}}, None),
               ({"split_special_tokens": True}, "split_special_tokens of file"), ({"added_tokens_decoder": dict(decoder, **{"4": token("<mask>")})}, "has id 4")]
-    yield data, [({"model_type": "bert"}, named(name, **settings), why) for name in ("BertTokenizer", "TokenizersBackend") for settings, why in cases]
+    twice = "\"normalized\" in one place"
+    yield data, [({"model_type": "bert"}, named(name, **settings), twice if name == "TokenizersBackend" and settings is cases[2][0] else why)
+                 for name in ("BertTokenizer", "TokenizersBackend") for settings, why in cases]
     yield dict(data, added_tokens=data["added_tokens"][:4]), [({"model_type": "bert"}, {}), ({"model_type": "bert"}, named("TokenizersBackend"))]
+
+
+def special_cases():
+    """Added tokens by every way into a folder: dropped, named, listed, said to be none."""
+    def token(text, **more):
+        return dict({"content": text, "lstrip": False, "rstrip": False, "single_word": False, "normalized": False}, **more)
+
+    def typed(text, **more):
+        return token(text, __type="AddedToken", **more)
+    config = {"model_type": "bert"}
+    data = bert()
+    size = len(data["model"]["vocab"])
+    data["added_tokens"] += [added(size, "b[", special=False), added(size + 1, "<mask>", special=True)]
+    decoder = {str(t["id"]): {k: v for k, v in t.items() if k != "id"} for t in data["added_tokens"]}
+    short = {k: v for k, v in decoder.items() if k in ("1", "2", "3", str(size))}
+    ways = [
+        ({"added_tokens_decoder": decoder}, {}), ({"added_tokens_decoder": short}, {}), ({"added_tokens_decoder": {}}, {}),
+        ({"added_tokens_decoder": short, "bos_token": "a", "eos_token": typed("<e>", rstrip=True)}, {"special_tokens_map.json": {"bos_token": "b"}}),
+        ({"bos_token": "<b>", "eos_token": "a b", "mask_token": None}, {}), ({"pad_token": "<mask>", "extra_special_tokens": ["<x>", typed("a", single_word=True)]}, {}),
+        ({"image_token": "b", "video_token": typed("e", lstrip=True), "a_token": 5}, {}), ({"extra_special_tokens": {"image_token": "b"}, "additional_special_tokens": ["e"]}, {}),
+        ({"extra_special_tokens": [], "additional_special_tokens": ["e"]}, {}), ({"extra_special_tokens": ["b"], "additional_special_tokens": ["e"]}, {}),
+        ({}, {"special_tokens_map.json": {"additional_special_tokens": ["b", "a b"], "cls_token": token("[CLS]", lstrip=True), "mask_token": "<m>"}}),
+        ({"additional_special_tokens": ["e"]}, {"special_tokens_map.json": {"additional_special_tokens": ["b"]}}),
+        ({"image_token": "b"}, {"special_tokens_map.json": {"image_token": "a", "video_token": "e", "extra_special_tokens": ["\u4e2d", token("b", lstrip=True)]}}),
+        ({"extra_special_tokens": ["b"]}, {"special_tokens_map.json": {"extra_special_tokens": {"image_token": "e"}}}),
+        ({"bos_token": "``"}, {"added_tokens.json": {"``": size + 2, "a  b": size + 3, "e": 11}}),
+        ({"added_tokens_decoder": decoder}, {"added_tokens.json": {"``": size + 2}, "special_tokens_map.json": {"additional_special_tokens": ["b"]}})]
+    yield data, [(config, named(name, **settings), None, files) for name in ("BertTokenizer", "TokenizersBackend") for settings, files in ways]
+    yield data, [(config, named("BertTokenizer"), why, files) for files, why in [({"special_tokens_map.json": {"add_bos_token": True}}, "field \"add_bos_token\" of file"), ({"special_tokens_map.json": {"do_lower_case": False}}, "field \"do_lower_case\" of file"),
+                       ({"added_tokens.json": {"<x>": size + 7}}, "has id %d" % (size + 7))]]
+    mpnet = bert()
+    mpnet["model"]["vocab"].update({t: size + i for i, t in enumerate(["<s>", "</s>", "<pad>", "<mask>"])})
+    yield mpnet, [({"model_type": "mpnet"}, {}), ({"model_type": "mpnet"}, {"mask_token": typed("<mask>", rstrip=True)})]
+    names = ["<s>", "<pad>", "</s>", "<unk>"]
+    for extra in ([], ["<unk>NOTUSED"]):
+        data = pieces(names + extra, ["map"], "always", 3)
+        yield data, [({"model_type": "camembert"}, settings, None, files) for settings, files in [
+            ({}, {}), ({"additional_special_tokens": ["<s>NOTUSED"]}, {}), ({"additional_special_tokens": None}, {}), ({"extra_special_tokens": {"image_token": "b"}}, {}),
+            ({}, {"special_tokens_map.json": {"additional_special_tokens": ["b"], "mask_token": "<mask>"}})]]
+    data = pieces(["<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>"], ["map"], "always", 0)
+    yield data, [({"model_type": "bert"}, named("XLNetTokenizer", **settings), why) for settings, why in [
+        ({}, None), ({"additional_special_tokens": ["b"]}, None), ({"eos_token": "<mask>"}, None), ({"unk_id": 0}, None), ({"unk_id": 2}, "unk_id 2 of file")]]
 
 
 def bytes_cases():
@@ -151,9 +196,9 @@ def pieces_cases():
                                                        ({"model_type": "bert"}, named("XLNetTokenizer", do_lower_case=True))]
 
 
-def answer(data, config, settings):
+def answer(data, config, settings, files):
     folder = tempfile.mkdtemp()
-    for name, content in (("tokenizer.json", data), ("config.json", config), ("tokenizer_config.json", settings)):
+    for name, content in (("tokenizer.json", data), ("config.json", config), ("tokenizer_config.json", settings), *files.items()):
         if content is not None:
             with open(os.path.join(folder, name), "w", encoding="utf-8") as out:
                 json.dump(content, out, ensure_ascii=False)
@@ -171,11 +216,14 @@ def compact(data):
 def main():
     transformers.logging.set_verbosity_error()
     with open(os.path.join(HERE, "settings.txt"), "w", newline="\n", encoding="utf-8") as out:
-        for data, cases in [case for make in (bert_cases, added_cases, bytes_cases, pieces_cases) for case in make()]:
+        for data, cases in [case for make in (bert_cases, added_cases, special_cases, bytes_cases, pieces_cases) for case in make()]:
             out.write("F %s\n" % compact(data))
-            for config, settings, *why in cases:
-                out.write("C %s\t%s\t%s\n" % (compact(config), compact(settings) if settings is not None else "-", why[0] if why and why[0] else "-"))
-                for text, e in zip(TEXTS, answer(data, config, settings) if not (why and why[0]) else []):
+            for case in cases:
+                config, settings, why, files = (*case, None, None)[:4]
+                for name, content in (files or {}).items():
+                    out.write("%s %s\n" % ("S" if name == "special_tokens_map.json" else "A", compact(content)))
+                out.write("C %s\t%s\t%s\n" % (compact(config), compact(settings) if settings is not None else "-", why or "-"))
+                for text, e in zip(TEXTS, answer(data, config, settings, files or {}) if not why else []):
                     tokens = " ".join("%d:%d:%d:%d" % (i, t, s, x) for i, t, (s, x) in zip(e.ids, e.type_ids, e.offsets))
                     out.write("T %s\t%s\n" % (text.encode().hex(), tokens))
 

@@ -500,7 +500,7 @@ test_special_map(void)
 {
 	static const DistilImportOptions options = {true};
 	static const char *const settings[] = {
-		"{\"tokenizer_class\": \"BertTokenizer\", \"cls_token\": \"[SEP]\"}",
+		"{\"tokenizer_class\": \"BertTokenizer\", \"cls_token\": \"[SEP]\", \"eos_token\": \"a token of no row\"}",
 		"{\"tokenizer_class\": \"BertTokenizer\", \"cls_token\": \"[SEP]\", \"added_tokens_decoder\": {}}"
 	};
 	static const int32_t cls[] = {2, 3};

@@ -16,6 +16,8 @@
 static char file[MAX_LINE];
 static char config[MAX_LINE];
 static const char *settings;	/* "-": there is none */
+static char map[MAX_LINE];		/* special_tokens_map.json and added_tokens.json; empty: there is none */
+static char added[MAX_LINE];
 static DistilTokenizer *tokenizer;
 static char *blob;
 static int	folders;
@@ -30,15 +32,22 @@ close_folder(void)
 }
 
 static DistilStatus
-compile_three(size_t *size, const char *json, const char *model, const char *beside, DistilError *err)
+compile_all(size_t *size, const char *json, const char *model, const char *beside, DistilError *err)
 {
-	Memory		data[3] = {{json, strlen(json)}, {model, strlen(model)}, {beside, strlen(beside)}};
-	DistilFile	files[3] = {
-		{"tokenizer.json", {read_memory, &data[0], data[0].length}}, {"config.json", {read_memory, &data[1], data[1].length}},
-		{"tokenizer_config.json", {read_memory, &data[2], data[2].length}}
+	static const char *const names[5] = {
+		"tokenizer.json", "config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
 	};
-	DistilFolder folder = {files, strcmp(beside, "-") != 0 ? 3 : 2};
+	const char *texts[5] = {json, model, strcmp(beside, "-") != 0 ? beside : "", map, added};
+	Memory		data[5];
+	DistilFile	files[5];
+	DistilFolder folder = {files, 0};
 
+	for (int i = 0; i < 5; i++)
+	{
+		data[i] = (Memory) {texts[i], strlen(texts[i])};
+		if (data[i].length > 0)
+			files[folder.nfiles++] = (DistilFile) {names[i], {read_memory, &data[i], data[i].length}};
+	}
 	return compile_folder(&blob, size, &folder, &counting, err);
 }
 
@@ -58,13 +67,14 @@ open_folder(char *line)
 	why[-1] = '\0';
 	folders++;
 	close_folder();
-	status = compile_three(&size, file, config, settings, &err);
+	status = compile_all(&size, file, config, settings, &err);
 	if (strcmp(why, "-") == 0)
 		CHECK_MSG(status == DISTIL_OK && distil_tokenizer_open(&tokenizer, blob, size, &counting, &err) == DISTIL_OK, "%s %s: %s",
 				  config, settings, err.message);
 	else
 		CHECK_MSG(status != DISTIL_OK && strstr(err.message, why) != NULL, "%s %s: \"%s\", expected \"%s\"", config,
 				  settings, err.message, why);
+	map[0] = added[0] = '\0';
 }
 
 /* text in hexadecimal TAB tokens */
@@ -72,7 +82,7 @@ static void
 compare_tokens(char *line)
 {
 	char		text[256];
-	char		shown[1024] = "";
+	char		shown[2048] = "";
 	char	   *want = strchr(line, '\t') + 1;
 	DistilText	input = {text, (size_t) (want - line - 1) / 2};
 	DistilEncodeOptions options;
@@ -106,6 +116,10 @@ test_goldens(void)
 		line[strcspn(line, "\n")] = '\0';
 		if (line[0] == 'F')
 			strcpy(file, line + 2);
+		else if (line[0] == 'S')
+			strcpy(map, line + 2);
+		else if (line[0] == 'A')
+			strcpy(added, line + 2);
 		else if (line[0] == 'C')
 			open_folder(line + 2);
 		else
@@ -114,7 +128,7 @@ test_goldens(void)
 	close_folder();
 	if (goldens != NULL)
 		fclose(goldens);
-	CHECK(folders > 150);
+	CHECK(folders > 200);
 }
 
 /* What no tokenizer of transformers can be made of, and sides that we do not cut. */
@@ -143,11 +157,63 @@ test_refused(void)
 	{
 		DistilError err = {{0}, {0}, {0}};
 		size_t		size;
-		DistilStatus status = compile_three(&size, cases[i].json, "{\"model_type\":\"bert\"}", cases[i].settings, &err);
+		DistilStatus status = compile_all(&size, cases[i].json, "{\"model_type\":\"bert\"}", cases[i].settings, &err);
 
 		CHECK_MSG(cases[i].message == NULL ? status == DISTIL_OK : status != DISTIL_OK && strstr(err.message, cases[i].message) != NULL,
 				  "%zu %s: %s", i, cases[i].settings, err.message);
 		close_folder();
+	}
+}
+
+/* A token that settings add behind the model's word table is known, and refused where a text has it. */
+static void
+test_outside(void)
+{
+	static const char json[] = BERT_FILE("");
+	static const char beside[] = "{\"tokenizer_class\":\"BertTokenizer\",\"pad_token\":\"[CLS]\",\"mask_token\":\"<m>\",\"eos_token\":\"<e>\"}";
+	static const DistilText texts[] = {{"a", 1}, {"a <e>", 5}, {"a <m>", 5}};
+	static const int tables[] = {0, 4, 5, 6};	/* the model has 4 tokens; <e> is the next, then <m> */
+
+	for (int i = 0; i < 4; i++)
+	{
+		Memory		data[2] = {{json, strlen(json)}, {beside, strlen(beside)}};
+		DistilFile	files[2] = {
+			{"tokenizer.json", {read_memory, &data[0], data[0].length}}, {"tokenizer_config.json", {read_memory, &data[1], data[1].length}}
+		};
+		DistilFolder folder = {files, 2};
+		DistilBuffer out;
+		DistilTokenizer *made = NULL;
+		DistilEncodeOptions options;
+		DistilEncoding e;
+		DistilError err = {{0}, {0}, {0}};
+
+		distil_buffer_init(&out, &counting);
+		CHECK_MSG(distil_tokenizer_compile(&out, &folder, true, tables[i], &counting, NULL, &err) == DISTIL_OK &&
+				  distil_tokenizer_open(&made, out.data, out.length, &counting, &err) == DISTIL_OK, "%s", err.message);
+		for (int k = 0; made != NULL && k < 3; k++)
+		{
+			bool		known = k == 0 || tables[i] == 0 || tables[i] > 3 + k;
+
+			options = distil_tokenizer_defaults(made);
+			distil_encoding_init(&e, &counting);
+			CHECK((distil_tokenizer_encode(made, &e, &texts[k], NULL, &options, NULL, &err) == DISTIL_OK) == known);
+			CHECK(known ? k == 0 || e.ids[2] == 3 + k : strstr(err.message, k == 1 ? "<e>" : "<m>") != NULL);
+			options.max_tokens = 3;
+			options.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
+			CHECK(distil_tokenizer_encode(made, &e, &texts[k], NULL, &options, NULL, &err) == DISTIL_OK && e.n == 3);
+			options.max_tokens = 0;
+			options.parse_special = false;
+			CHECK(distil_tokenizer_encode(made, &e, &texts[k], NULL, &options, NULL, &err) == DISTIL_OK);
+			distil_encoding_reset(&e);
+		}
+		if (made != NULL)
+		{
+			CHECK(distil_tokenizer_vocabulary(made) == (tables[i] == 0 ? 6 : tables[i]));
+			CHECK(distil_tokenizer_id(made, "<m>", 3) == (tables[i] == 0 || tables[i] > 5 ? 5 : -1));
+			CHECK(distil_tokenizer_special(made)->eos == (tables[i] == 0 || tables[i] > 4 ? 4 : -1));
+		}
+		distil_tokenizer_free(made);
+		distil_buffer_free(&out);
 	}
 }
 
@@ -156,6 +222,7 @@ main(void)
 {
 	test_goldens();
 	test_refused();
+	test_outside();
 	CHECK_MSG(live_blocks == 0, "%ld blocks left", live_blocks);
 	return check_report("tokenizer_settings");
 }

@@ -65,7 +65,7 @@ compile_folder(char **blob, size_t *size, const DistilFolder *folder, const Dist
 	DistilStatus status;
 
 	distil_buffer_init(&out, alloc);
-	status = distil_tokenizer_compile(&out, folder, true, alloc, NULL, err);
+	status = distil_tokenizer_compile(&out, folder, true, 0, alloc, NULL, err);
 	*blob = NULL;
 	*size = out.length;
 	if (status == DISTIL_OK)
