@@ -70,7 +70,9 @@ def main():
     settings = {"bpe-prefix": b'{"tokenizer_class": "RobertaTokenizer", "add_prefix_space": true}',
                 "unigram-first": b'{"tokenizer_class": "AlbertTokenizer", "keep_accents": true, "do_lower_case": false}',
                 "bpe-sequence": b'{"tokenizer_class": "TokenizersBackend", "mask_token": "b", "added_tokens_decoder": {"3": {"content": "a", "lstrip": true}}, '
-                                b'"additional_special_tokens": ["c", {"content": "d"}]}'}
+                                b'"additional_special_tokens": ["c", {"content": "d"}]}',
+                "unigram-split": b'{"tokenizer_class": "CamembertTokenizer", "eos_token": null, "a_token": "a", "extra_special_tokens": {"image_token": "b"}}\n---\n'
+                                 b'{"bos_token": {"content": "<e>", "rstrip": true}, "additional_special_tokens": ["c", {"content": "d"}]}\n---\n{"<n>": 9, "a": 1}'}
     for name in ["bpe-prefix", "bpe-sequence", "bpe-split-short", "unigram-first", "unigram-bytes", "unigram-split"]:
         seed = smaller(json.load(open(os.path.join(HERE, "..", "golden", "tokenizer", name + ".json"), encoding="utf8")))
         save("tokenizer_file", name, seed)
