@@ -16,7 +16,7 @@
 #include "act_cpu.h"
 #include "bf16_cpu.h"
 
-#if defined(__AVX512F__)
+#if defined(__AVX2__)
 #include <immintrin.h>
 #endif
 
@@ -278,6 +278,12 @@ int8_put(uint8_t *to, vf x, vf inverse, vf shift)
 {
 #if defined(__AVX512F__) && CPU_LANES == 16
 	_mm_storeu_si128((__m128i *) (void *) to, _mm512_cvtepi32_epi8((__m512i) (x * inverse + shift)));
+#elif defined(__AVX2__) && CPU_LANES == 8
+	/* the lowest bytes of each half to its start, then the halves together */
+	__m256i		lowest = _mm256_shuffle_epi8((__m256i) (x * inverse + shift), _mm256_set1_epi64x(0x0c080400));
+	__m128i		bytes = _mm_unpacklo_epi32(_mm256_castsi256_si128(lowest), _mm256_extracti128_si256(lowest, 1));
+
+	_mm_storel_epi64((__m128i *) (void *) to, bytes);
 #else
 	*(vu8_memory *) to = __builtin_convertvector((vi) (x * inverse + shift), vu8);
 #endif

@@ -43,53 +43,6 @@ linear_small(CpuDevice *cpu, float *y, size_t ldy, const float *x, size_t ldx,
 }
 
 #if CPU_LANES >= 8
-
-/* Squares of 2 D by 2 D lanes trade their corners, for each pair of vectors D apart. */
-#if CPU_LANES == 16
-#define CORNERS_1(f)	f(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
-#define CORNERS_2(f)	f(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
-#define CORNERS_4(f)	f(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
-#define CORNERS_8(f)	f(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
-#define PLUS(d, i0, i1, i2, i3, i4, i5, i6, i7, i8, i9, iA, iB, iC, iD, iE, iF) \
-	i0 + d, i1 + d, i2 + d, i3 + d, i4 + d, i5 + d, i6 + d, i7 + d, \
-	i8 + d, i9 + d, iA + d, iB + d, iC + d, iD + d, iE + d, iF + d
-#else
-#define CORNERS_1(f)	f(0, 8, 2, 10, 4, 12, 6, 14)
-#define CORNERS_2(f)	f(0, 1, 8, 9, 4, 5, 12, 13)
-#define CORNERS_4(f)	f(0, 1, 2, 3, 8, 9, 10, 11)
-#define PLUS(d, i0, i1, i2, i3, i4, i5, i6, i7) \
-	i0 + d, i1 + d, i2 + d, i3 + d, i4 + d, i5 + d, i6 + d, i7 + d
-#endif
-
-#define TRADE(D) \
-	for (i = 0; i < CPU_LANES; i++) \
-		if ((i & D) == 0) \
-		{ \
-			vf			a = r[i]; \
-			vf			b = r[i + D]; \
-			\
-			r[i] = CORNERS_##D(PICK); \
-			r[i + D] = CORNERS_##D(PICK_##D); \
-		}
-#define PICK(...)	__builtin_shufflevector(a, b, __VA_ARGS__)
-#define PICK_1(...)	__builtin_shufflevector(a, b, PLUS(1, __VA_ARGS__))
-#define PICK_2(...)	__builtin_shufflevector(a, b, PLUS(2, __VA_ARGS__))
-#define PICK_4(...)	__builtin_shufflevector(a, b, PLUS(4, __VA_ARGS__))
-#define PICK_8(...)	__builtin_shufflevector(a, b, PLUS(8, __VA_ARGS__))
-
-static inline void
-transpose_square(vf r[CPU_LANES])
-{
-	int			i;
-
-	TRADE(1)
-	TRADE(2)
-	TRADE(4)
-#if CPU_LANES == 16
-	TRADE(8)
-#endif
-}
-
 /* One row: y [n] = w [n, k] x [k]. */
 static void
 linear_single(float *y, const float *x, const float *w, int n, int k)

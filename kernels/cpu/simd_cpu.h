@@ -103,14 +103,6 @@ v_first(vf x, size_t part)
 	return y;
 }
 
-/* NaN in x stays. */
-static inline vf
-v_clamp(vf x, float low, float high)
-{
-	x = v_select(x < v_set(low), v_set(low), x);
-	return v_select(x > v_set(high), v_set(high), x);
-}
-
 static inline vf
 v_abs(vf x)
 {
@@ -166,6 +158,18 @@ v_larger(vf x, vf y)
 #endif
 }
 
+/* NaN in x stays. */
+static inline vf
+v_clamp(vf x, float low, float high)
+{
+	x = v_larger(v_set(low), x);
+#if CPU_LANES >= 8
+	return v_smaller(v_set(high), x);
+#else
+	return v_select(x > v_set(high), v_set(high), x);
+#endif
+}
+
 /* Sum and maximum over the lanes, in a fixed order. */
 static inline float
 v_sum(vf x)
@@ -202,6 +206,56 @@ v_top(vf x)
 	}
 	return lane[0];
 }
+
+#if CPU_LANES >= 8
+
+/* Squares of 2 D by 2 D lanes trade their corners, for each pair of vectors D apart. */
+#if CPU_LANES == 16
+#define CORNERS_1(f)	f(0, 16, 2, 18, 4, 20, 6, 22, 8, 24, 10, 26, 12, 28, 14, 30)
+#define CORNERS_2(f)	f(0, 1, 16, 17, 4, 5, 20, 21, 8, 9, 24, 25, 12, 13, 28, 29)
+#define CORNERS_4(f)	f(0, 1, 2, 3, 16, 17, 18, 19, 8, 9, 10, 11, 24, 25, 26, 27)
+#define CORNERS_8(f)	f(0, 1, 2, 3, 4, 5, 6, 7, 16, 17, 18, 19, 20, 21, 22, 23)
+#define PLUS(d, i0, i1, i2, i3, i4, i5, i6, i7, i8, i9, iA, iB, iC, iD, iE, iF) \
+	i0 + d, i1 + d, i2 + d, i3 + d, i4 + d, i5 + d, i6 + d, i7 + d, \
+	i8 + d, i9 + d, iA + d, iB + d, iC + d, iD + d, iE + d, iF + d
+#else
+#define CORNERS_1(f)	f(0, 8, 2, 10, 4, 12, 6, 14)
+#define CORNERS_2(f)	f(0, 1, 8, 9, 4, 5, 12, 13)
+#define CORNERS_4(f)	f(0, 1, 2, 3, 8, 9, 10, 11)
+#define PLUS(d, i0, i1, i2, i3, i4, i5, i6, i7) \
+	i0 + d, i1 + d, i2 + d, i3 + d, i4 + d, i5 + d, i6 + d, i7 + d
+#endif
+
+#define TRADE(D) \
+	for (i = 0; i < CPU_LANES; i++) \
+		if ((i & D) == 0) \
+		{ \
+			vf			a = r[i]; \
+			vf			b = r[i + D]; \
+			\
+			r[i] = CORNERS_##D(PICK); \
+			r[i + D] = CORNERS_##D(PICK_##D); \
+		}
+#define PICK(...)	__builtin_shufflevector(a, b, __VA_ARGS__)
+#define PICK_1(...)	__builtin_shufflevector(a, b, PLUS(1, __VA_ARGS__))
+#define PICK_2(...)	__builtin_shufflevector(a, b, PLUS(2, __VA_ARGS__))
+#define PICK_4(...)	__builtin_shufflevector(a, b, PLUS(4, __VA_ARGS__))
+#define PICK_8(...)	__builtin_shufflevector(a, b, PLUS(8, __VA_ARGS__))
+
+/* r[i][j] = r[j][i] */
+static inline void
+transpose_square(vf r[CPU_LANES])
+{
+	int			i;
+
+	TRADE(1)
+	TRADE(2)
+	TRADE(4)
+#if CPU_LANES == 16
+	TRADE(8)
+#endif
+}
+#endif
 
 static inline double
 d_sum(vd x)
