@@ -377,7 +377,7 @@ struct DistilKernels
 							  int rows, int c);
 	/*
 	 * As attention_forward without dropout: out [T, C] and qkv [T, 3C] are BF16, products of BF16 numbers
-	 * (probabilities too) are summed in float32.
+	 * (probabilities too) are summed in float32; or of whole numbers of at least 10 bits, cut evenly, in integers.
 	 */
 	void		(*attention_rows) (DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 								   const int32_t *offsets, const DistilAttention *attention);

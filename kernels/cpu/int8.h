@@ -32,6 +32,12 @@ INT8_SET(portable);
 /* The norm of the device's set, then its quantize_rows, row by row: for any width. */
 INT8_NORM_FUNCTION(distil_cpu_norm_int8);
 
+/* Attention over rows of BF16 in whole numbers, see attention_words.h. */
+extern void distil_cpu_attention_words_avx512_vnni(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+												   const int32_t *offsets, const DistilAttention *a);
+extern void distil_cpu_attention_words_avx_vnni(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+												const int32_t *offsets, const DistilAttention *a);
+
 /* How a row is cut into steps: q = round(value * inverse) + zero. */
 typedef struct Int8Step
 {

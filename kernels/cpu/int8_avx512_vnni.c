@@ -69,4 +69,16 @@ int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t pa
 #include "int8_vectors.h"
 #include "int8_functions.h"
 #include "int8_norm.h"
+
+#define ATTENTION_WORDS distil_cpu_attention_words_avx512_vnni
+#define ATTENTION_ELSE distil_cpu_rows_avx512
+#define WORDS_ROWS 8
+
+static inline vi
+words_dot(vi sum, vi a, vi b)
+{
+	return (vi) _mm512_dpwssd_epi32((__m512i) sum, (__m512i) a, (__m512i) b);
+}
+
+#include "attention_words.h"
 #endif

@@ -122,10 +122,3 @@ linear_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, 
 		}
 	}
 }
-
-static void
-attention_bf16_avx512(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
-					  const int32_t *offsets, const DistilAttention *a)
-{
-	distil_cpu_rows_avx512.attention(dev, out, qkv, offsets, a);
-}

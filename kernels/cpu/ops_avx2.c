@@ -7,6 +7,6 @@
 #define CPU_TABLE distil_cpu_kernels_avx2
 #include "table_cpu.h"
 
-CPU_ROWS_TABLE(distil_cpu_rows_avx2, avx2)
-CPU_ROWS_TABLE(distil_cpu_rows_avx_vnni, avx_vnni)
+CPU_ROWS_TABLE(distil_cpu_rows_avx2, avx2, attention_rows)
+CPU_ROWS_TABLE(distil_cpu_rows_avx_vnni, avx_vnni, distil_cpu_attention_words_avx_vnni)
 #endif

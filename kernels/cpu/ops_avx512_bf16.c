@@ -17,6 +17,6 @@ const CpuRows distil_cpu_rows_avx512_bf16 = {
 	.linear = {NULL, linear_bf16_avx512, distil_cpu_linear_int8_avx512_vnni},
 	.quantize = {NULL, quantize_bf16_avx512, distil_cpu_quantize_int8_avx512_vnni},
 	.norm = {NULL, norm_bf16_avx512, distil_cpu_norm_int8_avx512_vnni},
-	.attention = attention_bf16_avx512,
+	.attention = distil_cpu_attention_words_avx512_vnni,
 };
 #endif

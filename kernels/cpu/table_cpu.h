@@ -67,10 +67,10 @@ const DistilKernels CPU_TABLE = {
 };
 
 /* The low-precision operations of a set; int8_set: the one whose products of bytes it uses. */
-#define CPU_ROWS_TABLE(name, int8_set) \
+#define CPU_ROWS_TABLE(name, int8_set, attention_function) \
 const CpuRows name = { \
 	.linear = {NULL, linear_bf16, distil_cpu_linear_int8_##int8_set}, \
 	.quantize = {NULL, quantize_bf16, distil_cpu_quantize_int8_##int8_set}, \
 	.norm = {NULL, norm_bf16, distil_cpu_norm_int8_##int8_set}, \
-	.attention = attention_rows, \
+	.attention = attention_function, \
 };

@@ -396,12 +396,76 @@ test_attention(DistilDevice *dev)
 		{2, 32, false, 0, true, 0, 0, {29, 290}},
 		{2, 24, false, 0, true, 0, 0, {29, 30}},
 		{3, 32, false, 0, false, 1, 1, {20, 18}},
+		{1, 32, false, 0, false, 0, 0, {63, 65, 129}},
+		{1, 32, false, 0, false, 0, 0, {1023, 1024, 1025}},	/* as long as attention_words.h takes, and longer */
 		{1, 32, false, 0, false, 0, 0, {2700}},	/* beyond the float32 kernels' scratch */
 	};
 	size_t		i;
 
 	for (i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
 		try_attention(dev, &cases[i]);
+}
+
+static void
+put(const DistilRows *rows, int row, int column, float value)
+{
+	((uint16_t *) rows->data)[(size_t) row * rows->ld + column] = distil_bf16(value);
+}
+
+/*
+ * Heads of numbers that are hard to cut into steps: one dimension of queries and keys much larger than the others (as in
+ * trained models), all nought, keys so large that scores are infinite, and a value that is no number.
+ */
+static void
+test_attention_sizes(DistilDevice *dev)
+{
+	enum
+	{
+		HEADS = 5, DIM = 32, ROWS = 70, WIDTH = HEADS * DIM
+	};
+	int32_t		offsets[] = {0, ROWS};
+	DistilAttention a = {.nseq = 1,.heads = HEADS,.head_dim = DIM,.scale = 1.0f / sqrtf(DIM),.head_count = HEADS};
+	DistilRows	qkv = random_rows(ROWS, 3 * WIDTH, 2.0);
+	DistilRows	got = unset_rows(DISTIL_TYPE_BF16, ROWS, WIDTH);
+	DistilRows	want = unset_rows(DISTIL_TYPE_BF16, ROWS, WIDTH);
+	bool		lost = true;
+	int			i,
+				d;
+
+	for (i = 0; i < ROWS; i++)
+	{
+		put(&qkv, i, 3, 5.0f * (float) get(&qkv, i, 3));
+		put(&qkv, i, WIDTH + 3, 25.0f);
+		for (d = DIM; d < 2 * DIM; d++)
+		{
+			put(&qkv, i, d, 0.0f);
+			put(&qkv, i, WIDTH + d, 0.0f);
+			put(&qkv, i, 2 * WIDTH + d, i % 2 == 0 ? 0.0f : (float) get(&qkv, i, 2 * WIDTH + d));
+		}
+		for (d = 2 * DIM; d < 3 * DIM; d++)
+		{
+			put(&qkv, i, d, 1e20f);
+			put(&qkv, i, WIDTH + d, 1e20f);
+		}
+	}
+	put(&qkv, 9, 2 * WIDTH + 3 * DIM + 7, NAN);
+	dev->ops->attention_rows(dev, &got, &qkv, offsets, &a);
+	ref->ops->attention_rows(ref, &want, &qkv, offsets, &a);
+	for (i = 0; i < ROWS; i++)
+	{
+		lost = lost && isnan(get(&got, i, 3 * DIM + 7));
+		/* what infinite scores give is not laid down */
+		for (d = 2 * DIM; d < 4 * DIM; d++)
+		{
+			put(&got, i, d, 0.0f);
+			put(&want, i, d, 0.0f);
+		}
+	}
+	CHECK(lost);
+	same_rows("attention_rows of sizes", &got, &want, 0, ROWS, WIDTH, HALF_STEP, 2 * HALF_STEP);
+	drop(qkv.data);
+	drop(got.data);
+	drop(want.data);
 }
 
 int
@@ -414,6 +478,7 @@ main(void)
 	on_every_rows_device(test_quantize);
 	on_every_rows_device(test_norm);
 	on_every_rows_device(test_attention);
+	on_every_rows_device(test_attention_sizes);
 	ref->ops->close(ref);
 	return check_report("kernel_rows");
 }
