@@ -63,12 +63,12 @@ count(const DistilJson *value)
 static bool
 is_object(const DistilJson *value)
 {
-	return count(value) > 0 && distil_json_type(value) == DISTIL_JSON_OBJECT;
+	return value != NULL && distil_json_type(value) == DISTIL_JSON_OBJECT;
 }
 
 /*
  * extra_special_tokens of tokenizer_config.json (0) and of special_tokens_map.json (1), where it is a list, or null: that counts as an empty
- * one.  In the first, additional_special_tokens is another name of it; in the second an object replaces the list of the first.
+ * one.  In the first, additional_special_tokens is another name of it; in the second an object or null replaces the list of the first.
  */
 static const DistilJson *
 extra_list(const Adding *adding, int which)
@@ -76,10 +76,13 @@ extra_list(const Adding *adding, int which)
 	const DistilJsonDoc *doc = which == 0 ? adding->config : adding->map;
 	const DistilJson *extra = member(doc, "extra_special_tokens");
 	const DistilJson *additional = member(doc, "additional_special_tokens");
+	const DistilJson *behind = which == 0 ? member(adding->map, "extra_special_tokens") : NULL;
 
-	if (is_object(extra) || (which == 0 && is_object(member(adding->map, "extra_special_tokens"))))
+	if (behind != NULL && distil_json_type(behind) != DISTIL_JSON_ARRAY)
 		return NULL;
-	return which == 0 && count(extra) == 0 && additional != NULL ? additional : extra;
+	if (which == 0 && count(extra) == 0 && additional != NULL)
+		return additional;
+	return is_object(extra) ? NULL : extra;
 }
 
 /* ---------- one token ---------- */
@@ -399,7 +402,7 @@ put_extra(Adding *adding, DistilError *err)
 
 		if (is_object(extra))
 			DISTIL_FORWARD(put_list(adding, docs[i], extra, false, err));
-		else if (extra_list(adding, i) != NULL)
+		if (extra_list(adding, i) != NULL)
 		{
 			DISTIL_FORWARD(put_list(adding, docs[i], extra_list(adding, i), i == 1, err));
 			listed = true;

@@ -73,7 +73,7 @@ class Cases:
         if self.chance(p):
             settings["additional_special_tokens"] = some() if self.chance(0.9) else None
         if self.chance(p):
-            settings["extra_special_tokens"] = some() if self.chance(0.6) else {"image_token": self.rng.choice(WORDS)} if self.chance(0.8) else None
+            settings["extra_special_tokens"] = some() if self.chance(0.6) else {"image_token": self.rng.choice(WORDS)} if self.chance(0.6) else self.rng.choice([None, {}])
         if self.chance(p / 2):
             settings["video_token"] = self.value()
 

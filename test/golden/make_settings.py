@@ -137,6 +137,9 @@ def special_cases():
         ({"additional_special_tokens": ["e"]}, {"special_tokens_map.json": {"additional_special_tokens": ["b"]}}),
         ({"image_token": "b"}, {"special_tokens_map.json": {"image_token": "a", "video_token": "e", "extra_special_tokens": ["\u4e2d", token("b", lstrip=True)]}}),
         ({"extra_special_tokens": ["b"]}, {"special_tokens_map.json": {"extra_special_tokens": {"image_token": "e"}}}),
+        ({"additional_special_tokens": ["e"]}, {"special_tokens_map.json": {"extra_special_tokens": None, "bos_token": "b"}}),
+        ({"extra_special_tokens": ["e"]}, {"special_tokens_map.json": {"extra_special_tokens": {}, "additional_special_tokens": ["b"]}}),
+        ({"extra_special_tokens": {}, "additional_special_tokens": ["e"]}, {}),
         ({"bos_token": "``"}, {"added_tokens.json": {"``": size + 2, "a  b": size + 3, "e": 11}}),
         ({"added_tokens_decoder": decoder}, {"added_tokens.json": {"``": size + 2}, "special_tokens_map.json": {"additional_special_tokens": ["b"]}})]
     yield data, [(config, named(name, **settings), None, files) for name in ("BertTokenizer", "TokenizersBackend") for settings, files in ways]
