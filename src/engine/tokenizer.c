@@ -254,8 +254,14 @@ open_sections(DistilTokenizer *t, const DistilTokenizerBlob *blob)
 	t->added = data;
 	t->nadded = (uint32_t) small;
 	for (uint32_t i = 0; i < t->nadded; i++)
-		if ((t->added[i].id >= blob->vocabulary) != ((t->added[i].flags & DISTIL_ADDED_OUTSIDE) != 0) || t->added[i].id > INT32_MAX)
+	{
+		bool		outside = (t->added[i].flags & DISTIL_ADDED_OUTSIDE) != 0;
+
+		/* without the blob's flag nobody would look for such a token in an encoding */
+		if (outside != (t->added[i].id >= blob->vocabulary) || t->added[i].id > INT32_MAX ||
+			(outside && (blob->flags & DISTIL_BLOB_OUTSIDE) == 0))
 			return false;
+	}
 	if (!open_small(blob, DISTIL_BLOB_NORMALIZER, sizeof(DistilBlobStep), DISTIL_MAX_STEPS, &data,
 					&t->nnormalizer))
 		return false;

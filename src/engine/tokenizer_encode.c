@@ -286,6 +286,7 @@ check_inside(const DistilTokenizer *tokenizer, const DistilEncoding *encoding, D
 {
 	uint32_t	vocabulary = tokenizer->blob->vocabulary;
 	char		printable[64] = "";
+	bool		special = false;
 
 	for (int i = 0; i < encoding->n; i++)
 	{
@@ -297,12 +298,15 @@ check_inside(const DistilTokenizer *tokenizer, const DistilEncoding *encoding, D
 
 			if (added->id == (uint32_t) encoding->ids[i] && added->text <= tokenizer->strings_size &&
 				added->length <= tokenizer->strings_size - added->text)
+			{
 				distil_printable(printable, sizeof(printable), tokenizer->strings + added->text, added->length);
+				special = (added->flags & DISTIL_ADDED_SPECIAL) != 0;
+			}
 		}
 		return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_ARGUMENT, "the text has the token \"%s\", for which the model has no"
 												 " weights", printable),
-								"Its id is %d, and the model's word table ends before.  Take it out of the text, or import the model with the"
-								" option parse_special false.", (int) encoding->ids[i]);
+								"Its id is %d, and the model's word table ends before.  Take it out of the text%s.", (int) encoding->ids[i],
+								special ? ", or import the model with the option parse_special false" : "");
 	}
 	return DISTIL_OK;
 }

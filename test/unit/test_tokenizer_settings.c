@@ -8,6 +8,7 @@
 
 #include "folder.h"
 #include "tokenizer.h"
+#include "tokenizer_blob.h"
 #include "tokenizer_memory.h"
 
 #define MAX_LINE 65536
@@ -217,12 +218,49 @@ test_outside(void)
 	}
 }
 
+/* One that is not special is found without parse_special, too; and no blob may hide that it has such tokens. */
+static void
+test_outside_plain(void)
+{
+	static const char json[] = BERT_FILE("");
+	static const char more[] = "{\"<z>\":4}";
+	Memory		data[2] = {{json, strlen(json)}, {more, strlen(more)}};
+	DistilFile	files[2] = {
+		{"tokenizer.json", {read_memory, &data[0], data[0].length}}, {"added_tokens.json", {read_memory, &data[1], data[1].length}}
+	};
+	DistilFolder folder = {files, 2};
+	DistilText	text = {"a <z>", 5};
+	DistilEncodeOptions options;
+	DistilEncoding e;
+	DistilBuffer out;
+	DistilTokenizer *made = NULL;
+	DistilError err = {{0}, {0}, {0}};
+
+	distil_buffer_init(&out, &counting);
+	distil_encoding_init(&e, &counting);
+	CHECK_MSG(distil_tokenizer_compile(&out, &folder, false, 4, &counting, NULL, &err) == DISTIL_OK &&
+			  distil_tokenizer_open(&made, out.data, out.length, &counting, &err) == DISTIL_OK, "%s", err.message);
+	if (made != NULL)
+	{
+		options = distil_tokenizer_defaults(made);
+		CHECK(distil_tokenizer_encode(made, &e, &text, NULL, &options, NULL, &err) == DISTIL_ERR_ARGUMENT);
+		CHECK_MSG(strstr(err.message, "<z>") != NULL && strstr(err.hint, "parse_special") == NULL, "%s: %s", err.message, err.hint);
+		distil_tokenizer_free(made);
+		made = NULL;
+		((DistilTokenizerBlob *) (void *) out.data)->flags &= ~(uint32_t) DISTIL_BLOB_OUTSIDE;
+		CHECK(distil_tokenizer_open(&made, out.data, out.length, &counting, &err) == DISTIL_ERR_CORRUPT && made == NULL);
+	}
+	distil_encoding_reset(&e);
+	distil_buffer_free(&out);
+}
+
 int
 main(void)
 {
 	test_goldens();
 	test_refused();
 	test_outside();
+	test_outside_plain();
 	CHECK_MSG(live_blocks == 0, "%ld blocks left", live_blocks);
 	return check_report("tokenizer_settings");
 }
