@@ -22,7 +22,8 @@ widen(const int8_t *w)
 }
 
 static inline __attribute__((always_inline)) void
-int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t panel, int steps, int rows)
+int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t panel, int steps, int rows,
+		  Int8Fetch *fetch)
 {
 	__m256i		sum[INT8_TILE_ROWS][4];
 	int			step,
@@ -58,6 +59,7 @@ int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t pa
 			for (r = 0; r < rows; r++)
 				sum[r][q] = _mm256_add_epi32(sum[r][q], _mm256_madd_epi16(a[r], line));
 		}
+		int8_ask(fetch);
 	}
 	/* Each column's sum lies in two neighbours. */
 #pragma GCC unroll 2

@@ -24,7 +24,8 @@ spread(const uint8_t *x)
 }
 
 static inline __attribute__((always_inline)) void
-int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t panel, int steps, int rows)
+int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t panel, int steps, int rows,
+		  Int8Fetch *fetch)
 {
 	__m512i		sum[INT8_TILE_ROWS][2];
 	const uint8_t *half = x + 6 * ld;
@@ -56,6 +57,7 @@ int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t pa
 		}
 		x += 4;
 		half += 4;
+		int8_ask(fetch);
 	}
 #pragma GCC unroll 12
 	for (r = 0; r < rows; r++)

@@ -15,7 +15,8 @@
 #define INT8_TILE_PANELS 1
 
 static inline __attribute__((always_inline)) void
-int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t panel, int steps, int rows)
+int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t panel, int steps, int rows,
+		  Int8Fetch *fetch)
 {
 	__m256i		sum[INT8_TILE_ROWS][2];
 	int			step,
@@ -41,6 +42,7 @@ int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t pa
 			sum[r][0] = _mm256_dpbusd_avx_epi32(sum[r][0], a, w0);
 			sum[r][1] = _mm256_dpbusd_avx_epi32(sum[r][1], a, w1);
 		}
+		int8_ask(fetch);
 	}
 #pragma GCC unroll 6
 	for (r = 0; r < rows; r++)

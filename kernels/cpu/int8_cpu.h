@@ -37,6 +37,20 @@ typedef struct Int8Columns
 	int			count;
 } Int8Columns;
 
+/* Weights asked for from memory while those before are multiplied; addresses only, they may lie behind the last. */
+typedef struct Int8Fetch
+{
+	uintptr_t	next;
+	size_t		each;			/* bytes further for each step of a tile */
+} Int8Fetch;
+
+static inline __attribute__((always_inline)) void
+int8_ask(Int8Fetch *fetch)
+{
+	__builtin_prefetch((const void *) fetch->next, 0, 2);
+	fetch->next += fetch->each;
+}
+
 typedef struct Int8Linear
 {
 	const DistilRows *y;

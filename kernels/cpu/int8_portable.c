@@ -13,7 +13,8 @@
 #define INT8_TILE_PANELS 1
 
 static inline __attribute__((always_inline)) void
-int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t panel, int steps, int rows)
+int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t panel, int steps, int rows,
+		  Int8Fetch *fetch)
 {
 	int			step,
 				r,
@@ -29,6 +30,7 @@ int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t pa
 			for (i = 0; i < 4 * DISTIL_PANEL; i++)
 				sums[r * INT8_PAIR + i / 4] += x[r * ld + step * 4 + i % 4] * w[(size_t) step * 64 + i];
 		}
+		int8_ask(fetch);
 	}
 }
 

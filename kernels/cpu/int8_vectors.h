@@ -3,15 +3,9 @@
  *		Template: 8-bit products with dot products of vectors.
  *
  * The including file gives INT8_TILE_ROWS, INT8_TILE_REST (for the last rows), INT8_TILE_PANELS (1 or 2)
- * and int8_tile(), which makes the sums of `rows` rows (a constant after inlining) and so many panels.
+ * and int8_tile(), which makes the sums of `rows` rows (a constant after inlining) and so many panels, and calls
+ * int8_ask() once for each step.
  */
-
-/* Weights asked for from memory while those before are multiplied; addresses only, they may lie behind the last. */
-typedef struct Int8Fetch
-{
-	uintptr_t	next;
-	int			lines;			/* at a time */
-} Int8Fetch;
 
 static inline __attribute__((always_inline)) void
 int8_strip(const Int8Linear *l, const Int8Columns *columns, const char *panel, Int8Fetch *fetch, int row, int rows,
@@ -24,12 +18,10 @@ int8_strip(const Int8Linear *l, const Int8Columns *columns, const char *panel, I
 	int			panels = columns->count > DISTIL_PANEL ? 2 : 1;
 	int			i;
 
-	for (i = 0; i < fetch->lines; i++, fetch->next += 64)
-		__builtin_prefetch((const void *) fetch->next, 0, 2);
 	/* A second panel that is not there is the first one again: nobody looks at its sums. */
 	for (i = 0; i < panels; i += INT8_TILE_PANELS)
 		int8_tile(sums + i * DISTIL_PANEL, x, l->x->ld, (const int8_t *) panel + (size_t) i * 16 * length,
-				  panels == 2 ? 16 * length : 0, steps, rows);
+				  panels == 2 ? 16 * length : 0, steps, rows, fetch);
 	for (i = 0; i < rows; i++)
 		int8_finish_row(l, columns, sums + i * INT8_PAIR, int8_place(l, row + i, columns->first),
 						l->factors[row + i], act, type);
@@ -40,7 +32,8 @@ int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 {
 	size_t		panel = 16 * distil_row_length(DISTIL_TYPE_INT8, l->w->k);
 	int			strips = (l->m + INT8_TILE_ROWS - 1) / INT8_TILE_ROWS;
-	Int8Fetch	fetch = {0, strips > 1 ? (int) (panel / 32 + strips - 1) / strips : 0};
+	/* so that all strips together ask for a block; with one of them weights are read as fast as memory gives them */
+	Int8Fetch	fetch = {0, strips > 1 ? (size_t) (INT8_TILE_PANELS * 64 + strips - 1) / strips : 0};
 	Int8Columns columns;
 	int			column,
 				row;
