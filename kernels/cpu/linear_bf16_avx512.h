@@ -3,8 +3,7 @@
  *		y = act(x w^T + bias) in BF16 by vdpbf16ps: tiles of 6 rows by 4 panels.
  *
  * The form of gemm_cpu.h with pairs of k instead of single ones: a broadcast pair of x against a vector of
- * pairs of w.  Every output is one chain in the order of k.  Attention is that of plain AVX-512: its
- * products are small, and its time goes into exponentials.
+ * pairs of w.  Every output is one chain in the order of k.
  */
 
 #define DOT_ROWS	6
@@ -20,7 +19,8 @@ typedef struct DotGroup
 	const char *w[DOT_PANELS];	/* behind the last one: the last one again */
 	size_t		panel;			/* bytes of one */
 	int			column;
-	const char *next;			/* asked for from memory meanwhile; addresses only */
+	uintptr_t	next;			/* asked for from memory meanwhile; addresses only */
+	size_t		each;			/* bytes further for each step */
 } DotGroup;
 
 /* rows is a constant after inlining */
@@ -41,10 +41,12 @@ dot_tile(DotGroup *g, size_t row, int rows)
 			sum[r][v] = _mm512_setzero_ps();
 	}
 #pragma GCC unroll 1
-	for (l = 0; l < g->panel; l += 64)
+	for (l = 0; l < g->panel; l += 64, g->next += g->each)
 	{
 		__m512bh	w[DOT_PANELS];
 
+		__builtin_prefetch((const void *) g->next, 0, 2);
+		__builtin_prefetch((const void *) (g->next + g->each / 2), 0, 2);
 #pragma GCC unroll 4
 		for (v = 0; v < DOT_PANELS; v++)
 			w[v] = (__m512bh) _mm512_loadu_si512(g->w[v] + l);
@@ -93,14 +95,14 @@ linear_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, 
 {
 	DotGroup	g = {.epilogue = {y, w->bias, act, w->n}};
 	int			tiles = (m + DOT_ROWS - 1) / DOT_ROWS;
-	size_t		lines;
 	int			v;
 
 	(void) dev;
 	g.x = x->data;
 	g.ldx = x->ld * sizeof(uint16_t);
 	g.panel = distil_row_length(DISTIL_TYPE_BF16, w->k) * DISTIL_PANEL * sizeof(uint16_t);
-	lines = (DOT_PANELS * g.panel / 64 + tiles - 1) / tiles;
+	/* so that all tiles together ask for a group; with one of them weights are read as fast as memory gives them */
+	g.each = tiles > 1 ? (size_t) (DOT_PANELS * 64 + tiles - 1) / tiles : 0;
 	for (g.column = 0; g.column < w->n; g.column += DOT_WIDE)
 	{
 		int			row = 0;
@@ -109,14 +111,11 @@ linear_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, 
 		for (v = 0; v < DOT_PANELS; v++)
 			g.w[v] = g.column + v * DISTIL_PANEL < w->n
 				? (const char *) w->data + (size_t) (g.column / DISTIL_PANEL + v) * g.panel : g.w[v - 1];
-		g.next = (const char *) ((uintptr_t) g.w[0] + DOT_PANELS * g.panel);
+		g.next = (uintptr_t) g.w[0] + DOT_PANELS * g.panel;
 		for (; left > 0; left--)
 		{
 			int			rows = (m - row + left - 1) / left;
-			size_t		i;
 
-			for (i = 0; i < lines; i++, g.next += 64)
-				__builtin_prefetch(g.next, 0, 2);
 			dot_rows(&g, row, rows);
 			row += rows;
 		}
