@@ -241,6 +241,8 @@ int8_min(vf x, vf y)
 {
 #if defined(__AVX512F__) && CPU_LANES == 16
 	return (vf) _mm512_min_ps((__m512) y, (__m512) x);
+#elif defined(__AVX2__) && CPU_LANES == 8
+	return (vf) _mm256_min_ps((__m256) y, (__m256) x);
 #else
 	return v_select(y < x, y, x);
 #endif
@@ -251,6 +253,8 @@ int8_max(vf x, vf y)
 {
 #if defined(__AVX512F__) && CPU_LANES == 16
 	return (vf) _mm512_max_ps((__m512) y, (__m512) x);
+#elif defined(__AVX2__) && CPU_LANES == 8
+	return (vf) _mm256_max_ps((__m256) y, (__m256) x);
 #else
 	return v_select(y > x, y, x);
 #endif
