@@ -226,9 +226,14 @@ is_said_special(const Adding *adding, const char *text, size_t length)
 			return true;
 	}
 	for (int i = 0; i < 2; i++)
-		for (size_t k = 0; k < count(extra_list(adding, i)); k++)
-			if (is_text(distil_json_item(extra_list(adding, i), k), i == 1, text, length))
+	{
+		const DistilJson *list = extra_list(adding, i);
+		size_t		n = count(list);
+
+		for (size_t k = 0; k < n; k++)
+			if (is_text(distil_json_item(list, k), i == 1, text, length))
 				return true;
+	}
 	return false;
 }
 
