@@ -197,8 +197,8 @@ int8_columns(Int8Columns *columns, const DistilWeight *w, int first)
 #define GELU_END 3.4f
 
 /*
- * x Phi(x), absolute error below 1.2e-3, which is below the rounding of the eight bits that follow.  Phi(x) = 1/2 + c Q(c^2), c = x clamped to +-GELU_END; Q minimax for x Phi(x), and
- * such that nothing is left of it beyond.
+ * x Phi(x), absolute error below 1.2e-3, which is below the rounding of the eight bits that follow.  Phi(x) = 1/2 +
+ * c Q(c^2), c = x clamped to +-GELU_END; Q minimax for x Phi(x), and such that nothing is left of it beyond.
  */
 static inline vf
 act_gelu_short(vf x)

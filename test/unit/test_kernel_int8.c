@@ -305,6 +305,12 @@ test_quantize(DistilDevice *dev)
 			dev->ops->quantize_rows(dev, &rows, &source, DISTIL_ACT_NONE, m, c);
 			CHECK(isnan(rows.scale[1]) && isfinite(rows.scale[0]) && isfinite(rows.scale[2]));
 		}
+		else
+		{
+			((uint16_t *) source.data)[source.ld + c / 2] = distil_bf16(i % 4 == 1 ? NAN : INFINITY);
+			dev->ops->quantize_rows(dev, &rows, &source, DISTIL_ACT_GELU, m, c);
+			CHECK(isnan(rows.scale[1]) && isfinite(rows.scale[0]) && isfinite(rows.scale[2]));
+		}
 		drop(factor);
 		drop_rows(&rows);
 		drop_rows(&source);
