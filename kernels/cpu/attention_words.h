@@ -22,6 +22,7 @@
 #define WORDS_SCORE 2895.0f		/* largest step of queries and keys, of values, of probabilities */
 #define WORDS_VALUE 1023.0f
 #define WORDS_ONE	14.9999f	/* binary logarithm; 15 would round beyond 16 bits with a sign */
+#define WORDS_ERROR 0.02f		/* of scores; BF16's is about half of it */
 #define WORDS_LARGE 1e15f		/* of queries and keys; larger ones could have scores that are no numbers */
 
 /* Lies in the device's scratch; words are pairs of 16-bit numbers. */
@@ -87,56 +88,92 @@ words_inverse(vf largest, float steps)
 	return v_select(largest < v_set(1e-30f), (vf) {0}, steps / largest);
 }
 
-/* The sizes of steps of keys and values, and their inverses; false: some number is too large, or none. */
-static bool
-words_measure(WordsAttention *s, const WordsHead *h, vf value_inverse[WORDS_DIM / CPU_LANES], float *key_inverse)
+/* Of a head's columns. */
+typedef struct WordsRange
 {
-	vf			top[WORDS_DIM / CPU_LANES] = {{0}};
-	vf			key = {0};
-	vf			query = {0};
-	vf			sum = {0};
-	int			row,
-				d;
-
-	for (row = 0; row < h->length; row++)
-	{
-		const uint16_t *q = h->q + (size_t) row * h->ld;
-
-		for (d = 0; d < h->dim; d += CPU_LANES)
-		{
-			vf			k = v_widen(q + h->width + d);
-			vf			v = v_widen(q + 2 * h->width + d);
-
-			key = v_larger(key, v_abs(k));
-			query = v_larger(query, v_abs(v_widen(q + d)));
-			top[d / CPU_LANES] = v_larger(top[d / CPU_LANES], v_abs(v));
-			/* nought times a number is nought, times others it is none */
-			sum = v_fma(k, (vf) {0}, v_fma(v, (vf) {0}, v_fma(v_widen(q + d), (vf) {0}, sum)));
-		}
-	}
-	s->key_step = v_top(key) / WORDS_SCORE;
-	*key_inverse = words_inverse(v_set(v_top(key)), WORDS_SCORE)[0];
-	for (d = 0; d < h->dim; d += CPU_LANES)
-	{
-		value_inverse[d / CPU_LANES] = words_inverse(top[d / CPU_LANES], WORDS_VALUE);
-		v_store(s->value_step + d, top[d / CPU_LANES] * (1.0f / WORDS_VALUE));
-	}
-	return v_sum(sum) == 0.0f && v_top(key) < WORDS_LARGE && v_top(query) < WORDS_LARGE;
-}
+	vf			low[WORDS_DIM / CPU_LANES];	/* of keys */
+	vf			high[WORDS_DIM / CPU_LANES];
+	vf			value[WORDS_DIM / CPU_LANES];	/* largest sizes */
+	vf			query;
+	vf			squares;		/* sums of the queries' */
+	vf			sum;			/* 0 unless some number is not finite */
+} WordsRange;
 
 static void
-words_keys(WordsAttention *s, const WordsHead *h, const vf value_inverse[WORDS_DIM / CPU_LANES], float key_inverse)
+words_range(WordsRange *range, const WordsHead *h)
 {
 	int			row,
 				d;
 
+	memset(range, 0, sizeof(*range));
+	for (d = 0; d < h->dim && h->length > 0; d += CPU_LANES)
+		range->low[d / CPU_LANES] = range->high[d / CPU_LANES] = v_widen(h->q + h->width + d);
+	for (row = 0; row < h->length; row++)
+	{
+		for (d = 0; d < h->dim; d += CPU_LANES)
+		{
+			const uint16_t *at = h->q + (size_t) row * h->ld + d;
+			int			i = d / CPU_LANES;
+			vf			q = v_widen(at);
+			vf			k = v_widen(at + h->width);
+			vf			v = v_widen(at + 2 * h->width);
+
+			range->low[i] = v_smaller(range->low[i], k);
+			range->high[i] = v_larger(range->high[i], k);
+			range->value[i] = v_larger(range->value[i], v_abs(v));
+			range->query = v_larger(range->query, v_abs(q));
+			range->squares = v_fma(q, q, range->squares);
+			/* nought times a number is nought, times others it is none */
+			range->sum = v_fma(k, (vf) {0}, v_fma(v, (vf) {0}, v_fma(q, (vf) {0}, range->sum)));
+		}
+	}
+}
+
+/*
+ * Keys, less the middle of each dimension, and values in steps.  A query's scores all lose the same by that, so its
+ * probabilities lose nothing, and a dimension where all keys are large does not make the others coarse.  false: some
+ * numbers are too large, or none, or scores would be off by more than WORDS_ERROR because numbers differ too much.
+ */
+static bool
+words_keys(WordsAttention *s, const WordsHead *h)
+{
+	WordsRange	range;
+	vf			middle[WORDS_DIM / CPU_LANES];
+	vf			inverse[WORDS_DIM / CPU_LANES];
+	vf			widest = {0};
+	vf			squares = {0};
+	vf			key_inverse;
+	float		query_step;
+	int			row,
+				d;
+
+	words_range(&range, h);
+	for (d = 0; d < h->dim; d += CPU_LANES)
+	{
+		int			i = d / CPU_LANES;
+
+		middle[i] = range.low[i] * 0.5f + range.high[i] * 0.5f;
+		widest = v_larger(widest, range.high[i] * 0.5f - range.low[i] * 0.5f);
+		inverse[i] = words_inverse(range.value[i], WORDS_VALUE);
+		v_store(s->value_step + d, range.value[i] * (1.0f / WORDS_VALUE));
+	}
+	s->key_step = v_top(widest) / WORDS_SCORE;
+	query_step = v_top(range.query) / WORDS_SCORE;
+	if (!(v_sum(range.sum) == 0.0f && v_top(widest) < WORDS_LARGE && v_top(range.query) < WORDS_LARGE))
+		return false;
+	key_inverse = words_inverse(v_set(v_top(widest)), WORDS_SCORE);
 	for (row = 0; row < h->length; row++)
 	{
 		const uint16_t *k = h->q + h->width + (size_t) row * h->ld;
 		uint16_t   *to = (uint16_t *) (s->keys + (size_t) row * h->dim / 2);
 
 		for (d = 0; d < h->dim; d += CPU_LANES)
-			*(vb_memory *) (to + d) = __builtin_convertvector((vw) words_round(v_widen(k + d), v_set(key_inverse)), vb);
+		{
+			vf			off = v_widen(k + d) - middle[d / CPU_LANES];
+
+			squares = v_fma(off, off, squares);
+			*(vb_memory *) (to + d) = __builtin_convertvector((vw) words_round(off, key_inverse), vb);
+		}
 	}
 	for (row = 0; row < h->length; row += 2)
 	{
@@ -144,12 +181,17 @@ words_keys(WordsAttention *s, const WordsHead *h, const vf value_inverse[WORDS_D
 
 		for (d = 0; d < h->dim; d += CPU_LANES)
 		{
-			vi			low = words_round(v_widen(v + d), value_inverse[d / CPU_LANES]);
-			vi			high = row + 1 < h->length ? words_round(v_widen(v + h->ld + d), value_inverse[d / CPU_LANES]) : (vi) {0};
+			vi			low = words_round(v_widen(v + d), inverse[d / CPU_LANES]);
+			vi			high = {0};
 
+			if (row + 1 < h->length)
+				high = words_round(v_widen(v + h->ld + d), inverse[d / CPU_LANES]);
 			*(vi_memory *) (s->values + (size_t) row / 2 * h->dim + d) = words_pair(low, high);
 		}
 	}
+	/* a number is off by step / sqrt(12), a score by that times the length of the other's row */
+	return h->scale * 0.289f * (s->key_step * sqrtf(v_sum(range.squares) / (float) h->length) +
+								query_step * sqrtf(v_sum(squares) / (float) h->length)) <= WORDS_ERROR;
 }
 
 /* Up to WORDS_WIDE queries in columns, zeros where there are none. */
@@ -357,8 +399,6 @@ ATTENTION_WORDS(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 {
 	WordsAttention *s = (WordsAttention *) ((CpuDevice *) dev)->scratch;
 	size_t		width = (size_t) a->heads * a->head_dim;
-	vf			value_inverse[WORDS_DIM / CPU_LANES];
-	float		key_inverse;
 	int			seq,
 				head,
 				i;
@@ -379,13 +419,12 @@ ATTENTION_WORDS(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 		{
 			h.q = (const uint16_t *) qkv->data + row * qkv->ld + (size_t) head * h.dim;
 			h.out = (uint16_t *) out->data + row * out->ld + (size_t) head * h.dim;
-			if (!fits || !words_measure(s, &h, value_inverse, &key_inverse))
+			if (!fits || !words_keys(s, &h))
 			{
 				one.head_first = head;
 				ATTENTION_ELSE.attention(dev, out, qkv, offsets + seq, &one);
 				continue;
 			}
-			words_keys(s, &h, value_inverse, key_inverse);
 			for (i = a->query_first; i < end; i += WORDS_WIDE)
 				words_attend(s, &h, i, end - i < WORDS_WIDE ? end - i : WORDS_WIDE);
 		}

@@ -414,14 +414,15 @@ put(const DistilRows *rows, int row, int column, float value)
 
 /*
  * Heads of numbers that are hard to cut into steps: one dimension of queries and keys much larger than the others (as in
- * trained models), all nought, keys so large that scores are infinite, and a value that is no number.
+ * trained models), all nought, keys so large that scores are infinite, a value that is no number, and one key that is
+ * a hundred times as large as the others.
  */
 static void
 test_attention_sizes(DistilDevice *dev)
 {
 	enum
 	{
-		HEADS = 5, DIM = 32, ROWS = 70, WIDTH = HEADS * DIM
+		HEADS = 6, DIM = 32, ROWS = 70, WIDTH = HEADS * DIM
 	};
 	int32_t		offsets[] = {0, ROWS};
 	DistilAttention a = {.nseq = 1,.heads = HEADS,.head_dim = DIM,.scale = 1.0f / sqrtf(DIM),.head_count = HEADS};
@@ -435,7 +436,9 @@ test_attention_sizes(DistilDevice *dev)
 	for (i = 0; i < ROWS; i++)
 	{
 		put(&qkv, i, 3, 5.0f * (float) get(&qkv, i, 3));
-		put(&qkv, i, WIDTH + 3, 25.0f);
+		put(&qkv, i, WIDTH + 3, 800.0f + (float) get(&qkv, i, WIDTH + 3));
+		for (d = 5 * DIM; d < 6 * DIM && i == 20; d++)
+			put(&qkv, i, WIDTH + d, 100.0f * (float) get(&qkv, i, WIDTH + d));
 		for (d = DIM; d < 2 * DIM; d++)
 		{
 			put(&qkv, i, d, 0.0f);
