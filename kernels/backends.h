@@ -10,19 +10,24 @@
 
 #include "kernels.h"
 
-/* One row of the table in kernels.c.  open, open_group (or NULL): as distil_device_open, distil_device_open_group. */
+/*
+ * One row of the table in kernels.c.  open, open_group (or NULL): as
+ * distil_device_open, distil_device_open_group.
+ */
 typedef struct DistilBackend
 {
 	const char *name;
 	DistilDevice *(*open) (const char *isa, char *message, size_t message_size);
-	bool		(*open_group) (const char *isa, DistilDevice **devices, int n, char *message, size_t message_size);
+	bool		(*open_group) (const char *isa, DistilDevice **devices, int n, char *message,
+							   size_t message_size);
 } DistilBackend;
 
 extern DistilDevice *distil_ref_open(const char *isa, char *message, size_t message_size);
 extern DistilDevice *distil_cpu_open(const char *isa, char *message, size_t message_size);
 extern DistilDevice *distil_cuda_open(const char *isa, char *message, size_t message_size);
 extern DistilDevice *distil_standin_open(const char *isa, char *message, size_t message_size);
-extern bool distil_cuda_open_group(const char *isa, DistilDevice **devices, int n, char *message, size_t message_size);
+extern bool distil_cuda_open_group(const char *isa, DistilDevice **devices, int n, char *message,
+								   size_t message_size);
 extern bool distil_standin_open_group(const char *isa, DistilDevice **devices, int n, char *message,
 									  size_t message_size);
 

@@ -21,9 +21,10 @@
 #define MODULE "distil_cuda.so"
 
 typedef bool (*CudaCheck) (size_t table_size, char *message, size_t message_size);
-typedef DistilDevice *(*CudaOpen) (size_t table_size, const char *precision, char *message, size_t message_size);
-typedef bool (*CudaOpenGroup) (size_t table_size, const char *precision, DistilDevice **devices, int n, char *message,
-							   size_t message_size);
+typedef DistilDevice *(*CudaOpen) (size_t table_size, const char *precision, char *message,
+								   size_t message_size);
+typedef bool (*CudaOpenGroup) (size_t table_size, const char *precision, DistilDevice **devices, int n,
+							   char *message, size_t message_size);
 
 typedef struct CudaModule
 {
@@ -101,7 +102,8 @@ distil_cuda_open(const char *isa, char *message, size_t message_size)
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
-	if (open_module(&module, message, message_size) && module.check(sizeof(DistilKernels), message, message_size))
+	if (open_module(&module, message, message_size) &&
+		module.check(sizeof(DistilKernels), message, message_size))
 		device = module.open(sizeof(DistilKernels), isa, message, message_size);
 	pthread_sigmask(SIG_SETMASK, &old, NULL);
 	return device;

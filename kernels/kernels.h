@@ -107,7 +107,10 @@ typedef struct DistilAttention
 	const float *relative;
 	float	   *drelative;
 	int			relative_limit; /* no sequence is longer */
-	/* Queries from row query_end on are left out too (0: none; forward only): a long sequence is done in parts. */
+	/*
+	 * Queries from row query_end on are left out too (0: none; forward
+	 * only): a long sequence is done in parts.
+	 */
 	int			query_end;
 } DistilAttention;
 
@@ -194,7 +197,8 @@ struct DistilDevice
 struct DistilKernels
 {
 	const char *name;			/* "reference", "cpu", "cuda", "standin" */
-	bool		own_memory;		/* its memory is not the host's: reading such a pointer on the host is an error */
+	bool		own_memory;		/* its memory is not the host's: reading such a pointer on the host is an
+								 * error */
 	int			units;			/* of work that one call may take (distil_device_units) */
 	/*
 	 * What went wrong in any earlier call (the device is lost), or NULL; static storage or the device's.
@@ -207,22 +211,25 @@ struct DistilKernels
 	void		(*release) (DistilDevice *dev, void *memory);	/* takes NULL */
 	/* alloc fails beyond so many bytes in all, 0: no limit.  NULL with own_memory false. */
 	void		(*limit_memory) (DistilDevice *dev, size_t bytes);
-	/* What lies there is not needed any more: it may be lost, and the memory used elsewhere, until it is written. */
+	/*
+	 * What lies there is not needed any more: it may be lost, and the
+	 * memory used elsewhere, until it is written.
+	 */
 	void		(*forget) (DistilDevice *dev, void *memory, size_t bytes);	/* NULL: nothing to gain */
 	void		(*copy_in) (DistilDevice *dev, void *device, const void *host, size_t bytes);
 	void		(*copy_out) (DistilDevice *dev, void *host, const void *device, size_t bytes);
 	void		(*close) (DistilDevice *dev);	/* frees dev; takes NULL */
 
 	/*
-	 * x[i] [count] of the group's device number i, for all n of them, becomes the sum over the devices, the same bits
-	 * on each.  dev: any of the group (distil_device_open_group); no other thread uses one meanwhile.  Returns
-	 * when it is done, or has failed, on all.  NULL: the device was opened alone.
+	 * x[i] [count] of the group's device number i, for all n of them, becomes the sum over the devices, the
+	 * same bits on each.  dev: any of the group (distil_device_open_group); no other thread uses one
+	 * meanwhile.  Returns when it is done, or has failed, on all.  NULL: the device was opened alone.
 	 */
 	void		(*all_sum) (DistilDevice *dev, float *const *x, int n, size_t count);
 
 	/*
-	 * Many small operations as one.  From graph_begin on operations are noted and not done, up to graph_end, which
-	 * gives what graph_run does again and again, with the same arguments, among other operations.
+	 * Many small operations as one.  From graph_begin on operations are noted and not done, up to graph_end,
+	 * which gives what graph_run does again and again, with the same arguments, among other operations.
 	 * graph_begin false: not now.  graph_end NULL: it cannot be repeated (as copies cannot), and nothing was
 	 * done.  graph_free takes NULL; graphs are freed before their device.  All four NULL: not on this device.
 	 */
@@ -321,13 +328,16 @@ struct DistilKernels
 								  const int32_t *argmax, const int32_t *offsets, int nseq, int c);
 
 	/* y = x / max(||x||, 1e-12) per row; norm [rows] saved or NULL; in place allowed */
-	void		(*normalize_forward) (DistilDevice *dev, float *y, float *norm, const float *x, int rows, int c);
+	void		(*normalize_forward) (DistilDevice *dev, float *y, float *norm, const float *x, int rows,
+									  int c);
 	void		(*normalize_backward) (DistilDevice *dev, float *dx, const float *dy, const float *y,
 									   const float *norm, int rows, int c);
 
 	/* y[i] = x[rows[i]];  dx[rows[i]] += dy[i] (in order of i) */
-	void		(*gather_rows) (DistilDevice *dev, float *y, const float *x, const int32_t *rows, int n, int c);
-	void		(*scatter_add_rows) (DistilDevice *dev, float *dx, const float *dy, const int32_t *rows, int n, int c);
+	void		(*gather_rows) (DistilDevice *dev, float *y, const float *x, const int32_t *rows, int n,
+								int c);
+	void		(*scatter_add_rows) (DistilDevice *dev, float *dx, const float *dy, const int32_t *rows,
+									 int n, int c);
 
 	/*
 	 * Losses: *loss (device double) += scale * ..., gradient overwritten (ds may be s).
@@ -363,8 +373,8 @@ struct DistilKernels
 	void		(*linear_rows) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 								const DistilWeight *w, DistilActivation act, int m);
 	/*
-	 * y[m, c] = act(x[m, c]): F32 to BF16 (without activation) or INT8, BF16 to INT8; c at most 131072.  Activations in
-	 * front of INT8 belong here: they need not be as exact as those of linear_rows.
+	 * y[m, c] = act(x[m, c]): F32 to BF16 (without activation) or INT8, BF16 to INT8; c at most 131072.
+	 * Activations in front of INT8 belong here: they need not be as exact as those of linear_rows.
 	 */
 	void		(*quantize_rows) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 								  DistilActivation act, int m, int c);
@@ -377,7 +387,8 @@ struct DistilKernels
 							  int rows, int c);
 	/*
 	 * As attention_forward without dropout: out [T, C] and qkv [T, 3C] are BF16, products of BF16 numbers
-	 * (probabilities too) are summed in float32; or of whole numbers of at least 10 bits, cut evenly, in integers.
+	 * (probabilities too) are summed in float32; or of whole numbers of at least 10 bits, cut evenly, in
+	 * integers.
 	 */
 	void		(*attention_rows) (DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 								   const int32_t *offsets, const DistilAttention *attention);
@@ -391,16 +402,20 @@ struct DistilKernels
 };
 
 /*
- * Layers whose activations and their gradients lie in memory in bfloat16 (uint16_t, arrays aligned to 16 bytes), rows
- * without gaps unless a stride is given; w and b are the weights rounded to it.  A result is rounded once, when it is stored; sums,
- * statistics and gradients of parameters are float32.  For training, and for inference on a GPU.
+ * Layers whose activations and their gradients lie in memory in bfloat16 (uint16_t, arrays aligned to 16
+ * bytes), rows without gaps unless a stride is given; w and b are the weights rounded to it.  A result is
+ * rounded once, when it is stored; sums, statistics and gradients of parameters are float32.  For training,
+ * and for inference on a GPU.
  */
 struct DistilHalfKernels
 {
 	/* y[n] = x[n] */
 	void		(*round) (DistilDevice *dev, uint16_t *y, const float *x, size_t n);
 	void		(*widen) (DistilDevice *dev, float *y, const uint16_t *x, size_t n);
-	/* before[m, n] = x[m, k] w^T + b (before NULL: not wanted, b may be NULL);  y[m, n] = act(before), rows ldy apart */
+	/*
+	 * before[m, n] = x[m, k] w^T + b (before NULL: not wanted, b may be
+	 * NULL);  y[m, n] = act(before), rows ldy apart
+	 */
 	void		(*linear_forward) (DistilDevice *dev, uint16_t *y, size_t ldy, uint16_t *before,
 								   const uint16_t *x, const uint16_t *w, const uint16_t *b,
 								   DistilActivation act, int m, int n, int k);
@@ -412,20 +427,21 @@ struct DistilHalfKernels
 	void		(*linear_backward_weight) (DistilDevice *dev, float *dw, float *db, const uint16_t *dy,
 										   size_t lddy, const uint16_t *x, int m, int n, int k);
 	/*
-	 * sum = dropout(x) + residual, rounded, of which y is the norm (as layernorm_forward; sum, mean and rstd may
-	 * be NULL, the last two together).  Dropout's element is the place in x.  y or sum may be x or residual.
+	 * sum = dropout(x) + residual, rounded, of which y is the norm (as layernorm_forward; sum, mean and rstd
+	 * may be NULL, the last two together).  Dropout's element is the place in x.  y or sum may be x or
+	 * residual.
 	 */
 	void		(*norm_forward) (DistilDevice *dev, uint16_t *y, uint16_t *sum, float *mean, float *rstd,
 								 const uint16_t *x, const uint16_t *residual, DistilDropout dropout,
 								 const float *gamma, const float *beta, float eps, int rows, int c);
 	/*
-	 * dsum [rows, c], which is the residual's gradient, with dresidual added, what comes from elsewhere (NULL:
-	 * nothing), and dx = dropout(dsum) (NULL: not wanted).  dsum may be dy or dresidual.
+	 * dsum [rows, c], which is the residual's gradient, with dresidual added, what comes from elsewhere
+	 * (NULL: nothing), and dx = dropout(dsum) (NULL: not wanted).  dsum may be dy or dresidual.
 	 */
-	void		(*norm_backward) (DistilDevice *dev, uint16_t *dsum, uint16_t *dx, float *dgamma, float *dbeta,
-								  const uint16_t *dy, const uint16_t *dresidual, const uint16_t *sum,
-								  const float *mean, const float *rstd, DistilDropout dropout,
-								  const float *gamma, int rows, int c);
+	void		(*norm_backward) (DistilDevice *dev, uint16_t *dsum, uint16_t *dx, float *dgamma,
+								  float *dbeta, const uint16_t *dy, const uint16_t *dresidual,
+								  const uint16_t *sum, const float *mean, const float *rstd,
+								  DistilDropout dropout, const float *gamma, int rows, int c);
 	/* As the operations without half; drelative and lse are float32. */
 	void		(*attention_forward) (DistilDevice *dev, uint16_t *out, float *lse, const uint16_t *qkv,
 									  const int32_t *offsets, const DistilAttention *attention);
@@ -572,8 +588,8 @@ extern const char *distil_blas_version(void);
 /* The instruction set that a device of the CPU was opened with, e.g. "amx"; "" for others; static storage. */
 extern const char *distil_device_isa(const DistilDevice *dev);
 /*
- * Are the module of backend "cuda" and the driver there?  Talks to no device, so that it is cheap; opening may
- * still fail.  false with a message.
+ * Are the module of backend "cuda" and the driver there?  Talks to no device, so that it is cheap; opening
+ * may still fail.  false with a message.
  */
 extern bool distil_cuda_available(char *message, size_t message_size);
 
@@ -588,7 +604,8 @@ extern DistilDevice *distil_device_open(const char *backend, const char *isa,
 										char *message, size_t message_size);
 /*
  * Open n (1 .. DISTIL_MAX_GROUP) devices of one backend that have all_sum: for "cuda" the first n GPUs, over
- * NCCL.  false with none of them open, with a message.  They are closed one by one, none used after the first.
+ * NCCL.  false with none of them open, with a message.  They are closed one by one, none used after the
+ * first.
  */
 #define DISTIL_MAX_GROUP 16
 extern bool distil_device_open_group(const char *backend, const char *isa, DistilDevice **devices, int n,

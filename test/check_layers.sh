@@ -1,7 +1,7 @@
 #!/bin/sh
 #
 # check_layers.sh
-#	The include rules of the tree, as a test: which layer may know which header.
+#	The include rules of the tree, as a test: which layer may know which header; and the width of lines.
 #
 #	usage: test/check_layers.sh [ROOT]
 #
@@ -13,6 +13,7 @@
 #	src/pg/*        of engine and kernels only distil_engine.h
 #	<jansson.h> only in json.c, no ICU (unicode.c says why), CBLAS only in blas_cpu.c, CUDA
 #	only in kernels/cuda, PG_VERSION_NUM only in compat.h, every source file name once.
+#	C, CUDA and headers, tests too: no line wider than 110 columns, a tab to the next fourth.
 
 LC_ALL=C
 export LC_ALL
@@ -135,6 +136,28 @@ if [ -n "$repeated" ]; then
 else
 	passed=$((passed + 1))
 fi
+
+# wide: the lines of stdin that are wider than max_line_length of .editorconfig, with their numbers; the
+# bytes behind the first of a character count nothing
+wide()
+{
+	tr -d '\200-\277' | expand -t 4 | grep -nE '^.{111}'
+}
+
+# a rule that finds nothing has to be known to find something
+if [ "$(printf '%0110d\n\t%0106d\n\t%0107d\n' 0 0 0 | wide | cut -d: -f1)" = 3 ]; then
+	passed=$((passed + 1))
+else
+	fail "$0" 'wide' "does not find the one line of 111 columns"
+fi
+for file in $(find kernels src test -name '*.[ch]' -o -name '*.cu' -o -name '*.cuh' | sort); do
+	found=$(wide < "$file" | head -n 1)
+	if [ -n "$found" ]; then
+		fail "$file:${found%%:*}" "$(echo "${found#*:}" | sed 's/^ *//' | cut -c 1-60) ..." "wider than 110 columns"
+	else
+		passed=$((passed + 1))
+	fi
+done
 
 echo "layers: $passed passed, $failed failed"
 [ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]

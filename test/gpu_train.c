@@ -5,12 +5,14 @@
  *
  *	gpu_train BACKEND [PRECISION [MODEL [STEPS [BATCH [CHECKPOINT]]]]]
  *
- * BACKEND cuda, cpu, standin, or cuda*2 and so on: so many devices together, whose BATCH is that of all; PRECISION auto, float32, bf16, tf32; MODEL base (BERT-base to DistilBERT,
- * 30,522 tokens, random weights: speed does not depend on them), tiny, or embed: BERT-base computes embeddings of
- * BATCH sequences of 16 to 64 tokens (the tokenizer at hand takes no more), STEPS times, with the last argument
- * "launches" without graphs.  In trainings sequences
- * have 128 tokens, losses are those of method triple on all tokens, as in the published recipe, and with the last
- * argument "masked" on the masked tokens only.  CHECKPOINT is written at the end, and read back on the CPU.
+ * BACKEND cuda, cpu, standin, or cuda*2 and so on: so many devices together, whose BATCH is that of all;
+ * PRECISION auto, float32, bf16, tf32; MODEL base (BERT-base to DistilBERT, 30,522 tokens, random weights:
+ * speed does not depend on them), tiny, or embed: BERT-base computes embeddings of BATCH sequences of 16 to
+ * 64 tokens (the tokenizer at hand takes no more), STEPS times, with the last argument "launches" without
+ * graphs.  In trainings sequences
+ * have 128 tokens, losses are those of method triple on all tokens, as in the published recipe, and with the
+ * last argument "masked" on the masked tokens only.  CHECKPOINT is written at the end, and read back on the
+ * CPU.
  */
 #include "load_model.h"
 #include "train_fixture.h"
@@ -21,8 +23,10 @@
 #define TEXTS 64
 
 static const char base_json[] =
-"{\"model_type\": \"bert\", \"architectures\": [\"BertForMaskedLM\"], \"hidden_size\": 768, \"num_hidden_layers\": 12, "
-"\"num_attention_heads\": 12, \"intermediate_size\": 3072, \"vocab_size\": 30522, \"max_position_embeddings\": 512, "
+"{\"model_type\": \"bert\", \"architectures\": [\"BertForMaskedLM\"], \"hidden_size\": 768, "
+"\"num_hidden_layers\": 12, "
+"\"num_attention_heads\": 12, \"intermediate_size\": 3072, \"vocab_size\": 30522, "
+"\"max_position_embeddings\": 512, "
 "\"type_vocab_size\": 2, \"hidden_act\": \"gelu\"}";
 
 static double
@@ -48,7 +52,8 @@ open_teacher(Fixture *teacher, bool base)
 		*teacher = tiny;
 		return;
 	}
-	MUST(distil_create(&created, base_json, strlen(base_json), tiny.model, 1, distil_alloc_system(), NULL, &err));
+	MUST(distil_create(&created, base_json, strlen(base_json), tiny.model, 1, distil_alloc_system(), NULL,
+					   &err));
 	fixture_from_folder(teacher, distil_created_folder(created));
 	distil_created_free(created);
 	fixture_close(&tiny);
@@ -56,7 +61,8 @@ open_teacher(Fixture *teacher, bool base)
 
 /* Long texts, which the spool cuts into whole sequences. */
 static void
-make_spool(void **spool, size_t *size, const DistilModel *teacher, const DistilTrainOptions *options, int sequences)
+make_spool(void **spool, size_t *size, const DistilModel *teacher, const DistilTrainOptions *options,
+		   int sequences)
 {
 	DistilError err = {{0}, {0}, {0}};
 	DistilBuffer buffer;
@@ -105,9 +111,11 @@ check_checkpoint(DistilTrainer *trainer, const DistilModel *teacher, const Disti
 		perror(path);
 		exit(1);
 	}
-	MUST(distil_trainer_create(&other, teacher, options, spool, size, &cpu, 1, distil_alloc_system(), NULL, &err));
+	MUST(distil_trainer_create(&other, teacher, options, spool, size, &cpu, 1, distil_alloc_system(), NULL,
+							   &err));
 	MUST(distil_trainer_restore(other, buffer.data, buffer.length, &report, &err));
-	printf("checkpoint of step %lld: %zu bytes, read back on the CPU\n", (long long) report.step, buffer.length);
+	printf("checkpoint of step %lld: %zu bytes, read back on the CPU\n", (long long) report.step,
+		   buffer.length);
 	distil_trainer_free(other);
 	cpu->ops->close(cpu);
 	distil_buffer_free(&buffer);
@@ -144,8 +152,8 @@ measure_embedding(DistilDevice *device, int steps, int n, bool launches)
 			begin = seconds();
 		MUST(distil_session_embed_tokens(session, out, ids, offsets, n, 0, &err));
 	}
-	printf("embeddings: %.0f tokens/s, %.3f ms for %d tokens\n", (double) offsets[n] * steps / (seconds() - begin),
-		   (seconds() - begin) / steps * 1e3, offsets[n]);
+	printf("embeddings: %.0f tokens/s, %.3f ms for %d tokens\n",
+		   (double) offsets[n] * steps / (seconds() - begin), (seconds() - begin) / steps * 1e3, offsets[n]);
 	distil_session_free(session);
 	fixture_close(&model);
 	free(out);
@@ -165,7 +173,8 @@ open_devices(DistilDevice **devices, const char *backend, const char *precision)
 	snprintf(name, sizeof(name), "%.*s", star != NULL ? (int) (star - backend) : 30, backend);
 	if (star == NULL)
 		devices[0] = distil_device_open(name, precision, message, sizeof(message));
-	if (star != NULL ? !distil_device_open_group(name, precision, devices, n, message, sizeof(message)) : devices[0] == NULL)
+	if (star != NULL ? !distil_device_open_group(name, precision, devices, n, message,
+												 sizeof(message)) : devices[0] == NULL)
 	{
 		fprintf(stderr, "%s\n", message);
 		exit(1);
@@ -202,13 +211,14 @@ main(int argc, char **argv)
 		return 0;
 	}
 	open_teacher(&teacher, base);
-	snprintf(json, sizeof(json), "{\"layers\": %d, \"batch_size\": %d, \"gradient_accumulation_steps\": 1, \"max_steps\": %d, "
-			 "\"max_tokens\": %d, \"warmup_prop\": 0.01, \"restrict_ce_to_mask\": %s}", base ? 6 : 1, batch, steps,
-			 base ? TOKENS : 40, masked ? "true" : "false");
+	snprintf(json, sizeof(json),
+			 "{\"layers\": %d, \"batch_size\": %d, \"gradient_accumulation_steps\": 1, \"max_steps\": %d, "
+			 "\"max_tokens\": %d, \"warmup_prop\": 0.01, \"restrict_ce_to_mask\": %s}", base ? 6 : 1, batch,
+			 steps, base ? TOKENS : 40, masked ? "true" : "false");
 	options = fixture_options(teacher.model, "triple", json);
 	make_spool(&spool, &size, teacher.model, &options, 2 * batch);
-	MUST(distil_trainer_create(&trainer, teacher.model, &options, spool, size, devices, ndevices, distil_alloc_system(),
-							   NULL, &err));
+	MUST(distil_trainer_create(&trainer, teacher.model, &options, spool, size, devices, ndevices,
+							   distil_alloc_system(), NULL, &err));
 	while (!distil_trainer_done(trainer))
 	{
 		MUST(distil_trainer_step(trainer, &report, &err));

@@ -116,8 +116,8 @@ scale_row(float *s, float scale, int n)
 
 /* s[rows, keys] = scale * a[rows, D] b[keys, D]^T; bt: b transposed, or NULL */
 static void
-head_scores(CpuDevice *cpu, const Head *h, float *s, const float *a, size_t lda, const float *b, const float *bt,
-			float scale, int rows, int keys)
+head_scores(CpuDevice *cpu, const Head *h, float *s, const float *a, size_t lda, const float *b,
+			const float *bt, float scale, int rows, int keys)
 {
 	size_t		ld = padded_keys(h->length);
 
@@ -327,7 +327,9 @@ add_probabilities(vf sums[CPU_LANES], float *s, vf top, vf factor, vf least, int
 	}
 }
 
-/* softmax_row for LANES queries side by side, s [keys][16], whose largest scores are known: *norm, *log_sum. */
+/*
+ * softmax_row for LANES queries side by side, s [keys][16], whose largest scores are known: *norm, *log_sum.
+ */
 static void
 softmax_columns(float *s, int keys, vf top, float scale, float *norm, float *log_sum)
 {
@@ -366,7 +368,8 @@ attend_columns(CpuDevice *cpu, const Head *h, float *out, float *lse, const floa
 	float	   *packed = cpu->pack_b;
 	float	   *mixed = cpu->pack_a;
 	GemmGroup	scores = {.a = keys.data,.row = keys.ld,.step = 1,.tile = keys.ld,.b = packed,.c = p,
-		.ldc = DISTIL_PANEL,.across = panel,.m = h->length,.k = dim,.columns = panels * DISTIL_PANEL,.even = true,
+		.ldc = DISTIL_PANEL,.across = panel,.m = h->length,.k = dim,.columns = panels * DISTIL_PANEL,
+		.even = true,
 	.every = dim};
 	GemmGroup	mix = {.a = values.data,.row = 1,.step = values.ld,.tile = 1,.b = p,.c = mixed,
 		.ldc = DISTIL_PANEL,.across = (size_t) dim * DISTIL_PANEL,.m = dim,.k = h->length,
@@ -380,17 +383,21 @@ attend_columns(CpuDevice *cpu, const Head *h, float *out, float *lse, const floa
 		top[i] = -INFINITY;
 	scores.top = top;
 	for (i = 0; i < panels; i++)
-		pack_queries(packed + (size_t) i * dim * DISTIL_PANEL, q + (start + (size_t) i * DISTIL_PANEL) * h->ld,
-					 h->ld, count - i * DISTIL_PANEL < DISTIL_PANEL ? count - i * DISTIL_PANEL : DISTIL_PANEL, dim);
+		pack_queries(packed + (size_t) i * dim * DISTIL_PANEL,
+					 q + (start + (size_t) i * DISTIL_PANEL) * h->ld,
+					 h->ld, count - i * DISTIL_PANEL < DISTIL_PANEL ? count - i * DISTIL_PANEL : DISTIL_PANEL,
+					 dim);
 	gemm_group(&scores);
 	for (i = 0; i < panels * GEMM_SPLIT; i++)
-		softmax_columns(p + i / GEMM_SPLIT * panel + i % GEMM_SPLIT * LANES, h->length, v_load(top + i * LANES),
-						h->a->scale, norm + i * LANES, lse != NULL ? log_sum + i * LANES : NULL);
+		softmax_columns(p + i / GEMM_SPLIT * panel + i % GEMM_SPLIT * LANES, h->length,
+						v_load(top + i * LANES), h->a->scale, norm + i * LANES,
+						lse != NULL ? log_sum + i * LANES : NULL);
 	gemm_group(&mix);
 	for (i = 0; i < panels; i++)
 		unpack_queries(out + (h->first + start + (size_t) i * DISTIL_PANEL) * h->width + h->column, h->width,
 					   mixed + (size_t) i * dim * DISTIL_PANEL, norm + i * DISTIL_PANEL,
-					   count - i * DISTIL_PANEL < DISTIL_PANEL ? count - i * DISTIL_PANEL : DISTIL_PANEL, dim);
+					   count - i * DISTIL_PANEL < DISTIL_PANEL ? count - i * DISTIL_PANEL : DISTIL_PANEL,
+					   dim);
 	for (i = 0; i < count && lse != NULL; i++)
 		lse[(h->first + start + i) * h->a->heads + h->head] = log_sum[i];
 }

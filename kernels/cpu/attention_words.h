@@ -2,17 +2,18 @@
  * attention_words.h
  *		Template: attention over rows of BF16 in whole numbers of 16 bits, one sequence and head at a time.
  *
- * For sets that multiply pairs of words (twice as many products as float32) and have no matrix unit.  The including
- * file defines words_dot(sum, a, b), ATTENTION_WORDS (the function's name), ATTENTION_ELSE (what does heads that
- * do not fit here) and WORDS_ROWS (of a tile).
+ * For sets that multiply pairs of words (twice as many products as float32) and have no matrix unit.  The
+ * including file defines words_dot(sum, a, b), ATTENTION_WORDS (the function's name), ATTENTION_ELSE (what
+ * does heads that do not fit here) and WORDS_ROWS (of a tile).
  *
- * Everything is turned over, as in attention_amx.h: a vector holds one key's scores with LANES queries.  A head's keys are
- * cut into steps of one size, its values into steps of a size for each dimension, queries into steps of their own;
- * probabilities, of the largest score's, have 15 bits and are summed as they are multiplied.
+ * Everything is turned over, as in attention_amx.h: a vector holds one key's scores with LANES queries.  A
+ * head's keys are cut into steps of one size, its values into steps of a size for each dimension, queries
+ * into steps of their own; probabilities, of the largest score's, have 15 bits and are summed as they are
+ * multiplied.
  *
- * The rule a newcomer would break: no sum may leave 32 bits.  Differences of scores: 2 * 2895 * 2895 * WORDS_DIM; results: 32767 *
- * 1023 * WORDS_FLUSH keys, then they go to floats.  And steps depend on the whole sequence, not on the queries of a call: so a
- * query has the same bits in any part.
+ * The rule a newcomer would break: no sum may leave 32 bits.  Differences of scores: 2 * 2895 * 2895 *
+ * WORDS_DIM; results: 32767 * 1023 * WORDS_FLUSH keys, then they go to floats.  And steps depend on the whole
+ * sequence, not on the queries of a call: so a query has the same bits in any part.
  */
 #define LOG2_E		1.44269504f
 #define WORDS_KEYS	1024		/* longest sequence */
@@ -130,9 +131,10 @@ words_range(WordsRange *range, const WordsHead *h)
 }
 
 /*
- * Keys, less the middle of each dimension, and values in steps.  A query's scores all lose the same by that, so its
- * probabilities lose nothing, and a dimension where all keys are large does not make the others coarse.  false: some
- * numbers are too large, or none, or scores would be off by more than WORDS_ERROR because numbers differ too much.
+ * Keys, less the middle of each dimension, and values in steps.  A query's scores all lose the same by that,
+ * so its probabilities lose nothing, and a dimension where all keys are large does not make the others
+ * coarse.  false: some numbers are too large, or none, or scores would be off by more than WORDS_ERROR
+ * because numbers differ too much.
  */
 static bool
 words_keys(WordsAttention *s, const WordsHead *h)
@@ -220,7 +222,8 @@ words_queries(WordsAttention *s, const WordsHead *h, int first, int count)
 		s->query_step[query] = top[0] / WORDS_SCORE;
 		inverse = words_inverse(top, WORDS_SCORE);
 		for (d = 0; d < h->dim; d += CPU_LANES)
-			*(vb_memory *) (words[query] + d) = __builtin_convertvector((vw) words_round(v_widen(q + d), inverse), vb);
+			*(vb_memory *) (words[query] + d) =
+				__builtin_convertvector((vw) words_round(v_widen(q + d), inverse), vb);
 	}
 	for (query = 0; query < WORDS_WIDE; query += CPU_LANES)
 	{
@@ -236,11 +239,12 @@ words_queries(WordsAttention *s, const WordsHead *h, int first, int count)
 }
 
 /*
- * sum[rows][WORDS_WIDE] = of `steps` words; a row's words are `step` apart, rows `row`; rows is a constant after inlining.
+ * sum[rows][WORDS_WIDE] = of `steps` words; a row's words are `step` apart, rows `row`; rows is a constant
+ * after inlining.
  */
 static inline __attribute__((always_inline)) void
-words_tile(vi sum[WORDS_ROWS][2], const int32_t *a, size_t row, size_t step, const int32_t (*b)[WORDS_WIDE], int steps,
-		   int rows)
+words_tile(vi sum[WORDS_ROWS][2], const int32_t *a, size_t row, size_t step, const int32_t (*b)[WORDS_WIDE],
+		   int steps, int rows)
 {
 	int			i,
 				r;
@@ -271,8 +275,8 @@ words_score(WordsAttention *s, const WordsHead *h, vi top[2], int key, int rows)
 	vi			sum[WORDS_ROWS][2];
 	int			r;
 
-	words_tile(sum, s->keys + (size_t) key * h->dim / 2, h->dim / 2, 1, (const int32_t (*)[WORDS_WIDE]) s->queries,
-			   h->dim / 2, rows);
+	words_tile(sum, s->keys + (size_t) key * h->dim / 2, h->dim / 2, 1,
+			   (const int32_t (*)[WORDS_WIDE]) s->queries, h->dim / 2, rows);
 #pragma GCC unroll 8
 	for (r = 0; r < rows; r++)
 	{
@@ -360,7 +364,8 @@ words_finish(const WordsAttention *s, const WordsHead *h, vf total, int lane, in
 			square[i] = v_load(s->sums[d + i] + lane) * norm;
 		transpose_square(square);
 		for (i = 0; i < CPU_LANES && lane + i < count; i++)
-			v_narrow(h->out + (size_t) (first + lane + i) * h->ld_out + d, square[i] * v_load(s->value_step + d));
+			v_narrow(h->out + (size_t) (first + lane + i) * h->ld_out + d,
+					 square[i] * v_load(s->value_step + d));
 	}
 }
 

@@ -12,7 +12,8 @@ static inline vf
 v_widen(const uint16_t *p)
 {
 #if CPU_LANES == 16
-	return (vf) _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) (const void *) p)), 16);
+	return (vf) _mm512_slli_epi32(
+		_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *) (const void *) p)), 16);
 #else
 	return (vf) (__builtin_convertvector(*(const vb_memory *) p, vw) << 16);
 #endif

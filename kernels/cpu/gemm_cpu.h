@@ -311,7 +311,10 @@ linear_forward_packed(DistilDevice *dev, float *y, size_t ldy, const float *x, s
 		g.m = m - i < block ? m - i : block;
 		tiles = (g.m + GEMM_ROWS - 1) / GEMM_ROWS;
 		g.every = tiles < 4 ? 8 : 32;
-		/* with one row of tiles the weights are read as fast as memory gives them: requests only get in the way */
+		/*
+		 * with one row of tiles the weights are read as fast as memory
+		 * gives them: requests only get in the way
+		 */
 		g.fetch = tiles == 1 ? 0 : (g.every * GEMM_PANELS + tiles - 1) / tiles;
 		for (j = 0; j < n; j += g.columns)
 		{
@@ -345,7 +348,8 @@ typedef struct Gemm
 	int			n;
 	int			k;
 	bool		accumulate;
-	bool		chain;			/* one chain of additions; else blocks of k are summed apart: nearer the truth */
+	bool		chain;			/* one chain of additions; else blocks of k are summed apart: nearer the
+								 * truth */
 	const float *bias;			/* [n] or NULL */
 	DistilActivation act;
 } Gemm;

@@ -13,8 +13,8 @@
 #include <math.h>
 
 #define INT8_NORM_FUNCTION(name) \
-	extern void name(DistilDevice *dev, float *y, const DistilRows *low, const float *x, const float *residual, \
-					 const float *gamma, const float *beta, float eps, int rows, int c)
+	extern void name(DistilDevice *dev, float *y, const DistilRows *low, const float *x, \
+					 const float *residual, const float *gamma, const float *beta, float eps, int rows, int c)
 
 #define INT8_SET(set) \
 	extern void distil_cpu_linear_int8_##set(DistilDevice *dev, const DistilRows *y, const DistilRows *x, \
@@ -33,10 +33,12 @@ INT8_SET(portable);
 INT8_NORM_FUNCTION(distil_cpu_norm_int8);
 
 /* Attention over rows of BF16 in whole numbers, see attention_words.h. */
-extern void distil_cpu_attention_words_avx512_vnni(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
-												   const int32_t *offsets, const DistilAttention *a);
-extern void distil_cpu_attention_words_avx_vnni(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
-												const int32_t *offsets, const DistilAttention *a);
+extern void distil_cpu_attention_words_avx512_vnni(DistilDevice *dev, const DistilRows *out,
+												   const DistilRows *qkv, const int32_t *offsets,
+												   const DistilAttention *a);
+extern void distil_cpu_attention_words_avx_vnni(DistilDevice *dev, const DistilRows *out,
+												const DistilRows *qkv, const int32_t *offsets,
+												const DistilAttention *a);
 
 /* How a row is cut into steps: q = round(value * inverse) + zero. */
 typedef struct Int8Step

@@ -35,7 +35,10 @@ int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t pa
 				r,
 				p;
 
-	/* A row is found from one of two addresses and a multiple of ld: an address for each would not fit the registers. */
+	/*
+	 * A row is found from one of two addresses and a multiple of ld: an
+	 * address for each would not fit the registers.
+	 */
 	__asm__ ("" : "+r" (half), "+r" (three), "+r" (five));
 
 #pragma GCC unroll 12
@@ -50,7 +53,8 @@ int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t pa
 		for (r = 0; r < rows; r++)
 		{
 			int			other = r % 6;
-			__m512i		a = spread((r < 6 ? x : half) + (other == 3 ? three : other == 5 ? five : other * ld));
+			__m512i		a = spread((r < 6 ? x : half) +
+								   (other == 3 ? three : other == 5 ? five : other * ld));
 
 			sum[r][0] = _mm512_dpbusd_epi32(sum[r][0], a, w0);
 			sum[r][1] = _mm512_dpbusd_epi32(sum[r][1], a, w1);

@@ -37,7 +37,10 @@ typedef struct Int8Columns
 	int			count;
 } Int8Columns;
 
-/* Weights asked for from memory while those before are multiplied; addresses only, they may lie behind the last. */
+/*
+ * Weights asked for from memory while those before are multiplied;
+ * addresses only, they may lie behind the last.
+ */
 typedef struct Int8Fetch
 {
 	uintptr_t	next;
@@ -111,7 +114,8 @@ int8_finish_part(const Int8Linear *l, const Int8Columns *columns, const int32_t 
 
 /* One row of a whole block without activation, to where its first column goes. */
 static inline __attribute__((always_inline)) void
-int8_finish_whole(const Int8Columns *columns, const int32_t *sums, char *to, float scale, float shift, DistilType type)
+int8_finish_whole(const Int8Columns *columns, const int32_t *sums, char *to, float scale, float shift,
+				  DistilType type)
 {
 	vf			value[INT8_PAIR / CPU_LANES];
 	int			v;
@@ -137,8 +141,8 @@ int8_finish_whole(const Int8Columns *columns, const int32_t *sums, char *to, flo
 }
 
 /*
- * One row of any block; act and type are constants after inlining: DISTIL_ACT_NONE, or any other for a block that
- * needs int8_finish_part.
+ * One row of any block; act and type are constants after inlining: DISTIL_ACT_NONE, or any other for a block
+ * that needs int8_finish_part.
  */
 static inline __attribute__((always_inline)) void
 int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, char *to,
@@ -197,8 +201,9 @@ int8_columns(Int8Columns *columns, const DistilWeight *w, int first)
 #define GELU_END 3.4f
 
 /*
- * x Phi(x), absolute error below 1.2e-3, which is below the rounding of the eight bits that follow.  Phi(x) = 1/2 +
- * c Q(c^2), c = x clamped to +-GELU_END; Q minimax for x Phi(x), and such that nothing is left of it beyond.
+ * x Phi(x), absolute error below 1.2e-3, which is below the rounding of the eight bits that follow.  Phi(x) =
+ * 1/2 + c Q(c^2), c = x clamped to +-GELU_END; Q minimax for x Phi(x), and such that nothing is left of it
+ * beyond.
  */
 static inline vf
 act_gelu_short(vf x)
@@ -299,7 +304,8 @@ int8_put(uint8_t *to, vf x, vf inverse, vf shift)
 #elif defined(__AVX2__) && CPU_LANES == 8
 	/* the lowest bytes of each half to its start, then the halves together */
 	__m256i		lowest = _mm256_shuffle_epi8((__m256i) (x * inverse + shift), _mm256_set1_epi64x(0x0c080400));
-	__m128i		bytes = _mm_unpacklo_epi32(_mm256_castsi256_si128(lowest), _mm256_extracti128_si256(lowest, 1));
+	__m128i		bytes = _mm_unpacklo_epi32(_mm256_castsi256_si128(lowest),
+										   _mm256_extracti128_si256(lowest, 1));
 
 	_mm_storel_epi64((__m128i *) (void *) to, bytes);
 #else
@@ -316,7 +322,8 @@ int8_put_row(uint8_t *to, const float *row, const float *factor, Int8Step step, 
 	size_t		i;
 
 	for (i = 0; i < c; i += LANES)
-		int8_put(to + i, factor != NULL ? v_load(row + i) * v_load(factor + i) : v_load(row + i), inverse, shift);
+		int8_put(to + i, factor != NULL ? v_load(row + i) * v_load(factor + i) : v_load(row + i), inverse,
+				 shift);
 	for (; i < distil_row_length(DISTIL_TYPE_INT8, c); i += LANES)
 		int8_put(to + i, (vf) {0}, inverse, shift);
 }
@@ -345,7 +352,10 @@ int8_stage_row(float *to, const void *x, size_t n, const float *factor, DistilAc
 		vf			value;
 
 #if defined(__AVX512F__)
-		/* in a register: as the operand of a product at the end of the chain it would wait for the store before */
+		/*
+		 * in a register: as the operand of a product at the end of the
+		 * chain it would wait for the store before
+		 */
 		__asm__ ("" : "+v" (times));
 #endif
 		value = int8_stage_activate(act, source);
@@ -389,14 +399,14 @@ int8_quantize(CpuDevice *cpu, const DistilRows *y, const DistilRows *x, int m, s
 
 		for (r = 0; r < rows; r++)
 			step[r] = int8_stage_row(cpu->area[0] + r * length,
-									 (const char *) x->data + (row + r) * x->ld * distil_type_size(type), n, y->factor,
-									 act, type);
+									 (const char *) x->data + (row + r) * x->ld * distil_type_size(type), n,
+									 y->factor, act, type);
 		for (r = 0; r < rows; r++)
 		{
 			y->scale[row + r] = step[r].scale;
 			y->zero[row + r] = step[r].zero;
-			int8_put_row((uint8_t *) y->data + (size_t) (row + r) * y->ld, cpu->area[0] + r * length, NULL, step[r],
-						 length);
+			int8_put_row((uint8_t *) y->data + (size_t) (row + r) * y->ld, cpu->area[0] + r * length, NULL,
+						 step[r], length);
 		}
 	}
 }

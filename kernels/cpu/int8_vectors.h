@@ -3,13 +3,13 @@
  *		Template: 8-bit products with dot products of vectors.
  *
  * The including file gives INT8_TILE_ROWS, INT8_TILE_REST (for the last rows), INT8_TILE_PANELS (1 or 2)
- * and int8_tile(), which makes the sums of `rows` rows (a constant after inlining) and so many panels, and calls
- * int8_ask() once for each step.
+ * and int8_tile(), which makes the sums of `rows` rows (a constant after inlining) and so many panels, and
+ * calls int8_ask() once for each step.
  */
 
 static inline __attribute__((always_inline)) void
-int8_strip(const Int8Linear *l, const Int8Columns *columns, const char *panel, Int8Fetch *fetch, int row, int rows,
-		   DistilActivation act, DistilType type)
+int8_strip(const Int8Linear *l, const Int8Columns *columns, const char *panel, Int8Fetch *fetch, int row,
+		   int rows, DistilActivation act, DistilType type)
 {
 	int32_t		sums[INT8_TILE_ROWS * INT8_PAIR] __attribute__((aligned(64)));
 	size_t		length = distil_row_length(DISTIL_TYPE_INT8, l->w->k);
@@ -32,7 +32,10 @@ int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 {
 	size_t		panel = 16 * distil_row_length(DISTIL_TYPE_INT8, l->w->k);
 	int			strips = (l->m + INT8_TILE_ROWS - 1) / INT8_TILE_ROWS;
-	/* so that all strips together ask for a block; with one of them weights are read as fast as memory gives them */
+	/*
+	 * so that all strips together ask for a block; with one of them
+	 * weights are read as fast as memory gives them
+	 */
 	Int8Fetch	fetch = {0, strips > 1 ? (size_t) (INT8_TILE_PANELS * 64 + strips - 1) / strips : 0};
 	Int8Columns columns;
 	int			column,

@@ -101,7 +101,10 @@ linear_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, 
 	g.x = x->data;
 	g.ldx = x->ld * sizeof(uint16_t);
 	g.panel = distil_row_length(DISTIL_TYPE_BF16, w->k) * DISTIL_PANEL * sizeof(uint16_t);
-	/* so that all tiles together ask for a group; with one of them weights are read as fast as memory gives them */
+	/*
+	 * so that all tiles together ask for a group; with one of them
+	 * weights are read as fast as memory gives them
+	 */
 	g.each = tiles > 1 ? (size_t) (DOT_PANELS * 64 + tiles - 1) / tiles : 0;
 	for (g.column = 0; g.column < w->n; g.column += DOT_WIDE)
 	{

@@ -5,8 +5,8 @@
  * A general multiplication copies the weights into panels, which costs more than multiplying
  * them when there are few rows.  Then the roles change: y^T = w x^T in register tiles,
  * reading w where it lies.  For one row there is nothing to reuse but x: a square of w is transposed in
- * registers, while the next square's rows are requested (they are too short for the CPU to see them coming), so
- * that memory is the limit.  All ways give the same bits: one chain over k for each value.
+ * registers, while the next square's rows are requested (they are too short for the CPU to see them coming),
+ * so that memory is the limit.  All ways give the same bits: one chain over k for each value.
  *
  * Sets without their own multiplication (four lanes) use OpenBLAS.
  */
@@ -87,8 +87,9 @@ linear_single(float *y, const float *x, const float *w, int n, int k)
 	{
 		float		sum = 0.0f;
 
+		/* as the vectors: never a product first */
 		for (p = 0; p < k; p++)
-			sum = __builtin_fmaf(w[(size_t) j * k + p], x[p], sum);	/* as the vectors: never a product first */
+			sum = __builtin_fmaf(w[(size_t) j * k + p], x[p], sum);
 		y[j] = sum;
 	}
 }

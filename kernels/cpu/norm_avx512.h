@@ -133,7 +133,8 @@ norm_bf16_avx512(DistilDevice *dev, float *y, const DistilRows *low, const float
 }
 
 static void
-quantize_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act, int m, int c)
+quantize_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act, int m,
+					 int c)
 {
 	int			row,
 				i;

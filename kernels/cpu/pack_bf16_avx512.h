@@ -1,6 +1,7 @@
 /*
  * pack_bf16_avx512.h
- *		Part of ops_avx512.c: matrices of float32 to rows or panels of bfloat16 (kernels.h), as operands of a product.
+ *		Part of ops_avx512.c: matrices of float32 to rows or panels of bfloat16 (kernels.h), as operands of a
+ *		product.
  *
  * A matrix is taken in tiles of 16 lines by 32 numbers along the inner dimension.  A tile that lies
  * in memory as it is wanted is only rounded; the other two cases are a transposition of 16 x 16 pairs.

@@ -230,7 +230,8 @@ distil_cpu_round_products(DistilDevice *dev, DistilType type)
 		if (rounded == NULL)
 			return false;
 		rounded->rows = distil_host_alloc(NULL, sizeof(uint16_t) *
-										  distil_rows_elements(DISTIL_TYPE_BF16, PRODUCT_ROWS, PRODUCT_STEPS));
+										  distil_rows_elements(DISTIL_TYPE_BF16, PRODUCT_ROWS,
+															   PRODUCT_STEPS));
 		rounded->panels = distil_host_alloc(NULL, sizeof(uint16_t) * PRODUCT_COLUMNS * PRODUCT_STEPS);
 		rounded->sums = distil_host_alloc(NULL, sizeof(float) * PRODUCT_BLOCK * PRODUCT_COLUMNS);
 		if (rounded->rows == NULL || rounded->panels == NULL || rounded->sums == NULL)

@@ -39,8 +39,8 @@ distil_cpu_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows 
 }
 
 void
-distil_cpu_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act, int m,
-						 int c)
+distil_cpu_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act,
+						 int m, int c)
 {
 	rows_of(dev)->quantize[y->type] (dev, y, x, act, m, c);
 }

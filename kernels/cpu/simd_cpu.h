@@ -117,8 +117,9 @@ v_max(vf x, vf y)
 }
 
 /*
- * x y + z, rounded once where the instruction set can.  Chains of sums are written with it: a compiler may fuse them
- * in one copy of a template and not in another, and the same row would have other bits in another batch.
+ * x y + z, rounded once where the instruction set can.  Chains of sums are written with it: a compiler may
+ * fuse them in one copy of a template and not in another, and the same row would have other bits in another
+ * batch.
  */
 static inline vf
 v_fma(vf x, vf y, vf z)
@@ -302,10 +303,10 @@ v_exp(vf x)
 
 /*
  * 2^(x * scale) for x <= 0 and scale > 0, relative error below 2e-7: 2^n 2^f with |f| <= 1/2, 2^f minimax
- * (relative error 8e-8 before rounding).  Nothing is smaller than 2^-64, which is lost beside the largest probability: products with
- * smaller numbers could be subnormal, and each of those takes a hundred times as long.
- * Products and sums are fused, so that f has one rounding however large x is.  2^n is a factor, not added to the exponent's
- * bits: a NaN stays one whatever its bits are.
+ * (relative error 8e-8 before rounding).  Nothing is smaller than 2^-64, which is lost beside the largest
+ * probability: products with smaller numbers could be subnormal, and each of those takes a hundred times as
+ * long.  Products and sums are fused, so that f has one rounding however large x is.  2^n is a factor, not
+ * added to the exponent's bits: a NaN stays one whatever its bits are.
  */
 static inline vf
 v_exp2(vf x, vf scale, vf least)

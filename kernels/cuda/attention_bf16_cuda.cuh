@@ -4,8 +4,8 @@
  *		bfloat16, sums, softmax and results are float32.
  *
  * A block has 64 rows (queries, or for the gradients of k and v keys), a warp 16 of them, and goes over the
- * other side in tiles of 64 that lie in shared memory by rows; where the sum runs over rows they are read turned.
- * The sums of one product are the left operand of the next without leaving the registers.
+ * other side in tiles of 64 that lie in shared memory by rows; where the sum runs over rows they are read
+ * turned.  The sums of one product are the left operand of the next without leaving the registers.
  * No gradient is added by two blocks: scores are computed once for dq and once for dk and dv.
  */
 #ifndef DISTIL_ATTENTION_BF16_CUDA_CUH
@@ -35,7 +35,10 @@ cuda_copy_run(uint16_t *to, const float *from)
 		*(uint32_t *) (to + e) = cuda_pair(from + e);
 }
 
-/* Rows [first, first + 64) into shared memory, zeros behind the last.  Rows of a fragment lie in different banks. */
+/*
+ * Rows [first, first + 64) into shared memory, zeros behind the last.
+ * Rows of a fragment lie in different banks.
+ */
 template <int D, typename T>
 static __device__ inline void
 cuda_load_rows(uint16_t (*tile)[D + 8], const T *from, size_t ld, int first, int length)
@@ -104,8 +107,9 @@ cuda_weigh(float (&c)[D / 8][4], const float (&p)[8][4], const uint16_t (*tile)[
 #pragma unroll
 	for (int l = 0; l < 4; l++)
 	{
-		uint32_t	left[4] = {cuda_pack_bf16(p[2 * l][0], p[2 * l][1]), cuda_pack_bf16(p[2 * l][2], p[2 * l][3]),
-		cuda_pack_bf16(p[2 * l + 1][0], p[2 * l + 1][1]), cuda_pack_bf16(p[2 * l + 1][2], p[2 * l + 1][3])};
+		uint32_t	left[4] = {cuda_pack_bf16(p[2 * l][0], p[2 * l][1]),
+		cuda_pack_bf16(p[2 * l][2], p[2 * l][3]), cuda_pack_bf16(p[2 * l + 1][0], p[2 * l + 1][1]),
+		cuda_pack_bf16(p[2 * l + 1][2], p[2 * l + 1][3])};
 
 #pragma unroll
 		for (int j = 0; j < D / 8; j++)
@@ -190,7 +194,8 @@ attention_forward_bf16(T *out, float *lse, const T *qkv, const int32_t *offsets,
 	int			pair = cuda_lane() % 4 * 2;
 	int			last = DISTIL_QUERY_END(&a, h.length);
 
-	for (int block = a.query_first / CUDA_KEYS + (int) blockIdx.y; block * CUDA_KEYS < last; block += (int) gridDim.y)
+	for (int block = a.query_first / CUDA_KEYS + (int) blockIdx.y; block * CUDA_KEYS < last;
+		 block += (int) gridDim.y)
 	{
 		int			first = block * CUDA_KEYS + (int) threadIdx.x / 32 * 16;
 		int			end = a.causal && (block + 1) * CUDA_KEYS < h.length ? (block + 1) * CUDA_KEYS : h.length;
@@ -269,8 +274,8 @@ attention_forward_bf16(T *out, float *lse, const T *qkv, const int32_t *offsets,
  */
 template <typename T>
 static __device__ inline void
-cuda_place_gradient(const CudaHead<T> *h, const DistilAttention *a, float *p, float *dp, float lse, float delta,
-					int query, int key)
+cuda_place_gradient(const CudaHead<T> *h, const DistilAttention *a, float *p, float *dp, float lse,
+					float delta, int query, int key)
 {
 	float		score = query < h->length ? cuda_place_score(h, a, *p, query, key) : -INFINITY;
 	float		probability = expf(score - lse);
@@ -284,7 +289,8 @@ cuda_place_gradient(const CudaHead<T> *h, const DistilAttention *a, float *p, fl
 template <int D, typename T>
 __global__ void
 __launch_bounds__(CUDA_TILE_THREADS, 2)
-attention_backward_queries(T *dqkv, CudaGradient<T> g, const T *qkv, const int32_t *offsets, DistilAttention a)
+attention_backward_queries(T *dqkv, CudaGradient<T> g, const T *qkv, const int32_t *offsets,
+						   DistilAttention a)
 {
 	__shared__ __align__(16) uint16_t keys[CUDA_KEYS][D + 8];
 	__shared__ __align__(16) uint16_t values[CUDA_KEYS][D + 8];
@@ -334,8 +340,8 @@ attention_backward_queries(T *dqkv, CudaGradient<T> g, const T *qkv, const int32
 #pragma unroll
 		for (int half = 0; half < 2; half++)
 			if (first + group + 8 * half < h.length)
-				cuda_store_row<D>(dqkv + ((size_t) h.first + first + group + 8 * half) * h.ld + column, sum, half,
-								  a.scale);
+				cuda_store_row<D>(dqkv + ((size_t) h.first + first + group + 8 * half) * h.ld + column, sum,
+								  half, a.scale);
 	}
 }
 
@@ -417,7 +423,8 @@ cuda_forward_bf16(DistilDevice *dev, T *out, float *lse, const T *qkv, const int
 {
 	auto		kernel = attention_forward_bf16<D, T>;
 
-	CUDA_RUN_GRID(dev, kernel, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, out, lse, qkv, offsets, *a);
+	CUDA_RUN_GRID(dev, kernel, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, out, lse, qkv,
+				  offsets, *a);
 }
 
 template <int D, typename T>
@@ -428,8 +435,10 @@ cuda_backward_bf16(DistilDevice *dev, T *dqkv, CudaGradient<T> g, const T *qkv, 
 	auto		queries = attention_backward_queries<D, T>;
 	auto		keys = attention_backward_keys<D, T>;
 
-	CUDA_RUN_GRID(dev, queries, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, dqkv, g, qkv, offsets, *a);
-	CUDA_RUN_GRID(dev, keys, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, dqkv, g, qkv, offsets, *a);
+	CUDA_RUN_GRID(dev, queries, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, dqkv, g, qkv,
+				  offsets, *a);
+	CUDA_RUN_GRID(dev, keys, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, dqkv, g, qkv,
+				  offsets, *a);
 }
 
 template <typename T>
@@ -449,8 +458,8 @@ cuda_attention_forward(DistilDevice *dev, T *out, float *lse, const T *qkv, cons
 
 template <typename T>
 static void
-cuda_attention_backward(DistilDevice *dev, T *dqkv, const T *dout, const T *qkv, const T *out, const float *lse,
-						const int32_t *offsets, const DistilAttention *attention)
+cuda_attention_backward(DistilDevice *dev, T *dqkv, const T *dout, const T *qkv, const T *out,
+						const float *lse, const int32_t *offsets, const DistilAttention *attention)
 {
 	bool		round = cuda_device(dev)->precision == CUDA_BF16;
 	CudaGradient<T> g = {dout, out, lse};
@@ -462,8 +471,8 @@ cuda_attention_backward(DistilDevice *dev, T *dqkv, const T *dout, const T *qkv,
 	else
 		cuda_backward_float32(dev, dqkv, g, qkv, offsets, attention);
 	if (attention->drelative != NULL)
-		CUDA_RUN_GRID(dev, relative_backward_kernel<T>, 2 * attention->relative_limit - 1, attention->head_count,
-					  CUDA_THREADS, g, qkv, offsets, *attention);
+		CUDA_RUN_GRID(dev, relative_backward_kernel<T>, 2 * attention->relative_limit - 1,
+					  attention->head_count, CUDA_THREADS, g, qkv, offsets, *attention);
 }
 
 #endif							/* DISTIL_ATTENTION_BF16_CUDA_CUH */

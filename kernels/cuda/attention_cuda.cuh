@@ -190,8 +190,8 @@ cuda_delta(const CudaHead<T> *h, const DistilAttention *a, const CudaGradient<T>
 /* Columns of the gradient of one query. */
 template <typename T>
 static __device__ inline void
-cuda_query_gradient(const CudaHead<T> *h, const DistilAttention *a, const CudaGradient<T> *g, int query, int first,
-					T *dq)
+cuda_query_gradient(const CudaHead<T> *h, const DistilAttention *a, const CudaGradient<T> *g, int query,
+					int first, T *dq)
 {
 	int			keys = a->causal ? query + 1 : h->length;
 	float		delta = cuda_delta(h, a, g, query);
@@ -201,7 +201,8 @@ cuda_query_gradient(const CudaHead<T> *h, const DistilAttention *a, const CudaGr
 	{
 		int			key = start + cuda_lane();
 		float		kept;
-		float		ds = key < keys ? a->scale * cuda_score_gradient(h, a, g, delta, query, key, &kept) : 0.0f;
+		float		ds = key < keys ? a->scale * cuda_score_gradient(h, a, g, delta, query, key, &kept)
+			: 0.0f;
 
 		for (int j = 0; j < 32 && start + j < keys; j++)
 		{
@@ -221,8 +222,8 @@ cuda_query_gradient(const CudaHead<T> *h, const DistilAttention *a, const CudaGr
 /* Columns of the gradients of one key and its value. */
 template <typename T>
 static __device__ inline void
-cuda_key_gradient(const CudaHead<T> *h, const DistilAttention *a, const CudaGradient<T> *g, int key, int first,
-				  T *dk, T *dv)
+cuda_key_gradient(const CudaHead<T> *h, const DistilAttention *a, const CudaGradient<T> *g, int key,
+				  int first, T *dk, T *dv)
 {
 	float		sum_k[CUDA_ATTENTION_COLUMNS] = {0};
 	float		sum_v[CUDA_ATTENTION_COLUMNS] = {0};
@@ -325,8 +326,8 @@ static void
 cuda_forward_float32(DistilDevice *dev, T *out, float *lse, const T *qkv, const int32_t *offsets,
 					 const DistilAttention *a)
 {
-	CUDA_RUN_GRID(dev, attention_forward_kernel<T>, a->nseq * a->head_count, CUDA_ATTENTION_SHARE, 32 * CUDA_ROW_WARPS,
-				  out, lse, qkv, offsets, *a);
+	CUDA_RUN_GRID(dev, attention_forward_kernel<T>, a->nseq * a->head_count, CUDA_ATTENTION_SHARE,
+				  32 * CUDA_ROW_WARPS, out, lse, qkv, offsets, *a);
 }
 
 template <typename T>
@@ -334,8 +335,8 @@ static void
 cuda_backward_float32(DistilDevice *dev, T *dqkv, CudaGradient<T> g, const T *qkv, const int32_t *offsets,
 					  const DistilAttention *a)
 {
-	CUDA_RUN_GRID(dev, attention_backward_kernel<T>, a->nseq * a->head_count, CUDA_ATTENTION_SHARE, 32 * CUDA_ROW_WARPS,
-				  dqkv, g, qkv, offsets, *a);
+	CUDA_RUN_GRID(dev, attention_backward_kernel<T>, a->nseq * a->head_count, CUDA_ATTENTION_SHARE,
+				  32 * CUDA_ROW_WARPS, dqkv, g, qkv, offsets, *a);
 }
 
 #endif							/* DISTIL_ATTENTION_CUDA_CUH */

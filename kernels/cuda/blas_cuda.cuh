@@ -154,7 +154,8 @@ cuda_plan_create(CudaDevice *cuda, CudaPlan *plan, const void *vector)
 	CudaBlas   *blas = cuda->blas;
 	const CudaShape *s = &plan->shape;
 	cudaDataType_t type = s->precision == CUDA_BF16 ? CUDA_R_16BF : CUDA_R_32F;
-	cublasComputeType_t compute = s->precision == CUDA_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+	cublasComputeType_t compute = s->precision == CUDA_TF32 ? CUBLAS_COMPUTE_32F_FAST_TF32
+		: CUBLAS_COMPUTE_32F;
 	cudaDataType_t result_type = s->half_c ? CUDA_R_16BF : CUDA_R_32F;
 	cublasOperation_t first = s->b_plain ? CUBLAS_OP_N : CUBLAS_OP_T;
 	cublasOperation_t second = s->a_plain ? CUBLAS_OP_N : CUBLAS_OP_T;
@@ -170,23 +171,27 @@ cuda_plan_create(CudaDevice *cuda, CudaPlan *plan, const void *vector)
 		return false;
 	blas->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_TRANSA, &first, sizeof(first));
 	blas->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_TRANSB, &second, sizeof(second));
-	blas->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof(epilogue));
+	blas->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue,
+										 sizeof(epilogue));
 	if (vector != NULL)
-		blas->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &vector, sizeof(vector));
+		blas->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &vector,
+											 sizeof(vector));
 	if (blas->cublasLtMatrixLayoutCreate(&plan->a, type, (uint64_t) (s->b_plain ? s->n : s->k),
-										 (uint64_t) (s->b_plain ? s->k : s->n), (int64_t) s->b_ld) != CUBLAS_STATUS_SUCCESS ||
+										 (uint64_t) (s->b_plain ? s->k : s->n),
+										 (int64_t) s->b_ld) != CUBLAS_STATUS_SUCCESS ||
 		blas->cublasLtMatrixLayoutCreate(&plan->b, type, (uint64_t) (s->a_plain ? s->k : s->m),
-										 (uint64_t) (s->a_plain ? s->m : s->k), (int64_t) s->a_ld) != CUBLAS_STATUS_SUCCESS ||
+										 (uint64_t) (s->a_plain ? s->m : s->k),
+										 (int64_t) s->a_ld) != CUBLAS_STATUS_SUCCESS ||
 		blas->cublasLtMatrixLayoutCreate(&plan->c, result_type, (uint64_t) s->n, (uint64_t) s->m,
 										 (int64_t) s->c_row) != CUBLAS_STATUS_SUCCESS ||
 		blas->cublasLtMatmulPreferenceCreate(&preference) != CUBLAS_STATUS_SUCCESS)
 		return false;
-	blas->cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &workspace,
-											   sizeof(workspace));
+	blas->cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES,
+											   &workspace, sizeof(workspace));
 	for (int i = 0; i < 4; i++)
 		blas->cublasLtMatmulPreferenceSetAttribute(preference, (cublasLtMatmulPreferenceAttributes_t)
-												   (CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i), &alignment,
-												   sizeof(alignment));
+												   (CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i),
+												   &alignment, sizeof(alignment));
 	if (blas->cublasLtMatmulAlgoGetHeuristic(blas->handle, plan->desc, plan->a, plan->b, plan->c, plan->c,
 											 preference, 1, &result, &found) != CUBLAS_STATUS_SUCCESS)
 		found = 0;
@@ -239,7 +244,8 @@ round_rows(uint16_t *to, size_t ld, const float *from, size_t from_ld, size_t ro
 
 /* An operand rounded into scratch: *ld is its new stride.  NULL when it does not fit. */
 static const void *
-cuda_round_operand(DistilDevice *dev, int which, const float *from, size_t from_ld, int rows, int cols, size_t *ld)
+cuda_round_operand(DistilDevice *dev, int which, const float *from, size_t from_ld, int rows, int cols,
+				   size_t *ld)
 {
 	uint16_t   *to = cuda_device(dev)->blas->operands[which];
 
@@ -284,10 +290,10 @@ cuda_blas_product(DistilDevice *dev, const CudaProduct *p)
 	shape.half_c = p->half_c;
 	if (cuda->precision == CUDA_BF16 && !p->half)
 	{
-		a = cuda_round_operand(dev, 0, (const float *) p->a, shape.a_ld, shape.a_plain ? p->m : p->k, shape.a_plain ? p->k : p->m,
-							   &shape.a_ld);
-		b = cuda_round_operand(dev, 1, (const float *) p->b, shape.b_ld, shape.b_plain ? p->k : p->n, shape.b_plain ? p->n : p->k,
-							   &shape.b_ld);
+		a = cuda_round_operand(dev, 0, (const float *) p->a, shape.a_ld, shape.a_plain ? p->m : p->k,
+							   shape.a_plain ? p->k : p->m, &shape.a_ld);
+		b = cuda_round_operand(dev, 1, (const float *) p->b, shape.b_ld, shape.b_plain ? p->k : p->n,
+							   shape.b_plain ? p->n : p->k, &shape.b_ld);
 		if (a == NULL || b == NULL)
 			return false;
 	}
@@ -302,9 +308,9 @@ cuda_blas_product(DistilDevice *dev, const CudaProduct *p)
 	if (vector != NULL)
 		cuda->blas->cublasLtMatmulDescSetAttribute(plan->desc, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &vector,
 												   sizeof(vector));
-	if (cuda->blas->cublasLtMatmul(cuda->blas->handle, plan->desc, &one, b, plan->a, a, plan->b, &beta, p->c, plan->c,
-								   p->c, plan->c, &plan->algo, cuda->blas->workspace, CUDA_BLAS_WORKSPACE,
-								   cuda->stream) != CUBLAS_STATUS_SUCCESS)
+	if (cuda->blas->cublasLtMatmul(cuda->blas->handle, plan->desc, &one, b, plan->a, a, plan->b, &beta, p->c,
+								   plan->c, p->c, plan->c, &plan->algo, cuda->blas->workspace,
+								   CUDA_BLAS_WORKSPACE, cuda->stream) != CUBLAS_STATUS_SUCCESS)
 	{
 		/* while operations are noted the shape is not to blame */
 		plan->possible = cuda->noting;
@@ -312,8 +318,8 @@ cuda_blas_product(DistilDevice *dev, const CudaProduct *p)
 		return false;
 	}
 	if (p->act != DISTIL_ACT_NONE)
-		CUDA_RUN(dev, activation_rows_kernel, cuda_blocks((size_t) p->m * p->n), CUDA_THREADS, p->act, (float *) p->c,
-				 p->c_row, p->m, p->n);
+		CUDA_RUN(dev, activation_rows_kernel, cuda_blocks((size_t) p->m * p->n), CUDA_THREADS, p->act,
+				 (float *) p->c, p->c_row, p->m, p->n);
 	return true;
 }
 

@@ -83,10 +83,12 @@ static void cuda_note(CudaDevice *cuda, cudaError_t error, const char *what);
 			cuda_note(cuda_device(dev), cudaPeekAtLastError(), #kernel); \
 		} \
 	} while (0)
-#define CUDA_RUN(dev, kernel, blocks, threads, ...) CUDA_RUN_GRID(dev, kernel, blocks, 1, threads, __VA_ARGS__)
+#define CUDA_RUN(dev, kernel, blocks, threads, ...) \
+	CUDA_RUN_GRID(dev, kernel, blocks, 1, threads, __VA_ARGS__)
 
 #ifndef CUDA_LAUNCH				/* the tests on a CPU have their own */
-#define CUDA_LAUNCH(kernel, grid, threads, stream, ...) kernel<<<(grid), (threads), 0, (stream)>>>(__VA_ARGS__)
+#define CUDA_LAUNCH(kernel, grid, threads, stream, ...) \
+	kernel<<<(grid), (threads), 0, (stream)>>>(__VA_ARGS__)
 #endif
 
 /* Blocks of CUDA_THREADS threads for n elements; loops take the rest beyond the limit of a grid. */
@@ -107,7 +109,8 @@ cuda_row_blocks(size_t rows)
 
 /* for (size_t i ...) over n elements, all threads of the grid together */
 #define CUDA_EACH(i, n) \
-	for (size_t i = (size_t) blockIdx.x * blockDim.x + threadIdx.x; i < (n); i += (size_t) gridDim.x * blockDim.x)
+	for (size_t i = (size_t) blockIdx.x * blockDim.x + threadIdx.x; i < (n); \
+		 i += (size_t) gridDim.x * blockDim.x)
 
 static __device__ inline int
 cuda_lane(void)

@@ -123,8 +123,8 @@ cuda_embedding_forward(DistilDevice *dev, float *y, const int32_t *ids, const in
 					   const int32_t *types, const float *word, const float *position, const float *type,
 					   int t, int c)
 {
-	CUDA_RUN(dev, embedding_forward_kernel, cuda_blocks((size_t) t * c), CUDA_THREADS, y, ids, positions, types,
-			 word, position, type, t, c);
+	CUDA_RUN(dev, embedding_forward_kernel, cuda_blocks((size_t) t * c), CUDA_THREADS, y, ids, positions,
+			 types, word, position, type, t, c);
 }
 
 static void
@@ -148,11 +148,12 @@ cuda_scatter_add_rows(DistilDevice *dev, float *dx, const float *dy, const int32
 
 		if (count <= CUDA_GROUP)
 		{
-			CUDA_RUN(dev, scatter_one_group, count, CUDA_THREADS, dx, dy + (size_t) i * c, rows + i, count, c);
+			CUDA_RUN(dev, scatter_one_group, count, CUDA_THREADS, dx, dy + (size_t) i * c, rows + i, count,
+					 c);
 			continue;
 		}
-		CUDA_RUN(dev, scatter_groups, count, CUDA_THREADS, parts, leaders, dy + (size_t) i * c, rows + i, count,
-				 c);
+		CUDA_RUN(dev, scatter_groups, count, CUDA_THREADS, parts, leaders, dy + (size_t) i * c, rows + i,
+				 count, c);
 		CUDA_RUN(dev, scatter_leaders, count, CUDA_THREADS, dx, (const float *) parts,
 				 (const int32_t *) leaders, rows + i, count, c);
 	}

@@ -268,12 +268,12 @@ static void
 cuda_product(DistilDevice *dev, const CudaProduct *p)
 {
 	if (cuda_device(dev)->precision == CUDA_FLOAT32)
-		CUDA_RUN_GRID(dev, product_float32, (p->m + CUDA_TILE - 1) / CUDA_TILE, (p->n + CUDA_TILE - 1) / CUDA_TILE,
-					  256, *p);
+		CUDA_RUN_GRID(dev, product_float32, (p->m + CUDA_TILE - 1) / CUDA_TILE,
+					  (p->n + CUDA_TILE - 1) / CUDA_TILE, 256, *p);
 	else
 	{
-		auto		kernel = !p->half ? product_bf16<float, float> : p->half_c ? product_bf16<uint16_t, uint16_t>
-			: product_bf16<uint16_t, float>;
+		auto		kernel = !p->half ? product_bf16<float, float>
+			: p->half_c ? product_bf16<uint16_t, uint16_t> : product_bf16<uint16_t, float>;
 
 		CUDA_RUN_GRID(dev, kernel, (p->m + CUDA_HALF_TILE - 1) / CUDA_HALF_TILE,
 					  (p->n + CUDA_HALF_TILE - 1) / CUDA_HALF_TILE, 256, *p);

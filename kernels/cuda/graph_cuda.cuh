@@ -58,7 +58,8 @@ static void
 cuda_graph_run(DistilDevice *dev, DistilGraph *graph)
 {
 	cuda_use(cuda_device(dev));
-	cuda_note(cuda_device(dev), cudaGraphLaunch((cudaGraphExec_t) graph, cuda_device(dev)->stream), "a graph");
+	cuda_note(cuda_device(dev), cudaGraphLaunch((cudaGraphExec_t) graph, cuda_device(dev)->stream),
+			  "a graph");
 }
 
 static void

@@ -1,10 +1,11 @@
 /*
  * half_cuda.cuh
- *		Layers with activations in bfloat16: products, dropout + residual + norm, activations, AdamW with a copy.
+ *		Layers with activations in bfloat16: products, dropout + residual + norm, activations, AdamW with a
+ *		copy.
  *
- * These kernels are bounded by memory: a thread takes 8 neighbours (16 bytes) at a time where the width allows
- * (N = 8), else one.  A result is rounded where it is stored; what is computed from it in the same kernel is
- * computed from the rounded number, so that backward sees what forward saw.
+ * These kernels are bounded by memory: a thread takes 8 neighbours (16 bytes) at a time where the width
+ * allows (N = 8), else one.  A result is rounded where it is stored; what is computed from it in the same
+ * kernel is computed from the rounded number, so that backward sees what forward saw.
  */
 #ifndef DISTIL_HALF_CUDA_CUH
 #define DISTIL_HALF_CUDA_CUH
@@ -51,8 +52,8 @@ cuda_half_widen(DistilDevice *dev, float *y, const uint16_t *x, size_t n)
 /* ---------- activations ---------- */
 
 /*
- * GELU and its slope with erf of Abramowitz and Stegun 1964, 7.1.26: within 2e-7 of erf, far below what rounding
- * costs, and one exponential serves both.
+ * GELU and its slope with erf of Abramowitz and Stegun 1964, 7.1.26: within 2e-7 of erf, far below what
+ * rounding costs, and one exponential serves both.
  */
 static __device__ inline float
 cuda_gelu_half(float x, bool slope)
@@ -60,7 +61,8 @@ cuda_gelu_half(float x, bool slope)
 	float		z = fabsf(x) * 0.70710678f;
 	float		t = __fdividef(1.0f, 1.0f + 0.3275911f * z);
 	float		e = __expf(-z * z);
-	float		erf = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t + 0.254829592f) * t * e;
+	float		erf = ((((1.061405429f * t - 1.453152027f) * t + 1.421413741f) * t - 0.284496736f) * t +
+					   0.254829592f) * t * e;
 	float		phi = x < 0.0f ? 0.5f * erf : 1.0f - 0.5f * erf;
 
 	return slope ? phi + x * 0.39894228f * e : x * phi;
@@ -69,7 +71,8 @@ cuda_gelu_half(float x, bool slope)
 /* y [m, n] = act(x), rows ldy and ldx apart; y may be x */
 template <int N>
 __global__ void
-half_activation_kernel(uint16_t *y, size_t ldy, const uint16_t *x, size_t ldx, DistilActivation act, size_t m, size_t n)
+half_activation_kernel(uint16_t *y, size_t ldy, const uint16_t *x, size_t ldx, DistilActivation act, size_t m,
+					   size_t n)
 {
 	CUDA_EACH(run, m * n / N)
 	{
@@ -80,7 +83,8 @@ half_activation_kernel(uint16_t *y, size_t ldy, const uint16_t *x, size_t ldx, D
 		cuda_load<N>(value, x + row * ldx + column);
 #pragma unroll
 		for (int e = 0; e < N; e++)
-			value[e] = act == DISTIL_ACT_GELU ? cuda_gelu_half(value[e], false) : cuda_activate(act, value[e]);
+			value[e] = act == DISTIL_ACT_GELU ? cuda_gelu_half(value[e], false)
+				: cuda_activate(act, value[e]);
 		cuda_store<N>(y + row * ldy + column, value);
 	}
 }
@@ -112,21 +116,23 @@ cuda_half_linear_forward(DistilDevice *dev, uint16_t *y, size_t ldy, uint16_t *b
 {
 	uint16_t   *to = before != NULL ? before : y;
 	size_t		ld = before != NULL ? (size_t) n : ldy;
-	CudaProduct p = {to, ld, x, (size_t) k, 1, w, 1, (size_t) k, m, n, k, b, DISTIL_ACT_NONE, false, true, true, NULL};
+	CudaProduct p = {to, ld, x, (size_t) k, 1, w, 1, (size_t) k, m, n, k, b, DISTIL_ACT_NONE, false, true,
+	true, NULL};
 
 	cuda_multiply(dev, &p);
 	if (before != NULL || act != DISTIL_ACT_NONE)
-		HALF_RUN(dev, half_activation_kernel, n | (int) ld | (int) ldy, cuda_blocks((size_t) m * n / 8 + 1), CUDA_THREADS,
-				 y, ldy, to, ld, act, (size_t) m, (size_t) n);
+		HALF_RUN(dev, half_activation_kernel, n | (int) ld | (int) ldy, cuda_blocks((size_t) m * n / 8 + 1),
+				 CUDA_THREADS, y, ldy, to, ld, act, (size_t) m, (size_t) n);
 }
 
 static void
-cuda_half_linear_backward_input(DistilDevice *dev, uint16_t *dx, const uint16_t *dy, size_t lddy, const uint16_t *w,
-								const uint16_t *before, DistilActivation act, bool accumulate, int m, int n, int k)
+cuda_half_linear_backward_input(DistilDevice *dev, uint16_t *dx, const uint16_t *dy, size_t lddy,
+								const uint16_t *w, const uint16_t *before, DistilActivation act,
+								bool accumulate, int m, int n, int k)
 {
 	size_t		count = (size_t) m * k;
-	CudaProduct p = {dx, (size_t) k, dy, lddy, 1, w, (size_t) k, 1, m, k, n, NULL, DISTIL_ACT_NONE, accumulate, true,
-	true, NULL};
+	CudaProduct p = {dx, (size_t) k, dy, lddy, 1, w, (size_t) k, 1, m, k, n, NULL, DISTIL_ACT_NONE,
+	accumulate, true, true, NULL};
 
 	cuda_multiply(dev, &p);
 	if (before != NULL)
@@ -137,7 +143,8 @@ static void
 cuda_half_linear_backward_weight(DistilDevice *dev, float *dw, float *db, const uint16_t *dy, size_t lddy,
 								 const uint16_t *x, int m, int n, int k)
 {
-	CudaProduct p = {dw, (size_t) k, dy, 1, lddy, x, (size_t) k, 1, n, k, m, NULL, DISTIL_ACT_NONE, true, true, false, NULL};
+	CudaProduct p = {dw, (size_t) k, dy, 1, lddy, x, (size_t) k, 1, n, k, m, NULL, DISTIL_ACT_NONE, true,
+	true, false, NULL};
 
 	/* the sums beside the product, which reads dy anyway */
 	if (db != NULL)
@@ -145,7 +152,8 @@ cuda_half_linear_backward_weight(DistilDevice *dev, float *dw, float *db, const 
 		p.sums = (float *) cuda_device(dev)->scratch;
 		if (cuda_blas_product(dev, &p))
 		{
-			CUDA_RUN(dev, add_column_parts, cuda_blocks(n), CUDA_THREADS, db, (const float *) p.sums, (size_t) n, 1, n);
+			CUDA_RUN(dev, add_column_parts, cuda_blocks(n), CUDA_THREADS, db, (const float *) p.sums,
+					 (size_t) n, 1, n);
 			return;
 		}
 		p.sums = NULL;
@@ -168,7 +176,8 @@ cuda_dropped(float x, const DistilDropout *dropout, size_t element)
 /* s = dropout(x) + residual at `at`, rounded */
 template <int N>
 static __device__ inline void
-cuda_norm_input(float (&s)[N], const uint16_t *x, const uint16_t *residual, const DistilDropout *dropout, size_t at)
+cuda_norm_input(float (&s)[N], const uint16_t *x, const uint16_t *residual, const DistilDropout *dropout,
+				size_t at)
 {
 	float		add[N];
 
@@ -177,14 +186,15 @@ cuda_norm_input(float (&s)[N], const uint16_t *x, const uint16_t *residual, cons
 		cuda_load<N>(add, residual + at);
 #pragma unroll
 	for (int e = 0; e < N; e++)
-		s[e] = cuda_from_bf16(cuda_to_bf16(cuda_dropped(s[e], dropout, at + e) + (residual != NULL ? add[e] : 0.0f)));
+		s[e] = cuda_from_bf16(cuda_to_bf16(cuda_dropped(s[e], dropout, at + e) +
+											 (residual != NULL ? add[e] : 0.0f)));
 }
 
 template <int N>
 __global__ void
 half_norm_forward_kernel(uint16_t *y, uint16_t *sum, float *mean, float *rstd, const uint16_t *x,
-						 const uint16_t *residual, DistilDropout dropout, const float *gamma, const float *beta,
-						 float eps, int rows, int c)
+						 const uint16_t *residual, DistilDropout dropout, const float *gamma,
+						 const float *beta, float eps, int rows, int c)
 {
 	size_t		row = cuda_row();
 	size_t		at = row * c;
@@ -279,12 +289,12 @@ half_norm_backward_kernel(uint16_t *dsum, uint16_t *dx, const uint16_t *dy, cons
 }
 
 static void
-cuda_half_norm_forward(DistilDevice *dev, uint16_t *y, uint16_t *sum, float *mean, float *rstd, const uint16_t *x,
-					   const uint16_t *residual, DistilDropout dropout, const float *gamma, const float *beta,
-					   float eps, int rows, int c)
+cuda_half_norm_forward(DistilDevice *dev, uint16_t *y, uint16_t *sum, float *mean, float *rstd,
+					   const uint16_t *x, const uint16_t *residual, DistilDropout dropout, const float *gamma,
+					   const float *beta, float eps, int rows, int c)
 {
-	HALF_RUN(dev, half_norm_forward_kernel, c, cuda_row_blocks(rows), 32 * CUDA_ROW_WARPS, y, sum, mean, rstd, x,
-			 residual, dropout, gamma, beta, eps, rows, c);
+	HALF_RUN(dev, half_norm_forward_kernel, c, cuda_row_blocks(rows), 32 * CUDA_ROW_WARPS, y, sum, mean, rstd,
+			 x, residual, dropout, gamma, beta, eps, rows, c);
 }
 
 static void
@@ -293,8 +303,8 @@ cuda_half_norm_backward(DistilDevice *dev, uint16_t *dsum, uint16_t *dx, float *
 						const float *rstd, DistilDropout dropout, const float *gamma, int rows, int c)
 {
 	cuda_norm_sums(dev, dgamma, dbeta, dy, sum, mean, rstd, rows, c);
-	HALF_RUN(dev, half_norm_backward_kernel, c, cuda_row_blocks(rows), 32 * CUDA_ROW_WARPS, dsum, dx, dy, dresidual,
-			 sum, mean, rstd, dropout, gamma, rows, c);
+	HALF_RUN(dev, half_norm_backward_kernel, c, cuda_row_blocks(rows), 32 * CUDA_ROW_WARPS, dsum, dx, dy,
+			 dresidual, sum, mean, rstd, dropout, gamma, rows, c);
 }
 
 /* ---------- the update ---------- */

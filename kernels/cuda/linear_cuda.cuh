@@ -29,7 +29,8 @@ static void
 cuda_linear_backward_input(DistilDevice *dev, float *dx, size_t lddx, const float *dy, size_t lddy,
 						   const float *w, bool accumulate, int m, int n, int k)
 {
-	CudaProduct p = {dx, lddx, dy, lddy, 1, w, (size_t) k, 1, m, k, n, NULL, DISTIL_ACT_NONE, accumulate, false, false, NULL};
+	CudaProduct p = {dx, lddx, dy, lddy, 1, w, (size_t) k, 1, m, k, n, NULL, DISTIL_ACT_NONE, accumulate,
+	false, false, NULL};
 
 	cuda_multiply(dev, &p);
 }
@@ -38,7 +39,8 @@ static void
 cuda_linear_backward_weight(DistilDevice *dev, float *dw, float *db, const float *dy, size_t lddy,
 							const float *x, size_t ldx, int m, int n, int k)
 {
-	CudaProduct p = {dw, (size_t) k, dy, 1, lddy, x, ldx, 1, n, k, m, NULL, DISTIL_ACT_NONE, true, false, false, NULL};
+	CudaProduct p = {dw, (size_t) k, dy, 1, lddy, x, ldx, 1, n, k, m, NULL, DISTIL_ACT_NONE, true, false,
+	false, NULL};
 
 	cuda_multiply(dev, &p);
 	if (db != NULL)

@@ -66,12 +66,14 @@ cosine_rows(double *parts, float *ds, const float *s, const float *t, float scal
 	if (cuda_lane() == 0)
 		parts[row] = 1.0 - cosine;
 	for (int j = cuda_lane(); j < c; j += 32)
-		ds[at + j] = (float) (-(double) scale * ((double) t[at + j] / tt - cosine * (double) s[at + j] / ss) / ss);
+		ds[at + j] = (float) (-(double) scale * ((double) t[at + j] / tt - cosine * (double) s[at + j] / ss) /
+							  ss);
 }
 
 /*
  * Of a row x [n]: *softer becomes the log of the sum of exp(x factor), *sharper (NULL: not wanted) that of
- * exp(x), in all threads of the block.  Each thread keeps a maximum and sums relative to it; a NaN in x gives NaN.
+ * exp(x), in all threads of the block.  Each thread keeps a maximum and sums relative to it; a NaN in x gives
+ * NaN.
  */
 template <typename T>
 static __device__ inline void
@@ -105,7 +107,8 @@ cuda_log_sums_exp(const T *x, float factor, int n, double *softer, double *sharp
 	all = tops[0];
 	for (int i = 1; i < (int) (blockDim.x / 32); i++)
 		all = tops[i] > all ? tops[i] : all;
-	*softer = (double) all * factor + log(cuda_block_sum((double) soft * exp(((double) top - all) * factor), shared));
+	*softer = (double) all * factor + log(cuda_block_sum((double) soft * exp(((double) top - all) * factor),
+														 shared));
 	if (sharper != NULL)
 		*sharper = (double) all + log(cuda_block_sum((double) sharp * exp((double) top - all), shared));
 }
@@ -116,7 +119,8 @@ cuda_log_sums_exp(const T *x, float factor, int n, double *softer, double *sharp
  */
 template <typename T, typename Real>
 __global__ void
-logits_loss_rows(double *parts, T *s, const T *t, size_t ld, const int32_t *labels, DistilLogitsLoss loss, int v)
+logits_loss_rows(double *parts, T *s, const T *t, size_t ld, const int32_t *labels, DistilLogitsLoss loss,
+				 int v)
 {
 	__shared__ double shared[33];
 	T		   *sr = s + (size_t) blockIdx.x * ld;
@@ -168,7 +172,8 @@ logits_loss_rows(double *parts, T *s, const T *t, size_t ld, const int32_t *labe
 	if (threadIdx.x == 0)
 	{
 		parts[(size_t) blockIdx.x * 3] = (double) loss.scale_ce * ce_sum;
-		parts[(size_t) blockIdx.x * 3 + 1] = label >= 0 ? (double) loss.scale_label * (lse_s - at_label) : 0.0;
+		parts[(size_t) blockIdx.x * 3 + 1] = label >= 0 ? (double) loss.scale_label * (lse_s - at_label)
+			: 0.0;
 		parts[(size_t) blockIdx.x * 3 + 2] = (double) loss.scale_mse * mse_sum;
 	}
 }
@@ -196,7 +201,8 @@ cuda_mse_loss(DistilDevice *dev, double *loss, float *ds, const float *s, const 
 	double	   *parts = (double *) cuda_device(dev)->scratch;
 
 	CUDA_RUN(dev, mse_parts, CUDA_SUM_BLOCKS, CUDA_THREADS, parts, ds, s, t, scale, (size_t) rows * c);
-	CUDA_RUN(dev, add_loss_parts, 1, CUDA_THREADS, loss, (const double *) parts, CUDA_SUM_BLOCKS, (double) scale);
+	CUDA_RUN(dev, add_loss_parts, 1, CUDA_THREADS, loss, (const double *) parts, CUDA_SUM_BLOCKS,
+			 (double) scale);
 }
 
 static void
@@ -210,8 +216,8 @@ cuda_cosine_loss(DistilDevice *dev, double *loss, float *ds, const float *s, con
 		int			n = rows - i < CUDA_LOSS_ROWS ? rows - i : CUDA_LOSS_ROWS;
 		size_t		at = (size_t) i * c;
 
-		CUDA_RUN(dev, cosine_rows, cuda_row_blocks(n), 32 * CUDA_ROW_WARPS, parts, ds + at, s + at, t + at, scale,
-				 n, c);
+		CUDA_RUN(dev, cosine_rows, cuda_row_blocks(n), 32 * CUDA_ROW_WARPS, parts, ds + at, s + at, t + at,
+				 scale, n, c);
 		CUDA_RUN(dev, add_loss_parts, 1, CUDA_THREADS, loss, (const double *) parts, n, (double) scale);
 	}
 }

@@ -84,7 +84,8 @@ cuda_copy_in(DistilDevice *dev, void *device, const void *host, size_t bytes)
 	CudaDevice *cuda = cuda_device(dev);
 
 	if (bytes > 0 && cuda_may_copy(cuda))
-		cuda_note(cuda, cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, cuda->stream), "copy in");
+		cuda_note(cuda, cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, cuda->stream),
+				  "copy in");
 }
 
 static void
@@ -171,7 +172,10 @@ cuda_table(const DistilHalfKernels *half, bool group)
 	return ops;
 }
 
-/* Its operations by precision, and by whether it has company: activations in bfloat16 belong to products of bfloat16. */
+/*
+ * Its operations by precision, and by whether it has company: activations in
+ * bfloat16 belong to products of bfloat16.
+ */
 static void
 cuda_set_precision(CudaDevice *cuda, CudaPrecision precision)
 {
@@ -203,7 +207,8 @@ cuda_choose_precision(CudaPrecision *precision, const char *name)
 	{
 		const char *name;
 		CudaPrecision precision;
-	}			names[] = {{"auto", CUDA_BF16}, {"bf16", CUDA_BF16}, {"tf32", CUDA_TF32}, {"float32", CUDA_FLOAT32}};
+	}			names[] = {{"auto", CUDA_BF16}, {"bf16", CUDA_BF16}, {"tf32", CUDA_TF32},
+	{"float32", CUDA_FLOAT32}};
 
 	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
 		if (strcmp(name, names[i].name) == 0)
@@ -322,7 +327,8 @@ distil_cuda_open_group(size_t table_size, const char *precision, DistilDevice **
 {
 	int			open = 0;
 
-	while (open < n && (devices[open] = cuda_open(open, table_size, precision, message, message_size)) != NULL)
+	while (open < n &&
+		   (devices[open] = cuda_open(open, table_size, precision, message, message_size)) != NULL)
 		open++;
 	if (open == n && cuda_group_open(devices, n, message, message_size))
 	{

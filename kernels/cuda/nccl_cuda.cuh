@@ -2,8 +2,8 @@
  * nccl_cuda.cuh
  *		Sums over several GPUs by NCCL, a library that is opened at run time and may be missing.
  *
- * One process, a communicator for each GPU, one thread that asks them all in a group call.  The rule a newcomer
- * would break: where one GPU is lost the others wait for it forever.  So nothing waits for a stream
+ * One process, a communicator for each GPU, one thread that asks them all in a group call.  The rule a
+ * newcomer would break: where one GPU is lost the others wait for it forever.  So nothing waits for a stream
  * with a sum in it; streams and communicators are asked, and all are aborted when one has failed.
  */
 #ifndef DISTIL_NCCL_CUDA_CUH
@@ -38,7 +38,8 @@ static_assert((int) ncclSuccess == NCCL_SUCCESS && (int) ncclInProgress == NCCL_
 	F(ncclCommDestroy, int, (void *comm)) \
 	F(ncclCommAbort, int, (void *comm)) \
 	F(ncclCommGetAsyncError, int, (void *comm, int *result)) \
-	F(ncclAllReduce, int, (const void *from, void *to, size_t count, int type, int operation, void *comm, cudaStream_t stream)) \
+	F(ncclAllReduce, int, (const void *from, void *to, size_t count, int type, int operation, void *comm, \
+						   cudaStream_t stream)) \
 	F(ncclGroupStart, int, (void)) \
 	F(ncclGroupEnd, int, (void)) \
 	F(ncclGetErrorString, const char *, (int result))

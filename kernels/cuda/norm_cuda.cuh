@@ -15,8 +15,9 @@
 /* ---------- kernels ---------- */
 
 __global__ void
-layernorm_forward_kernel(float *y, float *sum, float *mean, float *rstd, const float *x, const float *residual,
-						 const float *gamma, const float *beta, float eps, int rows, int c)
+layernorm_forward_kernel(float *y, float *sum, float *mean, float *rstd, const float *x,
+						 const float *residual, const float *gamma, const float *beta, float eps, int rows,
+						 int c)
 {
 	size_t		row = cuda_row();
 	size_t		at = row * c;
@@ -38,14 +39,16 @@ layernorm_forward_kernel(float *y, float *sum, float *mean, float *rstd, const f
 	mu = cuda_warp_sum(total) / (float) c;
 	for (int j = cuda_lane(); j < c; j += 32)
 	{
-		float		s = sum != NULL ? sum[at + j] : residual != NULL ? x[at + j] + residual[at + j] : x[at + j];
+		float		s = sum != NULL ? sum[at + j]
+			: residual != NULL ? x[at + j] + residual[at + j] : x[at + j];
 
 		squares += (s - mu) * (s - mu);
 	}
 	scale = 1.0f / sqrtf(cuda_warp_sum(squares) / (float) c + eps);
 	for (int j = cuda_lane(); j < c; j += 32)
 	{
-		float		s = sum != NULL ? sum[at + j] : residual != NULL ? x[at + j] + residual[at + j] : x[at + j];
+		float		s = sum != NULL ? sum[at + j]
+			: residual != NULL ? x[at + j] + residual[at + j] : x[at + j];
 
 		y[at + j] = (s - mu) * scale * gamma[j] + beta[j];
 	}
@@ -185,7 +188,8 @@ normalize_backward_kernel(float *dx, const float *dy, const float *y, const floa
 
 static void
 cuda_layernorm_forward(DistilDevice *dev, float *y, float *sum, float *mean, float *rstd, const float *x,
-					   const float *residual, const float *gamma, const float *beta, float eps, int rows, int c)
+					   const float *residual, const float *gamma, const float *beta, float eps, int rows,
+					   int c)
 {
 	CUDA_RUN(dev, layernorm_forward_kernel, cuda_row_blocks(rows), 32 * CUDA_ROW_WARPS, y, sum, mean, rstd, x,
 			 residual, gamma, beta, eps, rows, c);
@@ -216,8 +220,8 @@ cuda_norm_sums(DistilDevice *dev, float *dgamma, float *dbeta, const T *dy, cons
 		int			n = (count + CUDA_SUM_ROWS - 1) / CUDA_SUM_ROWS;
 		size_t		at = (size_t) i * c;
 
-		CUDA_RUN_GRID(dev, column_parts<T>, (c + 31) / 32, n, 256, parts, dy + at, (size_t) c, sum + at, mean + i,
-					  rstd + i, count, c);
+		CUDA_RUN_GRID(dev, column_parts<T>, (c + 31) / 32, n, 256, parts, dy + at, (size_t) c, sum + at,
+					  mean + i, rstd + i, count, c);
 		CUDA_RUN(dev, add_column_parts, cuda_blocks(c), CUDA_THREADS, dbeta, (const float *) parts,
 				 2 * (size_t) c, n, c);
 		CUDA_RUN(dev, add_column_parts, cuda_blocks(c), CUDA_THREADS, dgamma, (const float *) parts + c,
@@ -231,8 +235,8 @@ cuda_layernorm_backward(DistilDevice *dev, float *dx, float *dgamma, float *dbet
 						int rows, int c)
 {
 	cuda_norm_sums(dev, dgamma, dbeta, dy, sum, mean, rstd, rows, c);
-	CUDA_RUN(dev, layernorm_backward_kernel, cuda_row_blocks(rows), 32 * CUDA_ROW_WARPS, dx, dy, sum, mean, rstd,
-			 gamma, rows, c);
+	CUDA_RUN(dev, layernorm_backward_kernel, cuda_row_blocks(rows), 32 * CUDA_ROW_WARPS, dx, dy, sum, mean,
+			 rstd, gamma, rows, c);
 }
 
 /* y[c] += column sums of dy [rows, c] */
@@ -250,7 +254,8 @@ cuda_column_sums(DistilDevice *dev, float *y, const T *dy, size_t lddy, int rows
 
 		CUDA_RUN_GRID(dev, column_parts<T>, (c + 31) / 32, n, 256, parts, dy + (size_t) i * lddy, lddy,
 				 (const T *) NULL, (const float *) NULL, (const float *) NULL, count, c);
-		CUDA_RUN(dev, add_column_parts, cuda_blocks(c), CUDA_THREADS, y, (const float *) parts, (size_t) c, n, c);
+		CUDA_RUN(dev, add_column_parts, cuda_blocks(c), CUDA_THREADS, y, (const float *) parts, (size_t) c, n,
+				 c);
 	}
 }
 
@@ -264,8 +269,8 @@ static void
 cuda_normalize_backward(DistilDevice *dev, float *dx, const float *dy, const float *y, const float *norm,
 						int rows, int c)
 {
-	CUDA_RUN(dev, normalize_backward_kernel, cuda_row_blocks(rows), 32 * CUDA_ROW_WARPS, dx, dy, y, norm, rows,
-			 c);
+	CUDA_RUN(dev, normalize_backward_kernel, cuda_row_blocks(rows), 32 * CUDA_ROW_WARPS, dx, dy, y, norm,
+			 rows, c);
 }
 
 #endif							/* DISTIL_NORM_CUDA_CUH */

@@ -87,8 +87,8 @@ cuda_pool_forward(DistilDevice *dev, DistilPooling pooling, float *y, int32_t *a
 }
 
 static void
-cuda_pool_backward(DistilDevice *dev, DistilPooling pooling, float *dx, const float *dy, const int32_t *argmax,
-				   const int32_t *offsets, int nseq, int c)
+cuda_pool_backward(DistilDevice *dev, DistilPooling pooling, float *dx, const float *dy,
+				   const int32_t *argmax, const int32_t *offsets, int nseq, int c)
 {
 	CUDA_RUN(dev, pool_backward_kernel, nseq, CUDA_THREADS, pooling, dx, dy, argmax, offsets, c);
 }

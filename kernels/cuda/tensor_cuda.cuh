@@ -3,7 +3,8 @@
  *		bfloat16 and the tensor cores: rounding, pairs, one product of 16 x 8 x 16.
  *
  * Fragments are those of the PTX manual, mma.m16n8k16: with group = lane / 4 and pair = lane % 4 * 2,
- *	a[0] = A (group, pair), a[1] = A (group + 8, pair), a[2] = A (group, pair + 8), a[3] = A (group + 8, pair + 8)
+ *	a[0] = A (group, pair), a[1] = A (group + 8, pair),
+ *	a[2] = A (group, pair + 8), a[3] = A (group + 8, pair + 8);
  *	b[0] = B (pair, group), b[1] = B (pair + 8, group), two neighbours along l in each word;
  *	c[0], c[1] = C (group, pair), (group, pair + 1), c[2], c[3] = the same of row group + 8.
  */
@@ -122,8 +123,9 @@ cuda_pair(const float *at)
 }
 
 /*
- * The right operand B [16 x 8] from shared memory where B lies by rows, ld apart, each 16-byte aligned: lane i < 16
- * gives the address of row i, and gets two neighbours down a column (PTX manual, ldmatrix with .trans).
+ * The right operand B [16 x 8] from shared memory where B lies by rows, ld apart, each 16-byte aligned: lane
+ * i < 16 gives the address of row i, and gets two neighbours down a column (PTX manual, ldmatrix with
+ * .trans).
  */
 static __device__ inline void
 cuda_load_turned(uint32_t (&to)[2], const uint16_t *at, int ld)
@@ -131,7 +133,8 @@ cuda_load_turned(uint32_t (&to)[2], const uint16_t *at, int ld)
 #if defined(__CUDA_ARCH__)
 	uint32_t	address = (uint32_t) __cvta_generic_to_shared(at + (threadIdx.x & 15) * ld);
 
-	asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];" : "=r"(to[0]), "=r"(to[1]) : "r"(address));
+	asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared.b16 {%0,%1}, [%2];" : "=r"(to[0]),
+				 "=r"(to[1]) : "r"(address));
 #else
 	int			column = (int) (threadIdx.x & 31) / 4;
 	int			row = (int) (threadIdx.x & 3) * 2;
@@ -143,8 +146,8 @@ cuda_load_turned(uint32_t (&to)[2], const uint16_t *at, int ld)
 
 #ifndef CUDA_MMA				/* the tests on a CPU have their own */
 #define CUDA_MMA(c, a, b) \
-	asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};" \
-				 : "+f"((c)[0]), "+f"((c)[1]), "+f"((c)[2]), "+f"((c)[3]) \
+	asm volatile("mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, " \
+				 "{%8,%9}, {%0,%1,%2,%3};" : "+f"((c)[0]), "+f"((c)[1]), "+f"((c)[2]), "+f"((c)[3]) \
 				 : "r"((a)[0]), "r"((a)[1]), "r"((a)[2]), "r"((a)[3]), "r"((b)[0]), "r"((b)[1]))
 #endif
 

@@ -150,7 +150,9 @@ dropout_kernel(float *y, const float *x, DistilDropout dropout, float scale, uin
 	}
 }
 
-/* Loshchilov and Hutter 2019, "Decoupled weight decay regularization", algorithm 2; returns the new weight. */
+/*
+ * Loshchilov and Hutter 2019, "Decoupled weight decay regularization", algorithm 2; returns the new weight.
+ */
 static __device__ inline float
 cuda_adamw_element(float *w, float *m, float *v, float g, const DistilAdamW *step)
 {
@@ -202,7 +204,8 @@ cuda_count_nonfinite(DistilDevice *dev, int64_t *bad, const float *x, size_t n)
 	int64_t    *parts = (int64_t *) cuda_device(dev)->scratch;
 
 	CUDA_RUN(dev, count_nonfinite_parts, CUDA_SUM_BLOCKS, CUDA_THREADS, parts, x, n);
-	CUDA_RUN(dev, add_parts<int64_t>, 1, 1, bad, (const int64_t *) parts, CUDA_SUM_BLOCKS, (int64_t) 1, false);
+	CUDA_RUN(dev, add_parts<int64_t>, 1, 1, bad, (const int64_t *) parts, CUDA_SUM_BLOCKS, (int64_t) 1,
+			 false);
 }
 
 static void

@@ -246,8 +246,8 @@ ref_head_backward(RefDevice *ref, const RefHead *h, void *dqkv, const void *dout
 }
 
 static void
-ref_backward(DistilDevice *dev, void *dqkv, const void *dout, const void *qkv, const void *out, const float *lse,
-			 bool half, const int32_t *offsets, const DistilAttention *attention)
+ref_backward(DistilDevice *dev, void *dqkv, const void *dout, const void *qkv, const void *out,
+			 const float *lse, bool half, const int32_t *offsets, const DistilAttention *attention)
 {
 	int			seq,
 				head;

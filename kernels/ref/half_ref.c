@@ -63,8 +63,9 @@ half_linear_forward(DistilDevice *dev, uint16_t *y, size_t ldy, uint16_t *before
 }
 
 static void
-half_linear_backward_input(DistilDevice *dev, uint16_t *dx, const uint16_t *dy, size_t lddy, const uint16_t *w,
-						   const uint16_t *before, DistilActivation act, bool accumulate, int m, int n, int k)
+half_linear_backward_input(DistilDevice *dev, uint16_t *dx, const uint16_t *dy, size_t lddy,
+						   const uint16_t *w, const uint16_t *before, DistilActivation act, bool accumulate,
+						   int m, int n, int k)
 {
 	int			i,
 				j,

@@ -87,16 +87,17 @@ extern bool distil_ref_has_type(DistilDevice *dev, DistilType type);
 extern DistilType distil_ref_fast_type(DistilDevice *dev);
 extern void distil_ref_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 								   const DistilWeight *w, DistilActivation act, int m);
-extern void distil_ref_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act,
-									 int m, int c);
+extern void distil_ref_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
+									 DistilActivation act, int m, int c);
 extern void distil_ref_norm_rows(DistilDevice *dev, float *y, const DistilRows *low, const float *x,
 								 const float *residual, const float *gamma, const float *beta, float eps,
 								 int rows, int c);
 extern void distil_ref_attention_rows(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 									  const int32_t *offsets, const DistilAttention *a);
 
-extern void distil_ref_half_attention_forward(DistilDevice *dev, uint16_t *out, float *lse, const uint16_t *qkv,
-											  const int32_t *offsets, const DistilAttention *attention);
+extern void distil_ref_half_attention_forward(DistilDevice *dev, uint16_t *out, float *lse,
+											  const uint16_t *qkv, const int32_t *offsets,
+											  const DistilAttention *attention);
 extern void distil_ref_half_attention_backward(DistilDevice *dev, uint16_t *dqkv, const uint16_t *dout,
 											   const uint16_t *qkv, const uint16_t *out, const float *lse,
 											   const int32_t *offsets, const DistilAttention *attention);

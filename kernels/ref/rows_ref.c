@@ -109,7 +109,10 @@ staged_get(const DistilRows *x, DistilActivation act, const float *factor, size_
 	return distil_ref_activate(act, row_get(x, row, column)) * (factor != NULL ? factor[column] : 1.0f);
 }
 
-/* Unsigned, from the smallest value (or 0) to the largest (or 0), so that 0 is exact; a row with a NaN is one of NaNs. */
+/*
+ * Unsigned, from the smallest value (or 0) to the largest (or 0), so that 0
+ * is exact; a row with a NaN is one of NaNs.
+ */
 static void
 quantize_row(const DistilRows *y, const DistilRows *x, DistilActivation act, size_t row, size_t c)
 {
@@ -138,15 +141,16 @@ quantize_row(const DistilRows *y, const DistilRows *x, DistilActivation act, siz
 	y->zero[row] = finite ? (int32_t) nearbyint(-low / scale) : 0;
 	for (i = 0; i < end; i++)
 	{
-		double		q = i < c ? nearbyint(staged_get(x, act, y->factor, row, i) / scale) + y->zero[row] : y->zero[row];
+		double		q = i < c ? nearbyint(staged_get(x, act, y->factor, row, i) / scale) + y->zero[row]
+			: y->zero[row];
 
 		to[i] = finite ? (uint8_t) fmin(fmax(q, 0.0), 255.0) : 0;
 	}
 }
 
 void
-distil_ref_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act, int m,
-						 int c)
+distil_ref_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act,
+						 int m, int c)
 {
 	int			i,
 				j;

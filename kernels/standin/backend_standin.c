@@ -366,8 +366,8 @@ round_products(DistilDevice *dev, DistilType type)
 }
 
 /*
- * isa "lost N": the device is lost at its operation number N + 1; "crowded N": others have its memory at its first N
- * allocations; "bf16": it has activations in bfloat16.
+ * isa "lost N": the device is lost at its operation number N + 1; "crowded N": others have its memory at its
+ * first N allocations; "bf16": it has activations in bfloat16.
  */
 DistilDevice *
 distil_standin_open(const char *isa, char *message, size_t message_size)

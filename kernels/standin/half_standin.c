@@ -33,8 +33,9 @@ half_linear_forward(DistilDevice *dev, uint16_t *y, size_t ldy, uint16_t *before
 }
 
 static void
-half_linear_backward_input(DistilDevice *dev, uint16_t *dx, const uint16_t *dy, size_t lddy, const uint16_t *w,
-						   const uint16_t *before, DistilActivation act, bool accumulate, int m, int n, int k)
+half_linear_backward_input(DistilDevice *dev, uint16_t *dx, const uint16_t *dy, size_t lddy,
+						   const uint16_t *w, const uint16_t *before, DistilActivation act, bool accumulate,
+						   int m, int n, int k)
 {
 	AT(dx);
 	AT(dy);
@@ -67,7 +68,8 @@ half_norm_forward(DistilDevice *dev, uint16_t *y, uint16_t *sum, float *mean, fl
 	AT(residual);
 	AT(gamma);
 	AT(beta);
-	STANDIN_RUN(inner->ops->half->norm_forward, y, sum, mean, rstd, x, residual, dropout, gamma, beta, eps, rows, c);
+	STANDIN_RUN(inner->ops->half->norm_forward, y, sum, mean, rstd, x, residual, dropout, gamma, beta, eps,
+				rows, c);
 }
 
 static void
@@ -85,13 +87,13 @@ half_norm_backward(DistilDevice *dev, uint16_t *dsum, uint16_t *dx, float *dgamm
 	AT(mean);
 	AT(rstd);
 	AT(gamma);
-	STANDIN_RUN(inner->ops->half->norm_backward, dsum, dx, dgamma, dbeta, dy, dresidual, sum, mean, rstd, dropout,
-				gamma, rows, c);
+	STANDIN_RUN(inner->ops->half->norm_backward, dsum, dx, dgamma, dbeta, dy, dresidual, sum, mean, rstd,
+				dropout, gamma, rows, c);
 }
 
 static void
-half_attention_forward(DistilDevice *dev, uint16_t *out, float *lse, const uint16_t *qkv, const int32_t *offsets,
-					   const DistilAttention *attention)
+half_attention_forward(DistilDevice *dev, uint16_t *out, float *lse, const uint16_t *qkv,
+					   const int32_t *offsets, const DistilAttention *attention)
 {
 	DistilAttention a = *attention;
 

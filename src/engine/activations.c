@@ -81,7 +81,8 @@ plan_low(DistilActivations *a, const DistilSpec *spec, float *memory, size_t *us
 	if (eight_bits)
 	{
 		a->context_copy = take_rows(memory, used, DISTIL_TYPE_INT8, t, c, true);
-		a->up_copy = take_rows(memory, used, DISTIL_TYPE_INT8, (size_t) a->mlp_rows, (size_t) config->mlp, true);
+		a->up_copy = take_rows(memory, used, DISTIL_TYPE_INT8, (size_t) a->mlp_rows, (size_t) config->mlp,
+							   true);
 	}
 	a->out = take(memory, used, t * c);
 }
@@ -235,8 +236,8 @@ distil_activations_bytes(const DistilSpec *spec, int max_tokens, bool saved)
 }
 
 static DistilStatus
-create(DistilActivations **activations, const DistilSpec *spec, int max_tokens, bool saved, const uint16_t *half,
-	   DistilDevice *device, const DistilAllocator *alloc, DistilError *err)
+create(DistilActivations **activations, const DistilSpec *spec, int max_tokens, bool saved,
+	   const uint16_t *half, DistilDevice *device, const DistilAllocator *alloc, DistilError *err)
 {
 	DistilActivations *a;
 	size_t		bytes;
@@ -288,9 +289,9 @@ distil_activations_create(DistilActivations **activations, const DistilSpec *spe
 }
 
 DistilStatus
-distil_activations_create_half(DistilActivations **activations, const DistilSpec *spec, int max_tokens, bool saved,
-							   const uint16_t *half, DistilDevice *device, const DistilAllocator *alloc,
-							   DistilError *err)
+distil_activations_create_half(DistilActivations **activations, const DistilSpec *spec, int max_tokens,
+							   bool saved, const uint16_t *half, DistilDevice *device,
+							   const DistilAllocator *alloc, DistilError *err)
 {
 	return create(activations, spec, max_tokens, saved, half, device, alloc, err);
 }

@@ -25,7 +25,8 @@ extern const DistilArch distil_arch_xlm_roberta;
 
 static const DistilArch *const architectures[] = {
 	&distil_arch_albert, &distil_arch_bert, &distil_arch_camembert, &distil_arch_distilbert,
-	&distil_arch_electra, &distil_arch_gpt2, &distil_arch_mpnet, &distil_arch_roberta, &distil_arch_xlm_roberta
+	&distil_arch_electra, &distil_arch_gpt2, &distil_arch_mpnet, &distil_arch_roberta,
+	&distil_arch_xlm_roberta
 };
 
 #define ARCHITECTURES (sizeof(architectures) / sizeof(architectures[0]))

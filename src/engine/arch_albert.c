@@ -3,7 +3,8 @@
  *		ALBERT (Lan et al. 2019): BERT's layer, one set of weights for all layers, narrow embeddings.
  *
  * The rules a newcomer would break: the projection is there even where the widths are the same; the
- * language-model head works at the embeddings' width; the order head (AlbertForPreTraining) is no head of ours.
+ * language-model head works at the embeddings' width; the order head (AlbertForPreTraining) is no head of
+ * ours.
  */
 #include "config.h"
 
@@ -25,7 +26,8 @@ check_groups(const DistilJsonDoc *doc, DistilError *err)
 		DISTIL_FORWARD(distil_json_get_int(doc, distil_json_root(doc), keys[i], 1, 0, 65536, &n, err));
 		if (n == 1)
 			continue;
-		distil_fail(err, DISTIL_ERR_UNSUPPORTED, "models with \"%s\" other than 1 are not supported", keys[i]);
+		distil_fail(err, DISTIL_ERR_UNSUPPORTED, "models with \"%s\" other than 1 are not supported",
+					keys[i]);
 		return distil_fail_detail(err, DISTIL_ERR_UNSUPPORTED, "It is %d.", (int) n);
 	}
 	return DISTIL_OK;
@@ -51,7 +53,8 @@ albert_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena,
 	DISTIL_FORWARD(distil_config_size(&config->table_width, doc, "embedding_size", 128, DISTIL_MAX_WIDTH,
 									  err));
 	DISTIL_FORWARD(distil_config_activation(&config->activation, doc, "hidden_act", "gelu_new", err));
-	DISTIL_FORWARD(distil_config_float(&config->hidden_dropout, doc, "hidden_dropout_prob", 0, 0, 0.999, err));
+	DISTIL_FORWARD(distil_config_float(&config->hidden_dropout, doc, "hidden_dropout_prob", 0, 0, 0.999,
+									   err));
 	config->embedding_dropout = config->hidden_dropout;
 	DISTIL_FORWARD(distil_config_float(&config->attention_dropout, doc, "attention_probs_dropout_prob", 0, 0,
 									   0.999, err));

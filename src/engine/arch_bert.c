@@ -30,8 +30,8 @@ bert_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, D
 }
 
 static const DistilLmNames bert_lm_names = {
-	"cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder.weight",
-	"cls.predictions.bias", "cls.predictions.decoder.bias"
+	"cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm",
+	"cls.predictions.decoder.weight", "cls.predictions.bias", "cls.predictions.decoder.bias"
 };
 
 static DistilStatus

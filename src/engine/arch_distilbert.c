@@ -18,11 +18,12 @@ static DistilStatus
 distilbert_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, DistilError *err)
 {
 	(void) arena;
-	DISTIL_FORWARD(distil_config_aliased(&config->layers, doc, "n_layers", "num_hidden_layers", 6, DISTIL_MAX_LAYERS,
+	DISTIL_FORWARD(distil_config_aliased(&config->layers, doc, "n_layers", "num_hidden_layers", 6,
+										 DISTIL_MAX_LAYERS, err));
+	DISTIL_FORWARD(distil_config_aliased(&config->width, doc, "dim", "hidden_size", 768, DISTIL_MAX_WIDTH,
 										 err));
-	DISTIL_FORWARD(distil_config_aliased(&config->width, doc, "dim", "hidden_size", 768, DISTIL_MAX_WIDTH, err));
-	DISTIL_FORWARD(distil_config_aliased(&config->heads, doc, "n_heads", "num_attention_heads", 12, DISTIL_MAX_WIDTH,
-										 err));
+	DISTIL_FORWARD(distil_config_aliased(&config->heads, doc, "n_heads", "num_attention_heads", 12,
+										 DISTIL_MAX_WIDTH, err));
 	DISTIL_FORWARD(distil_config_size(&config->mlp, doc, "hidden_dim", 4 * 768, DISTIL_MAX_MLP, err));
 	DISTIL_FORWARD(distil_config_size(&config->vocabulary, doc, "vocab_size", 30522, DISTIL_MAX_VOCABULARY,
 									  err));

@@ -31,7 +31,8 @@ check_summary(const DistilConfig *config, const DistilJsonDoc *doc, DistilError 
 	DISTIL_FORWARD(distil_json_get_bool(doc, root, "summary_use_proj", true, &projected, err));
 	if (strcmp(type, "first") == 0 && strcmp(activation, "gelu") == 0 && projected)
 		return DISTIL_OK;
-	return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "\"summary_type\" other than \"first\", \"summary_activation\" "
+	return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+					   "\"summary_type\" other than \"first\", \"summary_activation\" "
 					   "other than \"gelu\" and no \"summary_use_proj\" are not supported");
 }
 
@@ -72,7 +73,8 @@ electra_params(DistilSpec *spec, bool with_lm, DistilError *err)
 	spec->has_lm = with_lm;
 	if (with_lm && spec->config.activation != DISTIL_ACT_GELU)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "language models of this type with another \"hidden_act\" than \"gelu\" are not supported");
+						   "language models of this type with another \"hidden_act\" than \"gelu\" are not "
+						   "supported");
 	return with_lm ? distil_lm_head_params(spec, &electra_lm_names, err) : DISTIL_OK;
 }
 

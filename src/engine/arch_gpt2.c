@@ -22,16 +22,17 @@ gpt2_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, D
 	bool		scale;
 
 	(void) arena;
-	DISTIL_FORWARD(distil_config_aliased(&config->layers, doc, "n_layer", "num_hidden_layers", 12, DISTIL_MAX_LAYERS,
+	DISTIL_FORWARD(distil_config_aliased(&config->layers, doc, "n_layer", "num_hidden_layers", 12,
+										 DISTIL_MAX_LAYERS, err));
+	DISTIL_FORWARD(distil_config_aliased(&config->width, doc, "n_embd", "hidden_size", 768, DISTIL_MAX_WIDTH,
 										 err));
-	DISTIL_FORWARD(distil_config_aliased(&config->width, doc, "n_embd", "hidden_size", 768, DISTIL_MAX_WIDTH, err));
-	DISTIL_FORWARD(distil_config_aliased(&config->heads, doc, "n_head", "num_attention_heads", 12, DISTIL_MAX_WIDTH,
-										 err));
+	DISTIL_FORWARD(distil_config_aliased(&config->heads, doc, "n_head", "num_attention_heads", 12,
+										 DISTIL_MAX_WIDTH, err));
 	DISTIL_FORWARD(distil_config_size(&config->mlp, doc, "n_inner", 4 * config->width, DISTIL_MAX_MLP, err));
 	DISTIL_FORWARD(distil_config_size(&config->vocabulary, doc, "vocab_size", 50257, DISTIL_MAX_VOCABULARY,
 									  err));
-	DISTIL_FORWARD(distil_config_aliased(&config->positions, doc, "n_positions", "max_position_embeddings", 1024,
-										 DISTIL_MAX_POSITIONS, err));
+	DISTIL_FORWARD(distil_config_aliased(&config->positions, doc, "n_positions", "max_position_embeddings",
+										 1024, DISTIL_MAX_POSITIONS, err));
 	DISTIL_FORWARD(distil_config_activation(&config->activation, doc, "activation_function", "gelu_new",
 											err));
 	DISTIL_FORWARD(distil_config_float(&config->norm_eps, doc, "layer_norm_epsilon", 1e-5, 0, 1, err));

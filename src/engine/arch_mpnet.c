@@ -25,7 +25,8 @@ mpnet_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, 
 									  65536, err));
 	if (config->relative_buckets < 8 || config->relative_buckets > 256 || config->relative_buckets % 4 != 0)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "\"relative_attention_num_buckets\" must be a multiple of 4 between 8 and 256, not %d",
+						   "\"relative_attention_num_buckets\" must be a multiple of 4 between 8 and 256, "
+						   "not %d",
 						   config->relative_buckets);
 	config->types = 0;
 	DISTIL_FORWARD(distil_config_encoder(config, doc, err));

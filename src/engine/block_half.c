@@ -3,8 +3,9 @@
  *		What layers with activations in bfloat16 share: their parts, and all of them from and to float32.
  *
  * Norms, softmax and gradients of parameters are float32.
- * The rule a newcomer would break: dropout and the sum with the residual are part of the norm behind them, so that
- * what a product gave is read once; dropout's gradient comes out of the norm's backward beside that of the sum.
+ * The rule a newcomer would break: dropout and the sum with the residual are part of the norm behind them, so
+ * that what a product gave is read once; dropout's gradient comes out of the norm's backward beside that of
+ * the sum.
  */
 #include "layers.h"
 
@@ -55,8 +56,9 @@ distil_half_linear_backward(const DistilPass *pass, uint16_t *dx, const uint16_t
 }
 
 DistilStatus
-distil_half_norm(const DistilPass *pass, uint16_t *y, uint16_t *sum, float *mean, float *rstd, const uint16_t *x,
-				 const uint16_t *residual, DistilDropout dropout, int w, int b, DistilError *err)
+distil_half_norm(const DistilPass *pass, uint16_t *y, uint16_t *sum, float *mean, float *rstd,
+				 const uint16_t *x, const uint16_t *residual, DistilDropout dropout, int w, int b,
+				 DistilError *err)
 {
 	HALF(norm_forward, y, sum, mean, rstd, x, residual, dropout, distil_weight(pass->spec, pass->weights, w),
 		 distil_weight(pass->spec, pass->weights, b), pass->spec->config.norm_eps, pass->batch->ntokens,
@@ -66,8 +68,8 @@ distil_half_norm(const DistilPass *pass, uint16_t *y, uint16_t *sum, float *mean
 
 DistilStatus
 distil_half_norm_backward(const DistilPass *pass, uint16_t *dsum, uint16_t *dx, const uint16_t *dy,
-						  const uint16_t *dresidual, const uint16_t *sum, const float *mean, const float *rstd,
-						  DistilDropout dropout, int w, int b, DistilError *err)
+						  const uint16_t *dresidual, const uint16_t *sum, const float *mean,
+						  const float *rstd, DistilDropout dropout, int w, int b, DistilError *err)
 {
 	HALF(norm_backward, dsum, dropout.p > 0 ? dx : NULL, distil_pass_gradient(pass, w),
 		 distil_pass_gradient(pass, b), dy, dresidual, sum, mean, rstd, dropout,

@@ -63,8 +63,8 @@ post_norm_forward_low(const DistilPass *pass, int index, float *x, DistilError *
 	int			i;
 
 	if (index == 0)
-		DISTIL_FORWARD(distil_quantize_rows(&attention_in, &in, DISTIL_ACT_NONE, t, width, pass->device, pass->poll,
-											err));
+		DISTIL_FORWARD(distil_quantize_rows(&attention_in, &in, DISTIL_ACT_NONE, t, width, pass->device,
+											pass->poll, err));
 	DISTIL_FORWARD(distil_attention_forward_low(pass, index, err));
 	DISTIL_FORWARD(distil_norm_low_rows(x, &mlp_in, a->out, x,
 										distil_weight(spec, pass->weights, params->norm1_weight),

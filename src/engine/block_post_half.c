@@ -2,8 +2,8 @@
  * block_post_half.c
  *		The post-norm layer with activations in bfloat16, see block_post.c for what it computes.
  *
- * The rule a newcomer would break: without saved activations all layers share one set of arrays, and a layer's
- * output replaces its input.
+ * The rule a newcomer would break: without saved activations all layers share one set of arrays, and a
+ * layer's output replaces its input.
  */
 #include "layers.h"
 
@@ -25,8 +25,8 @@ forward_layer(const DistilPass *pass, int index, uint16_t *x, DistilError *err)
 									params->norm1_bias, err));
 	DISTIL_FORWARD(distil_half_linear(pass, layer->activated, layer->up, layer->middle, params->up_weight,
 									  params->up_bias, pass->spec->config.activation, err));
-	DISTIL_FORWARD(distil_half_linear(pass, out, NULL, layer->activated, params->down_weight, params->down_bias,
-									  DISTIL_ACT_NONE, err));
+	DISTIL_FORWARD(distil_half_linear(pass, out, NULL, layer->activated, params->down_weight,
+									  params->down_bias, DISTIL_ACT_NONE, err));
 	return distil_half_norm(pass, next, layer->sum2, layer->mean2, layer->rstd2, out, layer->middle,
 							distil_mlp_dropout(pass, index), params->norm2_weight, params->norm2_bias, err);
 }
@@ -41,20 +41,24 @@ backward_layer(const DistilPass *pass, int index, uint16_t *dx, const uint16_t *
 	DistilDropout attention = distil_attention_dropout(pass, index);
 
 	/* da: the gradient of norm 2's input, which is also the residual's part of that of `middle` */
-	DISTIL_FORWARD(distil_half_norm_backward(pass, a->half_da, a->half_db, dx, NULL, layer->sum2, layer->mean2,
-											 layer->rstd2, mlp, params->norm2_weight, params->norm2_bias, err));
-	DISTIL_FORWARD(distil_half_linear_backward(pass, a->half_dup, layer->up, false, mlp.p > 0 ? a->half_db : a->half_da,
-											   layer->activated, params->down_weight, params->down_bias, err));
+	DISTIL_FORWARD(distil_half_norm_backward(pass, a->half_da, a->half_db, dx, NULL, layer->sum2,
+											 layer->mean2, layer->rstd2, mlp, params->norm2_weight,
+											 params->norm2_bias, err));
+	DISTIL_FORWARD(distil_half_linear_backward(pass, a->half_dup, layer->up, false,
+											   mlp.p > 0 ? a->half_db : a->half_da, layer->activated,
+											   params->down_weight, params->down_bias, err));
 	DISTIL_FORWARD(distil_half_linear_backward(pass, a->half_da, NULL, true, a->half_dup, layer->middle,
 											   params->up_weight, params->up_bias, err));
 	/* dx: the gradient of norm 1's input, which is also the residual's part of that of x */
-	DISTIL_FORWARD(distil_half_norm_backward(pass, dx, a->half_db, a->half_da, NULL, layer->sum1, layer->mean1,
-											 layer->rstd1, attention, params->norm1_weight, params->norm1_bias, err));
-	DISTIL_FORWARD(distil_half_linear_backward(pass, a->half_da, NULL, false, attention.p > 0 ? a->half_db : dx,
-											   layer->context, params->out_weight, params->out_bias, err));
+	DISTIL_FORWARD(distil_half_norm_backward(pass, dx, a->half_db, a->half_da, NULL, layer->sum1,
+											 layer->mean1, layer->rstd1, attention, params->norm1_weight,
+											 params->norm1_bias, err));
+	DISTIL_FORWARD(distil_half_linear_backward(pass, a->half_da, NULL, false,
+											   attention.p > 0 ? a->half_db : dx, layer->context,
+											   params->out_weight, params->out_bias, err));
 	DISTIL_FORWARD(distil_attend_half(pass, index, a->half_dqkv, a->half_da, err));
-	return distil_half_linear_backward(pass, dx, NULL, true, a->half_dqkv, x, params->qkv_weight, params->qkv_bias,
-									   err);
+	return distil_half_linear_backward(pass, dx, NULL, true, a->half_dqkv, x, params->qkv_weight,
+									   params->qkv_bias, err);
 }
 
 DistilStatus
@@ -81,7 +85,7 @@ distil_post_norm_backward_half(const DistilPass *pass, DistilError *err)
 	int			i;
 
 	for (i = pass->spec->config.layers - 1; i >= 0; i--)
-		DISTIL_FORWARD(backward_layer(pass, i, a->half_dx, i == 0 ? a->half_input : a->half_layer[i - 1].output,
-									  err));
+		DISTIL_FORWARD(backward_layer(pass, i, a->half_dx,
+									  i == 0 ? a->half_input : a->half_layer[i - 1].output, err));
 	return DISTIL_OK;
 }

@@ -2,11 +2,11 @@
  * block_pre_half.c
  *		The pre-norm layer with activations in bfloat16, see block_pre.c for what it computes.
  *
- * Each norm also adds what comes before it to the residual stream, so a layer begins behind its first norm and
- * ends with that of the next layer, the last one with the final norm.  sum1 and sum2 are the stream in front of the
- * layer's norms, output and middle what these give; behind the last layer there are sum1 and output once more.
- * The rule a newcomer would break: without saved activations there is one stream, half_input, which sum1 and
- * sum2 of all layers are, and output is middle.
+ * Each norm also adds what comes before it to the residual stream, so a layer begins behind its first norm
+ * and ends with that of the next layer, the last one with the final norm.  sum1 and sum2 are the stream in
+ * front of the layer's norms, output and middle what these give; behind the last layer there are sum1 and
+ * output once more.  The rule a newcomer would break: without saved activations there is one stream,
+ * half_input, which sum1 and sum2 of all layers are, and output is middle.
  */
 #include "layers.h"
 
@@ -23,16 +23,16 @@ first_norm(const DistilPass *pass, int index, int *weight, int *bias)
 
 /* sum1 and output of layer `index`: the stream with x added, and its norm. */
 static DistilStatus
-begin_layer(const DistilPass *pass, int index, const uint16_t *x, const uint16_t *stream, DistilDropout dropout,
-			DistilError *err)
+begin_layer(const DistilPass *pass, int index, const uint16_t *x, const uint16_t *stream,
+			DistilDropout dropout, DistilError *err)
 {
 	const DistilHalfLayer *layer = distil_half_layer(pass, index);
 	int			weight;
 	int			bias;
 
 	first_norm(pass, index, &weight, &bias);
-	return distil_half_norm(pass, layer->output, layer->sum1, layer->mean1, layer->rstd1, x, stream, dropout, weight,
-							bias, err);
+	return distil_half_norm(pass, layer->output, layer->sum1, layer->mean1, layer->rstd1, x, stream, dropout,
+							weight, bias, err);
 }
 
 static DistilStatus
@@ -42,18 +42,18 @@ forward_layer(const DistilPass *pass, int index, DistilError *err)
 	const DistilHalfLayer *layer = distil_half_layer(pass, index);
 	uint16_t   *out = pass->activations->half_out;
 
-	DISTIL_FORWARD(distil_half_linear(pass, layer->qkv, NULL, layer->output, params->qkv_weight, params->qkv_bias,
-									  DISTIL_ACT_NONE, err));
+	DISTIL_FORWARD(distil_half_linear(pass, layer->qkv, NULL, layer->output, params->qkv_weight,
+									  params->qkv_bias, DISTIL_ACT_NONE, err));
 	DISTIL_FORWARD(distil_attend_half(pass, index, NULL, NULL, err));
 	DISTIL_FORWARD(distil_half_linear(pass, out, NULL, layer->context, params->out_weight, params->out_bias,
 									  DISTIL_ACT_NONE, err));
-	DISTIL_FORWARD(distil_half_norm(pass, layer->middle, layer->sum2, layer->mean2, layer->rstd2, out, layer->sum1,
-									distil_attention_dropout(pass, index), params->norm2_weight,
+	DISTIL_FORWARD(distil_half_norm(pass, layer->middle, layer->sum2, layer->mean2, layer->rstd2, out,
+									layer->sum1, distil_attention_dropout(pass, index), params->norm2_weight,
 									params->norm2_bias, err));
 	DISTIL_FORWARD(distil_half_linear(pass, layer->activated, layer->up, layer->middle, params->up_weight,
 									  params->up_bias, pass->spec->config.activation, err));
-	DISTIL_FORWARD(distil_half_linear(pass, out, NULL, layer->activated, params->down_weight, params->down_bias,
-									  DISTIL_ACT_NONE, err));
+	DISTIL_FORWARD(distil_half_linear(pass, out, NULL, layer->activated, params->down_weight,
+									  params->down_bias, DISTIL_ACT_NONE, err));
 	return begin_layer(pass, index + 1, out, layer->sum2, distil_mlp_dropout(pass, index), err);
 }
 
@@ -72,8 +72,8 @@ distil_pre_norm_forward_half(const DistilPass *pass, const uint16_t **y, DistilE
 }
 
 /*
- * From dy, the gradient of output of layer `index`: dx becomes that of its sum1, which has the stream's part already
- * unless this is the last norm; db the same behind the dropout of the layer before it.
+ * From dy, the gradient of output of layer `index`: dx becomes that of its sum1, which has the stream's part
+ * already unless this is the last norm; db the same behind the dropout of the layer before it.
  */
 static DistilStatus
 end_backward(const DistilPass *pass, int index, const uint16_t *dy, DistilError *err)
@@ -88,8 +88,8 @@ end_backward(const DistilPass *pass, int index, const uint16_t *dy, DistilError 
 		dropout = distil_mlp_dropout(pass, index - 1);
 	first_norm(pass, index, &weight, &bias);
 	return distil_half_norm_backward(pass, a->half_dx, a->half_db, dy,
-									 index < pass->spec->config.layers ? a->half_dx : NULL, layer->sum1, layer->mean1,
-									 layer->rstd1, dropout, weight, bias, err);
+									 index < pass->spec->config.layers ? a->half_dx : NULL, layer->sum1,
+									 layer->mean1, layer->rstd1, dropout, weight, bias, err);
 }
 
 static DistilStatus
@@ -105,9 +105,9 @@ backward_layer(const DistilPass *pass, int index, DistilError *err)
 											   params->down_weight, params->down_bias, err));
 	DISTIL_FORWARD(distil_half_linear_backward(pass, a->half_da, NULL, false, a->half_dup, layer->middle,
 											   params->up_weight, params->up_bias, err));
-	DISTIL_FORWARD(distil_half_norm_backward(pass, a->half_dx, a->half_db, a->half_da, a->half_dx, layer->sum2,
-											 layer->mean2, layer->rstd2, attention, params->norm2_weight,
-											 params->norm2_bias, err));
+	DISTIL_FORWARD(distil_half_norm_backward(pass, a->half_dx, a->half_db, a->half_da, a->half_dx,
+											 layer->sum2, layer->mean2, layer->rstd2, attention,
+											 params->norm2_weight, params->norm2_bias, err));
 	dout = attention.p > 0 ? a->half_db : a->half_dx;
 	DISTIL_FORWARD(distil_half_linear_backward(pass, a->half_da, NULL, false, dout, layer->context,
 											   params->out_weight, params->out_bias, err));

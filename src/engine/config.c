@@ -41,8 +41,8 @@ distil_config_size(int *out, const DistilJsonDoc *doc, const char *key, int def,
 }
 
 DistilStatus
-distil_config_aliased(int *out, const DistilJsonDoc *doc, const char *key, const char *other, int def, int limit,
-					  DistilError *err)
+distil_config_aliased(int *out, const DistilJsonDoc *doc, const char *key, const char *other, int def,
+					  int limit, DistilError *err)
 {
 	DISTIL_FORWARD(distil_config_size(out, doc, key, def, limit, err));
 	return distil_config_size(out, doc, other, *out, limit, err);

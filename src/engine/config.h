@@ -46,8 +46,8 @@ extern DistilStatus distil_config_size(int *out, const DistilJsonDoc *doc, const
 									   int limit,
 									   DistilError *err);
 /* A size that has two names; as in transformers the general one, `other`, wins. */
-extern DistilStatus distil_config_aliased(int *out, const DistilJsonDoc *doc, const char *key, const char *other,
-										  int def, int limit, DistilError *err);
+extern DistilStatus distil_config_aliased(int *out, const DistilJsonDoc *doc, const char *key,
+										  const char *other, int def, int limit, DistilError *err);
 extern DistilStatus distil_config_float(float *out, const DistilJsonDoc *doc, const char *key, double def,
 										double min, double max, DistilError *err);
 /* "gelu", "relu", ...; anything else is refused by name. */

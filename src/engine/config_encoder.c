@@ -138,14 +138,16 @@ distil_lm_head_params(DistilSpec *spec, const DistilLmNames *names, DistilError 
 	DistilLmParams *lm = &spec->lm;
 	int			width = distil_table_width(config);
 
-	DISTIL_FORWARD(distil_pair_params(spec, &lm->dense_weight, &lm->dense_bias, "lm.dense", names->dense, width, config->width, err));
-	DISTIL_FORWARD(distil_pair_params(spec, &lm->norm_weight, &lm->norm_bias, "lm.norm", names->norm, width, 0, err));
+	DISTIL_FORWARD(distil_pair_params(spec, &lm->dense_weight, &lm->dense_bias, "lm.dense", names->dense,
+									  width, config->width, err));
+	DISTIL_FORWARD(distil_pair_params(spec, &lm->norm_weight, &lm->norm_bias, "lm.norm", names->norm, width,
+									  0, err));
 	if (config->tie_word_embeddings)
 		lm->decoder_weight = spec->word;
 	else
-		DISTIL_FORWARD(distil_single_param(spec, &lm->decoder_weight, "lm.decoder.weight", names->weight, config->vocabulary,
-										   width, DISTIL_PARAM_NORMAL, err));
+		DISTIL_FORWARD(distil_single_param(spec, &lm->decoder_weight, "lm.decoder.weight", names->weight,
+										   config->vocabulary, width, DISTIL_PARAM_NORMAL, err));
 	return distil_single_param(spec, &lm->decoder_bias, "lm.decoder.bias",
-							   config->tie_word_embeddings ? names->tied_bias : names->bias, config->vocabulary, 0,
-							   DISTIL_PARAM_NO_DECAY, err);
+							   config->tie_word_embeddings ? names->tied_bias : names->bias,
+							   config->vocabulary, 0, DISTIL_PARAM_NO_DECAY, err);
 }

@@ -63,7 +63,8 @@ distil_model_upload(float **uploaded, const DistilModel *model, DistilDevice *de
 	if (part == NULL)
 		return distil_fail_memory(err, PART * sizeof(float));
 	*uploaded = device->ops->alloc(device, bytes);
-	status = *uploaded != NULL ? upload(*uploaded, model, part, device, poll, err) : distil_fail_memory(err, bytes);
+	status = *uploaded != NULL ? upload(*uploaded, model, part, device, poll, err)
+		: distil_fail_memory(err, bytes);
 	distil_release(alloc, part);
 	if (status != DISTIL_OK)
 	{
@@ -80,7 +81,8 @@ distil_has_half(const DistilSpec *spec, const DistilDevice *device)
 }
 
 DistilStatus
-distil_half_weights(uint16_t **half, const float *weights, size_t total, DistilDevice *device, DistilError *err)
+distil_half_weights(uint16_t **half, const float *weights, size_t total, DistilDevice *device,
+					DistilError *err)
 {
 	*half = device->ops->alloc(device, total * sizeof(uint16_t));
 	if (*half == NULL)

@@ -232,8 +232,8 @@ typedef struct DistilQuantizeOptions
 } DistilQuantizeOptions;
 
 /*
- * dtype "bfloat16" or "int8"; {"smoothing": 0.5, "texts": [...], "query": "..."}; unknown keys are errors that
- * list the known ones.  What is parsed is released by distil_quantize_options_reset.
+ * dtype "bfloat16" or "int8"; {"smoothing": 0.5, "texts": [...], "query": "..."}; unknown keys are errors
+ * that list the known ones.  What is parsed is released by distil_quantize_options_reset.
  */
 extern DistilStatus distil_quantize_options_parse(DistilQuantizeOptions *options, const char *dtype,
 												  const char *json, size_t length,
@@ -251,9 +251,9 @@ typedef struct DistilQuantizeReport
 
 /*
  * The model in a smaller form, as a folder in memory to be imported.  The container's reader must stay valid
- * until free.  device: one that shares the host's memory.  INT8: weights of transformer layers and tables, with scales;
- * a matrix that costs too much stays in bfloat16.  BF16: all matrices.  Takes memory for the model in float32 twice.
- * DISTIL_ERR_STATE: the model is quantised already.
+ * until free.  device: one that shares the host's memory.  INT8: weights of transformer layers and tables,
+ * with scales; a matrix that costs too much stays in bfloat16.  BF16: all matrices.  Takes memory for the
+ * model in float32 twice.  DISTIL_ERR_STATE: the model is quantised already.
  */
 typedef struct DistilQuantized DistilQuantized;
 extern DistilStatus distil_quantize(DistilQuantized **quantized, DistilQuantizeReport *report,
@@ -267,7 +267,9 @@ extern void distil_quantized_free(DistilQuantized *quantized);	/* takes NULL */
 
 /* ---------- image: container -> mapped copy ---------- */
 
-/* Identifies the packing of an image; part of the cache file's name.  Every backend reads the float32 ones. */
+/*
+ * Identifies the packing of an image; part of the cache file's name.  Every backend reads the float32 ones.
+ */
 #define DISTIL_LAYOUT_F32 "f32"
 #define DISTIL_LAYOUT_F32P16 "f32p16"	/* weights of linear layers in panels of 16 rows */
 #define DISTIL_LAYOUT_BF16P16 "bf16p16" /* those of transformer layers in BF16 besides */
@@ -289,9 +291,11 @@ extern const char *distil_quantized_layout(DistilPrecision precision, DistilDevi
 
 extern DistilStatus distil_image_write(const char *layout, const DistilReader *container,
 									   const uint8_t sha256[32], const DistilSink *sink,
-									   const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
+									   const DistilAllocator *alloc, const DistilPoll *poll,
+									   DistilError *err);
 /* Full check of an image's content hash (distil_verify); distil_model_open checks only header and bounds. */
-extern DistilStatus distil_image_verify(const void *image, size_t size, const DistilPoll *poll, DistilError *err);
+extern DistilStatus distil_image_verify(const void *image, size_t size, const DistilPoll *poll,
+										DistilError *err);
 
 /*
  * A model over an image of `size` bytes (64-byte aligned, borrowed until free).
@@ -299,7 +303,8 @@ extern DistilStatus distil_image_verify(const void *image, size_t size, const Di
  * is touched.  Immutable: may be used by several sessions and threads.
  */
 extern DistilStatus distil_model_open(DistilModel **model, const void *image, size_t size,
-									  const uint8_t sha256[32], const DistilAllocator *alloc, DistilError *err);
+									  const uint8_t sha256[32], const DistilAllocator *alloc,
+									  DistilError *err);
 extern const DistilModelInfo *distil_model_info(const DistilModel *model);
 /* Layout of its image; lives as long as that. */
 extern const char *distil_model_layout(const DistilModel *model);
@@ -362,7 +367,8 @@ extern DistilEncodeOptions distil_tokenizer_defaults(const DistilTokenizer *toke
 extern int	distil_tokenizer_vocabulary(const DistilTokenizer *tokenizer);
 /* Token text as in the vocabulary ("##ing", "[CLS]"), borrowed, not terminated; NULL for an unknown id. */
 extern const char *distil_tokenizer_token(const DistilTokenizer *tokenizer, int32_t id, size_t *length);
-extern int32_t distil_tokenizer_id(const DistilTokenizer *tokenizer, const char *token, size_t length);	/* -1: none */
+/* -1: none */
+extern int32_t distil_tokenizer_id(const DistilTokenizer *tokenizer, const char *token, size_t length);
 
 typedef struct DistilSpecialIds		/* -1: the tokenizer has none */
 {
@@ -386,9 +392,10 @@ typedef struct DistilChunk
 	int			tokens;			/* special tokens included, as distil_token_count(chunk) */
 } DistilChunk;
 /* *chunks is allocated; rules as for distil_chunk in the manual. */
-extern DistilStatus distil_tokenizer_chunk(const DistilTokenizer *tokenizer, DistilChunk **chunks, int *nchunks,
-										   const DistilText *text, int max_tokens, int overlap,
-										   const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
+extern DistilStatus distil_tokenizer_chunk(const DistilTokenizer *tokenizer, DistilChunk **chunks,
+										   int *nchunks, const DistilText *text, int max_tokens, int overlap,
+										   const DistilAllocator *alloc, const DistilPoll *poll,
+										   DistilError *err);
 
 /* ---------- threads ---------- */
 
@@ -424,8 +431,8 @@ typedef struct DistilSessionStats	/* since the session was created */
 } DistilSessionStats;
 
 /*
- * The device is borrowed.  memory_limit bounds the scratch memory in bytes (0: 16 MB, or what makes large passes
- * where the device has memory of its own).
+ * The device is borrowed.  memory_limit bounds the scratch memory in bytes (0: 16 MB, or what makes large
+ * passes where the device has memory of its own).
  */
 extern DistilStatus distil_session_create(DistilSession **session, const DistilModel *model,
 										  DistilDevice *device, size_t memory_limit,
@@ -452,8 +459,10 @@ extern void distil_session_share(DistilSession *session, DistilPool *pool, Disti
  * prompt, "query" semantics by distil_model_query_prompt().  *prompt = -1: none.
  * DISTIL_ERR_UNKNOWN lists the names the model has.
  */
-extern DistilStatus distil_model_prompt(const DistilModel *model, int *prompt, const char *name, DistilError *err);
-extern int	distil_model_query_prompt(const DistilModel *model);	/* as encode_query: "query" if there, else default, else -1 */
+extern DistilStatus distil_model_prompt(const DistilModel *model, int *prompt, const char *name,
+										DistilError *err);
+extern int	distil_model_query_prompt(const DistilModel *model);	/* as encode_query: "query" if there, else
+																	 * default, else -1 */
 
 /*
  * Sentence embeddings, as sentence-transformers encode: out [n, D'] in input order,
@@ -481,8 +490,8 @@ typedef struct DistilRemote
  */
 extern void distil_session_remote(DistilSession *session, const DistilRemote *remote);
 /*
- * The other side: the arguments of DistilRemote's embed.  offsets [n + 1] are ascending and inside ids; lengths
- * and ids that the model does not take are DISTIL_ERR_LIMIT.
+ * The other side: the arguments of DistilRemote's embed.  offsets [n + 1] are ascending and inside ids;
+ * lengths and ids that the model does not take are DISTIL_ERR_LIMIT.
  */
 extern DistilStatus distil_session_embed_tokens(DistilSession *session, float *out, const int32_t *ids,
 												const int32_t *offsets, int n, int skip, DistilError *err);
@@ -511,10 +520,14 @@ extern DistilStatus distil_session_hidden_many(DistilSession *session, const Dis
  * each token t in order; nothing of size T x V is held unless the host holds it.
  */
 typedef DistilStatus (*DistilRowFn) (void *ctx, int t, const float *row, int n, DistilError *err);
-extern DistilStatus distil_session_lm_logits(DistilSession *session, const DistilText *text, const DistilText *pair,
-											 DistilRowFn row, void *ctx, int *tokens, DistilError *err);
+extern DistilStatus distil_session_lm_logits(DistilSession *session, const DistilText *text,
+											 const DistilText *pair, DistilRowFn row, void *ctx, int *tokens,
+											 DistilError *err);
 
-/* The top_k candidates for the one mask token of the text, best first; strings owned by the array's one allocation. */
+/*
+ * The top_k candidates for the one mask token of the text, best first;
+ * strings owned by the array's one allocation.
+ */
 typedef struct DistilFill
 {
 	int32_t		id;
@@ -537,8 +550,8 @@ extern DistilStatus distil_session_fill_mask(DistilSession *session, DistilFill 
  * Raw scores of the model's task head: *logits [*rows, *n] borrowed until the next call;
  * one row for a text (and pair, may be NULL), or one for each token.
  */
-extern DistilStatus distil_session_head_logits(DistilSession *session, const float **logits, int *rows, int *n,
-											   const DistilText *text, const DistilText *pair,
+extern DistilStatus distil_session_head_logits(DistilSession *session, const float **logits, int *rows,
+											   int *n, const DistilText *text, const DistilText *pair,
 											   DistilError *err);
 
 /* The same of n texts (and pairs, NULL: none); has as for distil_session_hidden_many. */
@@ -551,7 +564,9 @@ typedef struct DistilScore
 	const char *label;
 	float		score;
 } DistilScore;
-/* Best first: softmax, sigmoids of a multi-label head, or the one value of a regression (*regression true). */
+/*
+ * Best first: softmax, sigmoids of a multi-label head, or the one value of a regression (*regression true).
+ */
 extern DistilStatus distil_session_classify(DistilSession *session, DistilScore **scores, int *nscores,
 											bool *regression, const DistilText *text, DistilError *err);
 /* The best label of each of n texts; labels [n] are filled unless the head is a regression. */
@@ -574,7 +589,8 @@ typedef enum DistilAggregation	/* of the token-classification pipeline */
 } DistilAggregation;
 
 /* "none", "simple", ...; anything else is an error that lists them. */
-extern DistilStatus distil_aggregation_parse(DistilAggregation *aggregation, const char *name, DistilError *err);
+extern DistilStatus distil_aggregation_parse(DistilAggregation *aggregation, const char *name,
+											 DistilError *err);
 
 typedef struct DistilSpan
 {
@@ -624,9 +640,12 @@ extern DistilStatus distil_session_perplexity(DistilSession *session, double *pe
 extern DistilStatus distil_session_loss(DistilSession *session, double *loss, const char *json, size_t length,
 										DistilError *err);
 
-/* Weights all finite, tokenizer round trip, reference outputs if the folder carried them: one call per item. */
+/*
+ * Weights all finite, tokenizer round trip, reference outputs if the folder carried them: one call per item.
+ */
 typedef void (*DistilVerifyFn) (void *ctx, const char *item, bool ok, const char *detail);
-extern DistilStatus distil_session_verify(DistilSession *session, DistilVerifyFn report, void *ctx, DistilError *err);
+extern DistilStatus distil_session_verify(DistilSession *session, DistilVerifyFn report, void *ctx,
+										  DistilError *err);
 
 /* ---------- training ---------- */
 
@@ -683,7 +702,8 @@ extern DistilStatus distil_train_options_write(char **json, const DistilTrainOpt
 typedef struct DistilSpool DistilSpool;
 extern DistilStatus distil_spool_create(DistilSpool **spool, const DistilModel *teacher,
 										const DistilTrainOptions *options, const DistilSink *sink,
-										const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
+										const DistilAllocator *alloc, const DistilPoll *poll,
+										DistilError *err);
 extern DistilStatus distil_spool_add(DistilSpool *spool, const DistilText *text, DistilError *err);
 extern DistilStatus distil_spool_finish(DistilSpool *spool, DistilError *err);
 typedef struct DistilSpoolInfo
@@ -703,7 +723,8 @@ typedef struct DistilTrainReport
 	int64_t		step;			/* optimiser updates done */
 	int64_t		steps;			/* in all */
 	double		epoch;
-	double		loss, loss_ce, loss_mlm, loss_clm, loss_mse, loss_cos;	/* of the last step; NAN when not computed */
+	double		loss, loss_ce, loss_mlm, loss_clm, loss_mse, loss_cos;	/* of the last step; NAN when not
+																		 * computed */
 	double		learning_rate;
 	double		gradient_norm;
 	int64_t		tokens;			/* student tokens seen since the job began */
@@ -714,18 +735,25 @@ typedef struct DistilTrainReport
 /*
  * A trainer over a teacher image and a finished spool (both borrowed).  devices: one
  * per thread, borrowed; ndevices decides the thread count and so the exact bits.  Several devices with memory
- * of their own are a group (distil_device_open_group): each takes its share of every update's texts, and the result
- * is that of one but for the order in which gradients are added.
+ * of their own are a group (distil_device_open_group): each takes its share of every update's texts, and the
+ * result is that of one but for the order in which gradients are added.
  */
 extern DistilStatus distil_trainer_create(DistilTrainer **trainer, const DistilModel *teacher,
 										  const DistilTrainOptions *options,
 										  const void *spool, size_t spool_size,
 										  DistilDevice *const *devices, int ndevices,
-										  const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
-/* One optimiser update (batch_size * gradient_accumulation_steps texts). DISTIL_ERR_CANCELLED leaves the state of the last full step. */
+										  const DistilAllocator *alloc, const DistilPoll *poll,
+										  DistilError *err);
+/*
+ * One optimiser update (batch_size * gradient_accumulation_steps texts).
+ * DISTIL_ERR_CANCELLED leaves the state of the last full step.
+ */
 extern DistilStatus distil_trainer_step(DistilTrainer *trainer, DistilTrainReport *report, DistilError *err);
 extern bool distil_trainer_done(const DistilTrainer *trainer);
-/* Everything needed to go on with the same bits; restore refuses other options, teacher or spool (DISTIL_ERR_STATE). */
+/*
+ * Everything needed to go on with the same bits; restore refuses other
+ * options, teacher or spool (DISTIL_ERR_STATE).
+ */
 extern DistilStatus distil_trainer_save(DistilTrainer *trainer, const DistilSink *sink, DistilError *err);
 extern DistilStatus distil_trainer_restore(DistilTrainer *trainer, const void *data, size_t size,
 										   DistilTrainReport *report, DistilError *err);
@@ -734,7 +762,8 @@ extern DistilStatus distil_trainer_restore(DistilTrainer *trainer, const void *d
  * config.json, model.safetensors, the teacher's tokenizer and sentence files).
  * Owned by the trainer.
  */
-extern DistilStatus distil_trainer_student(DistilTrainer *trainer, const DistilFolder **folder, DistilError *err);
+extern DistilStatus distil_trainer_student(DistilTrainer *trainer, const DistilFolder **folder,
+										   DistilError *err);
 extern void distil_trainer_free(DistilTrainer *trainer);
 
 /* ---------- vectors ---------- */

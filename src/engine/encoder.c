@@ -86,7 +86,8 @@ run_forward(const DistilPass *pass, const float **hidden, DistilError *err)
 
 	if (low && (a->saved || pass->device->ops->has_type == NULL ||
 				!pass->device->ops->has_type(pass->device, spec->low)))
-		return distil_fail(err, DISTIL_ERR_STATE, "weights of low precision are for inference on devices that have it");
+		return distil_fail(err, DISTIL_ERR_STATE,
+						   "weights of low precision are for inference on devices that have it");
 	DISTIL_FORWARD(check_batch(spec, pass->batch, a, err));
 	DISTIL_FORWARD(distil_relative_forward(pass, err));
 	DISTIL_FORWARD(distil_embedding_layer_forward(pass, err));

@@ -101,7 +101,8 @@ distil_head_params(DistilSpec *spec, int kind, DistilError *err)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "\"id2label\" of file \"config.json\" is empty");
 	if (form->kind == DISTIL_HEAD_QUESTION && spec->config.nlabels != 2)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "a head for questions whose \"num_labels\" is %d instead of 2 is not supported", spec->config.nlabels);
+						   "a head for questions whose \"num_labels\" is %d instead of 2 is not supported",
+						   spec->config.nlabels);
 	if (form->dense != NULL)
 		DISTIL_FORWARD(distil_pair_params(spec, &head->dense_weight, &head->dense_bias, "head.dense",
 										  form->dense, c, c, err));

@@ -92,7 +92,8 @@ distil_lm_decode(const DistilSpec *spec, const float *weights, float *logits, co
 				 DistilDevice *device, const DistilPoll *poll, DistilError *err)
 {
 	return distil_param_forward(logits, (size_t) spec->config.vocabulary, h,
-								(size_t) distil_table_width(&spec->config), spec, weights, spec->lm.decoder_weight, spec->lm.decoder_bias,
+								(size_t) distil_table_width(&spec->config), spec, weights,
+								spec->lm.decoder_weight, spec->lm.decoder_bias,
 								DISTIL_ACT_NONE, n, device, poll, err);
 }
 
@@ -127,20 +128,22 @@ distil_lm_decode_backward(const DistilSpec *spec, const float *weights, float *g
 }
 
 void
-distil_lm_decode_half(const DistilSpec *spec, const uint16_t *half, uint16_t *logits, size_t ld, const uint16_t *h,
-					  int n, DistilDevice *device)
+distil_lm_decode_half(const DistilSpec *spec, const uint16_t *half, uint16_t *logits, size_t ld,
+					  const uint16_t *h, int n, DistilDevice *device)
 {
 	const DistilParam *params = spec->table.params;
 	int			bias = spec->lm.decoder_bias;
 
-	device->ops->half->linear_forward(device, logits, ld, NULL, h, half + params[spec->lm.decoder_weight].offset,
+	device->ops->half->linear_forward(device, logits, ld, NULL, h,
+									  half + params[spec->lm.decoder_weight].offset,
 									  bias >= 0 ? half + params[bias].offset : NULL, DISTIL_ACT_NONE, n,
 									  spec->config.vocabulary, distil_table_width(&spec->config));
 }
 
 void
 distil_lm_decode_backward_half(const DistilSpec *spec, const uint16_t *half, float *gradients, uint16_t *dh,
-							   const uint16_t *dlogits, size_t ld, const uint16_t *h, int n, DistilDevice *device)
+							   const uint16_t *dlogits, size_t ld, const uint16_t *h, int n,
+							   DistilDevice *device)
 {
 	const DistilHalfKernels *ops = device->ops->half;
 	float	   *dw = gradient_of(spec, gradients, spec->lm.decoder_weight);
@@ -148,8 +151,9 @@ distil_lm_decode_backward_half(const DistilSpec *spec, const uint16_t *half, flo
 	int			c = distil_table_width(&spec->config);
 
 	if (dw != NULL)
-		ops->linear_backward_weight(device, dw, gradient_of(spec, gradients, spec->lm.decoder_bias), dlogits, ld, h,
-									n, v, c);
-	ops->linear_backward_input(device, dh, dlogits, ld, half + spec->table.params[spec->lm.decoder_weight].offset,
+		ops->linear_backward_weight(device, dw, gradient_of(spec, gradients, spec->lm.decoder_bias), dlogits,
+									ld, h, n, v, c);
+	ops->linear_backward_input(device, dh, dlogits, ld,
+							   half + spec->table.params[spec->lm.decoder_weight].offset,
 							   NULL, DISTIL_ACT_NONE, false, n, v, c);
 }

@@ -209,7 +209,9 @@ gather_rows(float *to, const float *whole, const DistilParam *param, int first, 
 	}
 }
 
-/* A parameter that is packed or has transposed tensors, a panel of rows at a time; whole NULL: they are not. */
+/*
+ * A parameter that is packed or has transposed tensors, a panel of rows at a time; whole NULL: they are not.
+ */
 static DistilStatus
 writer_panels(ImageWriter *writer, const DistilParam *param, const DistilTensor *const *sources,
 			  const float *whole)
@@ -432,7 +434,8 @@ distil_image_write(const char *layout, const DistilReader *container, const uint
 				   DistilError *err)
 {
 	ImageSource source = {.layout = layout,.alloc = alloc};
-	ImageWriter writer = {.sink = sink,.poll = poll,.err = err,.alloc = alloc,.hash = DISTIL_IMAGE_HASH_START};
+	ImageWriter writer = {.sink = sink,.poll = poll,.err = err,.alloc = alloc,
+	.hash = DISTIL_IMAGE_HASH_START};
 	DistilStatus status;
 	size_t		panel;
 

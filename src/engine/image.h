@@ -69,7 +69,10 @@ extern uint64_t distil_image_hash(uint64_t hash, const void *data, size_t bytes)
 struct DistilTensor;
 extern void distil_image_find_quantized(uint64_t quantized[DISTIL_QUANTIZED_WORDS], const DistilSpec *spec,
 										const struct DistilTensor *const *bound);
-/* An INT8 parameter as it lies in an image: *bytes [distil_param_bytes], to be released also after a failure. */
+/*
+ * An INT8 parameter as it lies in an image: *bytes
+ * [distil_param_bytes], to be released also after a failure.
+ */
 extern DistilStatus distil_image_int8(char **bytes, const DistilParam *param,
 									  const struct DistilTensor *const *sources, const DistilAllocator *alloc,
 									  const DistilPoll *poll, DistilError *err);

@@ -2,8 +2,8 @@
  * image_int8.c
  *		Quantised weights of a container in the form an image has them: panels, scales, sums, factors.
  *
- * The rule a newcomer would break: the sources of a parameter (q, k and v) share their input, so a parameter is
- * INT8 only when they are quantised for the same factors; otherwise the image gets what they stand for.
+ * The rule a newcomer would break: the sources of a parameter (q, k and v) share their input, so a parameter
+ * is INT8 only when they are quantised for the same factors; otherwise the image gets what they stand for.
  */
 #include "image.h"
 
@@ -112,7 +112,8 @@ pack(char *to, const int8_t *numbers, const DistilParam *param, const DistilTens
 	for (int row = 0; row < param->rows; row += DISTIL_PANEL)
 		distil_pack_panel_int8((int8_t *) to + (size_t) (row / DISTIL_PANEL) * panel, sum + row,
 							   numbers + (size_t) row * (size_t) param->cols, (size_t) param->cols,
-							   param->rows - row < DISTIL_PANEL ? param->rows - row : DISTIL_PANEL, param->cols);
+							   param->rows - row < DISTIL_PANEL ? param->rows - row : DISTIL_PANEL,
+							   param->cols);
 	for (int k = 0; k < param->nsources; k++)
 		memcpy(beside + (size_t) k * (size_t) rows * sizeof(float), output_scales(sources[k], param),
 			   (size_t) rows * sizeof(float));

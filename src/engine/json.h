@@ -30,7 +30,10 @@ extern size_t distil_json_count(const DistilJson *value);	/* elements or members
 extern const DistilJson *distil_json_item(const DistilJson *array, size_t index);
 /* NULL when absent; an explicit null gives a value of type NULL. */
 extern const DistilJson *distil_json_member(const DistilJson *object, const char *key);
-/* Iterate over members: *key (terminated, length given; may hold no NUL) and the value; position starts NULL. */
+/*
+ * Iterate over members: *key (terminated, length given; may hold no
+ * NUL) and the value; position starts NULL.
+ */
 extern const void *distil_json_next(const DistilJson *object, const void *position,
 									const char **key, size_t *key_length, const DistilJson **value);
 extern bool distil_json_bool(const DistilJson *value);
@@ -43,14 +46,17 @@ extern const char *distil_json_string(const DistilJson *value, size_t *length);
  * value outside [min, max] is DISTIL_ERR_TEXT_FILE naming the document and the key.
  */
 extern DistilStatus distil_json_get_int(const DistilJsonDoc *doc, const DistilJson *object, const char *key,
-										int64_t def, int64_t min, int64_t max, int64_t *out, DistilError *err);
-extern DistilStatus distil_json_get_number(const DistilJsonDoc *doc, const DistilJson *object, const char *key,
-										   double def, double min, double max, double *out, DistilError *err);
+										int64_t def, int64_t min, int64_t max, int64_t *out,
+										DistilError *err);
+extern DistilStatus distil_json_get_number(const DistilJsonDoc *doc, const DistilJson *object,
+										   const char *key, double def, double min, double max, double *out,
+										   DistilError *err);
 extern DistilStatus distil_json_get_bool(const DistilJsonDoc *doc, const DistilJson *object, const char *key,
 										 bool def, bool *out, DistilError *err);
 /* *out borrowed; def may be NULL */
-extern DistilStatus distil_json_get_string(const DistilJsonDoc *doc, const DistilJson *object, const char *key,
-										   const char *def, const char **out, DistilError *err);
+extern DistilStatus distil_json_get_string(const DistilJsonDoc *doc, const DistilJson *object,
+										   const char *key, const char *def, const char **out,
+										   DistilError *err);
 
 /* Append a JSON string literal (quotes, escapes) of UTF-8 text to a buffer-like writer. */
 struct DistilBuffer;

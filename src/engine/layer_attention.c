@@ -32,11 +32,12 @@ run_attention(const DistilPass *pass, const AttentionJob *job, const int32_t *of
 			  const DistilAttention *attention)
 {
 	if (job->half_dcontext != NULL)
-		pass->device->ops->half->attention_backward(pass->device, job->half_dqkv, job->half_dcontext, job->half->qkv,
-													job->half->context, job->half->lse, offsets, attention);
+		pass->device->ops->half->attention_backward(pass->device, job->half_dqkv, job->half_dcontext,
+													job->half->qkv, job->half->context, job->half->lse,
+													offsets, attention);
 	else if (job->half != NULL)
-		pass->device->ops->half->attention_forward(pass->device, job->half->context, job->half->lse, job->half->qkv,
-												   offsets, attention);
+		pass->device->ops->half->attention_forward(pass->device, job->half->context, job->half->lse,
+												   job->half->qkv, offsets, attention);
 	else if (job->low_qkv.data != NULL)
 		pass->device->ops->attention_rows(pass->device, &job->low_context, &job->low_qkv, offsets, attention);
 	else if (job->dcontext == NULL)
@@ -55,7 +56,10 @@ attention_scale(const DistilConfig *config, int index)
 	return (float) (config->layer_scaled_attention ? scale / (index + 1) : scale);
 }
 
-/* In how many parts the queries past .. length - 1 of a head are done; units: its work if all rows were queries. */
+/*
+ * In how many parts the queries past .. length - 1 of a head are done;
+ * units: its work if all rows were queries.
+ */
 static int
 query_parts(double units, int past, int length)
 {
@@ -185,7 +189,8 @@ distil_attention_forward(const DistilPass *pass, int index, float *out, const fl
 	DISTIL_FORWARD(attend(pass, index, &job, err));
 	x = distil_tap(pass, index, DISTIL_PLACE_OUT, job.context + past * (size_t) c, t, c);
 	DISTIL_FORWARD(distil_param_forward(out, (size_t) c, x, (size_t) c, spec, pass->weights,
-										params->out_weight, params->out_bias, DISTIL_ACT_NONE, t, pass->device, pass->poll, err));
+										params->out_weight, params->out_bias, DISTIL_ACT_NONE, t,
+										pass->device, pass->poll, err));
 	if (dropout.p > 0)
 		DISTIL_FORWARD(distil_dropout_rows(out, out, dropout, 0, tc, pass->device, pass->poll, err));
 	return DISTIL_OK;
@@ -227,7 +232,8 @@ distil_attention_forward_low(const DistilPass *pass, int index, DistilError *err
 }
 
 DistilStatus
-distil_attend_half(const DistilPass *pass, int index, uint16_t *dqkv, const uint16_t *dcontext, DistilError *err)
+distil_attend_half(const DistilPass *pass, int index, uint16_t *dqkv, const uint16_t *dcontext,
+				   DistilError *err)
 {
 	AttentionJob job = {.half = distil_half_layer(pass, index),.half_dqkv = dqkv,.half_dcontext = dcontext};
 

@@ -85,7 +85,8 @@ distil_embedding_layer_backward(const DistilPass *pass, float *dhidden, DistilEr
 											  t, spec->config.width, c, pass->device, pass->poll, err));
 	}
 	if (dropout.p > 0)
-		DISTIL_FORWARD(distil_dropout_rows(dx, dx, dropout, 0, (size_t) t * c, pass->device, pass->poll, err));
+		DISTIL_FORWARD(distil_dropout_rows(dx, dx, dropout, 0, (size_t) t * c, pass->device, pass->poll,
+										   err));
 	dsum = dx;
 	if (spec->embedding_norm_weight >= 0)
 	{

@@ -15,7 +15,8 @@ distil_mlp_rows(const DistilPass *pass, int first)
 	int			most = pass->activations->mlp_rows;
 	int			parts = (rows + most - 1) / most;
 	/* alike, in multiples of what kernels take at a time: a few rows left over would be slow */
-	int			even = ((rows + parts - 1) / parts + DISTIL_ROW_BLOCK - 1) / DISTIL_ROW_BLOCK * DISTIL_ROW_BLOCK;
+	int			even = ((rows + parts - 1) / parts + DISTIL_ROW_BLOCK - 1) / DISTIL_ROW_BLOCK *
+		DISTIL_ROW_BLOCK;
 
 	even = even < most ? even : most;
 	return rows < even ? rows : even;
@@ -75,8 +76,8 @@ distil_mlp_forward_low(const DistilPass *pass, int index, int first, int rows, D
 
 	DISTIL_FORWARD(distil_param_rows(pass, &a->up, &in, params->up_weight, params->up_bias,
 									 late ? DISTIL_ACT_NONE : config->activation, rows, err));
-	DISTIL_FORWARD(distil_low_operand(pass, &in, &a->up, &a->up_copy, params->down_weight, config->activation, rows,
-									  err));
+	DISTIL_FORWARD(distil_low_operand(pass, &in, &a->up, &a->up_copy, params->down_weight, config->activation,
+									  rows, err));
 	return distil_param_rows(pass, &out, &in, params->down_weight, params->down_bias, DISTIL_ACT_NONE,
 							 rows, err);
 }

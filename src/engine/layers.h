@@ -40,7 +40,10 @@ typedef struct DistilSavedLayer
 	float	   *output;			/* [T, C] */
 } DistilSavedLayer;
 
-/* The same with activations in bfloat16, for post-norm layers (see block_pre_half.c); the statistics are float32. */
+/*
+ * The same with activations in bfloat16, for post-norm layers (see
+ * block_pre_half.c); the statistics are float32.
+ */
 typedef struct DistilHalfLayer
 {
 	uint16_t   *qkv;			/* [T, 3C] */
@@ -171,39 +174,46 @@ struct DistilFamily
 	DistilStatus (*forward_low) (const DistilPass *pass, int index, float *x, DistilError *err);
 	/* dx [T, C]: in the gradient of the output, out that of x, the layer's input.  da and db are scratch. */
 	DistilStatus (*backward) (const DistilPass *pass, int index, float *dx, const float *x, DistilError *err);
-	/* All layers and the final norm with activations in bfloat16: *y [T, C] from half_input, which may change. */
+	/*
+	 * All layers and the final norm with activations in bfloat16: *y
+	 * [T, C] from half_input, which may change.
+	 */
 	DistilStatus (*forward_half) (const DistilPass *pass, const uint16_t **y, DistilError *err);
 	/* half_dx [T, C]: in the gradient of *y, out that of half_input */
 	DistilStatus (*backward_half) (const DistilPass *pass, DistilError *err);
 };
 
-extern DistilStatus distil_post_norm_forward_half(const DistilPass *pass, const uint16_t **y, DistilError *err);
+extern DistilStatus distil_post_norm_forward_half(const DistilPass *pass, const uint16_t **y,
+												  DistilError *err);
 extern DistilStatus distil_post_norm_backward_half(const DistilPass *pass, DistilError *err);
-extern DistilStatus distil_pre_norm_forward_half(const DistilPass *pass, const uint16_t **y, DistilError *err);
+extern DistilStatus distil_pre_norm_forward_half(const DistilPass *pass, const uint16_t **y,
+												 DistilError *err);
 extern DistilStatus distil_pre_norm_backward_half(const DistilPass *pass, DistilError *err);
 
 /* All layers and the final norm with activations in bfloat16 (activations->half), from and to float32. */
 extern DistilStatus distil_layers_forward_half(const DistilPass *pass, float *hidden, DistilError *err);
 extern DistilStatus distil_layers_backward_half(const DistilPass *pass, float *dhidden, DistilError *err);
 /* Their parts, by parameter numbers; otherwise as the operations of DistilHalfKernels. */
-extern DistilStatus distil_half_linear(const DistilPass *pass, uint16_t *y, uint16_t *before, const uint16_t *x, int w,
-									   int b, DistilActivation act, DistilError *err);
+extern DistilStatus distil_half_linear(const DistilPass *pass, uint16_t *y, uint16_t *before,
+									   const uint16_t *x, int w, int b, DistilActivation act,
+									   DistilError *err);
 /* dx = (or +=) dy w, times act'(before) where that is given; dw += dy^T x, db += sums of dy, unless frozen */
 extern DistilStatus distil_half_linear_backward(const DistilPass *pass, uint16_t *dx, const uint16_t *before,
-												bool accumulate, const uint16_t *dy, const uint16_t *x, int w, int b,
-												DistilError *err);
-extern DistilStatus distil_half_norm(const DistilPass *pass, uint16_t *y, uint16_t *sum, float *mean, float *rstd,
-									 const uint16_t *x, const uint16_t *residual, DistilDropout dropout, int w, int b,
-									 DistilError *err);
+												bool accumulate, const uint16_t *dy, const uint16_t *x, int w,
+												int b, DistilError *err);
+extern DistilStatus distil_half_norm(const DistilPass *pass, uint16_t *y, uint16_t *sum, float *mean,
+									 float *rstd, const uint16_t *x, const uint16_t *residual,
+									 DistilDropout dropout, int w, int b, DistilError *err);
 /* dx is written only where there is a dropout, otherwise dsum is that gradient */
-extern DistilStatus distil_half_norm_backward(const DistilPass *pass, uint16_t *dsum, uint16_t *dx, const uint16_t *dy,
-											  const uint16_t *dresidual, const uint16_t *sum, const float *mean,
-											  const float *rstd, DistilDropout dropout, int w, int b, DistilError *err);
+extern DistilStatus distil_half_norm_backward(const DistilPass *pass, uint16_t *dsum, uint16_t *dx,
+											  const uint16_t *dy, const uint16_t *dresidual,
+											  const uint16_t *sum, const float *mean, const float *rstd,
+											  DistilDropout dropout, int w, int b, DistilError *err);
 /* A layer's arrays: without saved activations those of all layers. */
 extern DistilHalfLayer *distil_half_layer(const DistilPass *pass, int index);
 /* Its attention; with dcontext backward. */
-extern DistilStatus distil_attend_half(const DistilPass *pass, int index, uint16_t *dqkv, const uint16_t *dcontext,
-									   DistilError *err);
+extern DistilStatus distil_attend_half(const DistilPass *pass, int index, uint16_t *dqkv,
+									   const uint16_t *dcontext, DistilError *err);
 
 extern const DistilFamily distil_family_post_norm;
 extern const DistilFamily distil_family_pre_norm;
@@ -279,11 +289,13 @@ extern DistilStatus distil_norm_rows(float *y, float *sum, float *mean, float *r
 									 int rows, int c, DistilDevice *device, const DistilPoll *poll,
 									 DistilError *err);
 /* As norm_rows of kernels.h. */
-extern DistilStatus distil_norm_low_rows(float *y, const DistilRows *low, const float *x, const float *residual,
-										 const float *gamma, const float *beta, float eps, int rows, int c,
-										 DistilDevice *device, const DistilPoll *poll, DistilError *err);
-extern DistilStatus distil_quantize_rows(const DistilRows *y, const DistilRows *x, DistilActivation act, int rows, int c,
-										 DistilDevice *device, const DistilPoll *poll, DistilError *err);
+extern DistilStatus distil_norm_low_rows(float *y, const DistilRows *low, const float *x,
+										 const float *residual, const float *gamma, const float *beta,
+										 float eps, int rows, int c, DistilDevice *device,
+										 const DistilPoll *poll, DistilError *err);
+extern DistilStatus distil_quantize_rows(const DistilRows *y, const DistilRows *x, DistilActivation act,
+										 int rows, int c, DistilDevice *device, const DistilPoll *poll,
+										 DistilError *err);
 extern DistilStatus distil_norm_backward_rows(float *dx, float *dgamma, float *dbeta, const float *dy,
 											  const float *sum, const float *mean, const float *rstd,
 											  const float *gamma, int rows, int c,

@@ -12,7 +12,10 @@
 
 #include "layers.h"
 
-/* Keeps blocks aligned for the kernels; a multiple of what they take at a time (48), and of a cache line's BF16. */
+/*
+ * Keeps blocks aligned for the kernels; a multiple of what they take at
+ * a time (48), and of a cache line's BF16.
+ */
 #define BLOCK_MULTIPLE 96
 /* Weights one unit reads: with few rows memory sets the time, not the flops (32 MB, about 5 ms). */
 #define UNIT_WEIGHTS ((double) (8 << 20))

@@ -42,8 +42,8 @@ distil_low_input(const DistilPass *pass, const DistilRows *rows, int weight)
 }
 
 DistilStatus
-distil_low_operand(const DistilPass *pass, DistilRows *operand, const DistilRows *rows, const DistilRows *copy,
-				   int weight, DistilActivation act, int m, DistilError *err)
+distil_low_operand(const DistilPass *pass, DistilRows *operand, const DistilRows *rows,
+				   const DistilRows *copy, int weight, DistilActivation act, int m, DistilError *err)
 {
 	*operand = *rows;
 	if (pass->spec->table.params[weight].type != DISTIL_TYPE_INT8)

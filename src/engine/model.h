@@ -114,7 +114,9 @@ typedef struct DistilLayerParams
 	int			up_weight, up_bias, down_weight, down_bias, norm2_weight, norm2_bias;
 } DistilLayerParams;
 
-/* Parameter indices of a language-model head; -1 when absent: a causal model has the decoder's weight only. */
+/*
+ * Parameter indices of a language-model head; -1 when absent: a causal model has the decoder's weight only.
+ */
 typedef struct DistilLmParams
 {
 	int			dense_weight, dense_bias, norm_weight, norm_bias;
@@ -206,7 +208,8 @@ struct DistilArch
 	const char *model_type;		/* "bert" */
 	const DistilFamily *family; /* the arithmetic of its layers */
 	/* Parse config.json; every field that changes the result is honoured or refused by name. */
-	DistilStatus (*parse) (DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, DistilError *err);
+	DistilStatus (*parse) (DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena,
+						   DistilError *err);
 	/* Add the backbone's parameters (and LM head's when with_lm) to spec->table and fill the indices. */
 	DistilStatus (*params) (DistilSpec *spec, bool with_lm, DistilError *err);
 	const char *prefix;			/* "bert." : stripped from checkpoint names when any tensor has it */
@@ -221,7 +224,10 @@ struct DistilArch
 								  DistilBuffer *out, DistilError *err);
 	/* Architecture of students trained by method triple ("distilbert" for bert). */
 	const char *student_type;
-	/* Other names a checkpoint may use for a source of a model with tied tables, tried in order; ends with source NULL. */
+	/*
+	 * Other names a checkpoint may use for a source of a model with tied
+	 * tables, tried in order; ends with source NULL.
+	 */
 	const struct DistilAlias
 	{
 		const char *source;
@@ -247,7 +253,8 @@ extern int	distil_param_add(DistilSpec *spec, const char *name, const char *cons
  */
 struct DistilTensorSet;
 extern DistilStatus distil_spec_parse(DistilSpec *spec, const DistilFolder *folder,
-									  const struct DistilTensorSet *tensors, DistilArena *arena, DistilError *err);
+									  const struct DistilTensorSet *tensors, DistilArena *arena,
+									  DistilError *err);
 
 struct DistilModel
 {
@@ -284,8 +291,8 @@ distil_widest(const DistilConfig *config)
 }
 
 /*
- * The parameters as they lie in an image of this layout (DISTIL_LAYOUT_...); quantized: which weights of layers are
- * INT8 where the layout has that type, see image.h; NULL: none.
+ * The parameters as they lie in an image of this layout (DISTIL_LAYOUT_...); quantized: which weights of
+ * layers are INT8 where the layout has that type, see image.h; NULL: none.
  */
 #define DISTIL_QUANTIZED_WORDS (4 * DISTIL_MAX_LAYERS / 64)
 extern bool distil_spec_pack(DistilSpec *spec, const char *layout,
@@ -299,7 +306,10 @@ extern void distil_param_weight(DistilWeight *weight, const DistilSpec *spec, co
 								int param, int bias);
 /* [cols] what the columns of its input are multiplied by; NULL unless the parameter is INT8. */
 extern const float *distil_param_factor(const DistilSpec *spec, const float *weights, int param);
-/* Bytes of a packed parameter.  INT8: its panels, then scale, sum [rows] and factor [cols], each from a cache line on. */
+/*
+ * Bytes of a packed parameter.  INT8: its panels, then scale, sum [rows] and
+ * factor [cols], each from a cache line on.
+ */
 extern size_t distil_param_bytes(const DistilParam *param);
 /* Values first .. first + count of a parameter, row by row, wherever they lie; host memory. */
 extern void distil_param_read(float *to, const float *weights, const DistilParam *param, size_t first,
@@ -312,13 +322,17 @@ extern DistilStatus distil_device_check(DistilDevice *device, DistilError *err);
  * to be given back with device->ops->release.  NULL where the device reads the host's memory.
  */
 extern DistilStatus distil_model_upload(float **uploaded, const DistilModel *model, DistilDevice *device,
-										const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err);
+										const DistilAllocator *alloc, const DistilPoll *poll,
+										DistilError *err);
 
 /* Can this model's layers run with activations in bfloat16 on this device, as it is now? */
 extern bool distil_has_half(const DistilSpec *spec, const DistilDevice *device);
-/* All weights (device memory, spec->table.total) once more in bfloat16: *half, to be given back with release. */
-extern DistilStatus distil_half_weights(uint16_t **half, const float *weights, size_t total, DistilDevice *device,
-										DistilError *err);
+/*
+ * All weights (device memory, spec->table.total) once more in
+ * bfloat16: *half, to be given back with release.
+ */
+extern DistilStatus distil_half_weights(uint16_t **half, const float *weights, size_t total,
+										DistilDevice *device, DistilError *err);
 
 /* ---------- forward and backward on ragged batches ---------- */
 
@@ -333,7 +347,8 @@ typedef struct DistilBatch
 	const int32_t *offsets;
 	const int32_t *host_offsets;
 	int			pool_skip;		/* leading rows of each sequence (its prompt) that are not pooled */
-	const int32_t *pool_ranges; /* [2 * nseq] device: first row pooled and end; only read when pool_skip > 0 */
+	const int32_t *pool_ranges; /* [2 * nseq] device: first row pooled and end; only read when pool_skip >
+								 * 0 */
 	float	   *pool_gradient;	/* [T, C] device scratch, for backward of concatenated poolings only */
 } DistilBatch;
 
@@ -347,7 +362,8 @@ extern DistilStatus distil_activations_create(DistilActivations **activations, c
 											  int max_tokens, bool saved, DistilDevice *device,
 											  const DistilAllocator *alloc, DistilError *err);
 /*
- * The same for layers with activations in bfloat16: half is what distil_half_weights gave, borrowed until free.
+ * The same for layers with activations in bfloat16: half is what distil_half_weights gave, borrowed until
+ * free.
  */
 extern DistilStatus distil_activations_create_half(DistilActivations **activations, const DistilSpec *spec,
 												   int max_tokens, bool saved, const uint16_t *half,
@@ -359,8 +375,9 @@ extern void distil_activations_forget(DistilActivations *activations);
 extern void distil_activations_free(DistilActivations *activations);
 
 /* dropout_seed 0 = evaluation (no dropout); otherwise training with the config's probabilities. */
-extern DistilStatus distil_encoder_forward(const DistilSpec *spec, const float *weights, const DistilBatch *batch,
-										   DistilActivations *activations, uint64_t dropout_seed,
+extern DistilStatus distil_encoder_forward(const DistilSpec *spec, const float *weights,
+										   const DistilBatch *batch, DistilActivations *activations,
+										   uint64_t dropout_seed,
 										   const float **hidden /* [T, C], borrowed */ ,
 										   DistilDevice *device, const DistilPoll *poll, DistilError *err);
 /* dhidden [T, C] is destroyed.  gradients: flat block, += (frozen parameters get none). */
@@ -369,7 +386,10 @@ extern DistilStatus distil_encoder_backward(const DistilSpec *spec, const float 
 											uint64_t dropout_seed, float *dhidden,
 											DistilDevice *device, const DistilPoll *poll, DistilError *err);
 
-/* positions [n] of a sequence ids [n]: counted from the model's first; padding tokens in a text as it counts them. */
+/*
+ * positions [n] of a sequence ids [n]: counted from the model's first;
+ * padding tokens in a text as it counts them.
+ */
 extern void distil_positions(int32_t *positions, const int32_t *ids, int n, const DistilConfig *config);
 
 /*
@@ -385,11 +405,15 @@ typedef struct DistilKeyCache
 } DistilKeyCache;
 /* Bytes of `context` for so many rows; of qkv it is three times as much for each layer. */
 extern size_t distil_key_cache_bytes(const DistilSpec *spec, int limit);
-/* As distil_encoder_forward in evaluation; the batch holds one sequence's new rows, its offsets are 0 and past + ntokens. */
+/*
+ * As distil_encoder_forward in evaluation; the batch holds one sequence's new
+ * rows, its offsets are 0 and past + ntokens.
+ */
 extern DistilStatus distil_encoder_forward_cached(const DistilSpec *spec, const float *weights,
 												  const DistilBatch *batch, DistilActivations *activations,
 												  const DistilKeyCache *cache, const float **hidden,
-												  DistilDevice *device, const DistilPoll *poll, DistilError *err);
+												  DistilDevice *device, const DistilPoll *poll,
+												  DistilError *err);
 
 /*
  * Masked-LM head on gathered rows x [n, C]: h = norm(act(dense(x))) [n, E] then decoder.
@@ -397,15 +421,18 @@ extern DistilStatus distil_encoder_forward_cached(const DistilSpec *spec, const 
  * its size per row) when it is not NULL.
  */
 extern size_t distil_lm_saved_floats(const DistilSpec *spec, int n);
-extern DistilStatus distil_lm_transform(const DistilSpec *spec, const float *weights, float *h, const float *x,
-										int n, float *saved, float *scratch /* [n, E] */ ,
+extern DistilStatus distil_lm_transform(const DistilSpec *spec, const float *weights, float *h,
+										const float *x, int n, float *saved, float *scratch /* [n, E] */ ,
 										DistilDevice *device, const DistilPoll *poll, DistilError *err);
-extern DistilStatus distil_lm_transform_backward(const DistilSpec *spec, const float *weights, float *gradients,
-												 float *dx, const float *dh, const float *x, int n,
-												 const float *saved, float *scratch,
-												 DistilDevice *device, const DistilPoll *poll, DistilError *err);
-extern DistilStatus distil_lm_decode(const DistilSpec *spec, const float *weights, float *logits /* [n, V] */ ,
-									 const float *h, int n, DistilDevice *device, const DistilPoll *poll, DistilError *err);
+extern DistilStatus distil_lm_transform_backward(const DistilSpec *spec, const float *weights,
+												 float *gradients, float *dx, const float *dh, const float *x,
+												 int n, const float *saved, float *scratch,
+												 DistilDevice *device, const DistilPoll *poll,
+												 DistilError *err);
+extern DistilStatus distil_lm_decode(const DistilSpec *spec, const float *weights,
+									 float *logits /* [n, V] */ ,
+									 const float *h, int n, DistilDevice *device, const DistilPoll *poll,
+									 DistilError *err);
 /*
  * The same with the decoder in low precision (lm.low_weight): rows [n, E] of BF16 are device scratch.
  */
@@ -413,13 +440,14 @@ extern DistilStatus distil_lm_decode_low(const DistilSpec *spec, const float *we
 										 const float *h, int n, const DistilRows *rows,
 										 DistilDevice *device, const DistilPoll *poll, DistilError *err);
 /*
- * The decoder with h [n, C], logits (rows ld apart) and dh [n, C] in bfloat16, from the weights rounded (half).
+ * The decoder with h [n, C], logits (rows ld apart) and dh [n, C] in bfloat16, from the weights rounded
+ * (half).
  */
 extern void distil_lm_decode_half(const DistilSpec *spec, const uint16_t *half, uint16_t *logits, size_t ld,
 								  const uint16_t *h, int n, DistilDevice *device);
 extern void distil_lm_decode_backward_half(const DistilSpec *spec, const uint16_t *half, float *gradients,
-										   uint16_t *dh, const uint16_t *dlogits, size_t ld, const uint16_t *h,
-										   int n, DistilDevice *device);
+										   uint16_t *dh, const uint16_t *dlogits, size_t ld,
+										   const uint16_t *h, int n, DistilDevice *device);
 extern DistilStatus distil_lm_decode_backward(const DistilSpec *spec, const float *weights, float *gradients,
 											  float *dh, const float *dlogits, const float *h, int n,
 											  DistilDevice *device, const DistilPoll *poll, DistilError *err);
@@ -441,24 +469,25 @@ extern DistilStatus distil_pipeline_backward(const DistilSpec *spec, const float
 											 DistilDevice *device, const DistilPoll *poll, DistilError *err);
 
 /* Linear layers cut into units of DISTIL_UNIT_FLOPS with a poll between them. */
-extern DistilStatus distil_linear_forward(float *y, size_t ldy, const float *x, size_t ldx, const float *w, const float *b,
-										  DistilActivation act, int m, int n, int k,
+extern DistilStatus distil_linear_forward(float *y, size_t ldy, const float *x, size_t ldx, const float *w,
+										  const float *b, DistilActivation act, int m, int n, int k,
 										  DistilDevice *device, const DistilPoll *poll, DistilError *err);
 /*
  * y[m, rows] = act(x[m, cols] w^T + b) by parameter numbers, bias -1: none.  The one way to use
  * a weight that may be packed; a device without linear_forward_packed has all of them plain.
  */
 extern DistilStatus distil_param_forward(float *y, size_t ldy, const float *x, size_t ldx,
-										 const DistilSpec *spec, const float *weights, int weight, int bias, DistilActivation act, int m,
-										 DistilDevice *device, const DistilPoll *poll, DistilError *err);
+										 const DistilSpec *spec, const float *weights, int weight, int bias,
+										 DistilActivation act, int m, DistilDevice *device,
+										 const DistilPoll *poll, DistilError *err);
 /* The same for rows and weights of low precision; y in rows of its own type. */
 extern DistilStatus distil_linear_rows(const DistilRows *y, const DistilRows *x, const DistilWeight *w,
 									   DistilActivation act, int m,
 									   DistilDevice *device, const DistilPoll *poll, DistilError *err);
 /* dx may be NULL (not wanted); dw/db may be NULL (frozen) */
 extern DistilStatus distil_linear_backward(float *dx, size_t lddx, bool accumulate, float *dw, float *db,
-										   const float *dy, size_t lddy, const float *x, size_t ldx, const float *w,
-										   int m, int n, int k,
+										   const float *dy, size_t lddy, const float *x, size_t ldx,
+										   const float *w, int m, int n, int k,
 										   DistilDevice *device, const DistilPoll *poll, DistilError *err);
 
 #endif							/* DISTIL_MODEL_H */

@@ -19,7 +19,10 @@ typedef struct DistilSegment
 	bool		decay;
 } DistilSegment;
 
-/* Segments of the trained parameters, frozen ones left out, each a unit of the device's work.  *segments is allocated. */
+/*
+ * Segments of the trained parameters, frozen ones left out, each a unit of
+ * the device's work.  *segments is allocated.
+ */
 extern DistilStatus distil_optimizer_segments(DistilSegment **segments, int *n, const DistilParamTable *table,
 											  const DistilDevice *device, const DistilAllocator *alloc,
 											  DistilError *err);

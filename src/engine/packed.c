@@ -6,8 +6,8 @@
  * parameter has the size and the offset of a plain one, because only those whose rows fill
  * their panels are packed; in low precision all parameters move together.  Tables
  * that are looked up by row, and the decoder that may be such a table, stay as they are (in low
- * precision a packed decoder is added behind everything), and so do biases, norms and heads.  The rule a newcomer would break: a student's block is always
- * plain; only an image's spec has packed parameters.
+ * precision a packed decoder is added behind everything), and so do biases, norms and heads.  The rule a
+ * newcomer would break: a student's block is always plain; only an image's spec has packed parameters.
  */
 #include <string.h>
 

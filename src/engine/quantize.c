@@ -115,8 +115,8 @@ read_options(DistilQuantizeOptions *options, const DistilJsonDoc *doc, DistilErr
 }
 
 DistilStatus
-distil_quantize_options_parse(DistilQuantizeOptions *options, const char *dtype, const char *json, size_t length,
-							  const DistilAllocator *alloc, DistilError *err)
+distil_quantize_options_parse(DistilQuantizeOptions *options, const char *dtype, const char *json,
+							  size_t length, const DistilAllocator *alloc, DistilError *err)
 {
 	DistilJsonDoc *doc;
 	DistilStatus status;
@@ -186,7 +186,8 @@ grow_image(MemorySink *sink, size_t capacity, DistilError *err)
 
 	if (memory == NULL)
 		return distil_fail_memory(err, capacity);
-	image = (char *) (((uintptr_t) memory + DISTIL_IMAGE_ALIGN - 1) / DISTIL_IMAGE_ALIGN * DISTIL_IMAGE_ALIGN);
+	image = (char *) (((uintptr_t) memory + DISTIL_IMAGE_ALIGN - 1) / DISTIL_IMAGE_ALIGN *
+					  DISTIL_IMAGE_ALIGN);
 	if (q->image_size > 0)
 	{
 		DistilStatus status = copy_block(image, q->image, q->image_size, q->poll, err);
@@ -493,7 +494,8 @@ quantize(DistilQuantizer *q, DistilQuantizeReport *report, DistilError *err)
 
 	DISTIL_FORWARD(list_matrices(q, err));
 	DISTIL_FORWARD(create_buffers(q, err));
-	DISTIL_FORWARD(run(q, q->original, q->options->ntexts, q->model->weights, calibrate ? observe : NULL, err));
+	DISTIL_FORWARD(run(q, q->original, q->options->ntexts, q->model->weights, calibrate ? observe : NULL,
+					   err));
 	for (int i = 0; i < q->n; i++)
 	{
 		DISTIL_POLL(q->poll, err);
@@ -560,7 +562,8 @@ make_quantized(DistilQuantized *made, DistilQuantizeReport *report, const Distil
 	if (status == DISTIL_OK)
 		status = distil_quant_store_create(&made->store, q, err);
 	if (status == DISTIL_OK)
-		status = distil_bundle_open_stored(&made->bundle, distil_quant_store_reader(made->store), q->alloc, err);
+		status = distil_bundle_open_stored(&made->bundle, distil_quant_store_reader(made->store), q->alloc,
+										   err);
 	if (q->session != NULL)
 		free_work(q);
 	q->options = NULL;

@@ -57,8 +57,8 @@ extern void distil_quantize_smooth(DistilQuantizer *q, DistilQuantMatrix *matrix
 /* values and scale: for each row the scale with the least expected error of the output. */
 extern DistilStatus distil_quantize_matrix(DistilQuantizer *q, DistilQuantMatrix *matrix, DistilError *err);
 /* What the matrix stands for in this type, into q->weights. */
-extern DistilStatus distil_quantize_apply(DistilQuantizer *q, const DistilQuantMatrix *matrix, DistilType type,
-										  DistilError *err);
+extern DistilStatus distil_quantize_apply(DistilQuantizer *q, const DistilQuantMatrix *matrix,
+										  DistilType type, DistilError *err);
 /* to [cols] = the row from [cols] after it has been eight bits. */
 extern void distil_quantize_input(float *to, const float *from, const float *factor, int cols);
 

@@ -109,8 +109,8 @@ set_form(StoredTensor *stored, DistilDtype dtype, const void *data)
 }
 
 static DistilStatus
-add_factors(DistilQuantStore *store, const DistilTensor *tensor, const char *suffix, const float *values, int n,
-			DistilError *err)
+add_factors(DistilQuantStore *store, const DistilTensor *tensor, const char *suffix, const float *values,
+			int n, DistilError *err)
 {
 	DistilTensor factors = {.dtype = DISTIL_DTYPE_F32,.rank = 1,.shape = {n},.count = (uint64_t) n};
 

@@ -30,7 +30,8 @@ distil_quantize_smooth(DistilQuantizer *q, DistilQuantMatrix *matrix)
 	memset(matrix->factor, 0, (size_t) matrix->cols * sizeof(float));
 	for (int i = 0; i < matrix->rows; i++)
 		for (int j = 0; j < matrix->cols; j++)
-			matrix->factor[j] = fmaxf(matrix->factor[j], fabsf(w[(size_t) i * (size_t) matrix->cols + (size_t) j]));
+			matrix->factor[j] = fmaxf(matrix->factor[j],
+									  fabsf(w[(size_t) i * (size_t) matrix->cols + (size_t) j]));
 	for (int j = 0; j < matrix->cols; j++)
 	{
 		double		most = matrix->factor[j];
@@ -129,7 +130,8 @@ distil_quantize_apply(DistilQuantizer *q, const DistilQuantMatrix *matrix, Disti
 		{
 			size_t		at = i * cols + j;
 
-			to[at] = type == DISTIL_TYPE_INT8 ? (float) matrix->values[at] * matrix->scale[i] * matrix->factor[j]
+			to[at] = type == DISTIL_TYPE_INT8 ? (float) matrix->values[at] * matrix->scale[i] *
+				matrix->factor[j]
 				: type == DISTIL_TYPE_BF16 ? distil_bf16_float(distil_bf16(from[at])) : from[at];
 		}
 	}

@@ -23,8 +23,8 @@ struct DistilTensor
 	uint64_t	offset;			/* of the first byte in the reader */
 	const DistilReader *reader; /* borrowed from the folder */
 	/*
-	 * Quantised weights (I8, [rows, columns]): value = stored * row_factors[i] * column_factors[j].  NULL, NULL:
-	 * not quantised; otherwise both, from "NAME:rows" and "NAME:columns" (1 where there is none).
+	 * Quantised weights (I8, [rows, columns]): value = stored * row_factors[i] * column_factors[j].  NULL,
+	 * NULL: not quantised; otherwise both, from "NAME:rows" and "NAME:columns" (1 where there is none).
 	 */
 	const float *row_factors;
 	const float *column_factors;

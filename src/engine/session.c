@@ -105,8 +105,8 @@ create_buffers(DistilSession *session, DistilError *err)
 	session->types = session->positions + tokens;
 	session->offsets = session->types + tokens;
 	session->ranges = session->offsets + texts + 1;
-	return distil_activations_create_half(&session->activations, spec, session->batch_tokens, false, session->half,
-										  session->device, session->alloc, err);
+	return distil_activations_create_half(&session->activations, spec, session->batch_tokens, false,
+										  session->half, session->device, session->alloc, err);
 }
 
 /*

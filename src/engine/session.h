@@ -214,12 +214,15 @@ struct DistilWindowRun
 	bool		typed;			/* with the tokenizer's types, otherwise zero */
 	bool		shared;			/* pass may be called by other threads, with their sessions */
 	/* what follows the encoder on the device, by the batch's size alone and without copies; NULL: nothing */
-	DistilStatus (*compute) (DistilSession *session, const DistilBatch *batch, const float *hidden, DistilError *err);
+	DistilStatus (*compute) (DistilSession *session, const DistilBatch *batch, const float *hidden,
+							 DistilError *err);
 	/* with compute, hidden is not to be used */
 	DistilStatus (*pass) (DistilSession *session, void *ctx, const DistilBatch *batch, const float *hidden,
 						  const DistilWindowText *texts, int count, DistilError *err);
 	DistilStatus (*copy) (DistilSession *session, void *ctx, int to, int from, DistilError *err);
-	/* the whole window by session->remote, as its texts were added; *done false: not this time.  NULL: never */
+	/*
+	 * the whole window by session->remote, as its texts were added; *done false: not this time.  NULL: never
+	 */
 	DistilStatus (*remote) (DistilSession *session, const DistilWindowRun *run, bool *done, DistilError *err);
 	void	   *ctx;
 };
@@ -230,8 +233,9 @@ extern DistilStatus distil_session_window_add(DistilSession *session, const Dist
 											  const int32_t *ids, const int32_t *types, int n,
 											  DistilError *err);
 /* The encoder and run->compute over a staged pass, as a graph where that is faster; fills *batch. */
-extern DistilStatus distil_session_pass(DistilSession *session, const DistilWindowRun *run, DistilBatch *batch,
-										int nseq, int ntokens, const float **hidden, DistilError *err);
+extern DistilStatus distil_session_pass(DistilSession *session, const DistilWindowRun *run,
+										DistilBatch *batch, int nseq, int ntokens, const float **hidden,
+										DistilError *err);
 extern void distil_session_graphs_free(DistilSession *session);
 /* Compute all texts of the window and empty it. */
 extern DistilStatus distil_session_window_flush(DistilSession *session, const DistilWindowRun *run,

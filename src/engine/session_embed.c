@@ -12,8 +12,8 @@
 static DistilStatus
 pool(DistilSession *session, const DistilBatch *batch, const float *hidden, DistilError *err)
 {
-	return distil_pipeline_forward(&session->model->spec, session->weights, session->pooled, hidden, batch, NULL,
-								   session->pipeline, session->device, &session->poll, err);
+	return distil_pipeline_forward(&session->model->spec, session->weights, session->pooled, hidden, batch,
+								   NULL, session->pipeline, session->device, &session->poll, err);
 }
 
 static DistilStatus
@@ -108,7 +108,8 @@ DistilStatus
 distil_session_embed_tokens(DistilSession *session, float *out, const int32_t *ids, const int32_t *offsets,
 							int n, int skip, DistilError *err)
 {
-	DistilWindowRun run = {.n = n, .prompt = -1, .skip = skip, .compute = pool, .pass = fetch_pass, .ctx = out};
+	DistilWindowRun run = {.n = n, .prompt = -1, .skip = skip, .compute = pool, .pass = fetch_pass,
+	.ctx = out};
 	int			i;
 
 	session->window_count = 0;
@@ -119,8 +120,8 @@ distil_session_embed_tokens(DistilSession *session, float *out, const int32_t *i
 
 		DISTIL_POLL(&session->poll, err);
 		if (skip < 0 || length <= skip || length > session->max_tokens)
-			return distil_fail(err, DISTIL_ERR_LIMIT, "a text of %d tokens is outside %d .. %d", length, skip + 1,
-							   session->max_tokens);
+			return distil_fail(err, DISTIL_ERR_LIMIT, "a text of %d tokens is outside %d .. %d", length,
+							   skip + 1, session->max_tokens);
 		DISTIL_FORWARD(distil_session_check_ids(session, ids + offsets[i], NULL, length, err));
 		DISTIL_FORWARD(distil_session_window_add(session, &run, i, ids + offsets[i], NULL, length, err));
 	}

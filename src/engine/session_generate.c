@@ -346,7 +346,8 @@ distil_session_perplexity(DistilSession *session, double *perplexity, bool *has,
 		return DISTIL_OK;
 	DISTIL_FORWARD(distil_session_single(session, encoding->ids, encoding->types, encoding->n, &hidden, err));
 	surprises.ids = encoding->ids;
-	DISTIL_FORWARD(distil_session_lm_rows(session, hidden, 0, encoding->n - 1, add_surprise, &surprises, err));
+	DISTIL_FORWARD(distil_session_lm_rows(session, hidden, 0, encoding->n - 1, add_surprise, &surprises,
+										  err));
 	*perplexity = exp(surprises.sum / (encoding->n - 1));
 	*has = true;
 	return DISTIL_OK;

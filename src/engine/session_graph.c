@@ -2,14 +2,14 @@
  * session_graph.c
  *		Small passes as graphs: all their operations by one call to the device.
  *
- * A pass of a few texts is some hundred operations of a few microseconds each, which a GPU does faster than the host
- * asks for them.  Their arguments follow from the pass's size: rows and texts.  So small passes are filled
- * up to sizes that come again; the second one of a size is noted by the device, those after it are repeated.
- * What fills them up are rows of token 0, which together are one more text, and texts without rows;
- * nobody reads what becomes of them.
+ * A pass of a few texts is some hundred operations of a few microseconds each, which a GPU does faster than
+ * the host asks for them.  Their arguments follow from the pass's size: rows and texts.  So small passes are
+ * filled up to sizes that come again; the second one of a size is noted by the device, those after it are
+ * repeated.  What fills them up are rows of token 0, which together are one more text, and texts without
+ * rows; nobody reads what becomes of them.
  *
- * The rule a newcomer would break: what is noted must not depend on anything but that size.  Prompts that are not
- * pooled do, and so does attention in several units; they are left out here.
+ * The rule a newcomer would break: what is noted must not depend on anything but that size.  Prompts that are
+ * not pooled do, and so does attention in several units; they are left out here.
  */
 #include "layers.h"
 #include "session.h"
@@ -96,8 +96,9 @@ static DistilStatus
 compute(DistilSession *session, const DistilWindowRun *run, const DistilBatch *batch, const float **hidden,
 		DistilError *err)
 {
-	DISTIL_FORWARD(distil_encoder_forward(&session->model->spec, session->weights, batch, session->activations, 0,
-										  hidden, session->device, &session->poll, err));
+	DISTIL_FORWARD(distil_encoder_forward(&session->model->spec, session->weights, batch,
+										  session->activations, 0, hidden, session->device, &session->poll,
+										  err));
 	return run->compute != NULL ? run->compute(session, batch, *hidden, err) : DISTIL_OK;
 }
 
@@ -124,8 +125,8 @@ note(DistilSession *session, const DistilWindowRun *run, const DistilBatch *batc
 }
 
 DistilStatus
-distil_session_pass(DistilSession *session, const DistilWindowRun *run, DistilBatch *batch, int nseq, int ntokens,
-					const float **hidden, DistilError *err)
+distil_session_pass(DistilSession *session, const DistilWindowRun *run, DistilBatch *batch, int nseq,
+					int ntokens, const float **hidden, DistilError *err)
 {
 	DistilSessionGraph *graph = NULL;
 	int			all_seq = nseq;

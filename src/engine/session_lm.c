@@ -117,8 +117,8 @@ distil_session_lm_row(DistilSession *session, const float *hidden, int row, Dist
 }
 
 DistilStatus
-distil_session_lm_rows(DistilSession *session, const float *hidden, int first, int n, DistilRowFn row, void *ctx,
-					   DistilError *err)
+distil_session_lm_rows(DistilSession *session, const float *hidden, int first, int n, DistilRowFn row,
+					   void *ctx, DistilError *err)
 {
 	int			v = session->model->spec.config.vocabulary;
 	int			i;

@@ -130,7 +130,8 @@ choose_ends(DistilSpoolEnds *ends, const DistilTrainOptions *options, const Dist
 			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 							   "method \"triple\" needs a tokenizer with a begin or end token");
 	}
-	else if (options->method == DISTIL_METHOD_TRIPLE && (ends->first < 0 || ends->last < 0 || special->mask < 0))
+	else if (options->method == DISTIL_METHOD_TRIPLE &&
+			 (ends->first < 0 || ends->last < 0 || special->mask < 0))
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "method \"triple\" needs a tokenizer with [CLS], [SEP] and [MASK] tokens");
 	return DISTIL_OK;

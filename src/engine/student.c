@@ -110,8 +110,8 @@ distil_student_spec(DistilSpec *spec, const DistilModel *teacher, const DistilTr
 }
 
 /*
- * The teacher's parameter for a student's: "layer.2.qkv.weight" of layers {0, 2, 5} is "layer.5.qkv.weight".  Where
- * layers share one set of parameters it is that, and the student passes through it less often.
+ * The teacher's parameter for a student's: "layer.2.qkv.weight" of layers {0, 2, 5} is "layer.5.qkv.weight".
+ * Where layers share one set of parameters it is that, and the student passes through it less often.
  */
 static const DistilParam *
 teacher_param(const DistilParam *param, const DistilModel *teacher, const DistilTrainOptions *options)

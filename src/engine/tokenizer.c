@@ -421,8 +421,8 @@ distil_tokenizer_id(const DistilTokenizer *tokenizer, const char *token, size_t 
 	{
 		const DistilBlobAdded *added = &tokenizer->added[k];
 
-		if (added->length == length && added->id < tokenizer->blob->vocabulary && added->text <= tokenizer->strings_size &&
-			length <= tokenizer->strings_size - added->text &&
+		if (added->length == length && added->id < tokenizer->blob->vocabulary &&
+			added->text <= tokenizer->strings_size && length <= tokenizer->strings_size - added->text &&
 			memcmp(tokenizer->strings + added->text, token, length) == 0)
 			return (int32_t) added->id;
 	}

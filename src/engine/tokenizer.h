@@ -16,18 +16,20 @@
  * tokenizer_config.json and special_tokens_map.json).  Truncation and padding sections
  * of tokenizer.json are ignored on purpose; an unknown component is refused by name.
  * Appends the blob to `out`.
- * table: rows of the model's word table.  An added token beyond it is known, but a text that has it is refused, as the model has
- * nothing for it; 0: all have rows.
+ * table: rows of the model's word table.  An added token beyond it is known, but a text that has it is
+ * refused, as the model has nothing for it; 0: all have rows.
  */
 extern DistilStatus distil_tokenizer_compile(DistilBuffer *out, const DistilFolder *folder,
 											 bool parse_special, int table, const DistilAllocator *alloc,
 											 const DistilPoll *poll, DistilError *err);
 /*
- * *config, the text of a config.json that is to lie beside the tokenizer's files of `folder`, names the class that `folder`'s own
- * config.json gives them, if tokenizer_config.json names none and it does not either.  The new text is the arena's.
+ * *config, the text of a config.json that is to lie beside the tokenizer's files of `folder`, names the class
+ * that `folder`'s own config.json gives them, if tokenizer_config.json names none and it does not either.
+ * The new text is the arena's.
  */
-extern DistilStatus distil_tokenizer_config(const char **config, size_t *length, const DistilFolder *folder, DistilArena *arena,
-											const DistilAllocator *alloc, DistilError *err);
+extern DistilStatus distil_tokenizer_config(const char **config, size_t *length, const DistilFolder *folder,
+											DistilArena *arena, const DistilAllocator *alloc,
+											DistilError *err);
 /* model_max_length of tokenizer_config.json, or 0. */
 extern DistilStatus distil_tokenizer_max_length(int64_t *max_length, const DistilFolder *folder,
 												const DistilAllocator *alloc, DistilError *err);

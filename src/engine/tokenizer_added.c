@@ -2,10 +2,11 @@
  * tokenizer_added.c
  *		Added tokens: those of the files, then those that settings name.
  *
- * In this order: added_tokens_decoder of tokenizer_config.json or, without one, added_tokens.json and the added tokens of
- * tokenizer.json, by id; the tokens that have a name (cls_token, ..., any other member "..._token"); additional and extra special
- * tokens.  What the vocabulary does not have gets the next id behind it.  The rule a newcomer would break: a class of transformers
- * that builds a tokenizer anew takes no added token of tokenizer.json that added_tokens_decoder leaves out.
+ * In this order: added_tokens_decoder of tokenizer_config.json or, without one, added_tokens.json and the
+ * added tokens of tokenizer.json, by id; the tokens that have a name (cls_token, ..., any other member
+ * "..._token"); additional and extra special tokens.  What the vocabulary does not have gets the next id
+ * behind it.  The rule a newcomer would break: a class of transformers that builds a tokenizer anew takes no
+ * added token of tokenizer.json that added_tokens_decoder leaves out.
  */
 #include "tokenizer_parts.h"
 
@@ -18,7 +19,8 @@
 
 /* Flags of added tokens while they are put together. */
 #define ADDED_TOUCHED	0x80000000u /* by a setting; the others of tokenizer.json stay as they are */
-#define ADDED_DEFAULT	0x40000000u /* found in normalised text, as it is not special and nothing else is said */
+#define ADDED_DEFAULT	0x40000000u /* found in normalised text, as it is not special and nothing else is
+									 * said */
 #define ADDED_LATE		0x20000000u /* by a name or a list: the next one replaces it, */
 #define ADDED_TEXT		0x10000000u /* but a mere text only once */
 
@@ -67,8 +69,9 @@ is_object(const DistilJson *value)
 }
 
 /*
- * extra_special_tokens of tokenizer_config.json (0) and of special_tokens_map.json (1), where it is a list, or null: that counts as an empty
- * one.  In the first, additional_special_tokens is another name of it; in the second an object or null replaces the list of the first.
+ * extra_special_tokens of tokenizer_config.json (0) and of special_tokens_map.json (1), where it is a list,
+ * or null: that counts as an empty one.  In the first, additional_special_tokens is another name of it; in
+ * the second an object or null replaces the list of the first.
  */
 static const DistilJson *
 extra_list(const Adding *adding, int which)
@@ -96,29 +99,38 @@ find_added(const DistilDraft *draft, const char *text, size_t length)
 	return NULL;
 }
 
-/* The room is there: allocated by begin().  What was special stays so.  kept: what is there already is of tokenizer.json. */
+/*
+ * The room is there: allocated by begin().  What was special stays so.  kept:
+ * what is there already is of tokenizer.json.
+ */
 static DistilStatus
-put(DistilDraft *draft, const char *text, size_t length, uint32_t flags, int64_t id, bool kept, DistilError *err)
+put(DistilDraft *draft, const char *text, size_t length, uint32_t flags, int64_t id, bool kept,
+	DistilError *err)
 {
 	DistilDraftAdded *added = find_added(draft, text, length);
 	char		printable[64];
 
 	if (length > DISTIL_MAX_TOKEN_BYTES)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token of %zu bytes in the tokenizer's configuration", length);
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+						   "added token of %zu bytes in the tokenizer's configuration", length);
 	if (length == 0)
 		return DISTIL_OK;
 	flags |= ADDED_TOUCHED;
 	if (added != NULL)
 	{
-		if (((added->flags ^ flags) & DISTIL_ADDED_NORMALIZED) != 0 && ((added->flags & ADDED_TOUCHED) != 0 || kept))
-			return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "added token \"%s\" that is \"normalized\" in one place and not in another is not"
+		if (((added->flags ^ flags) & DISTIL_ADDED_NORMALIZED) != 0 &&
+			((added->flags & ADDED_TOUCHED) != 0 || kept))
+			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+							   "added token \"%s\" that is \"normalized\" in one place and not in another is "
+							   "not"
 							   " supported", distil_printable(printable, sizeof(printable), text, length));
 		added->flags = flags | (added->flags & (DISTIL_ADDED_SPECIAL | ADDED_TEXT));
 		return DISTIL_OK;
 	}
 	added = &draft->added[draft->nadded++];
 	*added = (DistilDraftAdded) {
-		.text = distil_arena_string(draft->arena, text, length), .length = (uint32_t) length, .flags = flags, .id = id
+		.text = distil_arena_string(draft->arena, text, length), .length = (uint32_t) length, .flags = flags,
+		.id = id
 	};
 	return added->text != NULL ? DISTIL_OK : distil_fail_memory(err, length);
 }
@@ -131,7 +143,10 @@ make_special(DistilDraftAdded *added)
 	added->flags |= DISTIL_ADDED_SPECIAL;
 }
 
-/* By a name or a list.  A token of the files stays as it is, but that a name makes it special where a setting touched it. */
+/*
+ * By a name or a list.  A token of the files stays as it is, but that a name
+ * makes it special where a setting touched it.
+ */
 static DistilStatus
 put_late(DistilDraft *draft, const char *text, size_t length, uint32_t flags, bool named, DistilError *err)
 {
@@ -155,7 +170,8 @@ insert_entry(Adding *adding, Entry entry, bool replace, DistilError *err)
 
 	DISTIL_POLL(adding->draft->poll, err);
 	if (entry.length == 0 || entry.length > DISTIL_MAX_TOKEN_BYTES)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token %lld has %zu bytes", (long long) entry.id, entry.length);
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added token %lld has %zu bytes", (long long) entry.id,
+						   entry.length);
 	while (at > 0 && adding->entries[at - 1].id > entry.id)
 		at--;
 	if (replace && at > 0 && adding->entries[at - 1].id == entry.id)
@@ -187,7 +203,8 @@ read_decoder(Adding *adding, const DistilJson *decoder, DistilError *err)
 		for (size_t i = 0; i < length && entry.id < DISTIL_MAX_VOCABULARY; i++)
 			entry.id = key[i] >= '0' && key[i] <= '9' ? entry.id * 10 + key[i] - '0' : DISTIL_MAX_VOCABULARY;
 		if (length == 0 || entry.id >= DISTIL_MAX_VOCABULARY || distil_json_type(value) != DISTIL_JSON_OBJECT)
-			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "entry \"%s\" of added_tokens_decoder is not a token with its id",
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+							   "entry \"%s\" of added_tokens_decoder is not a token with its id",
 							   distil_printable(printable, sizeof(printable), key, length));
 		content = distil_json_member(value, "content");
 		if (content != NULL && distil_json_type(content) == DISTIL_JSON_STRING)
@@ -214,7 +231,10 @@ is_text(const DistilJson *value, bool objects, const char *text, size_t length)
 	return n == length && memcmp(mine, text, n) == 0;
 }
 
-/* added_tokens.json has no flags: what the other files name or list is special, as a mere text in tokenizer_config.json. */
+/*
+ * added_tokens.json has no flags: what the other files name or list is special,
+ * as a mere text in tokenizer_config.json.
+ */
 static bool
 is_said_special(const Adding *adding, const char *text, size_t length)
 {
@@ -222,7 +242,8 @@ is_said_special(const Adding *adding, const char *text, size_t length)
 	{
 		const DistilJson *value = member(adding->map, name_keys[i]);
 
-		if (is_text(value != NULL ? value : member(adding->config, name_keys[i]), value != NULL, text, length))
+		if (is_text(value != NULL ? value : member(adding->config, name_keys[i]), value != NULL, text,
+					length))
 			return true;
 	}
 	for (int i = 0; i < 2; i++)
@@ -246,15 +267,19 @@ read_added_file(Adding *adding, DistilError *err)
 	const DistilJson *value;
 	char		printable[64];
 
-	while ((position = distil_json_next(distil_json_root(adding->added), position, &entry.text, &entry.length, &value)) != NULL)
+	while ((position = distil_json_next(distil_json_root(adding->added), position, &entry.text, &entry.length,
+										&value)) != NULL)
 	{
 		if (distil_json_type(value) != DISTIL_JSON_INTEGER || distil_json_integer(value) < 0 ||
 			distil_json_integer(value) >= DISTIL_MAX_VOCABULARY)
-			return distil_fail(err, DISTIL_ERR_TEXT_FILE, "token \"%s\" of file \"added_tokens.json\" has no id from 0 to %d",
-							   distil_printable(printable, sizeof(printable), entry.text, entry.length), DISTIL_MAX_VOCABULARY - 1);
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+							   "token \"%s\" of file \"added_tokens.json\" has no id from 0 to %d",
+							   distil_printable(printable, sizeof(printable), entry.text, entry.length),
+							   DISTIL_MAX_VOCABULARY - 1);
 		entry.id = distil_json_integer(value);
 		entry.normalized = true;
-		entry.flags = is_said_special(adding, entry.text, entry.length) ? DISTIL_ADDED_SPECIAL : DISTIL_ADDED_NORMALIZED;
+		entry.flags = is_said_special(adding, entry.text, entry.length) ? DISTIL_ADDED_SPECIAL
+			: DISTIL_ADDED_NORMALIZED;
 		DISTIL_FORWARD(insert_entry(adding, entry, true, err));
 	}
 	return DISTIL_OK;
@@ -285,7 +310,8 @@ put_entries(Adding *adding, DistilError *err)
 		DISTIL_POLL(adding->draft->poll, err);
 		if (!entry->normalized && (flags & DISTIL_ADDED_SPECIAL) == 0)
 			flags |= DISTIL_ADDED_NORMALIZED | ADDED_DEFAULT;
-		DISTIL_FORWARD(put(adding->draft, entry->text, entry->length, flags, entry->id, adding->class == NULL, err));
+		DISTIL_FORWARD(put(adding->draft, entry->text, entry->length, flags, entry->id, adding->class == NULL,
+						   err));
 	}
 	return DISTIL_OK;
 }
@@ -311,7 +337,10 @@ put_names(Adding *adding, DistilError *err)
 		if (k == 3 && class != NULL && class->mask_strips && (flags & DISTIL_ADDED_SPECIAL) == 0)
 			flags |= DISTIL_ADDED_LSTRIP;
 		if (*name != NULL)
-			DISTIL_FORWARD(put_late(draft, *name, strlen(*name), flags | ((flags & (DISTIL_ADDED_SPECIAL | DISTIL_ADDED_LSTRIP)) == 0 ? ADDED_TEXT : 0u),
+			DISTIL_FORWARD(put_late(draft, *name, strlen(*name),
+									flags |
+									((flags & (DISTIL_ADDED_SPECIAL | DISTIL_ADDED_LSTRIP)) == 0 ? ADDED_TEXT
+									 : 0u),
 									true, err));
 	}
 	return DISTIL_OK;
@@ -319,7 +348,8 @@ put_names(Adding *adding, DistilError *err)
 
 /* A text, or {"content": text, flags}; others name no token.  special: whatever the flags say. */
 static DistilStatus
-put_value(Adding *adding, const DistilJsonDoc *doc, const DistilJson *value, bool named, bool special, DistilError *err)
+put_value(Adding *adding, const DistilJsonDoc *doc, const DistilJson *value, bool named, bool special,
+		  DistilError *err)
 {
 	uint32_t	flags = DISTIL_ADDED_SPECIAL | ADDED_TEXT;
 	size_t		length;
@@ -360,7 +390,8 @@ put_other_names(Adding *adding, const DistilJsonDoc *doc, DistilError *err)
 			other = strcmp(key, name_keys[i]) != 0;
 		/* of both files' a text in tokenizer_config.json counts, else the other file */
 		if (other && twice != NULL)
-			other = (distil_json_type(doc == adding->map ? twice : value) == DISTIL_JSON_STRING) == (doc == adding->config);
+			other = (distil_json_type(doc == adding->map ? twice : value) == DISTIL_JSON_STRING) ==
+				(doc == adding->config);
 		if (other)
 			DISTIL_FORWARD(put_value(adding, doc, value, true, true, err));
 	}
@@ -390,7 +421,10 @@ put_list(Adding *adding, const DistilJsonDoc *doc, const DistilJson *list, bool 
 	return DISTIL_OK;
 }
 
-/* additional_special_tokens counts where there is no extra_special_tokens; an object of them has names and is no list. */
+/*
+ * additional_special_tokens counts where there is no extra_special_tokens; an
+ * object of them has names and is no list.
+ */
 static DistilStatus
 put_extra(Adding *adding, DistilError *err)
 {
@@ -423,7 +457,8 @@ put_extra(Adding *adding, DistilError *err)
 	if (older != NULL && distil_json_type(older) != DISTIL_JSON_NULL)
 		return put_list(adding, from, older, false, err);
 	for (int i = 0; i < 3 && own != NULL && own[i] != NULL; i++)
-		DISTIL_FORWARD(put_late(adding->draft, own[i], strlen(own[i]), DISTIL_ADDED_SPECIAL | ADDED_TEXT, false, err));
+		DISTIL_FORWARD(put_late(adding->draft, own[i], strlen(own[i]), DISTIL_ADDED_SPECIAL | ADDED_TEXT,
+								false, err));
 	return DISTIL_OK;
 }
 
@@ -433,7 +468,8 @@ put_extra(Adding *adding, DistilError *err)
 static DistilStatus
 begin(Adding *adding, DistilError *err)
 {
-	static const char *const lists[] = {"added_tokens_decoder", "additional_special_tokens", "extra_special_tokens"};
+	static const char *const lists[] = {"added_tokens_decoder", "additional_special_tokens",
+	"extra_special_tokens"};
 	const DistilJsonDoc *docs[3] = {adding->config, adding->map, adding->added};
 	DistilDraft *draft = adding->draft;
 	DistilDraftAdded *added;
@@ -446,7 +482,8 @@ begin(Adding *adding, DistilError *err)
 			more += count(member(docs[i], lists[k]));
 	}
 	if (more > DISTIL_MAX_ADDED - draft->nadded)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "%zu added tokens are too many, %zu of them in file \"tokenizer_config.json\"",
+		return distil_fail(err, DISTIL_ERR_LIMIT,
+						   "%zu added tokens are too many, %zu of them in file \"tokenizer_config.json\"",
 						   draft->nadded + more, more);
 	more += draft->nadded;
 	added = distil_arena_alloc(draft->arena, more, sizeof(*added));
@@ -471,7 +508,8 @@ apply(Adding *adding, DistilError *err)
 	if (adding->class != NULL && draft->doc != NULL)
 		draft->nadded = 0;		/* built anew */
 	if (decoder != NULL && distil_json_type(decoder) != DISTIL_JSON_OBJECT)
-		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "added_tokens_decoder of file \"tokenizer_config.json\" is not an object");
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+						   "added_tokens_decoder of file \"tokenizer_config.json\" is not an object");
 	if (decoder != NULL)
 		DISTIL_FORWARD(read_decoder(adding, decoder, err));
 	if (adding->added != NULL)
@@ -501,9 +539,11 @@ check_map(const DistilJsonDoc *map, DistilError *err)
 	if (distil_json_type(distil_json_root(map)) != DISTIL_JSON_OBJECT)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"special_tokens_map.json\" is not an object");
 	while ((position = distil_json_next(distil_json_root(map), position, &key, &length, &value)) != NULL)
-		if ((length < 6 || memcmp(key + length - 6, "_token", 6) != 0 || distil_json_type(value) == DISTIL_JSON_BOOL) &&
+		if ((length < 6 || memcmp(key + length - 6, "_token", 6) != 0 ||
+			 distil_json_type(value) == DISTIL_JSON_BOOL) &&
 			strcmp(key, "additional_special_tokens") != 0 && strcmp(key, "extra_special_tokens") != 0)
-			return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "field \"%s\" of file \"special_tokens_map.json\" is not supported",
+			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+							   "field \"%s\" of file \"special_tokens_map.json\" is not supported",
 							   distil_printable(printable, sizeof(printable), key, length));
 	return DISTIL_OK;
 }
@@ -528,7 +568,8 @@ read_beside(Adding *adding, const DistilFolder *folder, DistilError *err)
 }
 
 DistilStatus
-distil_draft_apply_added(DistilDraft *draft, const DistilFolder *folder, const DistilTokenizerClass *class, DistilError *err)
+distil_draft_apply_added(DistilDraft *draft, const DistilFolder *folder, const DistilTokenizerClass *class,
+						 DistilError *err)
 {
 	Adding		adding = {.draft = draft, .class = class};
 	DistilStatus status = read_beside(&adding, folder, err);

@@ -66,7 +66,8 @@ typedef struct DistilTrieUnit
 #define DISTIL_ADDED_LSTRIP			4
 #define DISTIL_ADDED_RSTRIP			8
 #define DISTIL_ADDED_NORMALIZED		16
-#define DISTIL_ADDED_OUTSIDE		32	/* the id is beyond the vocabulary: the model's word table has no row for it */
+#define DISTIL_ADDED_OUTSIDE		32	/* the id is beyond the vocabulary: the model's word table has no row
+										 * for it */
 
 /* The text lies in the strings behind those of the tokens; the id's own string is the normalised one. */
 typedef struct DistilBlobAdded

@@ -2,9 +2,10 @@
  * tokenizer_class.c
  *		What the tokenizer classes of transformers 5 make of a vocabulary.
  *
- * A class takes from tokenizer.json, as from legacy files, little more than the vocabulary: normalizer, pre-tokenizer, decoder and
- * (but for `keeps`) post-processor are its own, built from tokenizer_config.json and its defaults.  The rule a newcomer would break: a
- * member that is absent has the default of the class, whatever tokenizer.json does.
+ * A class takes from tokenizer.json, as from legacy files, little more than the vocabulary: normalizer,
+ * pre-tokenizer, decoder and (but for `keeps`) post-processor are its own, built from tokenizer_config.json
+ * and its defaults.  The rule a newcomer would break: a member that is absent has the default of the class,
+ * whatever tokenizer.json does.
  */
 #include "tokenizer_parts.h"
 
@@ -24,7 +25,8 @@
 #define GPT2_NAMES		{NULL, NULL, NULL, NULL, "<|endoftext|>", "<|endoftext|>"}
 
 static const DistilTokenizerClass classes[] = {
-	{"BertTokenizer", {"bert", "distilbert", "electra"}, DISTIL_CLASS_BERT, DISTIL_TEMPLATE_BERT, {0, 1}, BERT_NAMES,
+	{"BertTokenizer", {"bert", "distilbert", "electra"}, DISTIL_CLASS_BERT, DISTIL_TEMPLATE_BERT, {0, 1},
+	BERT_NAMES,
 	.lower = true},
 	{"DistilBertTokenizer", {NULL}, DISTIL_CLASS_BERT, DISTIL_TEMPLATE_BERT, {0, 1}, BERT_NAMES,
 	.lower = true},
@@ -41,17 +43,21 @@ static const DistilTokenizerClass classes[] = {
 	{"AlbertTokenizer", {"albert"}, DISTIL_CLASS_PIECES, DISTIL_TEMPLATE_BERT, {0, 1}, ALBERT_NAMES,
 	.unk_id = 1, .keeps = true, .lower = true, .prefix = true, .quotes = true},
 	{"XLNetTokenizer", {"xlnet"}, DISTIL_CLASS_PIECES, DISTIL_TEMPLATE_XLNET, {0, 1}, XLNET_NAMES,
-	.unk_id = 0, .prefix = true, .quotes = true, .fixed = true, .mask_strips = true, .more = {"<eop>", "<eod>"}},
-	{"XLMRobertaTokenizer", {"xlm-roberta"}, DISTIL_CLASS_PIECES, DISTIL_TEMPLATE_ROBERTA, {4, 5}, ROBERTA_NAMES,
+	.unk_id = 0, .prefix = true, .quotes = true, .fixed = true, .mask_strips = true,
+	.more = {"<eop>", "<eod>"}},
+	{"XLMRobertaTokenizer", {"xlm-roberta"}, DISTIL_CLASS_PIECES, DISTIL_TEMPLATE_ROBERTA, {4, 5},
+	ROBERTA_NAMES,
 	.unk_id = 3, .prefix = true, .own_ids = true},
 	{"CamembertTokenizer", {"camembert"}, DISTIL_CLASS_PIECES, DISTIL_TEMPLATE_ROBERTA, {4, 5}, ROBERTA_NAMES,
-	.unk_id = -1, .prefix = true, .own_ids = true, .mask_strips = true, .more = {"<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"}}
+	.unk_id = -1, .prefix = true, .own_ids = true, .mask_strips = true,
+	.more = {"<s>NOTUSED", "</s>NOTUSED", "<unk>NOTUSED"}}
 };
 
 /* ---------- which class ---------- */
 
 static DistilStatus
-read_string(DistilDraft *draft, const DistilFolder *folder, const char *file, const char *key, const char **text, DistilError *err)
+read_string(DistilDraft *draft, const DistilFolder *folder, const char *file, const char *key,
+			const char **text, DistilError *err)
 {
 	DistilJsonDoc *doc;
 	const char *value = NULL;
@@ -80,7 +86,8 @@ class_named(const char *name, const char *model_type)
 		const DistilTokenizerClass *class = &classes[i];
 		size_t		n = strlen(class->name);
 
-		if (name != NULL && strncmp(name, class->name, n) == 0 && (name[n] == '\0' || strcmp(name + n, "Fast") == 0))
+		if (name != NULL && strncmp(name, class->name, n) == 0 &&
+			(name[n] == '\0' || strcmp(name + n, "Fast") == 0))
 			return class;
 		for (int k = 0; name == NULL && k < 3 && class->model_types[k] != NULL; k++)
 			if (strcmp(class->model_types[k], model_type) == 0)
@@ -93,7 +100,8 @@ class_named(const char *name, const char *model_type)
 static bool
 is_general(const char *name)
 {
-	static const char *const general[] = {"TokenizersBackend", "PreTrainedTokenizerFast", "PreTrainedTokenizer", "PythonBackend"};
+	static const char *const general[] = {"TokenizersBackend", "PreTrainedTokenizerFast",
+	"PreTrainedTokenizer", "PythonBackend"};
 
 	for (size_t i = 0; i < sizeof(general) / sizeof(general[0]); i++)
 		if (strcmp(name, general[i]) == 0)
@@ -102,8 +110,8 @@ is_general(const char *name)
 }
 
 DistilStatus
-distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char *otherwise, const DistilTokenizerClass **class,
-				   DistilError *err)
+distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char *otherwise,
+				   const DistilTokenizerClass **class, DistilError *err)
 {
 	const char *name = NULL;
 	const char *model_type = NULL;
@@ -123,8 +131,10 @@ distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char *o
 		return DISTIL_OK;
 	distil_printable(printable, sizeof(printable), name, strlen(name));
 	if (draft->doc == NULL)
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "tokenizer_class \"%s\" without tokenizer.json is not supported", printable);
-	return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_UNSUPPORTED, "tokenizer_class \"%s\" is not supported", printable),
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "tokenizer_class \"%s\" without tokenizer.json is not supported", printable);
+	return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+											 "tokenizer_class \"%s\" is not supported", printable),
 							DISTIL_HINT_AS_IT_IS);
 }
 
@@ -163,8 +173,8 @@ distil_tokenizer_config(const char **config, size_t *length, const DistilFolder 
 	text = distil_arena_alloc(arena, size, 1);
 	if (text == NULL)
 		return distil_fail_memory(err, size);
-	*length = (size_t) snprintf(text, size, "%.*s\n  \"tokenizer_class\": \"%s\",%.*s", (int) head, *config, name,
-								(int) (*length - head), *config + head);
+	*length = (size_t) snprintf(text, size, "%.*s\n  \"tokenizer_class\": \"%s\",%.*s", (int) head, *config,
+								name, (int) (*length - head), *config + head);
 	*config = text;
 	return DISTIL_OK;
 }
@@ -174,16 +184,18 @@ distil_tokenizer_config(const char **config, size_t *length, const DistilFolder 
 const char *
 distil_class_unk(const DistilTokenizerClass *class)
 {
-	return class->kind == DISTIL_CLASS_BERT ? "[UNK]" : class->template == DISTIL_TEMPLATE_NONE ? "<|endoftext|>" : "<unk>";
+	return class->kind == DISTIL_CLASS_BERT ? "[UNK]" : class->template == DISTIL_TEMPLATE_NONE
+		? "<|endoftext|>" : "<unk>";
 }
 
 DistilStatus
-distil_draft_class_settings(DistilClassSettings *settings, const DistilTokenizerClass *class, const DistilJsonDoc *doc,
-							DistilError *err)
+distil_draft_class_settings(DistilClassSettings *settings, const DistilTokenizerClass *class,
+							const DistilJsonDoc *doc, DistilError *err)
 {
 	const DistilJson *root = doc != NULL ? distil_json_root(doc) : NULL;
 
-	*settings = (DistilClassSettings) {.prefix = class->prefix, .trim = true, .lower = class->lower, .strip = class->lower, .cjk = true};
+	*settings = (DistilClassSettings) {.prefix = class->prefix, .trim = true, .lower = class->lower,
+	.strip = class->lower, .cjk = true};
 	if (doc == NULL)
 		return DISTIL_OK;
 	if (distil_json_type(root) != DISTIL_JSON_OBJECT)
@@ -194,7 +206,8 @@ distil_draft_class_settings(DistilClassSettings *settings, const DistilTokenizer
 	DISTIL_FORWARD(distil_json_get_bool(doc, root, "keep_accents", false, &settings->accents, err));
 	DISTIL_FORWARD(distil_json_get_bool(doc, root, "trim_offsets", true, &settings->trim, err));
 	if (!class->fixed)
-		DISTIL_FORWARD(distil_json_get_bool(doc, root, "add_prefix_space", settings->prefix, &settings->prefix, err));
+		DISTIL_FORWARD(distil_json_get_bool(doc, root, "add_prefix_space", settings->prefix,
+											&settings->prefix, err));
 	else
 		settings->accents = false;
 	return DISTIL_OK;
@@ -203,18 +216,20 @@ distil_draft_class_settings(DistilClassSettings *settings, const DistilTokenizer
 /* ---------- parts ---------- */
 
 static DistilStatus
-put_pieces(DistilDraft *draft, const DistilTokenizerClass *class, const DistilClassSettings *settings, const DistilBlobStep *charsmap,
-		   DistilError *err)
+put_pieces(DistilDraft *draft, const DistilTokenizerClass *class, const DistilClassSettings *settings,
+		   const DistilBlobStep *charsmap, DistilError *err)
 {
 	const struct
 	{
 		uint32_t	kind;
 		bool		on;
 	}			steps[] = {
-		{DISTIL_NORMALIZER_NFKD, class->quotes && !settings->accents}, {DISTIL_NORMALIZER_ACCENTS, class->quotes && !settings->accents},
+		{DISTIL_NORMALIZER_NFKD, class->quotes && !settings->accents},
+		{DISTIL_NORMALIZER_ACCENTS, class->quotes && !settings->accents},
 		{DISTIL_NORMALIZER_LOWERCASE, class->quotes && settings->lower}
 	};
-	uint32_t	meta = MARK << DISTIL_META_SHIFT | DISTIL_META_SPLIT | (settings->prefix ? DISTIL_META_ALWAYS : 0u);
+	uint32_t	meta = MARK << DISTIL_META_SHIFT | DISTIL_META_SPLIT |
+		(settings->prefix ? DISTIL_META_ALWAYS : 0u);
 
 	if (class->quotes)
 	{
@@ -254,14 +269,18 @@ put_bytes(DistilDraft *draft, const DistilClassSettings *settings, DistilError *
 }
 
 static DistilStatus
-put_template(DistilDraft *draft, const DistilTokenizerClass *class, const DistilClassSettings *settings, DistilError *err)
+put_template(DistilDraft *draft, const DistilTokenizerClass *class, const DistilClassSettings *settings,
+			 DistilError *err)
 {
-	static const char *const keys[6] = {"cls_token", "sep_token", "pad_token", "mask_token", "bos_token", "eos_token"};
+	static const char *const keys[6] = {"cls_token", "sep_token", "pad_token", "mask_token", "bos_token",
+	"eos_token"};
 	const uint32_t trim = DISTIL_BLOB_TRIM | DISTIL_BLOB_TRIM_PREFIX;
-	const DistilJson *post = draft->doc != NULL ? distil_json_member(distil_json_root(draft->doc), "post_processor") : NULL;
+	const DistilJson *post = draft->doc != NULL ? distil_json_member(distil_json_root(draft->doc),
+																	 "post_processor") : NULL;
 	int32_t		ids[2];
 
-	if (class->template == DISTIL_TEMPLATE_NONE || (class->keeps && post != NULL && distil_json_type(post) != DISTIL_JSON_NULL))
+	if (class->template == DISTIL_TEMPLATE_NONE ||
+		(class->keeps && post != NULL && distil_json_type(post) != DISTIL_JSON_NULL))
 		return DISTIL_OK;
 	for (int i = 0; i < 2; i++)
 	{
@@ -276,7 +295,8 @@ put_template(DistilDraft *draft, const DistilTokenizerClass *class, const Distil
 	if (class->kind == DISTIL_CLASS_BERT && class->template == DISTIL_TEMPLATE_ROBERTA)
 		draft->header.flags |= DISTIL_BLOB_TRIM;
 	else if (class->kind == DISTIL_CLASS_BYTES)
-		draft->header.flags |= (settings->trim ? DISTIL_BLOB_TRIM : 0u) | (settings->prefix ? DISTIL_BLOB_TRIM_PREFIX : 0u);
+		draft->header.flags |= (settings->trim ? DISTIL_BLOB_TRIM : 0u) |
+			(settings->prefix ? DISTIL_BLOB_TRIM_PREFIX : 0u);
 	if (class->template == DISTIL_TEMPLATE_BERT)
 		distil_template_bert(draft, ids[0], ids[1]);
 	else if (class->template == DISTIL_TEMPLATE_ROBERTA)
@@ -289,12 +309,14 @@ put_template(DistilDraft *draft, const DistilTokenizerClass *class, const Distil
 uint32_t
 distil_class_bert_flags(const DistilClassSettings *settings)
 {
-	return DISTIL_BERT_CLEAN | (settings->cjk ? DISTIL_BERT_CJK : 0u) | (settings->strip ? DISTIL_BERT_STRIP : 0u) |
+	return DISTIL_BERT_CLEAN | (settings->cjk ? DISTIL_BERT_CJK : 0u) |
+		(settings->strip ? DISTIL_BERT_STRIP : 0u) |
 		(settings->lower ? DISTIL_BERT_LOWER : 0u);
 }
 
 DistilStatus
-distil_draft_class_parts(DistilDraft *draft, const DistilTokenizerClass *class, const DistilClassSettings *settings, DistilError *err)
+distil_draft_class_parts(DistilDraft *draft, const DistilTokenizerClass *class,
+						 const DistilClassSettings *settings, DistilError *err)
 {
 	DistilBlobStep charsmap = {0};
 

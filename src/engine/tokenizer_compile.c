@@ -426,7 +426,8 @@ check_steps(const DistilDraft *draft, DistilError *err)
 	for (int i = 0; i < draft->npre; i++)
 		if (draft->pre[i].kind == DISTIL_PRE_BYTES && (draft->pre[i].flags & DISTIL_BYTES_OPEN) != 0)
 			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-							   "pre_tokenizer Split by the pattern of GPT-2 is not supported except before ByteLevel");
+							   "pre_tokenizer Split by the pattern of GPT-2 is not supported except before "
+							   "ByteLevel");
 		else if (draft->pre[i].kind == DISTIL_PRE_BYTES &&
 			(draft->header.model != DISTIL_MODEL_BPE || i + 1 < draft->npre))
 			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,

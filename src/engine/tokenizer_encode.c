@@ -299,13 +299,16 @@ check_inside(const DistilTokenizer *tokenizer, const DistilEncoding *encoding, D
 			if (added->id == (uint32_t) encoding->ids[i] && added->text <= tokenizer->strings_size &&
 				added->length <= tokenizer->strings_size - added->text)
 			{
-				distil_printable(printable, sizeof(printable), tokenizer->strings + added->text, added->length);
+				distil_printable(printable, sizeof(printable), tokenizer->strings + added->text,
+								 added->length);
 				special = (added->flags & DISTIL_ADDED_SPECIAL) != 0;
 			}
 		}
-		return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_ARGUMENT, "the text has the token \"%s\", for which the model has no"
+		return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_ARGUMENT,
+												 "the text has the token \"%s\", for which the model has no"
 												 " weights", printable),
-								"Its id is %d, and the model's word table ends before.  Take it out of the text%s.", (int) encoding->ids[i],
+								"Its id is %d, and the model's word table ends before.  Take it out of the "
+								"text%s.", (int) encoding->ids[i],
 								special ? ", or import the model with the option parse_special false" : "");
 	}
 	return DISTIL_OK;
@@ -338,5 +341,6 @@ distil_tokenizer_encode(const DistilTokenizer *tokenizer, DistilEncoding *encodi
 	distil_buffer_free(&words.span);
 	DISTIL_FORWARD(status);
 	DISTIL_FORWARD(truncate_pieces(encoding, &job, err));
-	return (tokenizer->blob->flags & DISTIL_BLOB_OUTSIDE) != 0 ? check_inside(tokenizer, encoding, err) : DISTIL_OK;
+	return (tokenizer->blob->flags & DISTIL_BLOB_OUTSIDE) != 0 ? check_inside(tokenizer, encoding, err)
+		: DISTIL_OK;
 }

@@ -176,7 +176,8 @@ distil_draft_added_flags(uint32_t *flags, const DistilJsonDoc *doc, const Distil
 		const char *name;
 		uint32_t	flag;
 	}			members[] = {
-		{"single_word", DISTIL_ADDED_SINGLE_WORD}, {"lstrip", DISTIL_ADDED_LSTRIP}, {"rstrip", DISTIL_ADDED_RSTRIP},
+		{"single_word", DISTIL_ADDED_SINGLE_WORD}, {"lstrip", DISTIL_ADDED_LSTRIP},
+		{"rstrip", DISTIL_ADDED_RSTRIP},
 		{"normalized", DISTIL_ADDED_NORMALIZED}, {"special", DISTIL_ADDED_SPECIAL}
 	};
 

@@ -72,8 +72,8 @@ read_names(DistilDraft *draft, const DistilJson *root, const char **unk, DistilE
 
 /* *decoder: the file has added_tokens_decoder. */
 static DistilStatus
-read_names_file(DistilDraft *draft, const DistilFolder *folder, const char *file, const char **unk, bool *decoder,
-				DistilError *err)
+read_names_file(DistilDraft *draft, const DistilFolder *folder, const char *file, const char **unk,
+				bool *decoder, DistilError *err)
 {
 	DistilJsonDoc *doc;
 	DistilStatus status = DISTIL_OK;
@@ -200,8 +200,10 @@ distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder, DistilE
 	DISTIL_FORWARD(distil_draft_class(draft, folder, "bert", &class, err));
 	if (class->template != DISTIL_TEMPLATE_BERT || class->kind != DISTIL_CLASS_BERT)
 		return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-												 "file \"vocab.txt\" with a tokenizer of class %s is not supported", class->name),
-								"With \"tokenizer_class\": \"BertTokenizer\" in tokenizer_config.json it is read as BERT's.");
+												 "file \"vocab.txt\" with a tokenizer of class %s is not "
+												 "supported", class->name),
+								"With \"tokenizer_class\": \"BertTokenizer\" in tokenizer_config.json it is "
+								"read as BERT's.");
 	DISTIL_FORWARD(distil_folder_json(folder, "tokenizer_config.json", false, &doc, draft->alloc, err));
 	status = distil_draft_class_settings(&settings, class, doc, err);
 	distil_json_free(doc);

@@ -49,8 +49,8 @@ flush_marks(DistilChars *out, DistilMarks *marks, DistilError *err)
 }
 
 static DistilStatus
-decomposed(DistilChars *out, const DistilChars *chars, bool compatible, DistilMarks *marks, const DistilPoll *poll,
-		   DistilError *err)
+decomposed(DistilChars *out, const DistilChars *chars, bool compatible, DistilMarks *marks,
+		   const DistilPoll *poll, DistilError *err)
 {
 	for (size_t i = 0; i < chars->n; i++)
 	{

@@ -123,7 +123,8 @@ typedef struct DistilDraft
 	int			npair;
 	const char *unk;			/* NULL: none */
 	bool		parse_special;	/* of the import: special tokens in texts are recognised */
-	const char *named_unk;		/* unk_token of tokenizer_config.json or special_tokens_map.json, NULL: not said, "": none */
+	const char *named_unk;		/* unk_token of tokenizer_config.json or special_tokens_map.json, NULL: not
+								 * said, "": none */
 	bool		no_unk;			/* the model works without an unknown token */
 	int64_t		unk_id;			/* of Unigram; -1: by name */
 	const double *scores;		/* [ntokens] of Unigram; ids are their places */
@@ -131,9 +132,13 @@ typedef struct DistilDraft
 	size_t		nmerges;
 	bool		whole_words;	/* ignore_merges: a word that is a token is not merged */
 	DistilBuffer data;			/* of steps */
-	/* named in tokenizer_config.json or special_tokens_map.json: cls, sep, pad, mask, bos, eos; NULL: not said, "": none */
+	/*
+	 * named in tokenizer_config.json or special_tokens_map.json: cls, sep, pad,
+	 * mask, bos, eos; NULL: not said, "": none
+	 */
 	const char *names[6];
-	uint32_t	name_flags[6];	/* DISTIL_ADDED_... of them; with DISTIL_ADDED_SPECIAL where the file says flags */
+	uint32_t	name_flags[6];	/* DISTIL_ADDED_... of them; with DISTIL_ADDED_SPECIAL where the file says
+								 * flags */
 	uint32_t	unk_flags;		/* of named_unk */
 	int			table;			/* rows of the model's word table; 0: not known */
 	DistilTokenizerBlob header;
@@ -159,7 +164,8 @@ extern DistilStatus distil_draft_read_json(DistilDraft *draft, DistilError *err)
 extern DistilStatus distil_draft_read_legacy(DistilDraft *draft, const DistilFolder *folder,
 											 DistilError *err);
 /* What tokenizer_config.json overrules or forbids, after the files have been read. */
-extern DistilStatus distil_draft_apply_settings(DistilDraft *draft, const DistilFolder *folder, DistilError *err);
+extern DistilStatus distil_draft_apply_settings(DistilDraft *draft, const DistilFolder *folder,
+												DistilError *err);
 /* vocab.json and merges.txt */
 extern DistilStatus distil_draft_read_bpe(DistilDraft *draft, const DistilFolder *folder, DistilError *err);
 /* A SentencePiece model; distil_pieces_file is its name, NULL when the folder has none. */
@@ -220,27 +226,34 @@ typedef struct DistilClassSettings
 } DistilClassSettings;
 
 #define DISTIL_HINT_AS_IT_IS \
-	"With \"tokenizer_class\": \"PreTrainedTokenizerFast\" in tokenizer_config.json, tokenizer.json is taken as it is."
+	"With \"tokenizer_class\": \"PreTrainedTokenizerFast\" in tokenizer_config.json, tokenizer.json is " \
+	"taken as it is."
 
 /*
- * The class that tokenizer_config.json or config.json names, or that its model_type has, or the model_type `otherwise` (NULL: none).
- * *class is NULL when there is none or tokenizer.json is taken as it is.  One that we do not know is DISTIL_ERR_UNSUPPORTED.
+ * The class that tokenizer_config.json or config.json names, or that its model_type has, or the model_type
+ * `otherwise` (NULL: none).  *class is NULL when there is none or tokenizer.json is taken as it is.  One that
+ * we do not know is DISTIL_ERR_UNSUPPORTED.
  */
 extern DistilStatus distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char *otherwise,
 									   const DistilTokenizerClass **class, DistilError *err);
 /* doc: tokenizer_config.json, or NULL for the defaults. */
-extern DistilStatus distil_draft_class_settings(DistilClassSettings *settings, const DistilTokenizerClass *class,
-												const DistilJsonDoc *doc, DistilError *err);
-/* Replace normalizer, pre-tokenizer, decoder and post-processor by those of the class; a character map stays. */
+extern DistilStatus distil_draft_class_settings(DistilClassSettings *settings,
+												const DistilTokenizerClass *class, const DistilJsonDoc *doc,
+												DistilError *err);
+/*
+ * Replace normalizer, pre-tokenizer, decoder and post-processor by
+ * those of the class; a character map stays.
+ */
 extern DistilStatus distil_draft_class_parts(DistilDraft *draft, const DistilTokenizerClass *class,
 											 const DistilClassSettings *settings, DistilError *err);
 /* Added tokens as the files beside tokenizer.json and the class (NULL: it is taken as it is) make them. */
-extern DistilStatus distil_draft_apply_added(DistilDraft *draft, const DistilFolder *folder, const DistilTokenizerClass *class,
-											 DistilError *err);
+extern DistilStatus distil_draft_apply_added(DistilDraft *draft, const DistilFolder *folder,
+											 const DistilTokenizerClass *class, DistilError *err);
 /* The class's unk_token. */
 extern const char *distil_class_unk(const DistilTokenizerClass *class);
 /* DISTIL_ADDED_... of a token's members. */
-extern DistilStatus distil_draft_added_flags(uint32_t *flags, const DistilJsonDoc *doc, const DistilJson *token, DistilError *err);
+extern DistilStatus distil_draft_added_flags(uint32_t *flags, const DistilJsonDoc *doc,
+											 const DistilJson *token, DistilError *err);
 /* Flags of BertNormalizer. */
 extern uint32_t distil_class_bert_flags(const DistilClassSettings *settings);
 

@@ -52,8 +52,8 @@ refuse_more(const DistilJsonDoc *doc, DistilError *err)
 }
 
 static DistilStatus
-read_config(DistilDraft *draft, DistilClassSettings *settings, const DistilTokenizerClass *class, const DistilFolder *folder,
-			DistilError *err)
+read_config(DistilDraft *draft, DistilClassSettings *settings, const DistilTokenizerClass *class,
+			const DistilFolder *folder, DistilError *err)
 {
 	DistilJsonDoc *doc;
 	DistilStatus status;
@@ -155,7 +155,8 @@ distil_draft_read_bpe(DistilDraft *draft, const DistilFolder *folder, DistilErro
 	size_t		length;
 
 	DISTIL_FORWARD(read_vocabulary(draft, folder, err));
-	DISTIL_FORWARD(distil_draft_class(draft, folder, distil_draft_id(draft, "<|endoftext|>", 13) >= 0 ? "gpt2" : "roberta",
+	DISTIL_FORWARD(distil_draft_class(draft, folder,
+									  distil_draft_id(draft, "<|endoftext|>", 13) >= 0 ? "gpt2" : "roberta",
 									  &class, err));
 	if (class->kind != DISTIL_CLASS_BYTES)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
@@ -397,9 +398,11 @@ add_pieces(DistilDraft *draft, const Model *model, DistilError *err)
 		if (text == NULL)
 			return distil_fail_memory(err, piece->length);
 		if (piece->length > DISTIL_MAX_TOKEN_BYTES)
-			return distil_fail(err, DISTIL_ERR_LIMIT, "control piece of %zu bytes is too long", piece->length);
+			return distil_fail(err, DISTIL_ERR_LIMIT, "control piece of %zu bytes is too long",
+							   piece->length);
 		draft->added[draft->nadded++] = (DistilDraftAdded) {
-			.text = text, .length = (uint32_t) piece->length, .flags = piece->type == 3 ? DISTIL_ADDED_SPECIAL : 0, .id = -1
+			.text = text, .length = (uint32_t) piece->length,
+			.flags = piece->type == 3 ? DISTIL_ADDED_SPECIAL : 0, .id = -1
 		};
 	}
 	return DISTIL_OK;
@@ -415,8 +418,10 @@ put_vocabulary(DistilDraft *draft, const Model *model, const DistilTokenizerClas
 
 	for (int i = 0; i < 6; i++)
 		names[i] = draft->names[i] != NULL ? draft->names[i] : class->names[i];
-	if (class->own_ids && (unk[0] == '\0' || names[2][0] == '\0' || names[3][0] == '\0' || names[4][0] == '\0' || names[5][0] == '\0'))
-		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "bos_token, eos_token, unk_token, pad_token and mask_token null are not supported"
+	if (class->own_ids && (unk[0] == '\0' || names[2][0] == '\0' || names[3][0] == '\0' ||
+						   names[4][0] == '\0' || names[5][0] == '\0'))
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "bos_token, eos_token, unk_token, pad_token and mask_token null are not supported"
 						   " without tokenizer.json");
 	xlm[0] = names[4];
 	xlm[1] = camembert[1] = names[2];
@@ -446,8 +451,9 @@ distil_draft_read_pieces(DistilDraft *draft, const DistilFolder *folder, DistilE
 	char	   *data;
 	size_t		length;
 
-	DISTIL_FORWARD(distil_draft_class(draft, folder, strcmp(file, "sentencepiece.bpe.model") == 0 ? "xlm-roberta" : NULL, &class,
-									  err));
+	DISTIL_FORWARD(distil_draft_class(draft, folder,
+									  strcmp(file, "sentencepiece.bpe.model") == 0 ? "xlm-roberta" : NULL,
+									  &class, err));
 	if (class == NULL || class->kind != DISTIL_CLASS_PIECES)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "file \"%s\" without tokenizer_class or model_type of ALBERT, XLNet, XLM-R or"

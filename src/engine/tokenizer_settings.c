@@ -2,10 +2,11 @@
  * tokenizer_settings.c
  *		What the configuration beside a tokenizer.json makes of it.
  *
- * A class of transformers that knows its parts builds them anew (tokenizer_class.c): what tokenizer.json has instead does not count.
- * Only PreTrainedTokenizerFast and TokenizersBackend take tokenizer.json as it is.  add_bos_token and add_eos_token count for none of
- * them: the post-processor says what is added.  The rule a newcomer would break: without tokenizer_config.json the class goes by the
- * model, with all its defaults; when tokenizer.json says something else the file was rather forgotten, and that is refused.
+ * A class of transformers that knows its parts builds them anew (tokenizer_class.c): what tokenizer.json has
+ * instead does not count.  Only PreTrainedTokenizerFast and TokenizersBackend take tokenizer.json as it is.
+ * add_bos_token and add_eos_token count for none of them: the post-processor says what is added.  The rule a
+ * newcomer would break: without tokenizer_config.json the class goes by the model, with all its defaults;
+ * when tokenizer.json says something else the file was rather forgotten, and that is refused.
  */
 #include "tokenizer_parts.h"
 
@@ -25,7 +26,8 @@ find_step(const DistilBlobStep *steps, int n, uint32_t kind)
 
 /* The member of tokenizer_config.json by which tokenizer.json differs from the defaults; NULL: by none. */
 static const char *
-missing_setting(const DistilDraft *draft, const DistilTokenizerClass *class, const DistilClassSettings *settings)
+missing_setting(const DistilDraft *draft, const DistilTokenizerClass *class,
+				const DistilClassSettings *settings)
 {
 	const DistilBlobStep *bert = find_step(draft->normalizer, draft->nnormalizer, DISTIL_NORMALIZER_BERT);
 	const DistilBlobStep *bytes = find_step(draft->pre, draft->npre, DISTIL_PRE_BYTES);
@@ -42,7 +44,8 @@ missing_setting(const DistilDraft *draft, const DistilTokenizerClass *class, con
 		{"strip_accents", (flags & DISTIL_BERT_STRIP) != 0},
 		{"tokenize_chinese_chars", (flags & DISTIL_BERT_CJK) != 0},
 		{"keep_accents", class->quotes && strips == settings->accents},
-		{"add_prefix_space", (bytes != NULL && ((bytes->flags & DISTIL_BYTES_PREFIX) != 0) != settings->prefix) ||
+		{"add_prefix_space",
+		(bytes != NULL && ((bytes->flags & DISTIL_BYTES_PREFIX) != 0) != settings->prefix) ||
 		(meta != NULL && (meta->flags & DISTIL_META_ALWAYS) == 0)}
 	};
 
@@ -57,7 +60,8 @@ static DistilStatus
 check_model(const DistilDraft *draft, const DistilTokenizerClass *class, DistilError *err)
 {
 	static const uint32_t models[] = {
-		[DISTIL_CLASS_BERT] = DISTIL_MODEL_WORDPIECE, [DISTIL_CLASS_BYTES] = DISTIL_MODEL_BPE, [DISTIL_CLASS_PIECES] = DISTIL_MODEL_UNIGRAM
+		[DISTIL_CLASS_BERT] = DISTIL_MODEL_WORDPIECE, [DISTIL_CLASS_BYTES] = DISTIL_MODEL_BPE,
+		[DISTIL_CLASS_PIECES] = DISTIL_MODEL_UNIGRAM
 	};
 	const char *unk = draft->named_unk != NULL ? draft->named_unk : distil_class_unk(class);
 	int64_t		unk_id = class->unk_id >= 0 ? class->unk_id : distil_draft_id(draft, unk, strlen(unk));
@@ -65,7 +69,8 @@ check_model(const DistilDraft *draft, const DistilTokenizerClass *class, DistilE
 
 	if (draft->header.model != models[class->kind])
 		what = "type";
-	else if (class->kind == DISTIL_CLASS_BERT && (draft->header.prefix_length != 2 || memcmp(draft->header.prefix, "##", 2) != 0))
+	else if (class->kind == DISTIL_CLASS_BERT &&
+			 (draft->header.prefix_length != 2 || memcmp(draft->header.prefix, "##", 2) != 0))
 		what = "continuing_subword_prefix";
 	else if (class->kind == DISTIL_CLASS_BERT && draft->header.max_chars != 100)
 		what = "max_input_chars_per_word";
@@ -80,7 +85,8 @@ check_model(const DistilDraft *draft, const DistilTokenizerClass *class, DistilE
 	if (what == NULL)
 		return DISTIL_OK;
 	return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-											 "%s of the model of tokenizer.json that contradicts tokenizer_class \"%s\" is not supported",
+											 "%s of the model of tokenizer.json that contradicts "
+											 "tokenizer_class \"%s\" is not supported",
 											 what, class->name),
 							DISTIL_HINT_AS_IT_IS);
 }
@@ -102,31 +108,35 @@ apply_class(DistilDraft *draft, const DistilFolder *folder, const DistilJsonDoc 
 	{
 		int64_t		unk_id;
 
-		DISTIL_FORWARD(distil_json_get_int(doc, distil_json_root(doc), "unk_id", class->unk_id, 0, INT32_MAX, &unk_id, err));
+		DISTIL_FORWARD(distil_json_get_int(doc, distil_json_root(doc), "unk_id", class->unk_id, 0, INT32_MAX,
+										   &unk_id, err));
 		if (unk_id != class->unk_id)
-			return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "unk_id %lld of file \"tokenizer_config.json\" is not supported",
+			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+							   "unk_id %lld of file \"tokenizer_config.json\" is not supported",
 							   (long long) unk_id);
 	}
 	key = doc == NULL ? missing_setting(draft, class, &settings) : NULL;
 	if (key == NULL)
 		return distil_draft_class_parts(draft, class, &settings, err);
 	return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-											 "%s of tokenizer.json that contradicts the default of tokenizer_class \"%s\" is not supported"
+											 "%s of tokenizer.json that contradicts the default of "
+											 "tokenizer_class \"%s\" is not supported"
 											 " without file \"tokenizer_config.json\"", key, class->name),
 							"Add the model's tokenizer_config.json, which says what %s is.", key);
 }
 
 /* Texts are cut at their end. */
 static DistilStatus
-check_direction(const DistilJsonDoc *doc, const DistilJson *object, const char *key, const char *left, const char *file,
-				DistilError *err)
+check_direction(const DistilJsonDoc *doc, const DistilJson *object, const char *key, const char *left,
+				const char *file, DistilError *err)
 {
 	const char *side;
 
 	DISTIL_FORWARD(distil_json_get_string(doc, object, key, "", &side, err));
 	if (strcmp(side, left) != 0)
 		return DISTIL_OK;
-	return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "%s \"%s\" of file \"%s\" is not supported", key, left, file);
+	return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "%s \"%s\" of file \"%s\" is not supported", key, left,
+					   file);
 }
 
 static DistilStatus
@@ -138,14 +148,19 @@ apply(DistilDraft *draft, const DistilFolder *folder, const DistilJsonDoc *doc, 
 	{
 		bool		split;
 
-		DISTIL_FORWARD(check_direction(doc, distil_json_root(doc), "truncation_side", "left", "tokenizer_config.json", err));
-		DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), "split_special_tokens", false, &split, err));
+		DISTIL_FORWARD(check_direction(doc, distil_json_root(doc), "truncation_side", "left",
+									   "tokenizer_config.json", err));
+		DISTIL_FORWARD(distil_json_get_bool(doc, distil_json_root(doc), "split_special_tokens", false, &split,
+											err));
 		if (split && draft->parse_special)
-			return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_UNSUPPORTED, "split_special_tokens of file \"tokenizer_config.json\""
+			return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+													 "split_special_tokens of file \"tokenizer_config.json\""
 													 " is not supported"),
-									"Import the model with the option parse_special false, which does the same.");
+									"Import the model with the option parse_special false, which does the "
+									"same.");
 	}
-	return draft->doc != NULL ? apply_class(draft, folder, doc, err) : DISTIL_OK;	/* the readers of legacy files ask their class */
+	/* the readers of legacy files ask their class */
+	return draft->doc != NULL ? apply_class(draft, folder, doc, err) : DISTIL_OK;
 }
 
 DistilStatus
@@ -159,7 +174,8 @@ distil_draft_apply_settings(DistilDraft *draft, const DistilFolder *folder, Dist
 		const DistilJson *truncation = distil_json_member(distil_json_root(draft->doc), "truncation");
 
 		if (truncation != NULL && distil_json_type(truncation) == DISTIL_JSON_OBJECT)
-			DISTIL_FORWARD(check_direction(draft->doc, truncation, "direction", "Left", "tokenizer.json", err));
+			DISTIL_FORWARD(check_direction(draft->doc, truncation, "direction", "Left", "tokenizer.json",
+										   err));
 	}
 	DISTIL_FORWARD(distil_folder_json(folder, "tokenizer_config.json", false, &doc, draft->alloc, err));
 	status = apply(draft, folder, doc, err);

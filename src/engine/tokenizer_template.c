@@ -75,7 +75,8 @@ template_item(DistilDraft *draft, const DistilJson *item, const DistilJson *tabl
 	inner = special != NULL ? special : sequence;
 	if (inner == NULL || distil_json_type(inner) != DISTIL_JSON_OBJECT)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
-						   "template of the post_processor has a piece that is neither text nor special token");
+						   "template of the post_processor has a piece that is neither text nor special "
+						   "token");
 	DISTIL_FORWARD(distil_json_get_string(draft->doc, inner, "id", "", &id, err));
 	DISTIL_FORWARD(distil_json_get_int(draft->doc, inner, "type_id", 0, 0, INT32_MAX, &type, err));
 	if (special != NULL)

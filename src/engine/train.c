@@ -42,7 +42,8 @@ trainer_setup(DistilTrainer *trainer, const void *spool, size_t spool_size, Dist
 	DISTIL_FORWARD(distil_student_spec(&trainer->student, trainer->teacher, options, trainer->arena, err));
 	DISTIL_FORWARD(distil_spool_view(&trainer->spool, spool, spool_size, options->method, info->vocabulary,
 									 options->max_tokens, poll, err));
-	if (trainer->spool.longest > trainer->student.config.positions - trainer->student.config.position_offset ||
+	if (trainer->spool.longest > trainer->student.config.positions -
+		trainer->student.config.position_offset ||
 		trainer->spool.longest > trainer->teacher->spec.config.positions -
 		trainer->teacher->spec.config.position_offset)
 		return distil_fail(err, DISTIL_ERR_LIMIT,
@@ -126,7 +127,8 @@ distil_trainer_create(DistilTrainer **result, const DistilModel *teacher, const 
 		limit = DISTIL_DEVICE_PIECE_TOKENS;
 	do
 	{
-		status = create(result, teacher, options, spool, spool_size, devices, ndevices, limit, alloc, poll, err);
+		status = create(result, teacher, options, spool, spool_size, devices, ndevices, limit, alloc, poll,
+						err);
 		limit /= 2;
 	}
 	while (status == DISTIL_ERR_MEMORY && limit >= DISTIL_PIECE_TOKENS);
@@ -207,8 +209,8 @@ distil_trainer_free(DistilTrainer *trainer)
 /* ---------- one step ---------- */
 
 /*
- * Items of the runs below are the segments of the first copy, then those of the second, and so on, where there are
- * several: each device does its own.
+ * Items of the runs below are the segments of the first copy, then those of the second, and so on, where
+ * there are several: each device does its own.
  */
 static const DistilSegment *
 segment_of(const DistilTrainer *trainer, int item)
@@ -240,8 +242,8 @@ zero_segment(void *ctx, int number, int item, DistilError *err)
 }
 
 /*
- * A DistilPoolFn: the first worker's block becomes the sum of those who share its copy, in order of workers; its
- * squares are summed.
+ * A DistilPoolFn: the first worker's block becomes the sum of those who share its copy, in order of workers;
+ * its squares are summed.
  */
 static DistilStatus
 sum_segment(void *ctx, int number, int item, DistilError *err)
@@ -344,8 +346,8 @@ accumulate(DistilTrainer *trainer, DistilError *err)
 	int			accumulation = trainer->options.gradient_accumulation_steps;
 	int			i;
 
-	DISTIL_FORWARD(distil_pool_run(trainer->pool, zero_segment, trainer, trainer->ncopies * trainer->nsegments,
-								   trainer->segment_owner, err));
+	DISTIL_FORWARD(distil_pool_run(trainer->pool, zero_segment, trainer,
+								   trainer->ncopies * trainer->nsegments, trainer->segment_owner, err));
 	distil_round_begin(trainer, true);
 	for (i = 0; i < accumulation; i++)
 	{
@@ -468,8 +470,8 @@ take_step(DistilTrainer *trainer, DistilTrainState *before, DistilError *err)
 	clear_losses(trainer);
 	DISTIL_FORWARD(accumulate(trainer, err));
 	DISTIL_FORWARD(sum_devices(trainer, err));
-	DISTIL_FORWARD(distil_pool_run(trainer->pool, sum_segment, trainer, trainer->nsegments, trainer->segment_owner,
-								   err));
+	DISTIL_FORWARD(distil_pool_run(trainer->pool, sum_segment, trainer, trainer->nsegments,
+								   trainer->segment_owner, err));
 	device->ops->copy_out(device, trainer->segment_sums, trainer->device_sums,
 						  (size_t) trainer->nsegments * sizeof(double));
 	DISTIL_FORWARD(distil_device_check(device, err));

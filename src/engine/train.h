@@ -92,8 +92,8 @@ typedef struct DistilRound
 } DistilRound;
 
 /*
- * What a device keeps of a training: the weights of teacher and student, and the moments.  Devices that share the
- * host's memory share one copy; others have one each, and the same update makes the same bits of each.
+ * What a device keeps of a training: the weights of teacher and student, and the moments.  Devices that share
+ * the host's memory share one copy; others have one each, and the same update makes the same bits of each.
  */
 typedef struct DistilTrainCopy
 {
@@ -183,7 +183,8 @@ struct DistilTrainer
 	int			ncopies;
 	DistilSegment *segments;
 	int			nsegments;
-	int		   *segment_owner;	/* [ncopies * nsegments] the worker of each copy's; NULL: any, there is one copy */
+	int		   *segment_owner;	/* [ncopies * nsegments] the worker of each copy's; NULL: any, there is one
+								 * copy */
 	double	   *segment_sums;	/* [nsegments] host */
 	double	   *device_sums;	/* the same on the first device */
 	DistilAdamW adamw;			/* of the update at work */

@@ -66,11 +66,11 @@ teacher_vectors(DistilTrainer *trainer, DistilTrainWorker *worker, const Embeddi
 	const float *hidden;
 
 	batch.types = teacher->spec.type >= 0 ? worker->types : NULL;
-	DISTIL_FORWARD(distil_encoder_forward(&teacher->spec, worker->copy->teacher_weights, &batch, worker->teacher, 0,
-										  &hidden,
+	DISTIL_FORWARD(distil_encoder_forward(&teacher->spec, worker->copy->teacher_weights, &batch,
+										  worker->teacher, 0, &hidden,
 										  worker->device, worker->poll, err));
-	return distil_pipeline_forward(&teacher->spec, worker->copy->teacher_weights, buffers->et, hidden, &batch, NULL,
-								   buffers->scratch, worker->device, worker->poll, err);
+	return distil_pipeline_forward(&teacher->spec, worker->copy->teacher_weights, buffers->et, hidden, &batch,
+								   NULL, buffers->scratch, worker->device, worker->poll, err);
 }
 
 static DistilStatus
@@ -108,9 +108,9 @@ embedding_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilP
 						  (float) (micro->share / micro->sequences), piece->nseq, (int) d);
 	if (!trainer->round.learn)
 		return DISTIL_OK;
-	DISTIL_FORWARD(distil_pipeline_backward(student, worker->copy->weights, worker->gradients, worker->dhidden,
-											buffers.es, &batch, buffers.saved, buffers.scratch,
-											device, worker->poll, err));
+	DISTIL_FORWARD(distil_pipeline_backward(student, worker->copy->weights, worker->gradients,
+											worker->dhidden, buffers.es, &batch, buffers.saved,
+											buffers.scratch, device, worker->poll, err));
 	return distil_encoder_backward(student, worker->copy->weights, worker->gradients, &batch, worker->student,
 								   piece->dropout_seed, worker->dhidden, device, worker->poll, err);
 }

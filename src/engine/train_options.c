@@ -172,7 +172,8 @@ choose_method(DistilMethod *method, const char *name, const DistilModelInfo *inf
 		*method = (DistilMethod) i;
 		if (*method == DISTIL_METHOD_TRIPLE && !info->has_lm_head)
 		{
-			distil_fail(err, DISTIL_ERR_STATE, "method \"triple\" needs a teacher with a language-model head");
+			distil_fail(err, DISTIL_ERR_STATE,
+						"method \"triple\" needs a teacher with a language-model head");
 			return distil_fail_hint(err, DISTIL_ERR_STATE, "Use method \"embedding\", or import "
 									"the model's file for language modelling.");
 		}
@@ -397,7 +398,8 @@ check_options(const DistilTrainOptions *options, DistilError *err)
 		return DISTIL_OK;
 	if ((options->causal ? options->alpha_mlm : options->alpha_clm) > 0)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"%s\" does not apply to a %s teacher",
-						   options->causal ? "alpha_mlm" : "alpha_clm", options->causal ? "causal" : "masked-LM");
+						   options->causal ? "alpha_mlm" : "alpha_clm",
+						   options->causal ? "causal" : "masked-LM");
 	if (options->alpha_ce + options->alpha_mlm + options->alpha_clm + options->alpha_cos +
 		options->alpha_mse <= 0)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT,

@@ -75,8 +75,8 @@ distil_round_add(DistilTrainer *trainer, const int32_t *sequences, int n, int64_
 }
 
 /*
- * Tokens of a piece: at most the limit, and so many pieces that all workers get as many.  With several accelerators
- * it is the limit, so that pieces, and with them dropout, are those of one.
+ * Tokens of a piece: at most the limit, and so many pieces that all workers get as many.  With several
+ * accelerators it is the limit, so that pieces, and with them dropout, are those of one.
  */
 static int
 piece_size(const DistilTrainer *trainer)

@@ -25,7 +25,8 @@ distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *optio
 	if (options->method != DISTIL_METHOD_TRIPLE)
 		return DISTIL_OK;
 	if (!teacher->spec.has_lm)
-		return distil_fail(err, DISTIL_ERR_STATE, "method \"triple\" needs a teacher with a language-model head");
+		return distil_fail(err, DISTIL_ERR_STATE,
+						   "method \"triple\" needs a teacher with a language-model head");
 	if (!options->causal && distil_tokenizer_special(teacher->tokenizer)->mask < 0)
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
 						   "method \"triple\" needs a tokenizer with a [MASK] token");
@@ -54,7 +55,8 @@ distil_trainer_products(DistilTrainer *trainer, DistilError *err)
 		return DISTIL_OK;
 	if (strcmp(dtype, "bfloat16") == 0)
 	{
-		distil_fail(err, DISTIL_ERR_UNSUPPORTED, "option \"dtype\" is \"bfloat16\", which this device does not multiply");
+		distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+					"option \"dtype\" is \"bfloat16\", which this device does not multiply");
 		return distil_fail_hint(err, DISTIL_ERR_UNSUPPORTED, "Leave it out, or say \"float32\".");
 	}
 	for (i = 0; i < trainer->nworkers; i++)
@@ -188,8 +190,9 @@ worker_memory(DistilTrainer *trainer, DistilTrainWorker *worker, DistilError *er
 								sizeof(float), err));
 	DISTIL_FORWARD(device_block((void **) &worker->buffers, device, trainer->method->buffer_floats(trainer),
 								sizeof(float), err));
-	DISTIL_FORWARD(distil_activations_create_half(&worker->teacher, &trainer->teacher->spec, trainer->piece_tokens,
-												  false, worker->copy->teacher_half, device, alloc, err));
+	DISTIL_FORWARD(distil_activations_create_half(&worker->teacher, &trainer->teacher->spec,
+												  trainer->piece_tokens, false, worker->copy->teacher_half,
+												  device, alloc, err));
 	return distil_activations_create_half(&worker->student, &trainer->student, trainer->piece_tokens, true,
 										  worker->copy->half, device, alloc, err);
 }
@@ -248,8 +251,8 @@ copy_memory(DistilTrainer *trainer, DistilTrainCopy *copy, DistilDevice *device,
 										  device, poll, err));
 	if (!distil_has_half(&trainer->student, device) || !distil_has_half(&trainer->teacher->spec, device))
 		return DISTIL_OK;
-	DISTIL_FORWARD(distil_half_weights(&copy->teacher_half, copy->uploaded, trainer->teacher->spec.table.total,
-									   device, err));
+	DISTIL_FORWARD(distil_half_weights(&copy->teacher_half, copy->uploaded,
+									   trainer->teacher->spec.table.total, device, err));
 	return distil_half_weights(&copy->half, copy->weights, total, device, err);
 }
 

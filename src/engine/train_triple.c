@@ -3,7 +3,7 @@
  *		Method triple: the losses of DistilBERT and DistilGPT2, teacher and student on the same input.
  *
  *	L_ce  = T^2 / N sum over M of KL(softmax(t/T), softmax(s/T))
- *	L_mlm = mean over labelled positions of -log softmax(s)[label]; L_clm the same: the label is the next token
+ *	L_mlm = mean over labelled positions of -log softmax(s)[label]; L_clm the same of the next token
  *	L_mse = 1 / N sum over M of sum over v of (s - t)^2
  *	L_cos = mean over all tokens of 1 - cos(h_s, h_t), last hidden states
  * M: all N tokens, special ones, those not masked and the last included, or with
@@ -41,7 +41,8 @@ layout(const DistilTrainer *trainer, float *memory, TripleBuffers *buffers)
 {
 	size_t		pc = (size_t) trainer->piece_tokens * (size_t) distil_widest(&trainer->student.config);
 	size_t		v = (size_t) trainer->student.config.vocabulary;
-	size_t		rv = (size_t) trainer->logits_rows * (trainer->copies[0].half != NULL ? HALF_STRIDE(v) / 2 : v);
+	size_t		rv = (size_t) trainer->logits_rows *
+		(trainer->copies[0].half != NULL ? HALF_STRIDE(v) / 2 : v);
 	uint16_t  **halves[] = {&buffers->half_hs, &buffers->half_ht, &buffers->half_dh};
 	float	  **slots[] = {&buffers->hs, &buffers->ht, &buffers->dh, &buffers->gathered, &buffers->scratch,
 	&buffers->logits_s, &buffers->logits_t};
@@ -173,8 +174,8 @@ decode_losses_half(DistilTrainer *trainer, DistilTrainWorker *worker, const Trip
 
 		DISTIL_POLL(worker->poll, err);
 		if (with_teacher)
-			distil_lm_decode_half(teacher, worker->copy->teacher_half, t, ld, buffers->half_ht + (size_t) first * e,
-								  rows, device);
+			distil_lm_decode_half(teacher, worker->copy->teacher_half, t, ld,
+								  buffers->half_ht + (size_t) first * e, rows, device);
 		distil_lm_decode_half(student, worker->copy->half, s, ld, hs, rows, device);
 		half->logits_loss(device, worker->device_losses, s, t, ld, worker->labels + first, loss, rows, v);
 		if (trainer->round.learn)
@@ -213,25 +214,25 @@ logits_losses(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPie
 	{
 		if (!all)
 			device->ops->gather_rows(device, buffers->gathered, hidden_t, worker->rows, n, c);
-		DISTIL_FORWARD(distil_lm_transform(&trainer->teacher->spec, worker->copy->teacher_weights, buffers->ht,
-										   all ? hidden_t : buffers->gathered, n, NULL, buffers->scratch,
-										   device, worker->poll, err));
+		DISTIL_FORWARD(distil_lm_transform(&trainer->teacher->spec, worker->copy->teacher_weights,
+										   buffers->ht, all ? hidden_t : buffers->gathered, n, NULL,
+										   buffers->scratch, device, worker->poll, err));
 	}
 	if (!all)
 	{
 		device->ops->gather_rows(device, buffers->gathered, hidden_s, worker->rows, n, c);
 		hidden_s = buffers->gathered;
 	}
-	DISTIL_FORWARD(distil_lm_transform(student, worker->copy->weights, buffers->hs, hidden_s, n, buffers->saved,
-									   buffers->scratch, device, worker->poll, err));
-	DISTIL_FORWARD((worker->copy->half != NULL ? decode_losses_half : decode_losses) (trainer, worker, buffers, &loss,
-																					  soft, n, err));
+	DISTIL_FORWARD(distil_lm_transform(student, worker->copy->weights, buffers->hs, hidden_s, n,
+									   buffers->saved, buffers->scratch, device, worker->poll, err));
+	DISTIL_FORWARD((worker->copy->half != NULL ? decode_losses_half : decode_losses)
+				   (trainer, worker, buffers, &loss, soft, n, err));
 	if (!trainer->round.learn)
 		return DISTIL_OK;
 	/* hs has served: it takes the gradient of the rows */
-	DISTIL_FORWARD(distil_lm_transform_backward(student, worker->copy->weights, worker->gradients, buffers->hs,
-												buffers->dh, hidden_s, n, buffers->saved, buffers->scratch,
-												device, worker->poll, err));
+	DISTIL_FORWARD(distil_lm_transform_backward(student, worker->copy->weights, worker->gradients,
+												buffers->hs, buffers->dh, hidden_s, n, buffers->saved,
+												buffers->scratch, device, worker->poll, err));
 	if (all)
 		device->ops->axpy(device, worker->dhidden, buffers->hs, 1.0f, (size_t) n * (size_t) c);
 	else
@@ -258,8 +259,8 @@ triple_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPiec
 	if (options->alpha_ce > 0 || options->alpha_mse > 0 || options->alpha_cos > 0)
 	{
 		batch.types = teacher->type >= 0 ? worker->types : NULL;
-		DISTIL_FORWARD(distil_encoder_forward(teacher, worker->copy->teacher_weights, &batch, worker->teacher, 0,
-											  &hidden_t, device, worker->poll, err));
+		DISTIL_FORWARD(distil_encoder_forward(teacher, worker->copy->teacher_weights, &batch, worker->teacher,
+											  0, &hidden_t, device, worker->poll, err));
 	}
 	batch.types = student->type >= 0 ? worker->types : NULL;
 	DISTIL_FORWARD(distil_encoder_forward(student, worker->copy->weights, &batch, worker->student,

@@ -159,8 +159,8 @@ below_mutator(Node *node, void *context)
 }
 
 /*
- * Add a column to a plan: an expression of `reader` over its output.  A Sort passes on what its child computes.
- * When a parameter of the expression changes the rows must be computed again, not only read again.
+ * Add a column to a plan: an expression of `reader` over its output.  A Sort passes on what its child
+ * computes.  When a parameter of the expression changes the rows must be computed again, not only read again.
  */
 static void
 extend(Plan *plan, Node *expr, const Plan *reader)
@@ -463,7 +463,10 @@ distil_batch_split_keys(HashJoin *join, Plan *plan, int plan_node_id, bool can_e
 		}
 		return node;
 	}
-	/* Without rows on the other side no key is computed: the join must not look for a first row before it knows. */
+	/*
+	 * Without rows on the other side no key is computed: the join must
+	 * not look for a first row before it knows.
+	 */
 	node->scan.plan.startup_cost = Max(plan->startup_cost, innerPlan(join)->total_cost);
 	node->scan.plan.total_cost = Max(node->scan.plan.total_cost, node->scan.plan.startup_cost);
 	return node;

@@ -171,7 +171,8 @@ error_text(const char *utf8)
 
 		text = palloc0(size);
 		if (pg_do_encoding_conversion_buf(proc, PG_UTF8, GetDatabaseEncoding(),
-										  (unsigned char *) utf8, (int) length, text, size, true) == (int) length)
+										  (unsigned char *) utf8, (int) length, text, size,
+										  true) == (int) length)
 			return (char *) text;
 	}
 	copy = pstrdup(utf8);

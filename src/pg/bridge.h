@@ -51,7 +51,8 @@ extern DistilText distil_bridge_jsonb(Jsonb *jsonb);
 static inline void *
 distil_bridge_array_data(ArrayType *array)
 {
-	return (char *) array + (ARR_HASNULL(array) ? (Size) array->dataoffset : (Size) ARR_OVERHEAD_NONULLS(ARR_NDIM(array)));
+	return (char *) array +
+		(ARR_HASNULL(array) ? (Size) array->dataoffset : (Size) ARR_OVERHEAD_NONULLS(ARR_NDIM(array)));
 }
 
 /* This backend's device (opened lazily, never in the postmaster); errors 58000. */

@@ -122,7 +122,8 @@ distil_cache_file_unmap(DistilMapping *mapping)
 static bool
 mapping_is_good(const DistilMapping *mapping, const DistilModelRow *row)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "distil image check", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "distil image check",
+												  ALLOCSET_DEFAULT_SIZES);
 	DistilModel *model = NULL;
 	DistilError err;
 	bool		good;
@@ -198,7 +199,8 @@ file_write(void *ctx, const void *data, size_t bytes, DistilError *err)
 static bool
 write_image(const DistilModelRow *row, const char *layout, const DistilSink *sink, const int *sink_error)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "distil image", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "distil image",
+												  ALLOCSET_DEFAULT_SIZES);
 	DistilReader *reader = distil_store_open(row->weights, row->bytes);
 	DistilStatus status;
 	DistilError err;

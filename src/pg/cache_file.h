@@ -24,7 +24,9 @@ typedef struct DistilMapping
  * with a warning when it cannot be written.  The weights' hash is checked when building.
  */
 extern void distil_cache_file_map(DistilMapping *mapping, const DistilModelRow *row, const char *layout);
-/* The same of the copy that is there, by a process without catalogs: false, with errno, when there is none. */
+/*
+ * The same of the copy that is there, by a process without catalogs: false, with errno, when there is none.
+ */
 extern bool distil_cache_file_find(DistilMapping *mapping, const uint8 sha256[32], const char *layout);
 extern void distil_cache_file_unmap(DistilMapping *mapping);
 

@@ -68,7 +68,8 @@
 
 /* Right of a role to execute a function: an AclResult (needs utils/acl.h and catalog/pg_proc.h). */
 #if PG_VERSION_NUM >= 160000
-#define DISTIL_FUNCTION_ACLCHECK(function, role) object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
+#define DISTIL_FUNCTION_ACLCHECK(function, role) \
+	object_aclcheck(ProcedureRelationId, function, role, ACL_EXECUTE)
 #else
 #define DISTIL_FUNCTION_ACLCHECK(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
 #endif

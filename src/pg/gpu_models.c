@@ -41,8 +41,8 @@ static int64 evictions = 0;
 
 /*
  * The last model that did not fit even alone.  Asking again must not cost the others their place: it is tried
- * anew when one of them had to go anyway, and after a while, as other processes use the GPU's memory too.  Only the last: two such
- * models in turn send the others away each time.
+ * anew when one of them had to go anyway, and after a while, as other processes use the GPU's memory too.
+ * Only the last: two such models in turn send the others away each time.
  */
 static uint8 refused[32];
 static int64 refused_until = 0;
@@ -143,7 +143,8 @@ open_model(GpuModel **opened, const DistilGpuKey *key, DistilError *err)
 	memcpy(model->sha256, key->sha256, 32);
 	if (!distil_cache_file_find(&model->mapping, key->sha256, key->layout))
 	{
-		snprintf(err->message, sizeof(err->message), "the GPU service cannot map the shared copy of the model");
+		snprintf(err->message, sizeof(err->message),
+				 "the GPU service cannot map the shared copy of the model");
 		snprintf(err->detail, sizeof(err->detail), "%s.", strerror(errno));
 		snprintf(err->hint, sizeof(err->hint), "Make room for directory \"%s\" in the data directory.",
 				 DISTIL_CACHE_DIR);

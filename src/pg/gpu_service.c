@@ -178,7 +178,8 @@ take_input(Client *client)
 			answer_status(client);
 			return true;
 		}
-		if (header->kind != DISTIL_GPU_EMBED || header->length < sizeof(DistilGpuEmbed) + 2 * sizeof(int32_t) ||
+		if (header->kind != DISTIL_GPU_EMBED ||
+			header->length < sizeof(DistilGpuEmbed) + 2 * sizeof(int32_t) ||
 			header->length > DISTIL_GPU_MAX_REQUEST)
 			return false;
 		client->body = MemoryContextAllocHuge(TopMemoryContext, header->length);
@@ -205,7 +206,8 @@ read_client(Client *client)
 		if (client->queued != 0 || client->answer != NULL)
 			want = client->have + 1;	/* nothing may come now but the end */
 		else
-			to = client->have < head ? (char *) &client->header + client->have : client->body + (client->have - head);
+			to = client->have < head ? (char *) &client->header + client->have
+				: client->body + (client->have - head);
 		n = recv(client->fd, to, want - client->have, MSG_DONTWAIT);
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			return;
@@ -379,7 +381,8 @@ gather(Work *work)
 		int			tokens = client->offsets[client->request.n];
 
 		if (work->nclients > 0 &&
-			((int64) work->texts + client->request.n > BATCH_TEXTS || (int64) work->tokens + tokens > BATCH_TOKENS))
+			((int64) work->texts + client->request.n > BATCH_TEXTS ||
+			 (int64) work->tokens + tokens > BATCH_TOKENS))
 			break;
 		work->clients[work->nclients++] = client;
 		work->texts += client->request.n;
@@ -394,7 +397,8 @@ static int32_t *
 join(const Work *work)
 {
 	int32_t    *offsets = MemoryContextAllocHuge(CurrentMemoryContext,
-												 sizeof(int32_t) * ((Size) work->texts + 1 + (Size) work->tokens));
+												 sizeof(int32_t) *
+												 ((Size) work->texts + 1 + (Size) work->tokens));
 	int32_t    *ids = offsets + work->texts + 1;
 	int			text = 0;
 	int			token = 0;
@@ -420,15 +424,16 @@ static DistilStatus
 compute(const Work *work, float **out, int *dimensions, DistilError *err)
 {
 	DistilSession *session;
-	DistilStatus status = distil_gpu_session(&session, dimensions, &work->clients[0]->request.key, &service_poll,
-											 err);
+	DistilStatus status = distil_gpu_session(&session, dimensions, &work->clients[0]->request.key,
+											 &service_poll, err);
 	int32_t    *offsets;
 
 	*out = NULL;
 	if (status != DISTIL_OK)
 		return status;
 	offsets = join(work);
-	*out = MemoryContextAllocHuge(CurrentMemoryContext, sizeof(float) * (Size) work->texts * (Size) *dimensions);
+	*out = MemoryContextAllocHuge(CurrentMemoryContext,
+								  sizeof(float) * (Size) work->texts * (Size) *dimensions);
 	status = distil_session_embed_tokens(session, *out, offsets + work->texts + 1, offsets, work->texts,
 										 work->clients[0]->request.key.skip, err);
 	pfree(offsets);
@@ -522,7 +527,8 @@ distil_gpu_serve(int listening, int controlling)
 {
 	listener = listening;
 	control = controlling;
-	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "distil GPU service", ALLOCSET_DEFAULT_SIZES));
+	MemoryContextSwitchTo(AllocSetContextCreate(TopMemoryContext, "distil GPU service",
+												ALLOCSET_DEFAULT_SIZES));
 	max_clients = 64;
 	clients = palloc(sizeof(Client *) * max_clients);
 	polls = palloc(sizeof(struct pollfd) * (2 + max_clients));

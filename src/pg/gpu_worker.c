@@ -62,7 +62,8 @@ take_place(void)
 	{
 		if (waited >= PLACE_MS)
 			return false;
-		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS, PG_WAIT_EXTENSION);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, LOOK_MS,
+						 PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		if (ShutdownRequestPending)
 			return false;
@@ -145,7 +146,8 @@ supervise(pid_t child, int control)
 {
 	for (;;)
 	{
-		int			events = WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH,
+		int			events = WaitLatchOrSocket(MyLatch,
+											   WL_LATCH_SET | WL_SOCKET_READABLE | WL_EXIT_ON_PM_DEATH,
 											   control, -1, PG_WAIT_EXTENSION);
 
 		if (events & WL_SOCKET_READABLE)
@@ -176,7 +178,8 @@ log_end(pid_t child)
 	if (ShutdownRequestPending || (WIFEXITED(status) && WEXITSTATUS(status) == 0))
 		return;
 	if (WIFSIGNALED(status))
-		ereport(LOG, (errmsg("the process of the GPU service was terminated by signal %d", WTERMSIG(status))));
+		ereport(LOG,
+				(errmsg("the process of the GPU service was terminated by signal %d", WTERMSIG(status))));
 	else
 		ereport(LOG, (errmsg("the process of the GPU service exited with code %d", WEXITSTATUS(status))));
 }

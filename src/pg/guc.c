@@ -85,12 +85,14 @@ define_inference(void)
 							   PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("distil.precision",
 							 "Arithmetic of inference.",
-							 "auto: bfloat16 products where this machine is faster in them, else float32. Sums and results are always float32.",
+							 "auto: bfloat16 products where this machine is faster in them, else float32. "
+							 "Sums and results are always float32.",
 							 &distil_precision, DISTIL_PRECISION_AUTO, precision_values,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomEnumVariable("distil.device",
 							 "Device that runs the models.",
-							 "auto: embeddings by the GPU where there is one; cuda: by it or not at all. All else by the CPU.",
+							 "auto: embeddings by the GPU where there is one; cuda: by it or not at all. All "
+							 "else by the CPU.",
 							 &distil_device, DISTIL_DEVICE_AUTO, device_values,
 							 PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomBoolVariable("distil.batch",
@@ -135,8 +137,8 @@ define_limits(void)
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("distil.threads",
 							"Threads of a batch or a training job.",
-							"0: all cores; of a batch those that no other process of the server uses.", &distil_threads, 0, 0, DISTIL_MAX_THREADS,
-							PGC_USERSET, 0, NULL, NULL, NULL);
+							"0: all cores; of a batch those that no other process of the server uses.",
+							&distil_threads, 0, 0, DISTIL_MAX_THREADS, PGC_USERSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("distil.max_threads",
 							"Upper bound of the threads of a batch or a training job; 0: all cores.",
 							NULL, &distil_max_threads, 0, 0, DISTIL_MAX_THREADS,
@@ -147,8 +149,8 @@ define_limits(void)
 							PGC_SUSET, GUC_UNIT_MB, NULL, NULL, NULL);
 	DefineCustomIntVariable("distil.gpu_idle_timeout",
 							"Time without work after which the GPU service ends; 0: never.",
-							NULL, &distil_gpu_idle_timeout, DISTIL_DEFAULT_GPU_IDLE_S, 0, DISTIL_MAX_GPU_IDLE_S,
-							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+							NULL, &distil_gpu_idle_timeout, DISTIL_DEFAULT_GPU_IDLE_S, 0,
+							DISTIL_MAX_GPU_IDLE_S, PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomBoolVariable("distil.standin_device",
 							 "Plays a GPU on the CPU, for tests of distil.",
 							 NULL, &distil_standin_device, false,
@@ -158,8 +160,10 @@ define_limits(void)
 							   NULL, &distil_standin_isa, "",
 							   PGC_SUSET, GUC_NO_SHOW_ALL | GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
 	DefineCustomStringVariable("distil.databases",
-							   "Databases whose training jobs go on by themselves after a start of the server.",
-							   "A comma-separated list, read at the start; needs shared_preload_libraries = 'distil'.",
+							   "Databases whose training jobs go on by themselves after a start of the "
+							   "server.",
+							   "A comma-separated list, read at the start; needs shared_preload_libraries = "
+							   "'distil'.",
 							   &distil_databases, "",
 							   PGC_SIGHUP, GUC_LIST_INPUT, NULL, NULL, NULL);
 }

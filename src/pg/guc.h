@@ -62,10 +62,13 @@ extern int	distil_max_jobs;		/* training jobs running at a time per database */
 extern int	distil_threads;			/* of a batch or a training job; 0 = all (free) cores */
 extern int	distil_max_threads;		/* upper bound of distil_threads and of the job option; 0 = all cores */
 extern int	distil_isa;				/* DistilIsaSetting */
-extern int	distil_gpu_memory;		/* MB of a GPU's memory that a job or the GPU service may use; 0: all of it */
-extern int	distil_gpu_idle_timeout;	/* seconds without a connection until the GPU service ends; 0: never */
+extern int	distil_gpu_memory;		/* MB of a GPU's memory that a job or the GPU service may use; 0: all of
+									 * it */
+extern int	distil_gpu_idle_timeout;	/* seconds without a connection until the GPU service ends; 0:
+										 * never */
 extern bool distil_standin_device;	/* for tests: device "cuda" is the stand-in */
-extern char *distil_standin_isa;	/* what that device has: "bf16", "lost N", "crowded N"; see kernels/standin */
+extern char *distil_standin_isa;	/* what that device has: "bf16", "lost N", "crowded N"; see
+									 * kernels/standin */
 extern char *distil_databases;		/* where the launcher resumes training jobs after a start of the server */
 
 /* Name of a value of distil.isa, e.g. "avx2". */

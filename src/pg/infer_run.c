@@ -43,7 +43,8 @@ distil_run_group(const DistilBatchArgs *args, int first, int model, int prompt,
 		end++;
 	*model_name = distil_run_has(args, model, first) ? TextDatumGetCString(args->values[model][first]) : NULL;
 	if (prompt_name != NULL)
-		*prompt_name = distil_run_has(args, prompt, first) ? TextDatumGetCString(args->values[prompt][first]) : NULL;
+		*prompt_name = distil_run_has(args, prompt, first) ? TextDatumGetCString(args->values[prompt][first])
+			: NULL;
 	return end;
 }
 
@@ -82,7 +83,8 @@ distil_run_truncated(const DistilOpenModel *open, int64 before)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("text is longer than the limit of model \"%s\"", open->name),
 				 errdetail("The limit is %d tokens, special tokens included.", open->info->max_tokens),
-				 errhint("Cut the text with distil_chunk(), or set distil.truncation to \"warn\" or \"silent\".")));
+				 errhint("Cut the text with distil_chunk(), or set distil.truncation to \"warn\" or "
+						 "\"silent\".")));
 	if (warned == GetCurrentStatementStartTimestamp())
 		return;
 	warned = GetCurrentStatementStartTimestamp();
@@ -90,7 +92,8 @@ distil_run_truncated(const DistilOpenModel *open, int64 before)
 			(errcode(ERRCODE_STRING_DATA_RIGHT_TRUNCATION),
 			 errmsg("text is longer than the limit of model \"%s\" and was cut", open->name),
 			 errdetail("The limit is %d tokens, special tokens included.", open->info->max_tokens),
-			 errhint("Cut long texts with distil_chunk(), or set distil.truncation to \"silent\" or \"error\".")));
+			 errhint("Cut long texts with distil_chunk(), or set distil.truncation to \"silent\" or "
+					 "\"error\".")));
 }
 
 DistilOpenModel *

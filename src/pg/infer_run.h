@@ -28,7 +28,10 @@ extern void distil_run_check(DistilStatus status, DistilError *err, const Distil
 
 /* Texts cut so far; pass the figure to distil_run_truncated after the work. */
 extern int64 distil_run_truncations(const DistilOpenModel *open);
-/* Warns (once per statement and process) or throws 54000 when texts were cut since, as distil.truncation says. */
+/*
+ * Warns (once per statement and process) or throws 54000 when texts
+ * were cut since, as distil.truncation says.
+ */
 extern void distil_run_truncated(const DistilOpenModel *open, int64 before);
 
 /* The model for the next function: as the device that computes embeddings now wants it. */

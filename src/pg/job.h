@@ -149,8 +149,8 @@ extern void distil_job_unlock(int64 job);
 extern int	distil_job_slot_lock(void);
 extern void distil_job_slot_unlock(int slot);
 /*
- * While code of a user runs, which may call pg_advisory_unlock_all(), the transaction holds the job's lock and
- * place instead of the session.  Take them back before it ends.
+ * While code of a user runs, which may call pg_advisory_unlock_all(), the transaction holds the job's lock
+ * and place instead of the session.  Take them back before it ends.
  */
 extern void distil_job_locks_lend(int64 job, int slot);
 extern void distil_job_locks_take_back(int64 job, int slot);

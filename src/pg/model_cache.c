@@ -119,7 +119,10 @@ distil_cache_unshare(void)
 	}
 }
 
-/* Between transactions nobody borrows a model: keep the last used ones, offer large scratch memory to others. */
+/*
+ * Between transactions nobody borrows a model: keep the last used
+ * ones, offer large scratch memory to others.
+ */
 static void
 at_transaction_end(XactEvent event, void *arg)
 {
@@ -222,8 +225,9 @@ need_session(CacheEntry *entry)
 		return;
 	close_session(entry);
 	device = distil_bridge_device();
-	distil_bridge_check(distil_session_create(&session, entry->open.model, device, (size_t) distil_memory * 1024,
-											  entry->alloc, distil_bridge_poll(), &err), &err);
+	distil_bridge_check(distil_session_create(&session, entry->open.model, device,
+											  (size_t) distil_memory * 1024, entry->alloc,
+											  distil_bridge_poll(), &err), &err);
 	entry->open.session = session;
 	entry->isa = distil_isa;
 	entry->memory = distil_memory;

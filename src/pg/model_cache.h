@@ -9,7 +9,10 @@
 #include "distil_engine.h"
 #include "model_store.h"
 
-/* A model this backend has open (mapped) with its session; stays open for the life of the backend, LRU-bounded. */
+/*
+ * A model this backend has open (mapped) with its session; stays open
+ * for the life of the backend, LRU-bounded.
+ */
 typedef struct DistilOpenModel
 {
 	DistilModel *model;
@@ -50,7 +53,9 @@ extern void distil_cache_unshare(void);
 /* Sums of all sessions of this backend, also of those that are closed. */
 extern void distil_cache_stats(DistilSessionStats *total);
 
-/* Number of shared copies this backend has built (not mapped), for tests: a fresh connection must not load. */
+/*
+ * Number of shared copies this backend has built (not mapped), for tests: a fresh connection must not load.
+ */
 extern int64 distil_cache_builds(void);
 
 /* Bytes of a model's shared copies that are in memory now; 0 when there is none. */

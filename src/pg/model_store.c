@@ -131,7 +131,8 @@ static char *
 known_models(void)
 {
 	Relation	relation = table_open(store_relation("model"), AccessShareLock);
-	SysScanDesc scan = systable_beginscan(relation, store_relation("model_pkey"), true, GetActiveSnapshot(), 0, NULL);
+	SysScanDesc scan = systable_beginscan(relation, store_relation("model_pkey"), true, GetActiveSnapshot(),
+										  0, NULL);
 	StringInfoData names;
 	HeapTuple	tuple;
 	DistilModelRow row;
@@ -178,7 +179,8 @@ object_visible(Oid object)
 	ScanKeyData key;
 	bool		found;
 
-	ScanKeyInit(&key, Anum_pg_largeobject_metadata_oid, BTEqualStrategyNumber, F_OIDEQ, ObjectIdGetDatum(object));
+	ScanKeyInit(&key, Anum_pg_largeobject_metadata_oid, BTEqualStrategyNumber, F_OIDEQ,
+				ObjectIdGetDatum(object));
 	scan = systable_beginscan(relation, LargeObjectMetadataOidIndexId, true, GetActiveSnapshot(), 1, &key);
 	found = HeapTupleIsValid(systable_getnext(scan));
 	systable_endscan(scan);
@@ -217,7 +219,8 @@ distil_store_lookup(DistilModelRow *row, const char *name)
 				 errhint("Restore the large objects of the dump, or remove the model with "
 						 "distil_drop_model(name, force => true).")));
 	if (!lo_compat_privileges &&
-		pg_largeobject_aclcheck_snapshot(row->weights, GetUserId(), ACL_SELECT, GetActiveSnapshot()) != ACLCHECK_OK)
+		pg_largeobject_aclcheck_snapshot(row->weights, GetUserId(), ACL_SELECT,
+										 GetActiveSnapshot()) != ACLCHECK_OK)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for model \"%s\"", row->name),
@@ -264,7 +267,8 @@ distil_store_check_name(const char *name)
 void
 distil_store_check_owner(const DistilModelRow *row)
 {
-	if (LargeObjectExists(row->weights) ? !distil_compat_owns_largeobject(row->weights, GetUserId()) : !superuser())
+	if (LargeObjectExists(row->weights) ? !distil_compat_owns_largeobject(row->weights, GetUserId())
+		: !superuser())
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("must be owner of model \"%s\"", row->name)));
@@ -346,7 +350,8 @@ distil_store_open(Oid weights, int64 bytes)
 {
 	StoreReader *store = palloc0(sizeof(StoreReader));
 
-	store->fd = DatumGetInt32(DirectFunctionCall2(be_lo_open, ObjectIdGetDatum(weights), Int32GetDatum(INV_READ)));
+	store->fd = DatumGetInt32(DirectFunctionCall2(be_lo_open, ObjectIdGetDatum(weights),
+												  Int32GetDatum(INV_READ)));
 	if (bytes < 0)
 	{
 		bytes = DatumGetInt64(DirectFunctionCall3(be_lo_lseek64, Int32GetDatum(store->fd), Int64GetDatum(0),
@@ -582,7 +587,8 @@ check_name_final(const DistilModelRow *row)
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("the name \"%s\" belonged to a dropped model with other weights", row->name),
-				 errhint("Choose another name: indexes and stored results may still rely on the old content.")));
+				 errhint("Choose another name: indexes and stored results may still rely on the old "
+						 "content.")));
 }
 
 static void
@@ -633,9 +639,11 @@ insert_row(const DistilModelRow *row, DistilImport *import, const char *teacher)
 	values[12] = distil_bridge_datum(config, strlen(config));
 	values[13] = teacher != NULL ? CStringGetTextDatum(teacher) : (Datum) 0;
 	nulls[13] = teacher == NULL;
-	distil_store_execute("INSERT INTO distil.model (name, weights, sha256, bytes, is_default, architecture, tasks, "
+	distil_store_execute("INSERT INTO distil.model (name, weights, sha256, bytes, is_default, architecture, "
+						 "tasks, "
 						 "parameters, layers, dimensions, max_tokens, vocabulary, dtype, config, teacher) "
-						 "SELECT $1, $2, $3, $4, NOT EXISTS (SELECT FROM distil.model m WHERE m.is_default), $5, $6, "
+						 "SELECT $1, $2, $3, $4, NOT EXISTS (SELECT FROM distil.model m WHERE m.is_default), "
+						 "$5, $6, "
 						 "$7, $8, $9, $10, $11, $12, $13::pg_catalog.jsonb, $14",
 						 14, types, values, nulls);
 	insert_heads(row->name, info);
@@ -667,12 +675,14 @@ distil_store_relink(void)
 					"WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend d "
 					"WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_largeobject'::pg_catalog.regclass "
 					"AND d.objid OPERATOR(pg_catalog.=) m.weights "
-					"AND d.refobjid OPERATOR(pg_catalog.=) 'distil.model'::pg_catalog.regclass)", true, 0) < 0)
+					"AND d.refobjid OPERATOR(pg_catalog.=) 'distil.model'::pg_catalog.regclass)", true,
+					0) < 0)
 		elog(ERROR, "could not read the catalog of models");
 	for (i = 0; i < SPI_processed; i++)
 	{
 		bool		isnull;
-		Oid			weights = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull));
+		Oid			weights = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
+															 &isnull));
 		MemoryContext old = MemoryContextSwitchTo(context);
 
 		missing = lappend_oid(missing, weights);

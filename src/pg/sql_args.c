@@ -82,7 +82,8 @@ distil_args_check_file_name(const char *name)
 		size_t		length = strcspn(part, "/");
 		size_t		i;
 
-		good = length > 0 && !(length == 1 && part[0] == '.') && !(length == 2 && part[0] == '.' && part[1] == '.');
+		good = length > 0 && !(length == 1 && part[0] == '.') &&
+			!(length == 2 && part[0] == '.' && part[1] == '.');
 		for (i = 0; i < length; i++)
 			good = good && (unsigned char) part[i] >= 0x20 && part[i] != 0x7f;
 		if (part[length] == '\0')

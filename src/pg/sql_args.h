@@ -19,9 +19,11 @@ extern char *distil_args_optional(FunctionCallInfo fcinfo, int arg);
 extern int	distil_args_int(FunctionCallInfo fcinfo, int arg, const char *name, int least);
 
 /*
- * Required name of a model to be made: well-formed and free, also of jobs; 25006 where `command` may not write.
+ * Required name of a model to be made: well-formed and free, also of jobs; 25006 where `command` may not
+ * write.
  */
-extern char *distil_args_new_model(FunctionCallInfo fcinfo, int arg, const char *argument, const char *command);
+extern char *distil_args_new_model(FunctionCallInfo fcinfo, int arg, const char *argument,
+								   const char *command);
 
 /* 22023 unless it is a relative file name that stays in its folder. */
 extern void distil_args_check_file_name(const char *name);

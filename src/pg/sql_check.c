@@ -119,11 +119,15 @@ distil_verify(PG_FUNCTION_ARGS)
 static void
 check_catalogs(ReturnSetInfo *rsinfo, MemoryContext context)
 {
-	/* A container is a safetensors file of ours: 8 bytes of length, then a header that begins with our metadata. */
+	/*
+	 * A container is a safetensors file of ours: 8 bytes of length,
+	 * then a header that begins with our metadata.
+	 */
 	static const char *const sql =
 		"SELECT pg_catalog.format('model %s', m.name), "
 		"pg_catalog.format('large object %s with its weights does not exist', m.weights), "
-		"pg_catalog.format('restore the large objects, or SELECT distil_drop_model(%L, force => true)', m.name) "
+		"pg_catalog.format('restore the large objects, or SELECT distil_drop_model(%L, force => true)', "
+		"m.name) "
 		"FROM distil.model m WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata l "
 		"WHERE l.oid OPERATOR(pg_catalog.=) m.weights) "
 		"UNION ALL "
@@ -147,7 +151,8 @@ check_catalogs(ReturnSetInfo *rsinfo, MemoryContext context)
 		int			column;
 
 		for (column = 0; column < 3; column++)
-			values[column] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column + 1, &nulls[column]);
+			values[column] = SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, column + 1,
+										   &nulls[column]);
 		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 	}
 	SPI_finish();
@@ -174,8 +179,8 @@ check_folders(ReturnSetInfo *rsinfo)
 	ListCell   *cell;
 
 	foreach(cell, distil_job_folders_sweep())
-		put_problem(rsinfo, psprintf("folder %s", (char *) lfirst(cell)), "files of a training job that is no more",
-					"done: they were removed");
+		put_problem(rsinfo, psprintf("folder %s", (char *) lfirst(cell)),
+					"files of a training job that is no more", "done: they were removed");
 }
 
 /* distil_check() */

@@ -126,7 +126,8 @@ write_file(const char *path, const DistilFile *file, List **created)
 
 	distil_args_check_file_name(file->name);
 	make_parents(path, file->name);
-	fd = OpenTransientFilePerm(full, O_CREAT | O_EXCL | O_WRONLY | PG_BINARY, S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH);
+	fd = OpenTransientFilePerm(full, O_CREAT | O_EXCL | O_WRONLY | PG_BINARY,
+							   S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH);
 	if (fd < 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
@@ -162,7 +163,8 @@ distil_export(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to export model \"%s\" to a folder of the server", name),
 				 errdetail("Only roles with privileges of role \"pg_write_server_files\" may do so."),
-				 errhint("distil_export(%s) gives large objects for \\lo_export.", quote_literal_cstr(name))));
+				 errhint("distil_export(%s) gives large objects for \\lo_export.",
+						 quote_literal_cstr(name))));
 	if (!is_absolute_path(path))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -194,7 +196,8 @@ static Oid
 write_object(const DistilFile *file)
 {
 	Oid			object = DatumGetObjectId(DirectFunctionCall1(be_lo_create, ObjectIdGetDatum(InvalidOid)));
-	int			fd = DatumGetInt32(DirectFunctionCall2(be_lo_open, ObjectIdGetDatum(object), Int32GetDatum(INV_WRITE)));
+	int			fd = DatumGetInt32(DirectFunctionCall2(be_lo_open, ObjectIdGetDatum(object),
+													   Int32GetDatum(INV_WRITE)));
 	char	   *buffer = palloc(EXPORT_CHUNK);
 	uint64		offset;
 

@@ -292,7 +292,8 @@ distil_fill_mask(PG_FUNCTION_ARGS)
 	open = distil_cache_get(distil_args_optional(fcinfo, 1));
 	input = distil_bridge_text(PG_GETARG_DATUM(0));
 	before = distil_run_truncations(open);
-	distil_run_check(distil_session_fill_mask(open->session, &fills, &nfills, &input, top_k, &err), &err, open);
+	distil_run_check(distil_session_fill_mask(open->session, &fills, &nfills, &input, top_k, &err), &err,
+					 open);
 	distil_run_truncated(open, before);
 	for (i = 0; i < nfills; i++)
 	{

@@ -1,6 +1,7 @@
 /*
  * sql_infer.h
- *		The batchable functions of sql_infer.c, sql_heads.c, sql_generate.c and sql_token.c, for the table of batch_call.c.
+ *		The batchable functions of sql_infer.c, sql_heads.c, sql_generate.c and sql_token.c, for the table of
+ *		batch_call.c.
  */
 #ifndef DISTIL_SQL_INFER_H
 #define DISTIL_SQL_INFER_H

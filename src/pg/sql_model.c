@@ -58,7 +58,8 @@ import_options(FunctionCallInfo fcinfo, int arg)
 	distil_args_require(fcinfo, arg, "options");
 	input = distil_bridge_jsonb(PG_GETARG_JSONB_P(arg));
 	distil_bridge_check(distil_import_options_parse(&options, input.data, input.length,
-													distil_bridge_allocator(CurrentMemoryContext), &err), &err);
+													distil_bridge_allocator(CurrentMemoryContext), &err),
+						&err);
 	return options;
 }
 
@@ -66,7 +67,8 @@ import_options(FunctionCallInfo fcinfo, int arg)
 static void
 import_folder(const char *name, const DistilFolder *folder, const DistilImportOptions *options)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "distil import", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "distil import",
+												  ALLOCSET_DEFAULT_SIZES);
 	DistilImport *import = NULL;
 	const DistilModelInfo *info;
 	DistilError err;
@@ -78,7 +80,8 @@ import_folder(const char *name, const DistilFolder *folder, const DistilImportOp
 	if (info->missing_head != NULL && !info->sentence_model)
 		ereport(NOTICE,
 				(errmsg("model \"%s\" is stored without the head of class \"%s\"", name,
-						TextDatumGetCString(distil_bridge_datum(info->missing_head, strlen(info->missing_head)))),
+						TextDatumGetCString(distil_bridge_datum(info->missing_head,
+																strlen(info->missing_head)))),
 				 errdetail("Its weights are not in the folder, or distil does not know this head.")));
 	distil_import_free(import);
 	MemoryContextDelete(context);
@@ -105,7 +108,8 @@ distil_import(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied to import model \"%s\" from a folder of the server", name),
 				 errdetail("Only roles with privileges of role \"pg_read_server_files\" may do so."),
-				 errhint("Load the files as large objects with \\lo_import and use distil_import_objects().")));
+				 errhint("Load the files as large objects with \\lo_import and use "
+						 "distil_import_objects().")));
 	if (!is_absolute_path(path))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -168,7 +172,8 @@ distil_import_bundled(PG_FUNCTION_ARGS)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("model \"%s\" is not bundled with this installation", name),
-				 known != NULL ? errhint("Bundled models: %s.  Other models: distil_import(name, path).", known)
+				 known != NULL ? errhint("Bundled models: %s.  Other models: distil_import(name, path).",
+										 known)
 				 : errhint("No model is bundled: import a folder with distil_import(name, path).")));
 	}
 	folder = distil_folder_open_server(psprintf("%s/%s", path, name));
@@ -289,11 +294,13 @@ check_unused(const char *name)
 		"SELECT pg_catalog.format('index %s', i.indexrelid::pg_catalog.regclass), "
 		"pg_catalog.pg_get_indexdef(i.indexrelid) FROM pg_catalog.pg_index i "
 		"WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL "
-		"UNION ALL SELECT pg_catalog.format('default of column %I of %s', a.attname, d.adrelid::pg_catalog.regclass), "
+		"UNION ALL SELECT pg_catalog.format('default of column %I of %s', a.attname, "
+		"d.adrelid::pg_catalog.regclass), "
 		"pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d "
 		"JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid "
 		"AND a.attnum OPERATOR(pg_catalog.=) d.adnum "
-		"UNION ALL SELECT pg_catalog.format('constraint %I of %s', c.conname, c.conrelid::pg_catalog.regclass), "
+		"UNION ALL SELECT pg_catalog.format('constraint %I of %s', c.conname, "
+		"c.conrelid::pg_catalog.regclass), "
 		"pg_catalog.pg_get_constraintdef(c.oid) FROM pg_catalog.pg_constraint c "
 		"WHERE c.contype OPERATOR(pg_catalog.=) 'c' AND c.conrelid OPERATOR(pg_catalog.<>) 0"
 		") objects (what, definition) "
@@ -378,7 +385,8 @@ distil_model_changed(PG_FUNCTION_ARGS)
 	desc = RelationGetDescr(trigger->tg_relation);
 	name = heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "name"), desc, &isnull);
 	sha256 = heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "sha256"), desc, &isnull);
-	weights = DatumGetObjectId(heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "weights"), desc, &isnull));
+	weights = DatumGetObjectId(heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "weights"), desc,
+											&isnull));
 	values[0] = name;
 	values[1] = sha256;
 	distil_store_execute("INSERT INTO distil.tombstone (name, sha256) VALUES ($1, $2) ON CONFLICT DO NOTHING",
@@ -451,7 +459,8 @@ change_rights(FunctionCallInfo fcinfo, const char *command, const char *word)
 		role = (char *) quote_identifier(role);
 	}
 	SPI_connect();
-	if (SPI_execute(psprintf("%s SELECT ON LARGE OBJECT %u %s %s", command, row.weights, word, role), false, 0) < 0)
+	if (SPI_execute(psprintf("%s SELECT ON LARGE OBJECT %u %s %s", command, row.weights, word, role), false,
+					0) < 0)
 		elog(ERROR, "could not change the rights on large object %u", row.weights);
 	SPI_finish();
 }

@@ -2,8 +2,8 @@
  * sql_quantize.c
  *		distil_quantize: a model once more, with weights of fewer bits.
  *
- * The rule a newcomer would break: the query that gives the texts runs as the current user, like the corpus of
- * a training.
+ * The rule a newcomer would break: the query that gives the texts runs as the current user, like the corpus
+ * of a training.
  */
 #include "postgres.h"
 
@@ -76,14 +76,16 @@ report_result(const char *name, const char *dtype, const DistilQuantizeReport *r
 			 : errdetail("Measured with %d texts; %d of %d matrices of its layers stay in bfloat16.",
 						 report->texts, report->fallback, report->linear),
 			 report->linear == 0 ? 0
-			 : errhint("distil_export() writes it as a float32 model: there is no standard file for these weights.")));
+			 : errhint("distil_export() writes it as a float32 model: there is no standard file for these "
+					   "weights.")));
 }
 
 /* distil_quantize(model, new_name, dtype, options); the engine has a function of that name */
 Datum
 distil_quantize_model(PG_FUNCTION_ARGS)
 {
-	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "distil quantize", ALLOCSET_DEFAULT_SIZES);
+	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "distil quantize",
+												  ALLOCSET_DEFAULT_SIZES);
 	DistilAllocator *alloc = distil_bridge_allocator(context);
 	char	   *model = distil_args_string(fcinfo, 0, "model");
 	char	   *name = distil_args_new_model(fcinfo, 1, "new_name", "distil_quantize()");
@@ -100,7 +102,8 @@ distil_quantize_model(PG_FUNCTION_ARGS)
 
 	distil_args_require(fcinfo, 3, "options");
 	json = distil_bridge_jsonb(PG_GETARG_JSONB_P(3));
-	distil_bridge_check(distil_quantize_options_parse(&options, dtype, json.data, json.length, alloc, &err), &err);
+	distil_bridge_check(distil_quantize_options_parse(&options, dtype, json.data, json.length, alloc, &err),
+						&err);
 	distil_store_lookup(&row, model);
 	distil_store_check_hash(&row);
 	if (options.query != NULL)
@@ -109,8 +112,8 @@ distil_quantize_model(PG_FUNCTION_ARGS)
 	distil_bridge_check(distil_quantize(&quantized, &report, reader, &options, distil_bridge_device(), alloc,
 										distil_bridge_poll(), &err), &err);
 	import_options = distil_quantized_options(quantized);
-	distil_bridge_check(distil_import_open(&import, distil_quantized_folder(quantized), &import_options, alloc,
-										   distil_bridge_poll(), &err), &err);
+	distil_bridge_check(distil_import_open(&import, distil_quantized_folder(quantized), &import_options,
+										   alloc, distil_bridge_poll(), &err), &err);
 	distil_store_import(name, import, NULL);
 	distil_store_set_cosine(name, report.cosine_mean, report.cosine_min);
 	distil_import_free(import);

@@ -40,7 +40,8 @@ distil_system_row(PG_FUNCTION_ARGS)
 		elog(ERROR, "distil.system() must be declared to return a row");
 	BlessTupleDesc(desc);
 	service = distil_gpu_describe();
-	devices[0] = CStringGetTextDatum(psprintf("%s: %s", distil_bridge_device()->ops->name, distil_cpu_name()));
+	devices[0] = CStringGetTextDatum(psprintf("%s: %s", distil_bridge_device()->ops->name,
+											  distil_cpu_name()));
 	values[0] = text_or_null(distil_cpu_name(), &nulls[0]);
 	values[1] = text_or_null(distil_isa == DISTIL_ISA_AUTO ? distil_device_isa(distil_bridge_device())
 							 : distil_guc_isa_name(distil_isa), &nulls[1]);
@@ -50,6 +51,7 @@ distil_system_row(PG_FUNCTION_ARGS)
 	values[4] = text_or_null(distil_cuda_available(message, sizeof(message)) ? "available" : "", &nulls[4]);
 	if (service != NULL)
 		devices[1] = CStringGetTextDatum(service);
-	values[5] = PointerGetDatum(construct_array(devices, service != NULL ? 2 : 1, TEXTOID, -1, false, TYPALIGN_INT));
+	values[5] = PointerGetDatum(construct_array(devices, service != NULL ? 2 : 1, TEXTOID, -1, false,
+												TYPALIGN_INT));
 	return HeapTupleGetDatum(heap_form_tuple(desc, values, nulls));
 }

@@ -212,7 +212,8 @@ decode_ids(const DistilTokenizer *tokenizer, Datum ids, bool skip_special)
 		ereport(ERROR,
 				(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 				 errmsg("argument \"ids\" must not hold nulls")));
-	distil_bridge_check(distil_tokenizer_decode(tokenizer, &decoded, &length, (const int32_t *) distil_bridge_array_data(array),
+	distil_bridge_check(distil_tokenizer_decode(tokenizer, &decoded, &length,
+												(const int32_t *) distil_bridge_array_data(array),
 												n, skip_special, alloc, &err), &err);
 	return distil_bridge_datum(decoded, length);
 }
@@ -234,7 +235,8 @@ distil_run_decode(DistilBatchArgs *args)
 			ereport(ERROR,
 					(errcode(ERRCODE_NULL_VALUE_NOT_ALLOWED),
 					 errmsg("argument \"%s\" must not be null", "skip_special")));
-		open = distil_cache_get_tokenizer(distil_run_has(args, 1, i) ? TextDatumGetCString(args->values[1][i]) : NULL);
+		open = distil_cache_get_tokenizer(distil_run_has(args, 1, i) ? TextDatumGetCString(args->values[1][i])
+										  : NULL);
 		args->results[i] = decode_ids(distil_model_tokenizer(open->model), args->values[0][i],
 									  DatumGetBool(args->values[2][i]));
 	}
@@ -270,7 +272,8 @@ distil_chunk(PG_FUNCTION_ARGS)
 	overlap = distil_args_int(fcinfo, 3, "overlap", 0);
 	input = distil_bridge_text(PG_GETARG_DATUM(0));
 	distil_bridge_check(distil_tokenizer_chunk(distil_model_tokenizer(open->model), &chunks, &nchunks, &input,
-											   max_tokens, overlap, distil_bridge_allocator(CurrentMemoryContext),
+											   max_tokens, overlap,
+											   distil_bridge_allocator(CurrentMemoryContext),
 											   distil_bridge_poll(), &err), &err);
 	for (i = 0; i < nchunks; i++)
 	{
@@ -280,7 +283,8 @@ distil_chunk(PG_FUNCTION_ARGS)
 
 		CHECK_FOR_INTERRUPTS();
 		values[0] = Int32GetDatum(i + 1);
-		values[1] = distil_bridge_datum(pnstrdup(input.data + chunk->byte_start, chunk->byte_end - chunk->byte_start),
+		values[1] = distil_bridge_datum(pnstrdup(input.data + chunk->byte_start,
+												 chunk->byte_end - chunk->byte_start),
 										chunk->byte_end - chunk->byte_start);
 		values[2] = Int32GetDatum(chunk->start_pos);
 		values[3] = Int32GetDatum(chunk->end_pos);

@@ -114,8 +114,8 @@ distil_cosine(PG_FUNCTION_ARGS)
 	double		cosine;
 
 	if (pair.is_float4)
-		cosine = distil_vector_cosine((const float *) distil_bridge_array_data(pair.a), (const float *) distil_bridge_array_data(pair.b),
-									  pair.n);
+		cosine = distil_vector_cosine((const float *) distil_bridge_array_data(pair.a),
+									  (const float *) distil_bridge_array_data(pair.b), pair.n);
 	else
 	{
 		double		ab;
@@ -139,8 +139,8 @@ distil_dot(PG_FUNCTION_ARGS)
 	double		bb;
 
 	if (pair.is_float4)
-		PG_RETURN_FLOAT8(distil_vector_dot((const float *) distil_bridge_array_data(pair.a), (const float *) distil_bridge_array_data(pair.b),
-										   pair.n));
+		PG_RETURN_FLOAT8(distil_vector_dot((const float *) distil_bridge_array_data(pair.a),
+										   (const float *) distil_bridge_array_data(pair.b), pair.n));
 	get_products(&pair, &ab, &aa, &bb);
 	PG_RETURN_FLOAT8(ab);
 }
@@ -155,8 +155,8 @@ distil_l2(PG_FUNCTION_ARGS)
 	int			i;
 
 	if (pair.is_float4)
-		PG_RETURN_FLOAT8(distil_vector_l2((const float *) distil_bridge_array_data(pair.a), (const float *) distil_bridge_array_data(pair.b),
-										  pair.n));
+		PG_RETURN_FLOAT8(distil_vector_l2((const float *) distil_bridge_array_data(pair.a),
+										  (const float *) distil_bridge_array_data(pair.b), pair.n));
 	a = get_doubles(pair.a, pair.n);
 	b = get_doubles(pair.b, pair.n);
 	for (i = 0; i < pair.n; i++)

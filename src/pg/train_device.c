@@ -3,8 +3,8 @@
  *		The devices of a training job: accelerators, or a CPU device for each thread.
  *
  * Option device: "cuda" takes the GPU or fails, "auto" takes it if it can be had and is large enough,
- * "cpu" never asks for it.  Option gpus takes so many or none.  The rule a newcomer would break: the driver is
- * talked to here, in the process that trains, and nowhere before.
+ * "cpu" never asks for it.  Option gpus takes so many or none.  The rule a newcomer would break: the driver
+ * is talked to here, in the process that trains, and nowhere before.
  */
 #include "postgres.h"
 
@@ -130,7 +130,8 @@ distil_train_device_check(const char *device)
 {
 	char		message[400] = "";
 
-	if (strcmp(device, "cuda") != 0 || distil_standin_device || distil_cuda_available(message, sizeof(message)))
+	if (strcmp(device, "cuda") != 0 || distil_standin_device ||
+		distil_cuda_available(message, sizeof(message)))
 		return;
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),

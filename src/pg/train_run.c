@@ -261,8 +261,9 @@ create_trainer(DistilRun *run)
 	distil_trainer_free(run->trainer);
 	run->trainer = NULL;
 	do
-		status = distil_trainer_create(&run->trainer, run->teacher, &run->options, run->spool, run->spool_size,
-									   run->devices, run->ndevices, run->alloc, &run_poll, &run->err);
+		status = distil_trainer_create(&run->trainer, run->teacher, &run->options, run->spool,
+									   run->spool_size, run->devices, run->ndevices, run->alloc, &run_poll,
+									   &run->err);
 	while (distil_run_leave_accelerator(run, status));
 	return status;
 }

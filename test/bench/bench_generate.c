@@ -4,11 +4,12 @@
  *
  *		bench_generate FOLDER TOKENS [ROUNDS]
  *
- * FOLDER holds a causal model; room for a copy of its weights is taken there while this runs.  Each new token reads every weight
- * once but for the position table, so a core that reads memory at B bytes/s writes at most B / weights tokens/s.  B is that of the
- * very pages that the weights are in, a mapped file of the page cache as in a server, and of the fastest of several ways to read
- * them: another memory, or one of another size, has other pages and another share of the last cache.  Prints the best of
- * ROUNDS (5) for both in processor time, taken in turns, their ratio, and the ids of the last round: "ids: 1 2 3".
+ * FOLDER holds a causal model; room for a copy of its weights is taken there while this runs.  Each new token
+ * reads every weight once but for the position table, so a core that reads memory at B bytes/s writes at most
+ * B / weights tokens/s.  B is that of the very pages that the weights are in, a mapped file of the page cache
+ * as in a server, and of the fastest of several ways to read them: another memory, or one of another size,
+ * has other pages and another share of the last cache.  Prints the best of ROUNDS (5) for both in processor
+ * time, taken in turns, their ratio, and the ids of the last round: "ids: 1 2 3".
  */
 #include <fcntl.h>
 #include <math.h>
@@ -115,7 +116,8 @@ map_image(const char *folder)
 	size_t		size;
 	int			fd;
 
-	if (snprintf(path, sizeof(path), "%s/image-XXXXXX", folder) >= (int) sizeof(path) || !load_model(&loaded, folder, true))
+	if (snprintf(path, sizeof(path), "%s/image-XXXXXX", folder) >= (int) sizeof(path) ||
+		!load_model(&loaded, folder, true))
 		die("the model cannot be loaded");
 	size = (size_t) ((const DistilImageHeader *) loaded.image)->size;
 	fd = mkstemp(path);
@@ -174,7 +176,8 @@ main(int argc, char **argv)
 	if (tokens < 2 || rounds < 1 || device == NULL)
 		die("usage: bench_generate FOLDER TOKENS [ROUNDS]");
 	image = map_image(argv[1]);
-	if (distil_model_open(&model, image, image->size, image->sha256, distil_alloc_system(), &err) != DISTIL_OK ||
+	if (distil_model_open(&model, image, image->size, image->sha256, distil_alloc_system(),
+						  &err) != DISTIL_OK ||
 		distil_session_create(&session, model, device, 0, distil_alloc_system(), NULL, &err) != DISTIL_OK)
 		die(err.message);
 	for (int round = 0; round < rounds; round++)
@@ -184,14 +187,15 @@ main(int argc, char **argv)
 		first = fmin(first, generate(session, 1, &ids));
 		free(ids);
 		all = fmin(all, generate(session, tokens, &ids));
-		speed = fmax(speed, read_speed((const char *) image + image->weights_offset, image->weights_count * sizeof(float)));
+		speed = fmax(speed, read_speed((const char *) image + image->weights_offset,
+									   image->weights_count * sizeof(float)));
 	}
 	printf("ids:");
 	for (int i = 0; i < tokens; i++)
 		printf(" %d", ids[i]);
 	limit = speed / weight_bytes(&model->spec);
-	printf("\n%.0f MB of weights, read from the page cache at %.2f GB/s: at most %.2f tokens/s\n", weight_bytes(&model->spec) * 1e-6,
-		   speed * 1e-9, limit);
+	printf("\n%.0f MB of weights, read from the page cache at %.2f GB/s: at most %.2f tokens/s\n",
+		   weight_bytes(&model->spec) * 1e-6, speed * 1e-9, limit);
 	printf("%.2f tokens/s, %.0f %% of the limit\n", (tokens - 1) / (all - first),
 		   100 * (tokens - 1) / (all - first) / limit);
 	free(ids);

@@ -70,7 +70,8 @@ static int
 read_ids(char *list)
 {
 	const DistilConfig *config = &session->model->spec.config;
-	int			limit = config->positions - config->position_offset;	/* not where sentence models cut texts */
+	int			limit = config->positions - config->position_offset;	/* not where sentence models cut
+																		 * texts */
 	int			n = 0;
 	char	   *word;
 

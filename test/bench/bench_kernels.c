@@ -203,7 +203,8 @@ bench_between(int t, int heads, int dim)
 {
 	int			c = heads * dim;
 	int32_t		offsets[2] = {0, t};
-	DistilAttention a = {1, heads, dim, 0, heads, 1.0f / sqrtf((float) dim), false, {0.0f, 0}, 0, NULL, NULL, 0, 0};
+	DistilAttention a = {1, heads, dim, 0, heads, 1.0f / sqrtf((float) dim), false, {0.0f, 0}, 0, NULL, NULL,
+	0, 0};
 	float	   *qkv = floats((size_t) t * 3 * c);
 	float	   *out = floats((size_t) t * c);
 	float	   *lse = floats((size_t) t * heads);
@@ -215,7 +216,8 @@ bench_between(int t, int heads, int dim)
 
 	MEASURE(forward, dev->ops->attention_forward(dev, out, lse, qkv, offsets, &a));
 	MEASURE(backward, dev->ops->attention_backward(dev, dqkv, out, qkv, out, lse, offsets, &a));
-	MEASURE(norm, dev->ops->layernorm_forward(dev, out, NULL, NULL, NULL, qkv, dqkv, gamma, gamma, 1e-5f, t, c));
+	MEASURE(norm, dev->ops->layernorm_forward(dev, out, NULL, NULL, NULL, qkv, dqkv, gamma, gamma, 1e-5f, t,
+											  c));
 	printf("%5d %5d %5d %10.1f %10.1f %10.1f\n", t, heads, dim, forward * 1e6, backward * 1e6, norm * 1e6);
 	dev->ops->release(dev, qkv);
 	dev->ops->release(dev, out);
@@ -249,7 +251,8 @@ main(int argc, char **argv)
 	}
 	printf("%s, %s, %s\n", distil_cpu_name(), isa, distil_blas_version());
 	printf("float32 peak, one thread: %.0f GF/s\n\n", peak(isa));
-	printf("   m x     n x    k   packed    +gelu    plain  (BLAS)   dinput  (BLAS)  dweight  (BLAS)   GF/s\n");
+	printf("   m x     n x    k   packed    +gelu    plain  (BLAS)   dinput  (BLAS)  dweight  (BLAS)   "
+		   "GF/s\n");
 	for (i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 		bench_linear(shapes[i][0], shapes[i][1], shapes[i][2]);
 	printf("\n rows heads   dim  attention   backward  layernorm   us\n");

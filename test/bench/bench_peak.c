@@ -4,11 +4,11 @@
  *
  *	bench_peak		prints one line per kind of product this CPU has: NAME PRECISION GFLOP/s FED
  *
- * A product and its sum are two operations.  The best of many short runs, in processor time.  The kinds of one precision are
- * alternatives: the largest of them is the peak.  FED is the same with operands read from the first cache, as fast as a product of
- * matrices has to; some CPUs lower their clock for that.  Operands are random numbers: on zeros AMX keeps a clock a third
- * higher, which no real product reaches.  Written in assembly so that it needs no flag of the compiler; nothing here may be run
- * before the CPU was asked.
+ * A product and its sum are two operations.  The best of many short runs, in processor time.  The kinds of
+ * one precision are alternatives: the largest of them is the peak.  FED is the same with operands read from
+ * the first cache, as fast as a product of matrices has to; some CPUs lower their clock for that.  Operands
+ * are random numbers: on zeros AMX keeps a clock a third higher, which no real product reaches.  Written in
+ * assembly so that it needs no flag of the compiler; nothing here may be run before the CPU was asked.
  */
 #include <cpuid.h>
 #include <stdint.h>
@@ -48,7 +48,8 @@ fill_operands(const char *precision)
 	if (strcmp(precision, "int8") == 0)
 		return;
 	/* the high half of a float is a BF16 number */
-	for (i = strcmp(precision, "float32") == 0 ? 2 : 0; i < sizeof(operands); i += strcmp(precision, "float32") == 0 ? 4 : 2)
+	for (i = strcmp(precision, "float32") == 0 ? 2 : 0; i < sizeof(operands);
+		 i += strcmp(precision, "float32") == 0 ? 4 : 2)
 	{
 		uint16_t	half;
 
@@ -60,15 +61,17 @@ fill_operands(const char *precision)
 
 /* 12 sums hide the latency of every CPU's products. */
 #define TWELVE(insn, r) \
-	insn(r, 0, 12, 14) insn(r, 1, 13, 14) insn(r, 2, 12, 15) insn(r, 3, 13, 15) insn(r, 4, 12, 14) insn(r, 5, 13, 14) \
-	insn(r, 6, 12, 15) insn(r, 7, 13, 15) insn(r, 8, 12, 14) insn(r, 9, 13, 14) insn(r, 10, 12, 15) insn(r, 11, 13, 15)
+	insn(r, 0, 12, 14) insn(r, 1, 13, 14) insn(r, 2, 12, 15) insn(r, 3, 13, 15) \
+	insn(r, 4, 12, 14) insn(r, 5, 13, 14) insn(r, 6, 12, 15) insn(r, 7, 13, 15) \
+	insn(r, 8, 12, 14) insn(r, 9, 13, 14) insn(r, 10, 12, 15) insn(r, 11, 13, 15)
 #define FMA(r, i, a, b) "vfmadd231ps %%" r #a ", %%" r #b ", %%" r #i "\n\t"
 #define DPBF16(r, i, a, b) "vdpbf16ps %%" r #a ", %%" r #b ", %%" r #i "\n\t"
 #define DPBUSD(r, i, a, b) "vpdpbusd %%" r #a ", %%" r #b ", %%" r #i "\n\t"
 #define DPBUSD_VEX(r, i, a, b) "%{vex%} vpdpbusd %%" r #a ", %%" r #b ", %%" r #i "\n\t"
 /* Five vectors for each twelve products: less than a tile of sums of 8 rows by 3 vectors reads. */
 #define LOAD(r) "vmovups (%1), %%" r "12\n\tvmovups 64(%1), %%" r "13\n\t" \
-	"vbroadcastss 128(%1), %%" r "14\n\tvbroadcastss 132(%1), %%" r "15\n\tvbroadcastss 136(%1), %%" r "15\n\t"
+	"vbroadcastss 128(%1), %%" r "14\n\tvbroadcastss 132(%1), %%" r "15\n\t" \
+	"vbroadcastss 136(%1), %%" r "15\n\t"
 #define CLOBBERS "memory", "cc", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8", \
 	"xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15"
 
@@ -76,12 +79,14 @@ fill_operands(const char *precision)
 #define VECTOR_LOOP(name, insn, r) \
 	static void name(long n) \
 	{ \
-		__asm__ volatile("vzeroall\n\t" LOAD(r) "1:\n\t" TWELVE(insn, r) TWELVE(insn, r) "dec %0\n\tjnz 1b\n\tvzeroupper\n\t" \
+		__asm__ volatile("vzeroall\n\t" LOAD(r) "1:\n\t" TWELVE(insn, r) TWELVE(insn, r) \
+						 "dec %0\n\tjnz 1b\n\tvzeroupper\n\t" \
 						 : "+r" (n) : "r" (operands) : CLOBBERS); \
 	} \
 	static void name##_fed(long n) \
 	{ \
-		__asm__ volatile("vzeroall\n\t1:\n\t" LOAD(r) TWELVE(insn, r) LOAD(r) TWELVE(insn, r) "dec %0\n\tjnz 1b\n\tvzeroupper\n\t" \
+		__asm__ volatile("vzeroall\n\t1:\n\t" LOAD(r) TWELVE(insn, r) LOAD(r) TWELVE(insn, r) \
+						 "dec %0\n\tjnz 1b\n\tvzeroupper\n\t" \
 						 : "+r" (n) : "r" (operands) : CLOBBERS); \
 	}
 VECTOR_LOOP(fma_ymm, FMA, "ymm")
@@ -131,7 +136,8 @@ configure_tiles(void)
 		config.rows[i] = 16;
 	}
 	__asm__ volatile("ldtilecfg %0\n\t"
-					 "tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero %%tmm3\n\t" : : "m" (config));
+					 "tilezero %%tmm0\n\ttilezero %%tmm1\n\ttilezero %%tmm2\n\ttilezero "
+					 "%%tmm3\n\t" : : "m" (config));
 	return 0;
 }
 

@@ -1,6 +1,7 @@
 /*
  * cublasLt.h
- *		The part of cuBLASLt that the CUDA backend uses, for the emulation: stands in for the toolkit's header.
+ *		The part of cuBLASLt that the CUDA backend uses, for the emulation: stands in for the toolkit's
+ *		header.
  *
  * Names and values are the library's; cublaslt_stub.c plays it.
  */
@@ -82,10 +83,12 @@ extern "C"
 
 cublasStatus_t cublasLtCreate(cublasLtHandle_t *handle);
 cublasStatus_t cublasLtDestroy(cublasLtHandle_t handle);
-cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute, cudaDataType_t scale);
+cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *desc, cublasComputeType_t compute,
+										cudaDataType_t scale);
 cublasStatus_t cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc);
-cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute,
-											  const void *value, size_t bytes);
+cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc,
+											  cublasLtMatmulDescAttributes_t attribute, const void *value,
+											  size_t bytes);
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *layout, cudaDataType_t type, uint64_t rows,
 										  uint64_t cols, int64_t ld);
 cublasStatus_t cublasLtMatrixLayoutDestroy(cublasLtMatrixLayout_t layout);
@@ -99,10 +102,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
 											  cublasLtMatrixLayout_t c, cublasLtMatrixLayout_t d,
 											  cublasLtMatmulPreference_t preference, int wanted,
 											  cublasLtMatmulHeuristicResult_t results[], int *found);
-cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
-							  cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
-							  const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
-							  cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo, void *workspace,
+cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha,
+							  const void *a, cublasLtMatrixLayout_t a_layout, const void *b,
+							  cublasLtMatrixLayout_t b_layout, const void *beta, const void *c,
+							  cublasLtMatrixLayout_t c_layout, void *d, cublasLtMatrixLayout_t d_layout,
+							  const cublasLtMatmulAlgo_t *algo, void *workspace,
 							  size_t workspace_bytes, void *stream);
 
 #ifdef __cplusplus

@@ -1,11 +1,12 @@
 /*
  * cublaslt_stub.c
- *		cuBLASLt played by plain C over the emulated devices of cuda_runtime.h: products of column-major matrices with
- *		the epilogues that the CUDA backend uses, and refusals where the real library may refuse.
+ *		cuBLASLt played by plain C over the emulated devices of cuda_runtime.h: products of column-major
+ *		matrices with the epilogues that the CUDA backend uses, and refusals where the real library may
+ *		refuse.
  *
- * An algorithm is good for the addresses' alignment that was promised when it was asked for, and for nothing less.
- * bfloat16 is refused where strides or addresses are not multiples of 16 bytes, as tensor cores want it, so that
- * such shapes go to the own kernels.  What the real one can do, and how fast, this does not show.
+ * An algorithm is good for the addresses' alignment that was promised when it was asked for, and for nothing
+ * less.  bfloat16 is refused where strides or addresses are not multiples of 16 bytes, as tensor cores want
+ * it, so that such shapes go to the own kernels.  What the real one can do, and how fast, this does not show.
  */
 #include "cublasLt.h"
 #include "emulated_stream.h"
@@ -49,7 +50,9 @@ typedef struct StubProduct
 
 #pragma GCC visibility push(default)
 
-/* What the tests look at: products done, and those with sums beside them; and whether the next are to fail. */
+/*
+ * What the tests look at: products done, and those with sums beside them; and whether the next are to fail.
+ */
 extern int	cublaslt_stub_products;
 extern int	cublaslt_stub_sums;
 extern int	cublaslt_stub_failing;
@@ -90,8 +93,8 @@ cublasLtMatmulDescDestroy(cublasLtMatmulDesc_t desc)
 }
 
 cublasStatus_t
-cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute, const void *value,
-							   size_t bytes)
+cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasLtMatmulDescAttributes_t attribute,
+							   const void *value, size_t bytes)
 {
 	void	   *to = attribute == CUBLASLT_MATMUL_DESC_TRANSA ? (void *) &desc->transposed[0]
 		: attribute == CUBLASLT_MATMUL_DESC_TRANSB ? (void *) &desc->transposed[1]
@@ -145,7 +148,8 @@ cublasLtMatmulPreferenceDestroy(cublasLtMatmulPreference_t preference)
 
 cublasStatus_t
 cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
-									 cublasLtMatmulPreferenceAttributes_t attribute, const void *value, size_t bytes)
+									 cublasLtMatmulPreferenceAttributes_t attribute, const void *value,
+									 size_t bytes)
 {
 	if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && bytes == sizeof(uint64_t))
 		memcpy(&preference->workspace, value, bytes);
@@ -271,16 +275,18 @@ multiply(const void *arguments)
 
 cublasStatus_t
 cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc, const void *alpha, const void *a,
-			   cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout, const void *beta,
-			   const void *c, cublasLtMatrixLayout_t c_layout, void *d, cublasLtMatrixLayout_t d_layout,
-			   const cublasLtMatmulAlgo_t *algo, void *workspace, size_t workspace_bytes, void *stream)
+			   cublasLtMatrixLayout_t a_layout, const void *b, cublasLtMatrixLayout_t b_layout,
+			   const void *beta, const void *c, cublasLtMatrixLayout_t c_layout, void *d,
+			   cublasLtMatrixLayout_t d_layout, const cublasLtMatmulAlgo_t *algo, void *workspace,
+			   size_t workspace_bytes, void *stream)
 {
 	uintptr_t	addresses = (uintptr_t) a | (uintptr_t) b | (uintptr_t) d | (uintptr_t) desc->vector;
-	StubProduct p = {*desc, {*a_layout, *b_layout, *d_layout}, a, b, d, *(const float *) alpha, *(const float *) beta};
+	StubProduct p = {*desc, {*a_layout, *b_layout, *d_layout}, a, b, d, *(const float *) alpha,
+	*(const float *) beta};
 
 	(void) workspace_bytes;
-	if (handle == NULL || workspace == NULL || c != d || c_layout != d_layout || !fits(desc, a_layout, b_layout, d_layout) ||
-		addresses % algo->data[0] != 0)
+	if (handle == NULL || workspace == NULL || c != d || c_layout != d_layout ||
+		!fits(desc, a_layout, b_layout, d_layout) || addresses % algo->data[0] != 0)
 		return CUBLAS_STATUS_INVALID_VALUE;
 	if (cublaslt_stub_failing > 0)
 	{

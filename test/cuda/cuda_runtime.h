@@ -5,9 +5,9 @@
  *
  * The threads of a block are fibers of one thread, run in an order that changes with each block; they go
  * on to the next barrier, shuffle or tensor-core product, where they wait for the others.  So a
- * missing barrier, a wrong fragment or a sum in the wrong lane shows as a wrong result.  There are as many devices
- * as EMULATED_DEVICES says (1), whose threads run their kernels in turn; a launch on a device that the
- * thread has not chosen fails.  What cannot
+ * missing barrier, a wrong fragment or a sum in the wrong lane shows as a wrong result.  There are as many
+ * devices as EMULATED_DEVICES says (1), whose threads run their kernels in turn; a launch on a device that
+ * the thread has not chosen fails.  What cannot
  * show: speed, memory of a real device, and races inside one warp's lock step.
  */
 #ifndef DISTIL_EMULATED_CUDA_RUNTIME_H
@@ -487,7 +487,8 @@ cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 {
 	*graph = emulated_graph;
 	emulated_graph = NULL;
-	return ((const EmulatedStream *) stream)->device == emulated_device && *graph != NULL ? cudaSuccess : cudaErrorIllegalState;
+	return ((const EmulatedStream *) stream)->device == emulated_device && *graph != NULL ? cudaSuccess
+		: cudaErrorIllegalState;
 }
 
 static inline cudaError_t

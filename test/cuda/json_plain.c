@@ -148,7 +148,8 @@ parse_children(Parser *p, DistilJson *parent, char closing)
 		char	   *key = NULL;
 		size_t		key_length = 0;
 
-		if (closing == '}' && (!take(p, '"') || (key = parse_string(p, &key_length)) == NULL || !take(p, ':')))
+		if (closing == '}' && (!take(p, '"') || (key = parse_string(p, &key_length)) == NULL ||
+							   !take(p, ':')))
 			return false;
 		*last = parse_value(p);
 		if (*last == NULL)
@@ -355,8 +356,8 @@ typed_member(const DistilJson **value, const DistilJsonDoc *doc, const DistilJso
 }
 
 DistilStatus
-distil_json_get_int(const DistilJsonDoc *doc, const DistilJson *object, const char *key, int64_t def, int64_t min,
-					int64_t max, int64_t *out, DistilError *err)
+distil_json_get_int(const DistilJsonDoc *doc, const DistilJson *object, const char *key, int64_t def,
+					int64_t min, int64_t max, int64_t *out, DistilError *err)
 {
 	const DistilJson *value;
 
@@ -369,8 +370,8 @@ distil_json_get_int(const DistilJsonDoc *doc, const DistilJson *object, const ch
 }
 
 DistilStatus
-distil_json_get_number(const DistilJsonDoc *doc, const DistilJson *object, const char *key, double def, double min,
-					   double max, double *out, DistilError *err)
+distil_json_get_number(const DistilJsonDoc *doc, const DistilJson *object, const char *key, double def,
+					   double min, double max, double *out, DistilError *err)
 {
 	const DistilJson *value;
 

@@ -1,10 +1,10 @@
 /*
  * nccl_stub.c
- *		NCCL played by plain C over the emulated devices of cuda_runtime.h: the functions that the CUDA backend
- *		uses, as strict as the real ones must not be relied upon to be.
+ *		NCCL played by plain C over the emulated devices of cuda_runtime.h: the functions that the CUDA
+ *		backend uses, as strict as the real ones must not be relied upon to be.
  *
- * A sum is asked for inside a group call, once by each communicator, all with the same length, type and operation, on a
- * stream of the communicator's device; anything else is a result the caller has to handle.
+ * A sum is asked for inside a group call, once by each communicator, all with the same length, type and
+ * operation, on a stream of the communicator's device; anything else is a result the caller has to handle.
  */
 #include "emulated_stream.h"
 
@@ -50,7 +50,8 @@ extern int	ncclCommInitAll(Comm **comm, int n, const int *devices);
 extern int	ncclCommDestroy(Comm *comm);
 extern int	ncclCommAbort(Comm *comm);
 extern int	ncclCommGetAsyncError(const Comm *comm, int *result);
-extern int	ncclAllReduce(const void *from, void *to, size_t count, int type, int operation, Comm *comm, void *stream);
+extern int	ncclAllReduce(const void *from, void *to, size_t count, int type, int operation, Comm *comm,
+						  void *stream);
 extern int	ncclGroupStart(void);
 extern int	ncclGroupEnd(void);
 extern const char *ncclGetErrorString(int result);
@@ -122,8 +123,8 @@ ncclAllReduce(const void *from, void *to, size_t count, int type, int operation,
 		return REMOTE_ERROR;
 	if (depth == 0 || comm->to != NULL)
 		return INVALID_USAGE;
-	if (!comm->live || type != FLOAT32 || operation != SUM || ((const EmulatedStream *) stream)->device != comm->device ||
-		(asked > 0 && count != comms[0].count))
+	if (!comm->live || type != FLOAT32 || operation != SUM ||
+		((const EmulatedStream *) stream)->device != comm->device || (asked > 0 && count != comms[0].count))
 		return INVALID_ARGUMENT;
 	comm->from = from;
 	comm->to = to;
@@ -169,5 +170,6 @@ const char *
 ncclGetErrorString(int result)
 {
 	return result == REMOTE_ERROR ? "remote process exited or there was a network error" :
-		result == INVALID_USAGE ? "invalid usage" : result == INVALID_ARGUMENT ? "invalid argument" : "no error";
+		result == INVALID_USAGE ? "invalid usage" : result == INVALID_ARGUMENT ? "invalid argument"
+			: "no error";
 }

@@ -76,7 +76,10 @@ half(const float *from, size_t n, size_t skip)
 	return memory;
 }
 
-/* y = x w^T + b with so many columns, and the bias so far from where it should be: products done by the library. */
+/*
+ * y = x w^T + b with so many columns, and the bias so far from where it
+ * should be: products done by the library.
+ */
 static int
 forward(int m, int n, int k, size_t skip)
 {
@@ -102,7 +105,8 @@ forward(int m, int n, int k, size_t skip)
 			/* all numbers are small multiples of 1/8: sums are exact, but rounded to 8 bits at the end */
 			CHECK(distil_bf16_float(y[i * n + j]) == distil_bf16_float(distil_bf16((float) sum)));
 		}
-	dev->ops->release(dev, hx), dev->ops->release(dev, hw), dev->ops->release(dev, hb), dev->ops->release(dev, hy);
+	dev->ops->release(dev, hx), dev->ops->release(dev, hw), dev->ops->release(dev, hb),
+	dev->ops->release(dev, hy);
 	free(y);
 	return *stub_products - before;
 }
@@ -144,7 +148,8 @@ backward(int m, int n, int k)
 			CHECK(host[j * k + l] == (float) sum);
 		}
 	}
-	dev->ops->release(dev, hx), dev->ops->release(dev, hdy), dev->ops->release(dev, dw), dev->ops->release(dev, db);
+	dev->ops->release(dev, hx), dev->ops->release(dev, hdy), dev->ops->release(dev, dw),
+	dev->ops->release(dev, db);
 	free(host);
 	return *stub_sums - before;
 }

@@ -1,7 +1,8 @@
 /*
  * test_cuda_graph.c
- *		Operations noted once and repeated, and small passes of a session that are computed so: the same bits as
- *		operation by operation, also when the device cannot, when it is cancelled, and with more sizes than are kept.
+ *		Operations noted once and repeated, and small passes of a session that are computed so: the same bits
+ *		as operation by operation, also when the device cannot, when it is cancelled, and with more sizes than
+ *		are kept.
  */
 #include "heads_fixture.h"
 
@@ -10,7 +11,10 @@
 #define REQUESTS 5
 #define ROUNDS 3
 
-/* cuBLASLt chooses by a pass's size, to which graphs fill up: there only what was filled up alike is the same. */
+/*
+ * cuBLASLt chooses by a pass's size, to which graphs fill up: there
+ * only what was filled up alike is the same.
+ */
 #ifdef DISTIL_TEST_EMULATED
 #define DIFFERENCE 0.0
 #else
@@ -182,14 +186,16 @@ create(const DistilModel *model, const DistilPoll *poll)
 	DistilError err = {"", "", ""};
 
 	device->ops = &plain;
-	CHECK_MSG(distil_session_create(&session, model, device, 0, distil_alloc_system(), poll, &err) == DISTIL_OK, "%s",
+	CHECK_MSG(distil_session_create(&session, model, device, 0, distil_alloc_system(), poll,
+									&err) == DISTIL_OK, "%s",
 			  err.message);
 	return session;
 }
 
 /* The same numbers with graphs as without; whether there were any is left to who asks. */
 static void
-compare(DistilSession *with, DistilSession *without, const DistilModel *model, const Request *request, int skip)
+compare(DistilSession *with, DistilSession *without, const DistilModel *model, const Request *request,
+		int skip)
 {
 	size_t		floats = (size_t) request->n * (size_t) distil_model_info(model)->dimensions;
 	float	   *a = calloc(floats, sizeof(float));
@@ -233,8 +239,8 @@ test_model(const char *name, const char *precision)
 			make_request(&request, loaded.model, lengths, n, (unsigned) (round * REQUESTS + i));
 			compare(with, without, loaded.model, &request, 0);
 		}
-	CHECK_MSG(count.notes > 0 && count.notes <= REQUESTS && count.runs >= count.notes + REQUESTS, "%s: %d notes, %d runs\n", name,
-			  count.notes, count.runs);
+	CHECK_MSG(count.notes > 0 && count.notes <= REQUESTS && count.runs >= count.notes + REQUESTS,
+			  "%s: %d notes, %d runs\n", name, count.notes, count.runs);
 	CHECK(with->stats.tokens == without->stats.tokens && with->stats.batches == without->stats.batches);
 	/* a prompt that is not pooled: never */
 	count.begins = count.runs = 0;
@@ -267,7 +273,8 @@ test_bits(const LoadedModel *loaded, const char *precision)
 	CHECK(embed(session, &counted, &request, first, 0) == DISTIL_OK && count.begins == 0);
 	for (i = 0; i < 3; i++)
 	{
-		CHECK(embed(session, &counted, &request, again, 0) == DISTIL_OK && count.notes == 1 && count.runs == i + 1);
+		CHECK(embed(session, &counted, &request, again, 0) == DISTIL_OK && count.notes == 1 &&
+			  count.runs == i + 1);
 		CHECK(memcmp(first, again, floats * sizeof(float)) == 0);
 	}
 	distil_session_free(session);

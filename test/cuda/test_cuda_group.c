@@ -71,7 +71,8 @@ test_sum(DistilDevice **devices, int n)
 				want += i > 0 ? (float) (i * (e + 1) % 127) : 0;
 			wrong += host[i] != want;
 		}
-		CHECK_MSG(wrong == 0 && devices[d]->ops->failure(devices[d]) == NULL, "%d of %d: %d wrong\n", d, n, wrong);
+		CHECK_MSG(wrong == 0 && devices[d]->ops->failure(devices[d]) == NULL, "%d of %d: %d wrong\n", d, n,
+				  wrong);
 	}
 	/* each device's own operations, by one thread in turn */
 	for (d = 0; d < n; d++)
@@ -95,7 +96,8 @@ test_groups(void)
 		close_group(devices, n);
 	}
 	printf("groups of up to %d devices%s%s\n", n - 1, message[0] != '\0' ? ": " : "", message);
-	CHECK_MSG(strstr(message, "not so many GPUs") != NULL || strstr(message, "NCCL") != NULL, "%s\n", message);
+	CHECK_MSG(strstr(message, "not so many GPUs") != NULL || strstr(message, "NCCL") != NULL, "%s\n",
+			  message);
 #ifdef DISTIL_TEST_EMULATED
 	CHECK(n == 4 && strstr(message, "only 3") != NULL);
 #endif
@@ -134,7 +136,8 @@ test_failing(const char *function, bool opens)
 	*(const char **) stub("nccl_stub_failing") = function;
 	CHECK((open_group(devices, 3, message, sizeof(message)) == 3) == opens);
 	if (!opens)
-		CHECK_MSG(strstr(message, function) != NULL && strstr(message, "remote process") != NULL, "%s\n", message);
+		CHECK_MSG(strstr(message, function) != NULL && strstr(message, "remote process") != NULL, "%s\n",
+				  message);
 	for (d = 0; d < 3 && opens; d++)
 	{
 		x[d] = devices[d]->ops->alloc(devices[d], 64);
@@ -148,7 +151,8 @@ test_failing(const char *function, bool opens)
 		{
 			const char *failure = devices[d]->ops->failure(devices[d]);
 
-			CHECK_MSG(failure != NULL && strstr(failure, "remote process") != NULL, "%s: %s\n", function, failure);
+			CHECK_MSG(failure != NULL && strstr(failure, "remote process") != NULL, "%s: %s\n", function,
+					  failure);
 		}
 		*(const char **) stub("nccl_stub_failing") = "";
 		CHECK(*live == 0);

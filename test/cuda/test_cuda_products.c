@@ -195,9 +195,10 @@ rounded_floats(size_t n, double size)
 }
 
 /*
- * Attention of a head width on the tensor cores.  Probabilities are at most 1 and lose 2^-9 of themselves, values are
- * below 2: an output loses at most 2^-8.  Gradients of scores lose 2^-9 of themselves; up to 200 of them
- * meet numbers below 2, half of the worst case being allowed.  A wrong fragment costs as much as a result is large.
+ * Attention of a head width on the tensor cores.  Probabilities are at most 1 and lose 2^-9 of themselves,
+ * values are below 2: an output loses at most 2^-8.  Gradients of scores lose 2^-9 of themselves; up to 200
+ * of them meet numbers below 2, half of the worst case being allowed.  A wrong fragment costs as much as a
+ * result is large.
  */
 static void
 test_attention(DistilDevice *dev, int dim, bool causal, float drop_share, bool relative)
@@ -211,10 +212,10 @@ test_attention(DistilDevice *dev, int dim, bool causal, float drop_share, bool r
 	relative ? bias : NULL, NULL, 128, 0};
 	float	   *qkv = rounded_floats(3 * n, 2.0);
 	float	   *dout = rounded_floats(n, 1.0);
-	float	   *got[4] = {random_floats(n, 0.0), random_floats((size_t) t * heads, 0.0), random_floats(3 * n, 0.0),
-	random_floats((size_t) 255 * heads, 0.0)};
-	float	   *want[4] = {copy_floats(got[0], n), copy_floats(got[1], (size_t) t * heads), copy_floats(got[2], 3 * n),
-	copy_floats(got[3], (size_t) 255 * heads)};
+	float	   *got[4] = {random_floats(n, 0.0), random_floats((size_t) t * heads, 0.0),
+	random_floats(3 * n, 0.0), random_floats((size_t) 255 * heads, 0.0)};
+	float	   *want[4] = {copy_floats(got[0], n), copy_floats(got[1], (size_t) t * heads),
+	copy_floats(got[2], 3 * n), copy_floats(got[3], (size_t) 255 * heads)};
 	double		grow = 1.0 / (1.0 - drop_share);
 	int			i;
 

@@ -15,12 +15,16 @@ extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 #define ADDED(id, text, flags) "{\"id\":" #id ",\"content\":\"" text "\"" flags "}"
 #define FILE_TEXT(normalizer, pre) \
-	"{\"added_tokens\":[" ADDED(0, "[UNK]", ",\"special\":true") "," ADDED(1, "[CLS]", ",\"special\":true") "," \
-	ADDED(2, "[SEP]", ",\"special\":true,\"lstrip\":true,\"rstrip\":true") "," ADDED(13, "b b", ",\"normalized\":true,\"rstrip\":true") "," \
+	"{\"added_tokens\":[" ADDED(0, "[UNK]", ",\"special\":true") "," ADDED(1, "[CLS]", ",\"special\":true") \
+		"," \
+	ADDED(2, "[SEP]", ",\"special\":true,\"lstrip\":true,\"rstrip\":true") \
+		"," ADDED(13, "b b", ",\"normalized\":true,\"rstrip\":true") "," \
 	ADDED(14, "<x>", ",\"single_word\":true") "," ADDED(15, " y ", ",\"lstrip\":true") "]," \
 	"\"normalizer\":" normalizer ",\"pre_tokenizer\":{\"type\":\"" pre "\"}," \
-	"\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"[CLS]\",1],\"sep\":[\"[SEP]\",2]},\"decoder\":{\"type\":\"WordPiece\"}," \
-	"\"model\":{\"type\":\"WordPiece\",\"max_input_chars_per_word\":8,\"vocab\":{\"[UNK]\":0,\"[CLS]\":1,\"[SEP]\":2,\"a\":3,\"##a\":4,\"ab\":5,\"##b\":6," \
+	"\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"[CLS]\",1],\"sep\":[\"[SEP]\",2]}," \
+	"\"decoder\":{\"type\":\"WordPiece\"}," \
+	"\"model\":{\"type\":\"WordPiece\",\"max_input_chars_per_word\":8,\"vocab\":{\"[UNK]\":0,\"[CLS]\":1," \
+	"\"[SEP]\":2,\"a\":3,\"##a\":4,\"ab\":5,\"##b\":6," \
 	"\"b\":7,\"e\":8,\"##\\u0301\":9,\".\":10,\"\\u4e2d\":11,\"##abc\":12}}}"
 
 /* Maps "\r" to a blank, "e" and "e\u0301" to "\u00e9", U+00AD to nothing. */
@@ -42,11 +46,13 @@ extern int	LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 	"AAAAAAAAAAAAAAAAAAAAAAAAAAAgAMOpAMOpAAA="
 #define META "{\"type\":\"Metaspace\",\"replacement\":\"\\u2581\"}"
 #define UNIGRAM(normalizer, pre) \
-	"{\"added_tokens\":[" ADDED(0, "<unk>", ",\"special\":true") "," ADDED(1, "<s>", ",\"special\":true,\"lstrip\":true,\"rstrip\":true") "," \
+	"{\"added_tokens\":[" ADDED(0, "<unk>", ",\"special\":true") \
+		"," ADDED(1, "<s>", ",\"special\":true,\"lstrip\":true,\"rstrip\":true") "," \
 	ADDED(10, "b b", ",\"normalized\":true") "]," \
 	"\"normalizer\":" normalizer ",\"pre_tokenizer\":" pre ",\"decoder\":" META "," \
 	"\"post_processor\":{\"type\":\"RobertaProcessing\",\"cls\":[\"<s>\",1],\"sep\":[\"<s>\",1]}," \
-	"\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"byte_fallback\":true,\"vocab\":[[\"<unk>\",0],[\"<s>\",0],[\"\\u2581\",-2],[\"a\",-3]," \
+	"\"model\":{\"type\":\"Unigram\",\"unk_id\":0,\"byte_fallback\":true," \
+	"\"vocab\":[[\"<unk>\",0],[\"<s>\",0],[\"\\u2581\",-2],[\"a\",-3]," \
 	"[\"\\u2581a\",-4],[\"aa\",-5],[\"b\",-3.5],[\"\\u00e9\",-6],[\"\\u4e2d\",-7],[\"ab\\u2581\",-8]]}}"
 
 static const char *const files[] = {
@@ -59,7 +65,8 @@ static const char *const files[] = {
 			"{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"WhitespaceSplit\"}," META "]}"),
 	UNIGRAM("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Nmt\"},{\"type\":\"NFKC\"},"
 			"{\"type\":\"Replace\",\"pattern\":{\"Regex\":\" {2,}\"},\"content\":\"bb\"}]}", META),
-	UNIGRAM("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Prepend\",\"prepend\":\"ab\"}]}",
+	UNIGRAM("{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"},{\"type\":\"Prepend\","
+			"\"prepend\":\"ab\"}]}",
 			"{\"type\":\"Digits\"}"),
 	"\"add_prefix_space\":true", "\"add_prefix_space\":false,\"use_regex\":false"
 };
@@ -74,9 +81,12 @@ bpe_file(char *text, size_t size, const char *level)
 	size_t      at = (size_t) snprintf(text, size, "{\"added_tokens\":[" ADDED(261, "<s>",
 			",\"special\":true,\"lstrip\":true") ","
 									   ADDED(262, "b b", ",\"normalized\":true") "],"
-									   "\"pre_tokenizer\":{\"type\":\"ByteLevel\",%s},\"decoder\":{\"type\":\"ByteLevel\"},"
-									   "\"post_processor\":{\"type\":\"RobertaProcessing\",\"cls\":[\"<s>\",261],\"sep\":[\"<s>\",261]},"
-									   "\"model\":{\"type\":\"BPE\",\"merges\":[\"a b\",\"ab c\",\"a a\",\"\\u0120 a\",\"aa aa\"],\"vocab\":{",
+									   "\"pre_tokenizer\":{\"type\":\"ByteLevel\",%s},"
+									   "\"decoder\":{\"type\":\"ByteLevel\"},"
+									   "\"post_processor\":{\"type\":\"RobertaProcessing\","
+									   "\"cls\":[\"<s>\",261],\"sep\":[\"<s>\",261]},"
+									   "\"model\":{\"type\":\"BPE\",\"merges\":[\"a b\",\"ab c\",\"a "
+									   "a\",\"\\u0120 a\",\"aa aa\"],\"vocab\":{",
 									   level);
 
 	for (int byte = 0; byte < 256; byte++)

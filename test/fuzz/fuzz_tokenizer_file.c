@@ -72,7 +72,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	{
 		more[i] = next_part(&data, &size);
 		if (more[i].length > 0)
-			files[folder.nfiles++] = (DistilFile) {i == 0 ? "special_tokens_map.json" : "added_tokens.json", {read_part, &more[i], more[i].length}};
+			files[folder.nfiles++] = (DistilFile) {i == 0 ? "special_tokens_map.json" : "added_tokens.json",
+			{read_part, &more[i], more[i].length}};
 	}
 	if (kind == 'J' || config != NULL)
 	{
@@ -99,7 +100,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		distil_encoding_init(&e, alloc);
 		/* a normalizer that blows texts up is seen when a text comes */
 		status = distil_tokenizer_encode(tokenizer, &e, &text, &text, &options, NULL, &err);
-		if (status != DISTIL_OK && status != DISTIL_ERR_LIMIT && (status != DISTIL_ERR_ARGUMENT || table == 0))
+		if (status != DISTIL_OK && status != DISTIL_ERR_LIMIT &&
+			(status != DISTIL_ERR_ARGUMENT || table == 0))
 			abort();
 		for (int i = 0; status == DISTIL_OK && i < e.n; i++)
 			if (e.ids[i] < 0 || e.ids[i] >= distil_tokenizer_vocabulary(tokenizer))

@@ -34,7 +34,8 @@ static int	check_failed;
 	do { \
 		double check_a_ = (a), check_b_ = (b), check_t_ = (tolerance); \
 		if (fabs(check_a_ - check_b_) <= check_t_) check_passed++; \
-		else { check_failed++; fprintf(stderr, "%s:%d: failed: %s = %.9g, %s = %.9g, differ by %.3g > %.3g\n", \
+		else { check_failed++; \
+		fprintf(stderr, "%s:%d: failed: %s = %.9g, %s = %.9g, differ by %.3g > %.3g\n", \
 			   __FILE__, __LINE__, #a, check_a_, #b, check_b_, fabs(check_a_ - check_b_), check_t_); } \
 	} while (0)
 

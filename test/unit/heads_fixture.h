@@ -18,7 +18,8 @@
  */
 #define TOLERANCE 2e-5
 
-static const char *const architectures[] = {"albert", "bert", "distilbert", "roberta", "mpnet", "electra", "electra-small", "gpt2"};
+static const char *const architectures[] = {"albert", "bert", "distilbert", "roberta", "mpnet", "electra",
+"electra-small", "gpt2"};
 static const char *const kinds[] = {"lm", "sequence", "token", "question", "choice"};
 
 #define ARCHITECTURES 8
@@ -47,7 +48,8 @@ has_kind(const char *arch, const char *kind)
 static const char *const head_texts[3] = {
 	"the cat sat on the mat .",
 	"A QUICK brown fox, 42 lazy dogs & the river?",
-	"training a small model to do the work of a large one takes time and data; the king and the queries of a city come "
+	"training a small model to do the work of a large one takes time and data; the king and the queries of a "
+	"city come "
 	"from the east, where the red fox runs fast in the dark night and the dogs see it"
 };
 

@@ -84,7 +84,8 @@ host_finish(DistilDevice *dev, const char *operation)
 		if (slot->written)
 			memcpy(slot->host, back, slot->bytes);
 		else
-			CHECK_MSG(memcmp(slot->host, back, slot->bytes) == 0, "%s wrote into input %d\n", operation, i + 1);
+			CHECK_MSG(memcmp(slot->host, back, slot->bytes) == 0, "%s wrote into input %d\n", operation,
+					  i + 1);
 		free(back);
 		real->ops->release(real, slot->device);
 	}
@@ -213,7 +214,8 @@ host_dropout(DistilDevice *dev, float *y, const float *x, DistilDropout dropout,
 
 static void
 host_layernorm_forward(DistilDevice *dev, float *y, float *sum, float *mean, float *rstd, const float *x,
-					   const float *residual, const float *gamma, const float *beta, float eps, int rows, int c)
+					   const float *residual, const float *gamma, const float *beta, float eps, int rows,
+					   int c)
 {
 	size_t		n = (size_t) rows * c;
 
@@ -324,8 +326,8 @@ host_pool_forward(DistilDevice *dev, DistilPooling pooling, float *y, int32_t *a
 }
 
 static void
-host_pool_backward(DistilDevice *dev, DistilPooling pooling, float *dx, const float *dy, const int32_t *argmax,
-				   const int32_t *offsets, int nseq, int c)
+host_pool_backward(DistilDevice *dev, DistilPooling pooling, float *dx, const float *dy,
+				   const int32_t *argmax, const int32_t *offsets, int nseq, int c)
 {
 	size_t		rows = (size_t) offsets[nseq];
 

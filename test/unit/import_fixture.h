@@ -63,7 +63,8 @@ make_image(TestBytes *container)
 	DistilSink	sink = {test_bytes_write, &image};
 	DistilReader reader = test_bytes_reader(container);
 	DistilError err;
-	DistilStatus status = distil_image_write(DISTIL_LAYOUT_F32P16, &reader, sha256, &sink, distil_alloc_system(), NULL, &err);
+	DistilStatus status = distil_image_write(DISTIL_LAYOUT_F32P16, &reader, sha256, &sink,
+											 distil_alloc_system(), NULL, &err);
 
 	CHECK_MSG(status == DISTIL_OK, "%s %s", err.message, err.detail);
 	return image;

@@ -217,8 +217,8 @@ open_reference(void)
 
 /* NaNs of every kind: quiet and signalling, of both signs, payloads of few and of many bits. */
 static const uint32_t nan_bits[] = {
-	0x7FC00000, 0xFFC00000, 0x7FC00001, 0xFFC00001, 0x7FC000FF, 0x7FC00100, 0xFFC001FF, 0x7FE12345, 0x7FFFFFFF, 0xFFFFFFFF,
-	0x7F800001, 0xFF800001, 0x7F8000FF, 0x7FA00000, 0x7FBFFFFF, 0xFFBFFFFF
+	0x7FC00000, 0xFFC00000, 0x7FC00001, 0xFFC00001, 0x7FC000FF, 0x7FC00100, 0xFFC001FF, 0x7FE12345,
+	0x7FFFFFFF, 0xFFFFFFFF, 0x7F800001, 0xFF800001, 0x7F8000FF, 0x7FA00000, 0x7FBFFFFF, 0xFFBFFFFF
 };
 
 #define NAN_KINDS ((int) (sizeof(nan_bits) / sizeof(nan_bits[0])))

@@ -6,8 +6,8 @@
 #include "encoder_fixture.h"
 
 /*
- * The architectures that are not BERT's: pre-norm and causal, position biases, scaled scores, other positions, tables
- * narrower or wider than layers, layers that share their weights.
+ * The architectures that are not BERT's: pre-norm and causal, position biases, scaled scores, other
+ * positions, tables narrower or wider than layers, layers that share their weights.
  */
 static void
 test_architecture_gradients(DistilDevice *device)

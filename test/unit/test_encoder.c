@@ -277,8 +277,8 @@ test_alone(DistilDevice *device, const char *name)
 			CHECK_MSG(memcmp(hidden, all + start * WIDTH, sizeof(float) * (size_t) many[b] * WIDTH) == 0,
 					  "%s, %s: sequence %d alone differs", name, packed ? "packed" : "plain", b);
 		}
-		CHECK(distil_encoder_forward(&model.spec, model.weights, &batch.batch, activations, 0, &hidden, device,
-									 NULL, &err) == DISTIL_OK);
+		CHECK(distil_encoder_forward(&model.spec, model.weights, &batch.batch, activations, 0, &hidden,
+									 device, NULL, &err) == DISTIL_OK);
 		CHECK_MSG(memcmp(all, hidden, bytes) == 0, "%s: packed weights give other bits", name);
 	}
 	free(all);
@@ -561,7 +561,8 @@ measured_attention(DistilDevice *device, float *out, float *lse, const float *qk
 				   const DistilAttention *a)
 {
 	double		length = offsets[1] - offsets[0];
-	double		work = 4.0 * length * (DISTIL_QUERY_END(a, length) - a->query_first) * a->head_dim * a->head_count;
+	double		work = 4.0 * length * (DISTIL_QUERY_END(a, length) - a->query_first) * a->head_dim *
+		a->head_count;
 
 	largest_attention = work > largest_attention ? work : largest_attention;
 	inner_ops->attention_forward(device, out, lse, qkv, offsets, a);
@@ -601,7 +602,8 @@ test_attention_units(DistilDevice *device)
 		polls[i] = countdown.calls;
 		/* parts are rounded to whole queries */
 		if (i == 0)
-			CHECK_MSG(largest_attention <= 1.01 * DISTIL_UNIT_ATTENTION(device), "a unit of %g flops\n", largest_attention);
+			CHECK_MSG(largest_attention <= 1.01 * DISTIL_UNIT_ATTENTION(device), "a unit of %g flops\n",
+					  largest_attention);
 		problem_free(&problem);
 		synthetic_batch_free(&batch);
 		synthetic_free(&model);

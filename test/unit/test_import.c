@@ -370,7 +370,9 @@ add_decoder_bias(TestFolder *folder)
 
 	memcpy(&header, old->data, 8);
 	data = old->length - 8 - header;
-	snprintf(entry, sizeof(entry), "{\"cls.predictions.decoder.bias\":{\"dtype\":\"F32\",\"shape\":[277],\"data_offsets\":[%zu,%zu]},",
+	snprintf(entry, sizeof(entry),
+			 "{\"cls.predictions.decoder.bias\":{\"dtype\":\"F32\",\"shape\":[277],"
+			 "\"data_offsets\":[%zu,%zu]},",
 			 data, data + bytes);
 	longer = header + strlen(entry) - 1;
 	new = calloc(1, 8 + longer + data + bytes);
@@ -418,7 +420,8 @@ first_bias(TestFolder *folder)
 
 	CHECK_MSG(load_folder(&loaded, &folder->folder, &options, &err) == DISTIL_OK, "%s", err.message);
 	if (loaded.model != NULL)
-		distil_param_read(&value, loaded.model->weights, &loaded.model->spec.table.params[loaded.model->spec.lm.decoder_bias], 0, 1);
+		distil_param_read(&value, loaded.model->weights,
+						  &loaded.model->spec.table.params[loaded.model->spec.lm.decoder_bias], 0, 1);
 	load_free(&loaded);
 	return value;
 }
@@ -435,7 +438,8 @@ test_output_bias(void)
 		return;
 	stored = first_bias(&folder);
 	test_folder_replace(&folder, C, "\"model_type\"", "\"tie_word_embeddings\": false, \"model_type\"");
-	CHECK(import_status(&folder, &err) == DISTIL_ERR_MODEL_FILE && strstr(err.message, "\"cls.predictions.decoder.bias\"") != NULL);
+	CHECK(import_status(&folder, &err) == DISTIL_ERR_MODEL_FILE &&
+		  strstr(err.message, "\"cls.predictions.decoder.bias\"") != NULL);
 	add_decoder_bias(&folder);
 	CHECK(stored != 0 && first_bias(&folder) == 0);
 	test_folder_replace(&folder, C, "\"tie_word_embeddings\": false, ", "");

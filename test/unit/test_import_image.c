@@ -2,8 +2,8 @@
  * test_import_image.c
  *		Folder -> container -> image -> model: round trips, and every way in which files and memory can fail.
  *
- * The folders are those of test/golden/models; DISTIL_TEST_MODEL may name one more (a real sentence model such as
- * all-MiniLM-L6-v2).
+ * The folders are those of test/golden/models; DISTIL_TEST_MODEL may name one more (a real sentence model
+ * such as all-MiniLM-L6-v2).
  */
 #include "checkpoint.h"
 #include "import_fixture.h"
@@ -160,10 +160,14 @@ test_many_layers(void)
 		char		text[512];
 
 		folder.folder.files = folder.files;
-		snprintf(text, sizeof(text), "{\"model_type\": \"%s\", \"hidden_size\": 16, \"embedding_size\": 16, \"num_attention_heads\": 1,"
-				 " \"intermediate_size\": 16, \"vocab_size\": 8, \"num_hidden_layers\": %d}", types[i], DISTIL_MAX_LAYERS);
+		snprintf(text, sizeof(text),
+				 "{\"model_type\": \"%s\", \"hidden_size\": 16, \"embedding_size\": 16, "
+				 "\"num_attention_heads\": 1,"
+				 " \"intermediate_size\": 16, \"vocab_size\": 8, \"num_hidden_layers\": %d}", types[i],
+				 DISTIL_MAX_LAYERS);
 		test_folder_set_text(&folder, C, text);
-		CHECK_MSG(distil_spec_parse(&spec, &folder.folder, NULL, arena, &err) == DISTIL_OK, "%s", err.message);
+		CHECK_MSG(distil_spec_parse(&spec, &folder.folder, NULL, arena, &err) == DISTIL_OK, "%s",
+				  err.message);
 		CHECK(distil_spec_pack(&spec, DISTIL_LAYOUT_INT8P16, quantized));
 		for (int layer = 0; layer < DISTIL_MAX_LAYERS; layer += DISTIL_MAX_LAYERS - 1)
 		{

@@ -93,15 +93,16 @@ near(const char *what, float *got, float *want, size_t n, double relative, doubl
 
 	for (i = 0; i < n && fabs((double) got[i] - want[i]) <= relative * fabs((double) want[i]) + absolute; i++)
 		;
-	CHECK_MSG(i == n, "%s %s: element %zu of %zu is %.9g, expected %.9g\n", under_test, what, i, n, got[i], want[i]);
+	CHECK_MSG(i == n, "%s %s: element %zu of %zu is %.9g, expected %.9g\n", under_test, what, i, n, got[i],
+			  want[i]);
 	drop(got), drop(want);
 }
 
 /* ---------- products ---------- */
 
 /*
- * Sums of k products of size 1/4: float32 in any order loses k 2^-22 at most.  An activation may be that of the
- * rounded number: 2^-9 of it, times a slope of at most 1.13.
+ * Sums of k products of size 1/4: float32 in any order loses k 2^-22 at most.  An activation may be that of
+ * the rounded number: 2^-9 of it, times a slope of at most 1.13.
  */
 static void
 test_forward(int m, int n, int k, int pad, DistilActivation act, bool with_before)
@@ -161,8 +162,8 @@ test_backward(int m, int n, int k, int pad, DistilActivation act, bool accumulat
 	double		most = 0;
 	size_t		i;
 
-	dev->ops->half->linear_backward_input(dev, dx, hdy, lddy, hw, act != DISTIL_ACT_NONE ? hx : NULL, act, accumulate,
-										  m, n, k);
+	dev->ops->half->linear_backward_input(dev, dx, hdy, lddy, hw, act != DISTIL_ACT_NONE ? hx : NULL, act,
+										  accumulate, m, n, k);
 	dev->ops->half->linear_backward_weight(dev, dw, db, hdy, lddy, hx, m, n, k);
 	ref->ops->linear_backward_input(ref, want_dx, k, dy, lddy, w, accumulate, m, n, k);
 	for (i = 0; i < mk; i++)
@@ -184,7 +185,8 @@ test_products(void)
 	static const int shapes[][4] = {
 		{1, 1, 1, 0}, {3, 17, 31, 3}, {33, 129, 17, 1}, {130, 65, 40, 0}, {16, 64, 32, 8}, {72, 40, 136, 0}
 	};
-	static const DistilActivation acts[] = {DISTIL_ACT_NONE, DISTIL_ACT_GELU, DISTIL_ACT_GELU_TANH, DISTIL_ACT_RELU};
+	static const DistilActivation acts[] = {DISTIL_ACT_NONE, DISTIL_ACT_GELU, DISTIL_ACT_GELU_TANH,
+	DISTIL_ACT_RELU};
 	size_t		i;
 
 	for (i = 0; i < 6 * 4; i++)
@@ -198,7 +200,10 @@ test_products(void)
 
 /* ---------- norms ---------- */
 
-/* Sums of c numbers below 2 in float32; a norm divides by what is about 1.  in_place: the sum takes the residual's place. */
+/*
+ * Sums of c numbers below 2 in float32; a norm divides by what is about 1.
+ * in_place: the sum takes the residual's place.
+ */
 static void
 test_norm(int rows, int c, bool saved, bool residual, bool in_place, float p)
 {
@@ -230,7 +235,8 @@ test_norm(int rows, int c, bool saved, bool residual, bool in_place, float p)
 	for (i = 0; i < n; i++)
 		s[i] = distil_bf16_float(distil_bf16(s[i] + (residual ? r[i] : 0.0f)));
 	sum = saved ? take_half(hs, n) : copy_floats(s, n);
-	ref->ops->layernorm_forward(ref, want_y, sum_copy, want_mean, want_rstd, sum, NULL, gamma, beta, 1e-5f, rows, c);
+	ref->ops->layernorm_forward(ref, want_y, sum_copy, want_mean, want_rstd, sum, NULL, gamma, beta, 1e-5f,
+								rows, c);
 	near("sum", sum, s, n, UNIT, 0.0);
 	/* a row of one number is all rounding */
 	near("norm", take_half(y, n), want_y, n, UNIT, c > 1 && saved ? 1e-4 : 3 * UNIT);
@@ -359,7 +365,8 @@ test_attention(int dim, bool causal, float drop_share, bool relative)
 	ref->ops->attention_backward(ref, dqkv, dout, qkv, out, lse, offsets, &a);
 	near("gradients", take_half(hdqkv, 3 * n), dqkv, 3 * n, UNIT, grow * 0.04);
 	near("gradient of the bias", take_full(fdrelative, nr), drelative, nr, 0.0, 1e-4);
-	dev->ops->release(dev, hqkv), dev->ops->release(dev, hdout), dev->ops->release(dev, hout), dev->ops->release(dev, flse), dev->ops->release(dev, device_offsets);
+	dev->ops->release(dev, hqkv), dev->ops->release(dev, hdout), dev->ops->release(dev, hout),
+	dev->ops->release(dev, flse), dev->ops->release(dev, device_offsets);
 	dev->ops->release(dev, device_bias);
 	drop(bias), drop(qkv), drop(dout), drop(out), drop(lse);
 }
@@ -394,9 +401,11 @@ test_loss(int rows, int v, int pad, DistilLogitsLoss loss, bool labelled)
 	double	   *device_sums = on_device(sums, sizeof(sums));
 	int			i;
 
-	dev->ops->half->logits_loss(dev, device_sums, hs, ht, ld, labelled ? device_labels : NULL, &loss, rows, v);
+	dev->ops->half->logits_loss(dev, device_sums, hs, ht, ld, labelled ? device_labels : NULL, &loss, rows,
+								v);
 	for (i = 0; i < rows; i++)
-		ref->ops->logits_loss(ref, want_sums, want + i * ld, t + i * ld, labelled ? labels + i : NULL, &loss, 1, v);
+		ref->ops->logits_loss(ref, want_sums, want + i * ld, t + i * ld, labelled ? labels + i : NULL, &loss,
+							  1, v);
 	dev->ops->copy_out(dev, sums, device_sums, sizeof(sums));
 	for (i = 0; i < 3; i++)
 		CHECK_NEAR(sums[i], want_sums[i], 1e-5 * want_sums[i]);
@@ -408,7 +417,8 @@ test_loss(int rows, int v, int pad, DistilLogitsLoss loss, bool labelled)
 static void
 test_losses(void)
 {
-	static const DistilLogitsLoss losses[] = {{2.0f, 1.0f, 0, 0}, {1.0f, 0, 1.0f, 0}, {0.5f, 0.5f, 0.25f, 0.125f}};
+	static const DistilLogitsLoss losses[] = {{2.0f, 1.0f, 0, 0}, {1.0f, 0, 1.0f, 0},
+	{0.5f, 0.5f, 0.25f, 0.125f}};
 	size_t		i;
 
 	for (i = 0; i < 9; i++)

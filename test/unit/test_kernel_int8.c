@@ -4,8 +4,8 @@
  *
  * Sums of products are exact, so that only what follows them differs: scale * sum + bias in
  * float32, at most four roundings of terms no larger than |scale sum| + |scale zero sum(w)|
- * + |bias|, 3e-7 of that; bfloat16 rounds twice by 2^-8.  In front of eight bits GELU is within 1.2e-3.  The instruction sets must
- * agree with themselves to the bit, whatever rows are multiplied together.
+ * + |bias|, 3e-7 of that; bfloat16 rounds twice by 2^-8.  In front of eight bits GELU is within 1.2e-3.  The
+ * instruction sets must agree with themselves to the bit, whatever rows are multiplied together.
  */
 #include "kernel_samples.h"
 
@@ -125,8 +125,8 @@ term_size(const DistilRows *x, const DistilWeight *w, int i, int j)
 }
 
 static void
-check_linear(DistilDevice *dev, const DistilRows *x, const DistilWeight *w, DistilType type, DistilActivation act,
-			 int m)
+check_linear(DistilDevice *dev, const DistilRows *x, const DistilWeight *w, DistilType type,
+			 DistilActivation act, int m)
 {
 	DistilRows	got = make_rows(type, m, w->n);
 	DistilRows	want = make_rows(type, m, w->n);
@@ -159,8 +159,8 @@ check_linear(DistilDevice *dev, const DistilRows *x, const DistilWeight *w, Dist
 		for (size_t byte = filled * size; byte < got.ld * size; byte++)
 			kept = kept && row[byte] == POISON;
 	}
-	CHECK_MSG(worst <= 1.0, "%s, %d x %d x %d, activation %d: %.3g of the allowed error\n", under_test, m, w->n,
-			  w->k, act, worst);
+	CHECK_MSG(worst <= 1.0, "%s, %d x %d x %d, activation %d: %.3g of the allowed error\n", under_test, m,
+			  w->n, w->k, act, worst);
 	CHECK_MSG(kept, "%s, %d x %d x %d wrote beside its columns\n", under_test, m, w->n, w->k);
 	drop_rows(&got);
 	drop_rows(&want);
@@ -194,10 +194,12 @@ static void
 test_linear(DistilDevice *dev)
 {
 	static const int shapes[][3] = {
-		{1, 1, 1}, {1, 16, 64}, {2, 17, 3}, {3, 33, 65}, {5, 48, 130}, {15, 31, 63}, {16, 32, 64}, {17, 64, 384},
+		{1, 1, 1}, {1, 16, 64}, {2, 17, 3}, {3, 33, 65}, {5, 48, 130}, {15, 31, 63}, {16, 32, 64},
+		{17, 64, 384},
 		{31, 96, 100}, {32, 40, 128}, {33, 70, 1}, {47, 16, 200}, {48, 100, 257}, {65, 33, 96}, {35, 96, 384},
 	};
-	static const DistilActivation acts[] = {DISTIL_ACT_NONE, DISTIL_ACT_GELU, DISTIL_ACT_RELU, DISTIL_ACT_TANH};
+	static const DistilActivation acts[] = {DISTIL_ACT_NONE, DISTIL_ACT_GELU, DISTIL_ACT_RELU,
+	DISTIL_ACT_TANH};
 
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 	{
@@ -255,7 +257,8 @@ check_steps(const DistilRows *rows, const DistilRows *source, DistilActivation a
 
 /* A row alone has the bits it has among others. */
 static void
-check_staged_alone(DistilDevice *dev, const DistilRows *rows, const DistilRows *source, DistilActivation act, int m, int c)
+check_staged_alone(DistilDevice *dev, const DistilRows *rows, const DistilRows *source, DistilActivation act,
+				   int m, int c)
 {
 	size_t		size = distil_type_size(source->type);
 	DistilRows	one = make_rows(DISTIL_TYPE_INT8, 1, c);
@@ -265,7 +268,8 @@ check_staged_alone(DistilDevice *dev, const DistilRows *rows, const DistilRows *
 	one.factor = rows->factor;
 	for (i = 0; i < m; i++)
 	{
-		DistilRows	row = {.type = source->type,.data = (char *) source->data + (size_t) i * source->ld * size,
+		DistilRows	row = {.type = source->type,
+		.data = (char *) source->data + (size_t) i * source->ld * size,
 		.ld = source->ld};
 
 		dev->ops->quantize_rows(dev, &one, &row, act, 1, c);
@@ -280,7 +284,8 @@ static void
 test_quantize(DistilDevice *dev)
 {
 	static const int widths[] = {1, 3, 15, 16, 17, 64, 65, 384, 1000, 131072};
-	static const DistilActivation acts[] = {DISTIL_ACT_NONE, DISTIL_ACT_GELU, DISTIL_ACT_SIGMOID, DISTIL_ACT_SILU};
+	static const DistilActivation acts[] = {DISTIL_ACT_NONE, DISTIL_ACT_GELU, DISTIL_ACT_SIGMOID,
+	DISTIL_ACT_SILU};
 
 	for (size_t i = 0; i < sizeof(widths) / sizeof(widths[0]); i++)
 	{

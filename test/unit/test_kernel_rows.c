@@ -413,9 +413,9 @@ put(const DistilRows *rows, int row, int column, float value)
 }
 
 /*
- * Heads of numbers that are hard to cut into steps: one dimension of queries and keys much larger than the others (as in
- * trained models), all nought, keys so large that scores are infinite, a value that is no number, and one key that is
- * a hundred times as large as the others.
+ * Heads of numbers that are hard to cut into steps: one dimension of queries and keys much larger than the
+ * others (as in trained models), all nought, keys so large that scores are infinite, a value that is no
+ * number, and one key that is a hundred times as large as the others.
  */
 static void
 test_attention_sizes(DistilDevice *dev)
@@ -425,7 +425,8 @@ test_attention_sizes(DistilDevice *dev)
 		HEADS = 6, DIM = 32, ROWS = 70, WIDTH = HEADS * DIM
 	};
 	int32_t		offsets[] = {0, ROWS};
-	DistilAttention a = {.nseq = 1,.heads = HEADS,.head_dim = DIM,.scale = 1.0f / sqrtf(DIM),.head_count = HEADS};
+	DistilAttention a = {.nseq = 1,.heads = HEADS,.head_dim = DIM,.scale = 1.0f / sqrtf(DIM),
+	.head_count = HEADS};
 	DistilRows	qkv = random_rows(ROWS, 3 * WIDTH, 2.0);
 	DistilRows	got = unset_rows(DISTIL_TYPE_BF16, ROWS, WIDTH);
 	DistilRows	want = unset_rows(DISTIL_TYPE_BF16, ROWS, WIDTH);

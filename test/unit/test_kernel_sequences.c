@@ -104,7 +104,10 @@ test_attention(DistilDevice *dev)
 	}
 }
 
-/* A NaN in a query is in its output, one in a key in the output of all queries: whatever its bits, all queries or the last alone. */
+/*
+ * A NaN in a query is in its output, one in a key in the output of all queries: whatever
+ * its bits, all queries or the last alone.
+ */
 static void
 test_attention_nan(DistilDevice *dev)
 {
@@ -127,7 +130,8 @@ test_attention_nan(DistilDevice *dev)
 				memset(out, 0, (size_t) 40 * 16 * sizeof(float));
 				dev->ops->attention_forward(dev, out, NULL, qkv, offsets, &a);
 				for (int row = key && !last ? 0 : 39; row < 40; row++)
-					CHECK_MSG(isnan(out[row * 16]) && isnan(out[row * 16 + 15]), "%s attention loses NaN %x of %s %d in row %d\n",
+					CHECK_MSG(isnan(out[row * 16]) && isnan(out[row * 16 + 15]),
+							  "%s attention loses NaN %x of %s %d in row %d\n",
 							  under_test, nan_bits[kind], key ? "key" : "query", 39, row);
 			}
 			*at = kept;
@@ -136,7 +140,10 @@ test_attention_nan(DistilDevice *dev)
 	drop(qkv), drop(out);
 }
 
-/* Scores far apart make no subnormal numbers, which a CPU computes with a hundred times slower; it tells of them. */
+/*
+ * Scores far apart make no subnormal numbers, which a CPU computes with
+ * a hundred times slower; it tells of them.
+ */
 static void
 test_attention_subnormal(DistilDevice *dev)
 {
@@ -158,8 +165,8 @@ test_attention_subnormal(DistilDevice *dev)
 		_mm_setcsr(_mm_getcsr() & ~(unsigned) (_MM_EXCEPT_DENORM | _MM_EXCEPT_UNDERFLOW));
 		dev->ops->attention_forward(dev, out, NULL, qkv, offsets, &a);
 		state = _mm_getcsr();
-		CHECK_MSG((state & (_MM_EXCEPT_DENORM | _MM_EXCEPT_UNDERFLOW)) == 0, "%s attention met subnormal numbers: %x, way %d\n",
-				  under_test, state, way);
+		CHECK_MSG((state & (_MM_EXCEPT_DENORM | _MM_EXCEPT_UNDERFLOW)) == 0,
+				  "%s attention met subnormal numbers: %x, way %d\n", under_test, state, way);
 		drop(qkv);
 		drop(out);
 	}
@@ -179,7 +186,8 @@ test_attention_parts(DistilDevice *dev)
 	for (first = 0; first < 150; first += first == 0 ? 100 : 24)
 	{
 		int			last = first == 148;
-		DistilAttention a = {1, 2, 16, 0, 2, 0.25f, true, {0.0f, 0}, last ? 149 : first, relative, NULL, 150, 0};
+		DistilAttention a = {1, 2, 16, 0, 2, 0.25f, true, {0.0f, 0}, last ? 149 : first, relative, NULL, 150,
+		0};
 		size_t		n = (size_t) 150 * 32;
 		float	   *qkv = random_floats(3 * n, 2.0);
 		float	   *unset = unset_floats(n);
@@ -197,10 +205,12 @@ test_attention_parts(DistilDevice *dev)
 		{
 			float	   *parts = copy_floats(want, n);
 
-			memcpy(parts + (size_t) a.query_first * 32, unset, (n - (size_t) a.query_first * 32) * sizeof(float));
+			memcpy(parts + (size_t) a.query_first * 32, unset,
+				   (n - (size_t) a.query_first * 32) * sizeof(float));
 			a.query_end = a.query_first + 7;
 			dev->ops->attention_forward(dev, parts, NULL, qkv, offsets, &a);
-			CHECK(memcmp(parts + (size_t) a.query_end * 32, unset, (n - (size_t) a.query_end * 32) * sizeof(float)) == 0);
+			CHECK(memcmp(parts + (size_t) a.query_end * 32, unset,
+						 (n - (size_t) a.query_end * 32) * sizeof(float)) == 0);
 			a.query_first = a.query_end;
 			a.query_end = 150;
 			dev->ops->attention_forward(dev, parts, NULL, qkv, offsets, &a);
@@ -265,7 +275,8 @@ test_attention_ways(DistilDevice *dev)
 			size_t		width = (size_t) dims[d];
 			size_t		n = length * width;
 			size_t		last = n - width;
-			DistilAttention a = {1, 1, dims[d], 0, 1, 1.0f / sqrtf(dims[d]), false, {0.0f, 0}, 0, NULL, NULL, 0, 0};
+			DistilAttention a = {1, 1, dims[d], 0, 1, 1.0f / sqrtf(dims[d]), false, {0.0f, 0}, 0, NULL, NULL,
+			0, 0};
 			float	   *qkv = random_floats(3 * n, 3.0);
 			float	   *columns = unset_floats(n);
 			float	   *rows = unset_floats(n);
@@ -276,7 +287,8 @@ test_attention_ways(DistilDevice *dev)
 			dev->ops->attention_forward(dev, rows, lse + length, qkv, offsets, &a);
 			CHECK_MSG(memcmp(columns, rows, n * sizeof(float)) == 0 &&
 					  memcmp(lse, lse + length, length * sizeof(float)) == 0,
-					  "%s attention of %d, width %d: rows differ from columns\n", under_test, length, dims[d]);
+					  "%s attention of %d, width %d: rows differ from columns\n", under_test, length,
+					  dims[d]);
 			a.dropout.p = 0.0f;
 			a.causal = true;
 			dev->ops->attention_forward(dev, rows, NULL, qkv, offsets, &a);

@@ -86,8 +86,8 @@ run(const Synthetic *model, const DistilBatch *batch, DistilDevice *device)
 
 	CHECK(distil_activations_create(&activations, &model->spec, batch->ntokens, false, device,
 									distil_alloc_system(), &err) == DISTIL_OK);
-	CHECK_MSG(distil_encoder_forward(&model->spec, model->weights, batch, activations, 0, &hidden, device, NULL,
-									 &err) == DISTIL_OK, "%s\n", err.message);
+	CHECK_MSG(distil_encoder_forward(&model->spec, model->weights, batch, activations, 0, &hidden, device,
+									 NULL, &err) == DISTIL_OK, "%s\n", err.message);
 	memcpy(copy, hidden, bytes);
 	distil_activations_free(activations);
 	return copy;
@@ -123,8 +123,8 @@ check_cached(const Synthetic *model, const DistilBatch *batch, const float *want
 		part.positions += cache.past;
 		part.offsets = offsets;
 		part.host_offsets = offsets;
-		CHECK_MSG(distil_encoder_forward_cached(spec, model->weights, &part, activations, &cache, &hidden, device,
-												NULL, &err) == DISTIL_OK, "%s\n", err.message);
+		CHECK_MSG(distil_encoder_forward_cached(spec, model->weights, &part, activations, &cache, &hidden,
+												device, NULL, &err) == DISTIL_OK, "%s\n", err.message);
 		cache.past += step;
 		worst = fmin(worst, cosine(hidden + (size_t) (step - 1) * width,
 								   want + (size_t) (cache.past - 1) * width, (int) width));
@@ -157,7 +157,8 @@ test_model(DistilDevice *device, ModelKind kind)
 	got = run(&model, &batch.batch, device);
 	for (i = 0; i < batch.batch.ntokens; i++)
 		worst = fmin(worst, cosine(got + (size_t) i * width, want + (size_t) i * width, (int) width));
-	CHECK_MSG(worst >= 0.999, "%s, model %d: a token's cosine to float32 is %.6f\n", under_test, (int) kind, worst);
+	CHECK_MSG(worst >= 0.999, "%s, model %d: a token's cosine to float32 is %.6f\n", under_test, (int) kind,
+			  worst);
 	for (b = 0; b < SEQUENCES; b++)
 	{
 		DistilBatch one = batch.batch;
@@ -173,7 +174,8 @@ test_model(DistilDevice *device, ModelKind kind)
 		one.offsets = offsets;
 		one.host_offsets = offsets;
 		alone = run(&model, &one, device);
-		CHECK_MSG(memcmp(alone, got + (size_t) start * width, sizeof(float) * (size_t) one.ntokens * width) == 0,
+		CHECK_MSG(memcmp(alone, got + (size_t) start * width,
+						 sizeof(float) * (size_t) one.ntokens * width) == 0,
 				  "%s, model %d: sequence %d alone differs\n", under_test, (int) kind, b);
 		if (kind == MODEL_GPT2 && b == 4)
 			check_cached(&model, &one, alone, device);

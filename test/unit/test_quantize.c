@@ -2,8 +2,8 @@
  * test_quantize.c
  *		Quantised models: what is stored, what it stands for, how near the embeddings stay.
  *
- * The test models are random and narrow (no weight is redundant), so that eight bits turn their embeddings further than a
- * trained model's: within a cosine of 0.99 (measured: 0.998).
+ * The test models are random and narrow (no weight is redundant), so that eight bits turn their embeddings
+ * further than a trained model's: within a cosine of 0.99 (measured: 0.998).
  */
 #include "session_fixture.h"
 
@@ -29,7 +29,8 @@ typedef struct Pair
 } Pair;
 
 static bool
-quantize(DistilQuantized **made, DistilQuantizeReport *report, LoadedModel *model, const char *dtype, DistilError *err)
+quantize(DistilQuantized **made, DistilQuantizeReport *report, LoadedModel *model, const char *dtype,
+		 DistilError *err)
 {
 	static DistilReader reader; /* outlives the call: tensors that stay are read from it */
 	const DistilAllocator *alloc = distil_alloc_system();
@@ -88,8 +89,10 @@ embed(const LoadedModel *loaded)
 	DistilSession *session;
 	DistilError err = {"", "", ""};
 
-	CHECK(distil_session_create(&session, loaded->model, device, 0, distil_alloc_system(), NULL, &err) == DISTIL_OK);
-	CHECK_MSG(distil_session_embed(session, out, has, samples, SAMPLES, -1, &err) == DISTIL_OK, "%s", err.message);
+	CHECK(distil_session_create(&session, loaded->model, device, 0, distil_alloc_system(), NULL,
+								&err) == DISTIL_OK);
+	CHECK_MSG(distil_session_embed(session, out, has, samples, SAMPLES, -1, &err) == DISTIL_OK, "%s",
+			  err.message);
 	distil_session_free(session);
 	return out;
 }
@@ -117,15 +120,17 @@ check_folder(const char *folder, const char *dtype, const char *layout, double b
 	want = embed(&pair.original);
 	got = embed(&pair.small);
 	least = least_cosine(want, got, distil_model_info(pair.original.model)->dimensions);
-	CHECK_MSG(least >= bound && pair.report.cosine_min >= bound && pair.report.cosine_mean >= pair.report.cosine_min &&
-			  pair.report.texts == SAMPLES, "%s as %s in %s: %.6f, reported %.6f %.6f", folder, dtype, layout, least,
-			  pair.report.cosine_min, pair.report.cosine_mean);
+	CHECK_MSG(least >= bound && pair.report.cosine_min >= bound &&
+			  pair.report.cosine_mean >= pair.report.cosine_min &&
+			  pair.report.texts == SAMPLES, "%s as %s in %s: %.6f, reported %.6f %.6f", folder, dtype, layout,
+			  least, pair.report.cosine_min, pair.report.cosine_mean);
 	/* what was simulated is what is computed, but for bfloat16 in attention */
-	CHECK_MSG(fabs(least - pair.report.cosine_min) <= (1.0 - bound) / 2, "%s as %s in %s: %.6f, reported %.6f", folder,
-			  dtype, layout, least, pair.report.cosine_min);
+	CHECK_MSG(fabs(least - pair.report.cosine_min) <= (1.0 - bound) / 2,
+			  "%s as %s in %s: %.6f, reported %.6f", folder, dtype, layout, least, pair.report.cosine_min);
 	CHECK(strcmp(distil_model_info(pair.small.model)->dtype, dtype) == 0);
 	CHECK(strcmp(distil_model_layout(pair.small.model), layout) == 0);
-	CHECK(distil_model_info(pair.small.model)->parameters == distil_model_info(pair.original.model)->parameters);
+	CHECK(distil_model_info(pair.small.model)->parameters ==
+		  distil_model_info(pair.original.model)->parameters);
 	CHECK(pair.small.container.length < pair.original.container.length ||
 		  strcmp(distil_model_info(pair.original.model)->dtype, "float32") != 0);
 	free(want);
@@ -169,7 +174,8 @@ test_export(void)
 
 		CHECK(distil_bundle_open(&bundle, &reader, distil_alloc_system(), &err) == DISTIL_OK);
 		load_layout = DISTIL_LAYOUT_F32;
-		CHECK_MSG(load_folder(&again, distil_bundle_folder(bundle), &options, &err) == DISTIL_OK, "%s", err.message);
+		CHECK_MSG(load_folder(&again, distil_bundle_folder(bundle), &options, &err) == DISTIL_OK, "%s",
+				  err.message);
 		load_layout = NULL;
 	}
 	CHECK(strcmp(distil_model_info(again.model)->dtype, "float32") == 0);
@@ -257,7 +263,8 @@ test_options(void)
 	check_option("int8", "{\"texts\": [1]}", "option \"texts\" must be a list of texts");
 	check_option("int8", "{\"texts\": []}", "option \"texts\" must be a list of texts");
 	check_option("int8", "{\"query\": 1}", "option \"query\" must be a text");
-	check_option("int8", "{\"query\": \"t\", \"texts\": [\"a\"]}", "options \"texts\" and \"query\" exclude each other");
+	check_option("int8", "{\"query\": \"t\", \"texts\": [\"a\"]}",
+				 "options \"texts\" and \"query\" exclude each other");
 }
 
 static bool
@@ -271,7 +278,8 @@ static void
 test_cancel(void)
 {
 	LoadedModel model;
-	DistilQuantizeOptions options = {.type = DISTIL_TYPE_INT8,.smoothing = 0.5,.texts = samples,.ntexts = SAMPLES};
+	DistilQuantizeOptions options = {.type = DISTIL_TYPE_INT8,.smoothing = 0.5,.texts = samples,
+	.ntexts = SAMPLES};
 	DistilQuantizeReport report;
 	DistilQuantized *made = NULL;
 	DistilError err;
@@ -284,8 +292,8 @@ test_cancel(void)
 		int			left = polls;
 		DistilPoll	poll = {stop_after, &left};
 		DistilReader reader = {load_read, &model.container, model.container.length};
-		DistilStatus status = distil_quantize(&made, &report, &reader, &options, device, distil_alloc_system(), &poll,
-											  &err);
+		DistilStatus status = distil_quantize(&made, &report, &reader, &options, device,
+											  distil_alloc_system(), &poll, &err);
 
 		CHECK(status == DISTIL_OK || (status == DISTIL_ERR_CANCELLED && made == NULL));
 		distil_quantized_free(made);
@@ -321,7 +329,8 @@ static void
 test_memory(void)
 {
 	LoadedModel model;
-	DistilQuantizeOptions options = {.type = DISTIL_TYPE_INT8,.smoothing = 0.5,.texts = samples,.ntexts = SAMPLES};
+	DistilQuantizeOptions options = {.type = DISTIL_TYPE_INT8,.smoothing = 0.5,.texts = samples,
+	.ntexts = SAMPLES};
 	DistilQuantizeReport report;
 	DistilQuantized *made = NULL;
 	DistilError err;
@@ -349,8 +358,8 @@ test_memory(void)
 
 /* The set of a file with this header and these numbers; *set is NULL after a failure. */
 static DistilStatus
-read_file(DistilTensorSet **set, const DistilReader **reader, const char *json, const void *data, size_t bytes,
-		  DistilError *err)
+read_file(DistilTensorSet **set, const DistilReader **reader, const char *json, const void *data,
+		  size_t bytes, DistilError *err)
 {
 	static DistilBuffer file;
 	static DistilReader over;
@@ -419,7 +428,8 @@ test_files(void)
 	w = distil_tensor_set_find(set, "w");
 	CHECK(distil_tensor_is_weight(w) && !distil_tensor_is_factor(w));
 	CHECK(distil_tensor_is_factor(distil_tensor_set_find(set, "w:rows")));
-	CHECK(distil_tensor_floats(w, 0, got, 6, scratch, &err) == DISTIL_OK && memcmp(got, want, sizeof(want)) == 0);
+	CHECK(distil_tensor_floats(w, 0, got, 6, scratch, &err) == DISTIL_OK &&
+		  memcmp(got, want, sizeof(want)) == 0);
 	CHECK(distil_tensor_floats(w, 2, got, 3, scratch, &err) == DISTIL_OK && memcmp(got, want + 2, 12) == 0);
 	distil_tensor_set_free(set);
 	CHECK(read_file(&set, &reader, plain, &data, 26, &err) == DISTIL_OK);

@@ -89,7 +89,8 @@ test_segments(void)
 	int			n;
 	int			i;
 
-	CHECK(distil_optimizer_segments(&segments, &n, &table, &device, distil_alloc_system(), &err) == DISTIL_OK);
+	CHECK(distil_optimizer_segments(&segments, &n, &table, &device, distil_alloc_system(),
+									&err) == DISTIL_OK);
 	CHECK(n == 4);
 	for (i = 0; i < n; i++)
 		covered += segments[i].count;

@@ -678,7 +678,8 @@ test_low_logits(void)
 			return;
 		CHECK((loaded.model->spec.lm.low_weight >= 0) == (i == 1));
 		session = open_session(loaded.model, 0);
-		CHECK(distil_session_lm_logits(session, &text, NULL, keep_logits, &rows[i], &tokens, &err) == DISTIL_OK);
+		CHECK(distil_session_lm_logits(session, &text, NULL, keep_logits, &rows[i], &tokens,
+									   &err) == DISTIL_OK);
 		distil_session_free(session);
 		load_free(&loaded);
 	}

@@ -101,7 +101,8 @@ check_remote(const DistilModel *model, DistilDevice *standin, int prompt)
 	CHECK(strcmp(err.message, "the other side failed") == 0);
 	distil_session_remote(session, NULL);
 	other.calls = 0;
-	CHECK(distil_session_embed(session, out, has_too, many, N, prompt, &err) == DISTIL_OK && other.calls == 0);
+	CHECK(distil_session_embed(session, out, has_too, many, N, prompt, &err) == DISTIL_OK &&
+		  other.calls == 0);
 	CHECK(memcmp(alone, out, count * sizeof(float)) == 0);
 	distil_session_free(session);
 	distil_session_free(other.session);
@@ -166,7 +167,8 @@ check_short_memory(const DistilModel *model, DistilDevice *standin)
 	CHECK(distil_session_embed(session, small, has, many, N, -1, &err) == DISTIL_OK);
 	CHECK(largest_difference(large, small, count) < TOLERANCE);
 	distil_session_free(session);
-	CHECK(distil_session_create(&session, model, standin, 0, distil_alloc_system(), NULL, &err) == DISTIL_ERR_MEMORY);
+	CHECK(distil_session_create(&session, model, standin, 0, distil_alloc_system(), NULL,
+								&err) == DISTIL_ERR_MEMORY);
 	CHECK(session == NULL);
 	standin->ops->limit_memory(standin, 0);
 	free(large);

@@ -175,7 +175,9 @@ check_same(const DistilModel *model, int prompt)
 	free(shared.out);
 }
 
-/* A stop at many polls, a text that is no UTF-8, failing allocations: an error, and the next batch is right. */
+/*
+ * A stop at many polls, a text that is no UTF-8, failing allocations: an error, and the next batch is right.
+ */
 static void
 check_failures(const DistilModel *model)
 {

@@ -243,7 +243,8 @@ test_causal(void)
 	add(spool, "the cat sat on the mat");	/* 8 with its ends */
 	add(spool, "the cat sat on the mat and the dog and the fox");	/* 14 */
 	/* 27 = 14 + 13: the first piece without an end, the second without a beginning */
-	add(spool, "the cat sat on the mat and the dog and the fox and the cat and the dog and the fox and the mat on");
+	add(spool,
+		"the cat sat on the mat and the dog and the fox and the cat and the dog and the fox and the mat on");
 	MUST(distil_spool_finish(spool, &err));
 	MUST(distil_spool_view(&view, buffer.data, buffer.length, DISTIL_METHOD_TRIPLE,
 						   distil_model_info(gpt2.model)->vocabulary, 16, NULL, &err));

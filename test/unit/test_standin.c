@@ -329,8 +329,8 @@ test_several(void)
 	DistilDevice *devices[2] = {open_device("standin", NULL), open_device("standin", NULL)};
 
 	fixture_open_job(&job, "distilbert", "embedding", embedding_json, TEXTS);
-	CHECK(distil_trainer_create(&trainer, job.teacher.model, &job.options, job.spool, job.spool_size, devices, 2,
-								distil_alloc_system(), NULL, &err) == DISTIL_ERR_UNSUPPORTED);
+	CHECK(distil_trainer_create(&trainer, job.teacher.model, &job.options, job.spool, job.spool_size, devices,
+								2, distil_alloc_system(), NULL, &err) == DISTIL_ERR_UNSUPPORTED);
 	CHECK(trainer == NULL && strstr(err.message, "several") != NULL);
 	fixture_close_job(&job);
 	devices[0]->ops->close(devices[0]);
@@ -343,7 +343,10 @@ test_several(void)
 
 #define TOKENS 40
 
-/* What a pass over two sequences gives: hidden [TOKENS, C], and the gradients of all parameters; to be freed. */
+/*
+ * What a pass over two sequences gives: hidden [TOKENS, C], and the
+ * gradients of all parameters; to be freed.
+ */
 static void
 run_pass(const DistilModel *model, const char *isa, bool has_half, float **hidden, float **gradients)
 {
@@ -372,13 +375,15 @@ run_pass(const DistilModel *model, const char *isa, bool has_half, float **hidde
 	offsets[1] = 17;
 	offsets[2] = TOKENS;
 	for (i = 0; i < 2; i++)
-		distil_positions(host + TOKENS + offsets[i], host + offsets[i], offsets[i + 1] - offsets[i], &spec->config);
+		distil_positions(host + TOKENS + offsets[i], host + offsets[i], offsets[i + 1] - offsets[i],
+						 &spec->config);
 	ops->copy_in(device, staged, host, sizeof(host));
 	MUST(distil_model_upload(&weights, model, device, distil_alloc_system(), NULL, &err));
 	CHECK(distil_has_half(spec, device) == has_half);
 	if (has_half)
 		MUST(distil_half_weights(&half, weights, spec->table.total, device, &err));
-	MUST(distil_activations_create_half(&activations, spec, TOKENS, true, half, device, distil_alloc_system(), &err));
+	MUST(distil_activations_create_half(&activations, spec, TOKENS, true, half, device, distil_alloc_system(),
+										&err));
 	MUST(distil_encoder_forward(spec, weights, &batch, activations, 5, &out, device, NULL, &err));
 	*hidden = malloc(bytes);
 	*gradients = malloc(total);
@@ -388,7 +393,8 @@ run_pass(const DistilModel *model, const char *isa, bool has_half, float **hidde
 		(*gradients)[i] = i % 3 == 0 ? (*hidden)[i] : 0.0f;
 	ops->copy_in(device, dhidden, *gradients, bytes);
 	ops->zero(device, dweights, spec->table.total);
-	MUST(distil_encoder_backward(spec, weights, dweights, &batch, activations, 5, dhidden, device, NULL, &err));
+	MUST(distil_encoder_backward(spec, weights, dweights, &batch, activations, 5, dhidden, device, NULL,
+								 &err));
 	ops->copy_out(device, *gradients, dweights, total);
 	CHECK(ops->failure(device) == NULL);
 	distil_activations_free(activations);
@@ -407,8 +413,8 @@ norm_of(const float *x, const float *y, size_t n)
 }
 
 /*
- * Against float32, with dropout.  Numbers of 8 bits in two layers: 2 parts in a hundred of each gradient, or of
- * all together where one is nothing but a difference (of keys' biases, nothing at all).  A term that is
+ * Against float32, with dropout.  Numbers of 8 bits in two layers: 2 parts in a hundred of each gradient, or
+ * of all together where one is nothing but a difference (of keys' biases, nothing at all).  A term that is
  * missing, or dropped out elsewhere, costs ten times as much.
  */
 static void
@@ -436,8 +442,8 @@ test_gradients(const char *arch)
 		const float *want = gradients[0] + param->offset;
 		double		wrong = norm_of(gradients[1] + param->offset, want, param->count);
 
-		CHECK_MSG(wrong <= 2e-2 * norm_of(want, NULL, param->count) + 1e-3 * all, "%s %s: %g of %g, all %g\n", arch,
-				  param->name, wrong, norm_of(want, NULL, param->count), all);
+		CHECK_MSG(wrong <= 2e-2 * norm_of(want, NULL, param->count) + 1e-3 * all, "%s %s: %g of %g, all %g\n",
+				  arch, param->name, wrong, norm_of(want, NULL, param->count), all);
 	}
 	for (i = 0; i < 2; i++)
 	{
@@ -447,7 +453,10 @@ test_gradients(const char *arch)
 	fixture_close(&fixture);
 }
 
-/* Activations and products of numbers of 8 bits: each loss within a part in a hundred, with checkpoints both ways. */
+/*
+ * Activations and products of numbers of 8 bits: each loss within a part
+ * in a hundred, with checkpoints both ways.
+ */
 static void
 test_rounded(const char *model, const char *json)
 {
@@ -477,7 +486,8 @@ test_rounded(const char *model, const char *json)
 static void
 test_embeddings(void)
 {
-	static const DistilText texts[] = {{"the lazy dog", 12}, {"good night", 10}, {"a small house in the large city", 31}};
+	static const DistilText texts[] = {{"the lazy dog", 12}, {"good night", 10},
+	{"a small house in the large city", 31}};
 	DistilDevice *devices[2] = {open_device("reference", NULL), open_device(BACKEND, ROUNDED)};
 	DistilError err = {{0}, {0}, {0}};
 	Fixture		model;
@@ -513,7 +523,8 @@ test_embeddings(void)
 			aa += a * a;
 			bb += b * b;
 		}
-		CHECK_MSG(ab / sqrt(aa * bb) > 0.9995 && ab / sqrt(aa * bb) < 1 - 1e-9, "cosine %g\n", ab / sqrt(aa * bb));
+		CHECK_MSG(ab / sqrt(aa * bb) > 0.9995 && ab / sqrt(aa * bb) < 1 - 1e-9, "cosine %g\n",
+				  ab / sqrt(aa * bb));
 	}
 	fixture_close(&model);
 	devices[0]->ops->close(devices[0]);

@@ -308,7 +308,8 @@ test_idle_races(void)
 	for (i = 0; i < 300; i++)
 	{
 		reset(&work, pool);
-		CHECK(distil_pool_run(pool, do_item, &work, 20, NULL, &err) == DISTIL_OK && done_once(&work, 20) == 20);
+		CHECK(distil_pool_run(pool, do_item, &work, 20, NULL, &err) == DISTIL_OK &&
+			  done_once(&work, 20) == 20);
 		if (i % 2 == 0)
 			pause_a_moment();
 	}

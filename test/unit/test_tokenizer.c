@@ -1,8 +1,8 @@
 /*
  * test_tokenizer.c
  *		The tokenizer against goldens of the Rust library (test/golden/tokenizer, see
- *		make_tokenizer.py and make_tokenizer_models.py beside it), and its promises: truncation, chunks, errors, hostile blobs.
- *		Hostile files: test_tokenizer_file.c.
+ *		make_tokenizer.py and make_tokenizer_models.py beside it), and its promises: truncation, chunks,
+ *		errors, hostile blobs.  Hostile files: test_tokenizer_file.c.
  */
 #include "check.h"
 

@@ -11,8 +11,11 @@
 
 #define VOCAB "\"vocab\":{\"[UNK]\":0,\"a\":1}"
 #define MODEL "\"model\":{\"type\":\"WordPiece\"," VOCAB "}"
-#define GPT2_PATTERN "\"'s|'t|'re|'ve|'m|'ll|'d| ?\\\\p{L}+| ?\\\\p{N}+| ?[^\\\\s\\\\p{L}\\\\p{N}]+|\\\\s+(?!\\\\S)|\\\\s+\""
-#define SPLIT_LEVEL(more) "\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\",\"behavior\":\"Isolated\"," \
+#define GPT2_PATTERN \
+	"\"'s|'t|'re|'ve|'m|'ll|'d| ?\\\\p{L}+| ?\\\\p{N}+| ?[^\\\\s\\\\p{L}\\\\p{N}]+|\\\\s+(?!\\\\S)|\\\\s+\""
+#define SPLIT_LEVEL(more) \
+	"\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"Split\"," \
+	"\"behavior\":\"Isolated\"," \
 	"\"pattern\":{\"Regex\":" GPT2_PATTERN "}},{\"type\":\"ByteLevel\"" more "}]}"
 #define PRE "\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"}"
 
@@ -100,9 +103,11 @@ test_files(void)
 		 "{\"added_tokens\":[{\"id\":2,\"content\":\" \",\"normalized\":true}],\"normalizer\":"
 		"{\"type\":\"Strip\"}," PRE "," MODEL "}", "leaves nothing"},
 		{DISTIL_ERR_TEXT_FILE,
-		 "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"x\",9],\"cls\":[\"x\",1]}," PRE "," MODEL "}", "id 9"},
+		 "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"x\",9],\"cls\":[\"x\",1]}," PRE
+		 "," MODEL "}", "id 9"},
 		{DISTIL_ERR_TEXT_FILE,
-		 "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"x\"],\"cls\":[\"x\",1]}," PRE "," MODEL "}", "\"sep\""},
+		 "{\"post_processor\":{\"type\":\"BertProcessing\",\"sep\":[\"x\"],\"cls\":[\"x\",1]}," PRE "," MODEL
+		 "}", "\"sep\""},
 		{DISTIL_ERR_UNSUPPORTED,
 		 "{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[],\"pair\":[]}," PRE "," MODEL "}",
 			"\"single\""},
@@ -181,8 +186,10 @@ test_models(void)
 		 LEVEL, ""},
 		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", PRE, "ByteLevel"},
 		{DISTIL_OK, "\"merges\":[]", SPLIT_LEVEL(",\"use_regex\":false,\"add_prefix_space\":false"), ""},
-		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", SPLIT_LEVEL(",\"use_regex\":false"), "Split before ByteLevel"},
-		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", SPLIT_LEVEL(",\"add_prefix_space\":false"), "Split before ByteLevel"},
+		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", SPLIT_LEVEL(",\"use_regex\":false"),
+		"Split before ByteLevel"},
+		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", SPLIT_LEVEL(",\"add_prefix_space\":false"),
+		"Split before ByteLevel"},
 		{DISTIL_ERR_UNSUPPORTED, "\"merges\":[]", "\"normalizer\":null", "ByteLevel"},
 		{DISTIL_ERR_TEXT_FILE, "\"merges\":[\"a bc\"]", LEVEL, "merge 0 uses \"bc\""},
 		{DISTIL_ERR_TEXT_FILE, "\"merges\":[\"b a\"]", LEVEL, "makes a token"},
@@ -238,15 +245,22 @@ test_models(void)
 	check_file("tokenizer.json",
 			   "{\"decoder\":{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"CTC\"}]}," META ","
 			   UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "\"CTC\"");
-	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
+	check_file("tokenizer.json",
+			   "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
 			   "\"a\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "pattern \"a\"");
-	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
+	check_file("tokenizer.json",
+			   "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
 			   "\"\\\\s+\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "pattern \"\\s+\"");
-	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Removed\",\"invert\":true,"
-			   "\"pattern\":{\"Regex\":\"\\\\s+\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "pattern \"\\s+\"");
-	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
-			   GPT2_PATTERN "}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "except before ByteLevel");
-	check_file("tokenizer.json", "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Contiguous\",\"pattern\":{\"String\":"
+	check_file("tokenizer.json",
+			   "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Removed\",\"invert\":true,"
+			   "\"pattern\":{\"Regex\":\"\\\\s+\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED,
+			   "pattern \"\\s+\"");
+	check_file("tokenizer.json",
+			   "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Isolated\",\"pattern\":{\"Regex\":"
+			   GPT2_PATTERN "}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED,
+			   "except before ByteLevel");
+	check_file("tokenizer.json",
+			   "{\"pre_tokenizer\":{\"type\":\"Split\",\"behavior\":\"Contiguous\",\"pattern\":{\"String\":"
 			   "\"a\"}}," UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_UNSUPPORTED, "Contiguous");
 	check_file("tokenizer.json", "{\"decoder\":{\"type\":\"Strip\",\"content\":\"ab\"}," META ","
 			   UNIGRAM("[\"u\",0]") "}", DISTIL_ERR_TEXT_FILE, "one character");
@@ -266,8 +280,10 @@ test_models(void)
 static void
 test_unknown_members(void)
 {
-	static const char *const posts[] = {"TemplateProcessing", "BertProcessing", "RobertaProcessing", "ByteLevel", "Sequence"};
-	static const char *const decoders[] = {"WordPiece", "ByteLevel", "Metaspace", "Sequence", "Replace", "Strip", "ByteFallback", "Fuse"};
+	static const char *const posts[] = {"TemplateProcessing", "BertProcessing", "RobertaProcessing",
+	"ByteLevel", "Sequence"};
+	static const char *const decoders[] = {"WordPiece", "ByteLevel", "Metaspace", "Sequence", "Replace",
+	"Strip", "ByteFallback", "Fuse"};
 	static const char *const names[] = {"normalizer", "pre_tokenizer", "decoder", "post_processor", "model"};
 	int			parts = 0;
 
@@ -290,9 +306,11 @@ test_unknown_members(void)
 			if (type == NULL || type[0] == '\0')
 				continue;
 			if (table == 4)
-				snprintf(json, sizeof(json), "{" PRE ",\"model\":{\"type\":\"%s\",\"surprise\":1," VOCAB "}}", type);
+				snprintf(json, sizeof(json), "{" PRE ",\"model\":{\"type\":\"%s\",\"surprise\":1," VOCAB "}}",
+						 type);
 			else
-				snprintf(json, sizeof(json), "{\"%s\":{\"type\":\"%s\",\"surprise\":1}," MODEL "}", names[table], type);
+				snprintf(json, sizeof(json), "{\"%s\":{\"type\":\"%s\",\"surprise\":1}," MODEL "}",
+						 names[table], type);
 			check_file("tokenizer.json", json, DISTIL_ERR_UNSUPPORTED, "\"surprise\"");
 			parts++;
 		}

@@ -1,6 +1,7 @@
 /*
  * test_tokenizer_settings.c
- *		tokenizer.json with config.json and tokenizer_config.json beside it: the tokens that AutoTokenizer gives, or a refusal by name.
+ *		tokenizer.json with config.json and tokenizer_config.json beside it: the tokens that AutoTokenizer
+ *		gives, or a refusal by name.
  *
  * The records of test/golden/tokenizer/settings.txt are described in test/golden/make_settings.py.
  */
@@ -36,7 +37,8 @@ static DistilStatus
 compile_all(size_t *size, const char *json, const char *model, const char *beside, DistilError *err)
 {
 	static const char *const names[5] = {
-		"tokenizer.json", "config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"
+		"tokenizer.json", "config.json", "tokenizer_config.json", "special_tokens_map.json",
+		"added_tokens.json"
 	};
 	const char *texts[5] = {json, model, strcmp(beside, "-") != 0 ? beside : "", map, added};
 	Memory		data[5];
@@ -70,11 +72,12 @@ open_folder(char *line)
 	close_folder();
 	status = compile_all(&size, file, config, settings, &err);
 	if (strcmp(why, "-") == 0)
-		CHECK_MSG(status == DISTIL_OK && distil_tokenizer_open(&tokenizer, blob, size, &counting, &err) == DISTIL_OK, "%s %s: %s",
+		CHECK_MSG(status == DISTIL_OK && distil_tokenizer_open(&tokenizer, blob, size, &counting,
+															   &err) == DISTIL_OK, "%s %s: %s",
 				  config, settings, err.message);
 	else
-		CHECK_MSG(status != DISTIL_OK && strstr(err.message, why) != NULL, "%s %s: \"%s\", expected \"%s\"", config,
-				  settings, err.message, why);
+		CHECK_MSG(status != DISTIL_OK && strstr(err.message, why) != NULL, "%s %s: \"%s\", expected \"%s\"",
+				  config, settings, err.message, why);
 	map[0] = added[0] = '\0';
 }
 
@@ -100,8 +103,10 @@ compare_tokens(char *line)
 	distil_encoding_init(&e, &counting);
 	CHECK(distil_tokenizer_encode(tokenizer, &e, &input, NULL, &options, NULL, &err) == DISTIL_OK);
 	for (int i = 0; i < e.n; i++)
-		sprintf(shown + strlen(shown), "%s%d:%d:%u:%u", i > 0 ? " " : "", e.ids[i], e.types[i], e.starts[i], e.ends[i]);
-	CHECK_MSG(strcmp(shown, want) == 0, "%s %s, \"%.*s\": %s, expected %s", config, settings, (int) input.length, text, shown, want);
+		sprintf(shown + strlen(shown), "%s%d:%d:%u:%u", i > 0 ? " " : "", e.ids[i], e.types[i], e.starts[i],
+				e.ends[i]);
+	CHECK_MSG(strcmp(shown, want) == 0, "%s %s, \"%.*s\": %s, expected %s", config, settings,
+			  (int) input.length, text, shown, want);
 	distil_encoding_reset(&e);
 }
 
@@ -136,7 +141,8 @@ test_goldens(void)
 static void
 test_refused(void)
 {
-#define BERT_FILE(more) "{" more "\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"[CLS]\":1,\"[SEP]\":2,\"a\":3}}}"
+#define BERT_FILE(more) \
+	"{" more "\"model\":{\"type\":\"WordPiece\",\"vocab\":{\"[UNK]\":0,\"[CLS]\":1,\"[SEP]\":2,\"a\":3}}}"
 	static const struct
 	{
 		const char *json;
@@ -150,7 +156,8 @@ test_refused(void)
 		{BERT_FILE(""), "[]", "not an object"},
 		{BERT_FILE(""), "{\"do_lower_case\":\"no\"}", "do_lower_case"},
 		{BERT_FILE(""), "{\"tokenizer_class\":1}", "tokenizer_class"},
-		{BERT_FILE(""), "{\"tokenizer_class\":\"BertTokenizerFaster\"}", "tokenizer_class \"BertTokenizerFaster\""},
+		{BERT_FILE(""), "{\"tokenizer_class\":\"BertTokenizerFaster\"}",
+		"tokenizer_class \"BertTokenizerFaster\""},
 		{BERT_FILE(""), "{\"sep_token\":\"[END]\"}", "no token for sep_token"}
 	};
 
@@ -158,9 +165,11 @@ test_refused(void)
 	{
 		DistilError err = {{0}, {0}, {0}};
 		size_t		size;
-		DistilStatus status = compile_all(&size, cases[i].json, "{\"model_type\":\"bert\"}", cases[i].settings, &err);
+		DistilStatus status = compile_all(&size, cases[i].json, "{\"model_type\":\"bert\"}",
+										  cases[i].settings, &err);
 
-		CHECK_MSG(cases[i].message == NULL ? status == DISTIL_OK : status != DISTIL_OK && strstr(err.message, cases[i].message) != NULL,
+		CHECK_MSG(cases[i].message == NULL ? status == DISTIL_OK : status != DISTIL_OK &&
+				  strstr(err.message, cases[i].message) != NULL,
 				  "%zu %s: %s", i, cases[i].settings, err.message);
 		close_folder();
 	}
@@ -171,7 +180,8 @@ static void
 test_outside(void)
 {
 	static const char json[] = BERT_FILE("");
-	static const char beside[] = "{\"tokenizer_class\":\"BertTokenizer\",\"pad_token\":\"[CLS]\",\"mask_token\":\"<m>\",\"eos_token\":\"<e>\"}";
+	static const char beside[] = "{\"tokenizer_class\":\"BertTokenizer\",\"pad_token\":\"[CLS]\","
+								 "\"mask_token\":\"<m>\",\"eos_token\":\"<e>\"}";
 	static const DistilText texts[] = {{"a", 1}, {"a <e>", 5}, {"a <m>", 5}};
 	static const int tables[] = {0, 4, 5, 6};	/* the model has 4 tokens; <e> is the next, then <m> */
 
@@ -179,7 +189,8 @@ test_outside(void)
 	{
 		Memory		data[2] = {{json, strlen(json)}, {beside, strlen(beside)}};
 		DistilFile	files[2] = {
-			{"tokenizer.json", {read_memory, &data[0], data[0].length}}, {"tokenizer_config.json", {read_memory, &data[1], data[1].length}}
+			{"tokenizer.json", {read_memory, &data[0], data[0].length}},
+			{"tokenizer_config.json", {read_memory, &data[1], data[1].length}}
 		};
 		DistilFolder folder = {files, 2};
 		DistilBuffer out;
@@ -189,19 +200,23 @@ test_outside(void)
 		DistilError err = {{0}, {0}, {0}};
 
 		distil_buffer_init(&out, &counting);
-		CHECK_MSG(distil_tokenizer_compile(&out, &folder, true, tables[i], &counting, NULL, &err) == DISTIL_OK &&
-				  distil_tokenizer_open(&made, out.data, out.length, &counting, &err) == DISTIL_OK, "%s", err.message);
+		CHECK_MSG(distil_tokenizer_compile(&out, &folder, true, tables[i], &counting, NULL,
+										   &err) == DISTIL_OK &&
+				  distil_tokenizer_open(&made, out.data, out.length, &counting, &err) == DISTIL_OK, "%s",
+				  err.message);
 		for (int k = 0; made != NULL && k < 3; k++)
 		{
 			bool		known = k == 0 || tables[i] == 0 || tables[i] > 3 + k;
 
 			options = distil_tokenizer_defaults(made);
 			distil_encoding_init(&e, &counting);
-			CHECK((distil_tokenizer_encode(made, &e, &texts[k], NULL, &options, NULL, &err) == DISTIL_OK) == known);
+			CHECK((distil_tokenizer_encode(made, &e, &texts[k], NULL, &options, NULL, &err) == DISTIL_OK) ==
+				  known);
 			CHECK(known ? k == 0 || e.ids[2] == 3 + k : strstr(err.message, k == 1 ? "<e>" : "<m>") != NULL);
 			options.max_tokens = 3;
 			options.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
-			CHECK(distil_tokenizer_encode(made, &e, &texts[k], NULL, &options, NULL, &err) == DISTIL_OK && e.n == 3);
+			CHECK(distil_tokenizer_encode(made, &e, &texts[k], NULL, &options, NULL, &err) == DISTIL_OK &&
+				  e.n == 3);
 			options.max_tokens = 0;
 			options.parse_special = false;
 			CHECK(distil_tokenizer_encode(made, &e, &texts[k], NULL, &options, NULL, &err) == DISTIL_OK);
@@ -218,7 +233,9 @@ test_outside(void)
 	}
 }
 
-/* One that is not special is found without parse_special, too; and no blob may hide that it has such tokens. */
+/*
+ * One that is not special is found without parse_special, too; and no blob may hide that it has such tokens.
+ */
 static void
 test_outside_plain(void)
 {
@@ -226,7 +243,8 @@ test_outside_plain(void)
 	static const char more[] = "{\"<z>\":4}";
 	Memory		data[2] = {{json, strlen(json)}, {more, strlen(more)}};
 	DistilFile	files[2] = {
-		{"tokenizer.json", {read_memory, &data[0], data[0].length}}, {"added_tokens.json", {read_memory, &data[1], data[1].length}}
+		{"tokenizer.json", {read_memory, &data[0], data[0].length}},
+		{"added_tokens.json", {read_memory, &data[1], data[1].length}}
 	};
 	DistilFolder folder = {files, 2};
 	DistilText	text = {"a <z>", 5};
@@ -239,16 +257,19 @@ test_outside_plain(void)
 	distil_buffer_init(&out, &counting);
 	distil_encoding_init(&e, &counting);
 	CHECK_MSG(distil_tokenizer_compile(&out, &folder, false, 4, &counting, NULL, &err) == DISTIL_OK &&
-			  distil_tokenizer_open(&made, out.data, out.length, &counting, &err) == DISTIL_OK, "%s", err.message);
+			  distil_tokenizer_open(&made, out.data, out.length, &counting, &err) == DISTIL_OK, "%s",
+			  err.message);
 	if (made != NULL)
 	{
 		options = distil_tokenizer_defaults(made);
 		CHECK(distil_tokenizer_encode(made, &e, &text, NULL, &options, NULL, &err) == DISTIL_ERR_ARGUMENT);
-		CHECK_MSG(strstr(err.message, "<z>") != NULL && strstr(err.hint, "parse_special") == NULL, "%s: %s", err.message, err.hint);
+		CHECK_MSG(strstr(err.message, "<z>") != NULL && strstr(err.hint, "parse_special") == NULL, "%s: %s",
+				  err.message, err.hint);
 		distil_tokenizer_free(made);
 		made = NULL;
 		((DistilTokenizerBlob *) (void *) out.data)->flags &= ~(uint32_t) DISTIL_BLOB_OUTSIDE;
-		CHECK(distil_tokenizer_open(&made, out.data, out.length, &counting, &err) == DISTIL_ERR_CORRUPT && made == NULL);
+		CHECK(distil_tokenizer_open(&made, out.data, out.length, &counting, &err) == DISTIL_ERR_CORRUPT &&
+			  made == NULL);
 	}
 	distil_encoding_reset(&e);
 	distil_buffer_free(&out);

@@ -38,7 +38,8 @@ open_job(Job *job, const char *method, const char *json, int ndevices)
 	else
 		fixture_open(&job->teacher, strcmp(method, "triple") == 0 ? "test/golden/models/bert-mlm"
 					 : "test/golden/models/bert-sentence");
-	job->options = fixture_options(job->teacher.model, strcmp(method, "causal") == 0 ? "triple" : method, json);
+	job->options = fixture_options(job->teacher.model, strcmp(method, "causal") == 0 ? "triple" : method,
+								   json);
 	fixture_spool(&job->spool, &job->spool_size, job->teacher.model, &job->options, TEXTS);
 	for (i = 0; i < 3; i++)
 		job->devices[i] = fixture_device("cpu");

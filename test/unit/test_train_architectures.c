@@ -21,8 +21,8 @@ train(Fixture *student, double *early, double *late, const DistilModel *teacher,
 
 	*early = *late = 0;
 	fixture_spool(&spool, &size, teacher, &options, 60);
-	MUST(distil_trainer_create(&trainer, teacher, &options, spool, size, &device, 1, distil_alloc_system(), NULL,
-							   &err));
+	MUST(distil_trainer_create(&trainer, teacher, &options, spool, size, &device, 1, distil_alloc_system(),
+							   NULL, &err));
 	while (!distil_trainer_done(trainer))
 	{
 		MUST(distil_trainer_step(trainer, &report, &err));
@@ -65,14 +65,17 @@ test_method(const char *arch, const char *method)
 	double		late;
 
 	fixture_open_head(&teacher, arch, "lm");
-	train(&student, &early, &late, teacher.model, method, "{\"layers\": 2, \"max_steps\": 0, \"max_tokens\": 40}");
-	CHECK(strcmp(distil_model_info(student.model)->architecture, distil_model_info(teacher.model)->architecture)
+	train(&student, &early, &late, teacher.model, method,
+		  "{\"layers\": 2, \"max_steps\": 0, \"max_tokens\": 40}");
+	CHECK(strcmp(distil_model_info(student.model)->architecture,
+				 distil_model_info(teacher.model)->architecture)
 		  == 0 || strcmp(arch, "bert") == 0);
 	/* BERT's student adds the segment's row to the positions: another order of three sums */
 	CHECK_MSG(embedding_difference(student.model, teacher.model) <= 1e-5, "%s %s: %g", arch, method,
 			  embedding_difference(student.model, teacher.model));
 	fixture_close(&student);
-	train(&student, &early, &late, teacher.model, method, "{\"layers\": 1, \"max_steps\": 40, \"max_tokens\": 40, "
+	train(&student, &early, &late, teacher.model, method,
+		  "{\"layers\": 1, \"max_steps\": 40, \"max_tokens\": 40, "
 		  "\"batch_size\": 8, \"learning_rate\": 0.005, \"seed\": 3}");
 	CHECK_MSG(late < 0.9 * early, "%s %s: loss %g -> %g", arch, method, early, late);
 	CHECK(distil_model_info(student.model)->layers == 1);

@@ -32,9 +32,11 @@ static const char masked_json[] =
 "\"learning_rate\": 0.003, \"alpha_mse\": 0.01, \"eval_fraction\": 0.1}";
 /* Micro-batches that more threads of a CPU would cut into more pieces, with other dropout. */
 static const char large_json[] =
-"{\"layers\": 1, \"batch_size\": 30, \"gradient_accumulation_steps\": 2, \"max_steps\": 2, \"learning_rate\": 0.003}";
+"{\"layers\": 1, \"batch_size\": 30, \"gradient_accumulation_steps\": 2, \"max_steps\": 2, "
+"\"learning_rate\": 0.003}";
 static const char embedding_json[] =
-"{\"layers\": 1, \"batch_size\": 6, \"gradient_accumulation_steps\": 5, \"max_steps\": 4, \"learning_rate\": 0.003}";
+"{\"layers\": 1, \"batch_size\": 6, \"gradient_accumulation_steps\": 5, \"max_steps\": 4, \"learning_rate\": "
+"0.003}";
 #endif
 
 typedef struct Result
@@ -72,10 +74,11 @@ close_devices(DistilDevice **devices, int n)
 }
 
 static DistilStatus
-create(DistilTrainer **trainer, const FixtureJob *job, DistilDevice **devices, int n, const DistilPoll *poll, DistilError *err)
+create(DistilTrainer **trainer, const FixtureJob *job, DistilDevice **devices, int n, const DistilPoll *poll,
+	   DistilError *err)
 {
-	return distil_trainer_create(trainer, job->teacher.model, &job->options, job->spool, job->spool_size, devices, n,
-								 distil_alloc_system(), poll, err);
+	return distil_trainer_create(trainer, job->teacher.model, &job->options, job->spool, job->spool_size,
+								 devices, n, distil_alloc_system(), poll, err);
 }
 
 /* All steps that are left.  Each device's copy has the same bits at the end. */
@@ -102,8 +105,8 @@ finish(DistilTrainer *trainer, Result *result)
 	{
 		const DistilKernels *ops = trainer->workers[i].device->ops;
 
-		ops->copy_out(trainer->workers[i].device, i == 0 ? result->weights : other, trainer->copies[i].weights,
-					  result->total * sizeof(float));
+		ops->copy_out(trainer->workers[i].device, i == 0 ? result->weights : other,
+					  trainer->copies[i].weights, result->total * sizeof(float));
 		CHECK(ops->failure(trainer->workers[i].device) == NULL);
 		CHECK(i == 0 || memcmp(result->weights, other, result->total * sizeof(float)) == 0);
 	}
@@ -123,10 +126,11 @@ train(const FixtureJob *job, DistilDevice **devices, int n, Result *result)
 }
 
 /*
- * Gradients are the same sums in another order: they and the losses differ in the last bits of float32.  AdamW divides a
- * gradient by its own size, so a weight whose gradient is nearly 0 may move by a part of the learning rate more or
- * less in a step, but few do: the root of the mean square is compared.  With activations in bfloat16 a last bit of a
- * weight now and then is one of 8 bits of its copy.  tolerance: of losses, relative.
+ * Gradients are the same sums in another order: they and the losses differ in the last bits of float32.
+ * AdamW divides a gradient by its own size, so a weight whose gradient is nearly 0 may move by a part of the
+ * learning rate more or less in a step, but few do: the root of the mean square is compared.  With
+ * activations in bfloat16 a last bit of a weight now and then is one of 8 bits of its copy.  tolerance: of
+ * losses, relative.
  */
 #define SAME 0.0
 #define REORDERED 1e-6

@@ -212,7 +212,8 @@ test_causal(const char *backend)
 	int			k;
 
 	fixture_open_head(&teacher, "gpt2", "lm");
-	options = fixture_options(teacher.model, "triple", "{\"layers\": [1, 0], \"alpha_ce\": 2000, \"alpha_mse\": 0.5}");
+	options = fixture_options(teacher.model, "triple",
+							  "{\"layers\": [1, 0], \"alpha_ce\": 2000, \"alpha_mse\": 0.5}");
 	fixture_spool(&spool, &size, teacher.model, &options, 20);
 	MUST(distil_trainer_create(&trainer, teacher.model, &options, spool, size, &device, 1,
 							   distil_alloc_system(), NULL, &err));
@@ -272,7 +273,8 @@ test_causal_labels(void)
 		CHECK(memcmp(ids + from, trainer->spool.ids + trainer->spool.starts[trainer->round.sequences[i]],
 					 (size_t) (to - from) * sizeof(int32_t)) == 0);
 		CHECK(to - from > DISTIL_SPOOL_SHORT && ids[from] == 0 && ids[to - 1] == 0);
-		CHECK(memcmp(trainer->round.labels + from, ids + from + 1, (size_t) (to - from - 1) * sizeof(int32_t)) == 0);
+		CHECK(memcmp(trainer->round.labels + from, ids + from + 1,
+					 (size_t) (to - from - 1) * sizeof(int32_t)) == 0);
 		CHECK(trainer->round.labels[to - 1] == DISTIL_NO_LABEL);
 	}
 	distil_trainer_free(trainer);

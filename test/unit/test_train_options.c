@@ -40,7 +40,8 @@ test_defaults(void)
 	CHECK(o.batch_size == 64 && o.gradient_accumulation_steps == 1 && o.learning_rate == 5e-4 &&
 		  o.epochs == 1);
 	CHECK(parse(&o, causal.model, NULL, "{}", &err) == DISTIL_OK);
-	CHECK(o.method == DISTIL_METHOD_TRIPLE && o.causal && o.alpha_clm == 2 && o.alpha_mlm == 0 && o.alpha_ce == 5);
+	CHECK(o.method == DISTIL_METHOD_TRIPLE && o.causal && o.alpha_clm == 2 && o.alpha_mlm == 0 &&
+		  o.alpha_ce == 5);
 	CHECK(!o.freeze_pos_embs && o.batch_size == 5 && o.temperature == 2);
 	CHECK(parse(&o, causal.model, "embedding", "", &err) == DISTIL_OK);
 	CHECK(o.method == DISTIL_METHOD_EMBEDDING && !o.causal);
@@ -111,14 +112,19 @@ test_errors(void)
 		{"embedding", "{\"alpha_ce\": 1}", DISTIL_ERR_ARGUMENT, "does not apply to method \"embedding\""},
 		{"triple", "{\"dtype\": \"float8\"}", DISTIL_ERR_ARGUMENT, "auto, float32, bfloat16"},
 		{"triple", "{\"dimensions\": 128}", DISTIL_ERR_UNSUPPORTED, "\"dimensions\""},
-		{"triple", "{\"alpha_clm\": 1}", DISTIL_ERR_ARGUMENT, "\"alpha_clm\" does not apply to a masked-LM teacher"},
+		{"triple", "{\"alpha_clm\": 1}", DISTIL_ERR_ARGUMENT,
+		"\"alpha_clm\" does not apply to a masked-LM teacher"},
 		{"triple", "{\"alpha_clm\": 0.0}", DISTIL_OK, ""},
-		{"causal", "{\"alpha_mlm\": 1}", DISTIL_ERR_ARGUMENT, "\"alpha_mlm\" does not apply to a causal teacher"},
+		{"causal", "{\"alpha_mlm\": 1}", DISTIL_ERR_ARGUMENT,
+		"\"alpha_mlm\" does not apply to a causal teacher"},
 		{"causal", "{\"alpha_mlm\": 0, \"alpha_clm\": 1}", DISTIL_OK, ""},
 		{"causal", "{\"mlm_mask_prop\": 0.1}", DISTIL_ERR_ARGUMENT, "does not apply to a causal teacher"},
-		{"causal", "{\"restrict_ce_to_mask\": true}", DISTIL_ERR_ARGUMENT, "does not apply to a causal teacher"},
-		{"causal", "{\"word_keep\": 0.1}", DISTIL_ERR_ARGUMENT, "alpha_clm, alpha_cos, alpha_mse, temperature, layers"},
-		{"causal", "{\"alpha_ce\": 0, \"alpha_clm\": 0, \"alpha_cos\": 0}", DISTIL_ERR_ARGUMENT, "at least one"},
+		{"causal", "{\"restrict_ce_to_mask\": true}", DISTIL_ERR_ARGUMENT,
+		"does not apply to a causal teacher"},
+		{"causal", "{\"word_keep\": 0.1}", DISTIL_ERR_ARGUMENT,
+		"alpha_clm, alpha_cos, alpha_mse, temperature, layers"},
+		{"causal", "{\"alpha_ce\": 0, \"alpha_clm\": 0, \"alpha_cos\": 0}", DISTIL_ERR_ARGUMENT,
+		"at least one"},
 		{"triple", "{\"alpha_ce\": \"5\"}", DISTIL_ERR_ARGUMENT, "\"alpha_ce\" has the wrong type"},
 		{"triple", "{\"alpha_ce\": null}", DISTIL_ERR_ARGUMENT, "\"alpha_ce\" has the wrong type"},
 		{"triple", "{\"alpha_ce\": -1}", DISTIL_ERR_ARGUMENT, "\"alpha_ce\" is out of range"},
@@ -178,7 +184,8 @@ test_round_trip(void)
 		{"triple", "{}"},
 		{"triple", "{\"layers\": [1, 0], \"learning_rate\": 0.1, \"epochs\": 0.3333333333333333,"
 		"\"seed\": 123456789012345,"
-		"\"temperature\": 3.7, \"device\": \"cuda\", \"gpus\": 4, \"max_steps\": 0, \"deterministic\": false}"},
+		"\"temperature\": 3.7, \"device\": \"cuda\", \"gpus\": 4, \"max_steps\": 0, \"deterministic\": "
+		"false}"},
 		{"embedding", "{\"eval_fraction\": 0.07, \"adam_epsilon\": 1e-10}"},
 		{"causal", "{\"alpha_clm\": 0.5, \"temperature\": 1}"},
 	};

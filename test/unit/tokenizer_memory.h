@@ -59,7 +59,8 @@ read_memory(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError 
 
 /* Compile a folder; the blob is allocated with malloc (alignment of 16). */
 static inline DistilStatus
-compile_folder(char **blob, size_t *size, const DistilFolder *folder, const DistilAllocator *alloc, DistilError *err)
+compile_folder(char **blob, size_t *size, const DistilFolder *folder, const DistilAllocator *alloc,
+			   DistilError *err)
 {
 	DistilBuffer out;
 	DistilStatus status;
