@@ -17,19 +17,21 @@ LIBRARIES = ("onnxruntime", "openvino", "nncf", "ctranslate2", "torch", "transfo
 
 
 # Instruction sets that both sides can be held to, to stand for older CPUs: the kinds of products they have, and what oneDNN (OpenVINO,
-# PyTorch), CTranslate2, MKL and ATen are told.  ONNX Runtime has no such setting and is left out.
+# PyTorch), CTranslate2, MKL, ATen and FBGEMM (PyTorch's int8; its AVX512_E1 has VNNI) are told.  ONNX Runtime has no such setting and is
+# left out.
 ISAS = {
-    "avx2": (("AVX2",), "AVX2", "AVX2", "AVX2", "avx2"),
-    "avx_vnni": (("AVX2", "AVX-VNNI"), "AVX2_VNNI", "AVX2", "AVX2", "avx2"),
-    "avx512": (("AVX2", "AVX-512"), "AVX512_CORE", "AVX512", "AVX512", "avx512"),
-    "avx512_vnni": (("AVX2", "AVX-512", "AVX512-VNNI"), "AVX512_CORE_VNNI", "AVX512", "AVX512_E1", "avx512"),
-    "avx512_bf16": (("AVX2", "AVX-512", "AVX512-VNNI", "AVX512-BF16"), "AVX512_CORE_BF16", "AVX512", "AVX512_E3", "avx512"),
+    "avx2": (("AVX2",), "AVX2", "AVX2", "AVX2", "avx2", "AVX2"),
+    "avx_vnni": (("AVX2", "AVX-VNNI"), "AVX2_VNNI", "AVX2", "AVX2", "avx2", "AVX2"),
+    "avx512": (("AVX2", "AVX-512"), "AVX512_CORE", "AVX512", "AVX512", "avx512", "AVX512"),
+    "avx512_vnni": (("AVX2", "AVX-512", "AVX512-VNNI"), "AVX512_CORE_VNNI", "AVX512", "AVX512_E1", "avx512", "AVX512_E1"),
+    "avx512_bf16": (("AVX2", "AVX-512", "AVX512-VNNI", "AVX512-BF16"), "AVX512_CORE_BF16", "AVX512", "AVX512_E3", "avx512", "AVX512_E1"),
 }
 
 
 def hold(isa):
     """To an instruction set of ISAS; before any library is imported."""
-    names = ("ONEDNN_MAX_CPU_ISA", "CT2_FORCE_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY")
+    names = ("ONEDNN_MAX_CPU_ISA", "CT2_FORCE_CPU_ISA", "MKL_ENABLE_INSTRUCTIONS", "ATEN_CPU_CAPABILITY",
+             "FBGEMM_ENABLE_INSTRUCTIONS")
     os.environ.update(zip(names, ISAS[isa][1:]))
 
 
