@@ -60,6 +60,7 @@ typedef struct Int8Linear
 	const DistilRows *x;
 	const DistilWeight *w;
 	DistilActivation act;
+	float	   *scratch;		/* the device's */
 	int			m;				/* at most INT8_ROWS */
 	float		factors[INT8_ROWS][2];	/* of each row: scale and -scale zero */
 } Int8Linear;

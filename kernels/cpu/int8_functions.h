@@ -31,14 +31,13 @@ INT8_LINEAR(DistilDevice *dev, const DistilRows *y, const DistilRows *x, const D
 	int			first,
 				i;
 
-	(void) dev;
 	for (first = 0; first < m; first += INT8_ROWS)
 	{
 		DistilRows	from = {x->type, (uint8_t *) x->data + first * x->ld, x->ld, x->scale + first,
 		x->zero + first, NULL};
 		DistilRows	to = {.type = y->type,
 		.data = (char *) y->data + first * y->ld * distil_type_size(y->type),.ld = y->ld};
-		Int8Linear	l = {.y = &to,.x = &from,.w = w,.act = act,
+		Int8Linear	l = {.y = &to,.x = &from,.w = w,.act = act,.scratch = ((CpuDevice *) dev)->scratch,
 		.m = m - first < INT8_ROWS ? m - first : INT8_ROWS};
 
 		for (i = 0; i < l.m; i++)

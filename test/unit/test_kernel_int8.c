@@ -197,6 +197,7 @@ test_linear(DistilDevice *dev)
 		{1, 1, 1}, {1, 16, 64}, {2, 17, 3}, {3, 33, 65}, {5, 48, 130}, {15, 31, 63}, {16, 32, 64},
 		{17, 64, 384},
 		{31, 96, 100}, {32, 40, 128}, {33, 70, 1}, {47, 16, 200}, {48, 100, 257}, {65, 33, 96}, {35, 96, 384},
+		{515, 17, 64}, {70, 18, 1540}, {20, 16, 4200},
 	};
 	static const DistilActivation acts[] = {DISTIL_ACT_NONE, DISTIL_ACT_GELU, DISTIL_ACT_RELU,
 	DISTIL_ACT_TANH};
@@ -218,6 +219,50 @@ test_linear(DistilDevice *dev)
 		check_alone(dev, &x, &w, m);
 		drop_rows(&x);
 		drop_rows(&source);
+		drop_weight(&w);
+	}
+}
+
+/*
+ * Products whose sums leave 16 bits soonest: rows of 255 and of 255 and 0 in turn, alone and in pairs;
+ * weights of 127, of -127 and of both in turn.
+ */
+static void
+test_largest(DistilDevice *dev)
+{
+	static const int shapes[][3] = {{1, 16, 64}, {7, 33, 130}, {40, 33, 1536}, {70, 17, 384}, {19, 16, 4160}};
+
+	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
+	{
+		int			m = shapes[i][0];
+		int			n = shapes[i][1];
+		int			k = shapes[i][2];
+		DistilWeight w = random_weight(n, k, true);
+		DistilRows	x = make_rows(DISTIL_TYPE_INT8, m, k);
+
+		for (int row = 0; row < m; row++)
+		{
+			uint8_t    *to = (uint8_t *) x.data + (size_t) row * x.ld;
+
+			memset(to, 0, distil_row_length(DISTIL_TYPE_INT8, k));
+			x.scale[row] = 0.01f;
+			for (int l = 0; l < k; l++)
+				to[l] = row % 3 == 0 || l / (row % 3) % 2 == 0 ? 255 : 0;
+		}
+		for (int j = 0; j < n; j++)
+		{
+			((int32_t *) w.sum)[j] = 0;
+			for (int l = 0; l < k; l++)
+			{
+				int			q = j % 4 == 0 || (j % 4 > 1 && l / (j % 4 - 1) % 2 == 0) ? 127 : -127;
+
+				((int8_t *) w.data)[distil_weight_index(DISTIL_TYPE_INT8, j, l, k)] = (int8_t) q;
+				((int32_t *) w.sum)[j] += q;
+			}
+		}
+		check_linear(dev, &x, &w, DISTIL_TYPE_F32, DISTIL_ACT_NONE, m);
+		check_alone(dev, &x, &w, m);
+		drop_rows(&x);
 		drop_weight(&w);
 	}
 }
@@ -366,6 +411,7 @@ test_int8(DistilDevice *dev)
 	test_quantize(dev);
 	test_norm(dev);
 	test_linear(dev);
+	test_largest(dev);
 }
 
 int
