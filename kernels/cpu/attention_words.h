@@ -427,7 +427,7 @@ ATTENTION_WORDS(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 			if (!fits || !words_keys(s, &h))
 			{
 				one.head_first = head;
-				ATTENTION_ELSE.attention(dev, out, qkv, offsets + seq, &one);
+				ATTENTION_ELSE(dev, out, qkv, offsets + seq, &one);
 				continue;
 			}
 			for (i = a->query_first; i < end; i += WORDS_WIDE)

@@ -39,6 +39,11 @@ extern void distil_cpu_attention_words_avx512_vnni(DistilDevice *dev, const Dist
 extern void distil_cpu_attention_words_avx_vnni(DistilDevice *dev, const DistilRows *out,
 												const DistilRows *qkv, const int32_t *offsets,
 												const DistilAttention *a);
+extern void distil_cpu_attention_words_avx2(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+											const int32_t *offsets, const DistilAttention *a);
+/* The same in float32, for heads that it does not do (ops_avx2.c). */
+extern void distil_cpu_attention_floats_avx2(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+											 const int32_t *offsets, const DistilAttention *a);
 
 /* How a row is cut into steps: q = round(value * inverse) + zero. */
 typedef struct Int8Step

@@ -41,7 +41,7 @@ widen(const int8_t *w)
 	return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *) (const void *) w));
 }
 
-/* *sum += products of pairs of words, in one piece: compilers make all products first and run out of registers */
+/* *sum += products of pairs of words, in one piece: compilers make all products first and spill the sums */
 static inline __attribute__((always_inline)) void
 add_products(__m256i *sum, __m256i a, __m256i b)
 {
@@ -190,4 +190,19 @@ _Static_assert(sizeof(int16_t) * (PANEL_WORDS + ROWS_WORDS + TILE_ROWS * (MOST_I
 
 #include "int8_functions.h"
 #include "int8_norm.h"
+
+#define ATTENTION_WORDS distil_cpu_attention_words_avx2
+#define ATTENTION_ELSE distil_cpu_attention_floats_avx2
+#define WORDS_ROWS 4			/* with a register for products, which dot products of words do not need */
+
+static inline vi
+words_dot(vi sum, vi a, vi b)
+{
+	__m256i		all = (__m256i) sum;
+
+	add_products(&all, (__m256i) a, (__m256i) b);
+	return (vi) all;
+}
+
+#include "attention_words.h"
 #endif

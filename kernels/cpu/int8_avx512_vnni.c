@@ -77,7 +77,7 @@ int8_tile(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t pa
 #include "int8_norm.h"
 
 #define ATTENTION_WORDS distil_cpu_attention_words_avx512_vnni
-#define ATTENTION_ELSE distil_cpu_rows_avx512
+#define ATTENTION_ELSE distil_cpu_rows_avx512.attention
 #define WORDS_ROWS 8
 
 static inline vi

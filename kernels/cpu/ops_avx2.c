@@ -7,6 +7,13 @@
 #define CPU_TABLE distil_cpu_kernels_avx2
 #include "table_cpu.h"
 
-CPU_ROWS_TABLE(distil_cpu_rows_avx2, avx2, attention_rows)
+void
+distil_cpu_attention_floats_avx2(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+								 const int32_t *offsets, const DistilAttention *a)
+{
+	attention_rows(dev, out, qkv, offsets, a);
+}
+
+CPU_ROWS_TABLE(distil_cpu_rows_avx2, avx2, distil_cpu_attention_words_avx2)
 CPU_ROWS_TABLE(distil_cpu_rows_avx_vnni, avx_vnni, distil_cpu_attention_words_avx_vnni)
 #endif
