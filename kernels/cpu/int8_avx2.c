@@ -18,7 +18,6 @@
 #include "int8_cpu.h"
 
 #define TILE_ROWS	6
-#define TILE_REST	2			/* for the last rows */
 #define TILE_FEW	18			/* rows up to which panels are widened in tiles */
 #define ROWS_WORDS	98304		/* of rows at a time: they stay in the second-level cache beside the panels */
 #define PANEL_WORDS	(2 * DISTIL_PANEL * 4096)	/* two panels of up to 4096 inputs */
@@ -88,39 +87,56 @@ int8_tile(int32_t *sums, const Int8Words *b, const int16_t *x, size_t at, int ro
 			_mm256_permute4x64_epi64(_mm256_hadd_epi32(sum[r][0], sum[r][1]), 0xd8);
 }
 
-static inline __attribute__((always_inline)) void
-int8_strip(const Int8Linear *l, const Int8Columns *columns, const Int8Words *b, Int8Fetch *fetch, int first,
-		   int row, int rows, bool wide, DistilActivation act, DistilType type)
-{
-	int32_t		sums[TILE_ROWS * INT8_PAIR] __attribute__((aligned(64)));
-	int			half,
-				i;
+typedef void (*Int8Tile) (int32_t *sums, const Int8Words *b, const int16_t *x, size_t at, Int8Fetch *fetch);
 
-	for (half = 0; half < 2 * b->panels; half++)
-		int8_tile(sums + 8 * half, b, b->x + row * b->ld,
-				  half / 2 * DISTIL_PANEL * b->length + half % 2 * 32, rows, wide, fetch);
-	for (i = 0; i < rows; i++)
-		int8_finish_row(l, columns, sums + i * INT8_PAIR, int8_place(l, first + row + i, columns->first),
-						l->factors[first + row + i], act, type);
-}
+#define EACH_HEIGHT(X) X(1) X(2) X(3) X(4) X(5) X(6)
+#define TILE_FUNCTIONS(rows) \
+	static void \
+	tile_words_##rows(int32_t *sums, const Int8Words *b, const int16_t *x, size_t at, Int8Fetch *fetch) \
+	{ \
+		int8_tile(sums, b, x, at, rows, true, fetch); \
+	} \
+	static void \
+	tile_bytes_##rows(int32_t *sums, const Int8Words *b, const int16_t *x, size_t at, Int8Fetch *fetch) \
+	{ \
+		int8_tile(sums, b, x, at, rows, false, fetch); \
+	}
+EACH_HEIGHT(TILE_FUNCTIONS)
+#undef TILE_FUNCTIONS
 
-/* m rows from `first` on against the columns of a block; wide is a constant after inlining. */
+#define TILE_OF_WORDS(rows) tile_words_##rows,
+#define TILE_OF_BYTES(rows) tile_bytes_##rows,
+static const Int8Tile tiles_of_words[] = {EACH_HEIGHT(TILE_OF_WORDS)};
+static const Int8Tile tiles_of_bytes[] = {EACH_HEIGHT(TILE_OF_BYTES)};
+#undef TILE_OF_WORDS
+#undef TILE_OF_BYTES
+
+/* m rows from `first` on against the columns of a block, in tiles as alike as can be */
 static inline __attribute__((always_inline)) void
-int8_strips(const Int8Linear *l, const Int8Columns *columns, const Int8Words *b, int first, int m, bool wide,
+int8_strips(const Int8Linear *l, const Int8Columns *columns, const Int8Words *b, int first, int m,
 			DistilActivation act, DistilType type)
 {
+	int32_t		sums[TILE_ROWS * INT8_PAIR] __attribute__((aligned(64)));
+	const Int8Tile *tiles = b->wide != NULL ? tiles_of_words : tiles_of_bytes;
 	int			strips = (m + TILE_ROWS - 1) / TILE_ROWS;
 	/* all strips together ask for what comes next; one of them reads as fast as memory gives weights */
 	Int8Fetch	fetch = {(uintptr_t) b->panel + b->panels * DISTIL_PANEL * b->length,
 	strips > 1 ? (size_t) (32 + strips - 1) / strips : 0};
 	int			row = 0;
+	int			rows,
+				half,
+				i;
 
-	for (; row + TILE_ROWS <= m; row += TILE_ROWS)
-		int8_strip(l, columns, b, &fetch, first, row, TILE_ROWS, wide, act, type);
-	for (; row + TILE_REST <= m; row += TILE_REST)
-		int8_strip(l, columns, b, &fetch, first, row, TILE_REST, wide, act, type);
-	for (; row < m; row++)
-		int8_strip(l, columns, b, &fetch, first, row, 1, wide, act, type);
+	for (; strips > 0; strips--, row += rows)
+	{
+		rows = (m - row + strips - 1) / strips;
+		for (half = 0; half < 2 * b->panels; half++)
+			tiles[rows - 1](sums + 8 * half, b, b->x + row * b->ld,
+							half / 2 * DISTIL_PANEL * b->length + half % 2 * 32, &fetch);
+		for (i = 0; i < rows; i++)
+			int8_finish_row(l, columns, sums + i * INT8_PAIR, int8_place(l, first + row + i, columns->first),
+							l->factors[first + row + i], act, type);
+	}
 }
 
 /* m rows from `first` on, widened in b->x, against all columns; wide: room for two panels, or NULL */
@@ -141,10 +157,7 @@ int8_block(const Int8Linear *l, Int8Words *b, int16_t *wide, int first, int m, D
 		b->panels = columns.count > DISTIL_PANEL ? 2 : 1;
 		for (i = 0; i < b->panels * panel && wide != NULL; i += 16)
 			*(__m256i *) (void *) (wide + i) = widen(b->panel + i);
-		if (wide != NULL)
-			int8_strips(l, &columns, b, first, m, true, act, type);
-		else
-			int8_strips(l, &columns, b, first, m, false, act, type);
+		int8_strips(l, &columns, b, first, m, act, type);
 	}
 }
 
