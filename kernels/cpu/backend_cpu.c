@@ -32,7 +32,7 @@ static const InstructionSet instruction_sets[] = {
 	{"reference", "reference", true, NULL, &distil_cpu_kernels_portable, &distil_cpu_rows_portable},
 #if defined(__x86_64__)
 	/* the code of "amx" over tiles in plain C, for tests */
-	{"amx_plain", "avx512", false, NULL, &distil_cpu_kernels_avx512, &distil_cpu_rows_amx_plain},
+	{"amx_plain", "avx512_vbmi", false, NULL, &distil_cpu_kernels_avx512, &distil_cpu_rows_amx_plain},
 #endif
 };
 

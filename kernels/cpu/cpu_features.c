@@ -19,6 +19,7 @@ typedef struct CpuFeatures
 {
 	bool		avx2;			/* with FMA and F16C */
 	bool		avx512;			/* F, BW, VL, DQ */
+	bool		avx512_vbmi;
 	bool		avx512_bf16;
 	bool		avx512_vnni;
 	bool		avx_vnni;
@@ -110,6 +111,7 @@ find_features(void)
 	features.avx2 = bit(b, 5) && fma && f16c;
 	if (features.avx2 && (xcr0 & XCR0_AVX512) == XCR0_AVX512)
 		features.avx512 = bit(b, 16) && bit(b, 17) && bit(b, 30) && bit(b, 31);
+	features.avx512_vbmi = features.avx512 && bit(c, 1);
 	features.avx512_vnni = features.avx512 && bit(c, 11);
 	if (features.avx512 && (xcr0 & XCR0_AMX) == XCR0_AMX)
 		features.amx = bit(d, 22) && bit(d, 24) && bit(d, 25);
@@ -118,7 +120,7 @@ find_features(void)
 		features.avx_vnni = features.avx2 && bit(a, 4);
 		features.avx512_bf16 = features.avx512_vnni && bit(a, 5);
 	}
-	features.amx = features.amx && features.avx512_bf16 && features.avx512_vnni;
+	features.amx = features.amx && features.avx512_bf16 && features.avx512_vnni && features.avx512_vbmi;
 }
 
 #else
@@ -156,6 +158,7 @@ distil_cpu_has(const char *isa)
 		{"amx", f->amx},
 		{"avx512_bf16", f->avx512_bf16},
 		{"avx512_vnni", f->avx512_vnni},
+		{"avx512_vbmi", f->avx512_vbmi},
 		{"avx512", f->avx512},
 		{"avx_vnni", f->avx_vnni},
 		{"avx2", f->avx2},

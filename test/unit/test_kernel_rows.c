@@ -472,6 +472,43 @@ test_attention_sizes(DistilDevice *dev)
 	drop(want.data);
 }
 
+/*
+ * A NaN of a query is one of its results, one of a key of all results of its head and sequence; other
+ * sequences and heads know nothing of them.
+ */
+static void
+test_attention_nan(DistilDevice *dev)
+{
+	enum
+	{
+		HEADS = 3, DIM = 32, WIDTH = HEADS * DIM, LENGTH = 150, ROWS = 2 * LENGTH, QUERY = 20, KEY = 140
+	};
+	int32_t		offsets[] = {0, LENGTH, ROWS};
+	DistilAttention a = {.nseq = 2,.heads = HEADS,.head_dim = DIM,.scale = 1.0f / sqrtf(DIM),
+	.head_count = HEADS};
+	DistilRows	qkv = random_rows(ROWS, 3 * WIDTH, 2.0);
+	DistilRows	got = unset_rows(DISTIL_TYPE_BF16, ROWS, WIDTH);
+	int			wrong = 0;
+	int			i,
+				d;
+
+	put(&qkv, QUERY, 5, NAN);	/* first sequence, first head */
+	put(&qkv, KEY, WIDTH + DIM + 31, NAN);	/* second head */
+	dev->ops->attention_rows(dev, &got, &qkv, offsets, &a);
+	for (i = 0; i < ROWS; i++)
+	{
+		for (d = 0; d < WIDTH; d++)
+		{
+			bool		expected = d < DIM ? i == QUERY : d < 2 * DIM && i < LENGTH;
+
+			wrong += expected != (isnan(get(&got, i, d)) != 0);
+		}
+	}
+	CHECK_MSG(wrong == 0, "%s attention_rows: %d numbers or NaNs too many\n", under_test, wrong);
+	drop(qkv.data);
+	drop(got.data);
+}
+
 int
 main(void)
 {
@@ -483,6 +520,7 @@ main(void)
 	on_every_rows_device(test_norm);
 	on_every_rows_device(test_attention);
 	on_every_rows_device(test_attention_sizes);
+	on_every_rows_device(test_attention_nan);
 	ref->ops->close(ref);
 	return check_report("kernel_rows");
 }
