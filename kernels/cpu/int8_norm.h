@@ -69,8 +69,8 @@ int8_norm_scale(float *scale, const float *y, const float *mean, float eps, size
 }
 
 /*
- * y = (y - mean) * scale * gamma + beta; how the rows are cut into steps after their factors.  next, other: as
- * many rows that come after these, fetched into the first cache meanwhile.
+ * y = (y - mean) * scale * gamma + beta; how the rows are cut into steps after their factors.  next, other:
+ * as many rows that come after these, fetched into the first cache meanwhile.
  */
 static inline __attribute__((always_inline)) void
 int8_norm_apply(Int8Step *step, float *y, const float *mean, const float *scale, const float *gamma,
