@@ -25,20 +25,52 @@ scatter_add_rows(DistilDevice *dev, float *dx, const float *dy, const int32_t *r
 		add_scaled(dx + (size_t) rows[i] * c, dy + (size_t) i * c, 1.0f, c);
 }
 
+#define EMBEDDING_AHEAD 2		/* rows of the large table are fetched so many tokens early */
+
+/* y = word (+ position) (+ type); ahead: a row of the large table that is fetched meanwhile */
+static inline void
+embedding_row(float *y, const float *word, const float *position, const float *type, const float *ahead,
+			  size_t c)
+{
+	size_t		i;
+
+	for (i = 0; i + LANES <= c; i += LANES)
+	{
+		vf			sum = v_load(word + i);
+
+		__builtin_prefetch(ahead + i);
+		if (position != NULL)
+			sum += v_load(position + i);
+		if (type != NULL)
+			sum += v_load(type + i);
+		v_store(y + i, sum);
+	}
+	for (; i < c; i++)
+	{
+		y[i] = word[i];
+		if (position != NULL)
+			y[i] += position[i];
+		if (type != NULL)
+			y[i] += type[i];
+	}
+}
+
 static void
 embedding_forward(DistilDevice *dev, float *y, const int32_t *ids, const int32_t *positions,
 				  const int32_t *types, const float *word, const float *position, const float *type,
 				  int t, int c)
 {
+	size_t		width = (size_t) c;
 	int			i;
 
-	gather_rows(dev, y, word, ids, t, c);
+	(void) dev;
 	for (i = 0; i < t; i++)
 	{
-		if (position != NULL)
-			add_scaled(y + (size_t) i * c, position + (size_t) positions[i] * c, 1.0f, c);
-		if (type != NULL)
-			add_scaled(y + (size_t) i * c, type + (size_t) types[i] * c, 1.0f, c);
+		int			later = i + EMBEDDING_AHEAD < t ? i + EMBEDDING_AHEAD : i;
+
+		embedding_row(y + i * width, word + ids[i] * width,
+					  position != NULL ? position + positions[i] * width : NULL,
+					  type != NULL ? type + types[i] * width : NULL, word + ids[later] * width, width);
 	}
 }
 
