@@ -179,16 +179,17 @@ int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 	int16_t    *rows = wide + PANEL_WORDS;
 	size_t		fit = ROWS_WORDS / length / TILE_ROWS;
 	int			most = fit > 0 ? (int) fit * TILE_ROWS : TILE_ROWS;
+	int			blocks = (l->m + most - 1) / most;
 	bool		fits = 2 * DISTIL_PANEL * length <= PANEL_WORDS;
 	Int8Words	b = {.x = rows,.ld = length + 16,.length = length};
 	const uint8_t *x = l->x->data;
 	int			first,
+				m,
 				i;
 
-	for (first = 0; first < l->m; first += most)
+	for (first = 0; blocks > 0; blocks--, first += m)
 	{
-		int			m = l->m - first < most ? l->m - first : most;
-
+		m = (l->m - first + blocks - 1) / blocks;
 		for (i = 0; i < m; i++)
 			row_words(rows + i * b.ld, x + (size_t) (first + i) * l->x->ld, length);
 		int8_block(l, &b, m > TILE_FEW && fits ? wide : NULL, first, m, act, type);
