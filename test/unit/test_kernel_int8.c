@@ -224,13 +224,20 @@ test_linear(DistilDevice *dev)
 }
 
 /*
- * Products whose sums leave 16 bits soonest: rows of 255 and of 255 and 0 in turn, alone and in pairs;
- * weights of 127, of -127 and of both in turn.
+ * Products whose sums leave 16 bits soonest: rows of 255 and of 255 and 0 in turn, alone and in pairs; pairs
+ * of weights that stay within, every other eight columns, and some that do not, their signs the same or in
+ * turn.
  */
 static void
 test_largest(DistilDevice *dev)
 {
-	static const int shapes[][3] = {{1, 16, 64}, {7, 33, 130}, {40, 33, 1536}, {70, 17, 384}, {19, 16, 4160}};
+	static const int shapes[][3] = {{1, 16, 64}, {7, 33, 130}, {40, 49, 1536}, {70, 17, 384}, {31, 16, 4160}};
+	static const int within[][2] = {
+		{64, 64}, {-64, -64}, {127, 1}, {-1, -127}, {127, -127}, {-127, 127}, {0, 127}
+	};
+	static const int beyond[][2] = {
+		{127, 127}, {-127, -127}, {65, 64}, {-64, -65}, {127, 2}, {-2, -127}, {64, 64}
+	};
 
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 	{
@@ -254,7 +261,8 @@ test_largest(DistilDevice *dev)
 			((int32_t *) w.sum)[j] = 0;
 			for (int l = 0; l < k; l++)
 			{
-				int			q = j % 4 == 0 || (j % 4 > 1 && l / (j % 4 - 1) % 2 == 0) ? 127 : -127;
+				int			sign = j % 5 == 0 && l / 2 % 2 == 0 ? -1 : 1;
+				int			q = sign * (j / 8 % 2 == 0 ? beyond : within)[j % 7][l % 2];
 
 				((int8_t *) w.data)[distil_weight_index(DISTIL_TYPE_INT8, j, l, k)] = (int8_t) q;
 				((int32_t *) w.sum)[j] += q;
