@@ -186,12 +186,13 @@ gpu-tests: $(GPU_TESTS)
 FUZZ_DIR = $(BUILD)/fuzz
 FUZZ_CC ?= clang
 FUZZ_CFLAGS = -g -O1 -std=gnu11 -fno-math-errno -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=undefined $(INCLUDES)
-FUZZ_OBJS = $(addprefix $(FUZZ_DIR)/,$(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o))
+# Fuzzers compute nothing: the copies of kernels, long to compile, are left out, and linking fails where one is needed.
+FUZZ_SOURCES = $(filter-out kernels/cpu/ops_% kernels/cpu/int8_%,$(KERNEL_SOURCES)) $(ENGINE_SOURCES)
+FUZZ_OBJS = $(addprefix $(FUZZ_DIR)/,$(FUZZ_SOURCES:.c=.o))
 FUZZERS = $(patsubst test/fuzz/%.c,$(FUZZ_DIR)/%,$(wildcard test/fuzz/fuzz_*.c))
-$(foreach isa,$(ISAS),$(eval $(FUZZ_DIR)/kernels/cpu/ops_$(isa).o $(FUZZ_DIR)/kernels/cpu/int8_$(isa).o: ISA = $(filter -m%,$(ISA_$(isa)))))
 $(FUZZ_DIR)/%.o: %.c $(wildcard kernels/*.h kernels/*/*.h src/engine/*.h)
 	@mkdir -p $(@D)
-	$(FUZZ_CC) $(FUZZ_CFLAGS) $(ISA) -c -o $@ $<
+	$(FUZZ_CC) $(FUZZ_CFLAGS) -c -o $@ $<
 $(FUZZ_DIR)/libengine.a: $(FUZZ_OBJS)
 	@rm -f $@
 	ar rcs $@ $^
