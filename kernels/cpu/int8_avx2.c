@@ -83,7 +83,7 @@ add_bytes(__m256i *sum, __m256i a, __m256i b, __m256i ones)
 
 /* ---------- tiles; rows is a constant after inlining ---------- */
 
-/* *sum of one row with a line of words, at x */
+/* sum[] += a line of words times one row's inputs at x */
 static inline __attribute__((always_inline)) void
 words_step(__m256i sum[2], const int16_t *x, __m256i w0, __m256i w1)
 {
@@ -110,7 +110,8 @@ words_put(int32_t *sums, __m256i sum[TILE_WORDS][2], int rows)
 
 /* sums [rows][8] = all products with half a panel as it lies */
 static inline __attribute__((always_inline)) void
-plain_words(int32_t *sums, const int16_t *x, const Int8Rows *b, const int8_t *panel, Int8Fetch *fetch, int rows)
+plain_words(int32_t *sums, const int16_t *x, const Int8Rows *b, const int8_t *panel, Int8Fetch *fetch,
+			int rows)
 {
 	__m256i		sum[TILE_WORDS][2];
 	size_t		at;
