@@ -157,7 +157,8 @@ sorted_words(int32_t *sums, const int16_t *x, const Int8Rows *b, const Int8Half 
 
 /* sums [rows][8] += products with the lines that are bytes */
 static inline __attribute__((always_inline)) void
-sorted_bytes(int32_t *sums, const uint8_t *x, const Int8Rows *b, const Int8Half *h, Int8Fetch *fetch, int rows)
+sorted_bytes(int32_t *sums, const uint8_t *x, const Int8Rows *b, const Int8Half *h, Int8Fetch *fetch,
+			 int rows)
 {
 	__m256i		ones = _mm256_set1_epi16(1);
 	__m256i		sum[TILE_BYTES];
@@ -207,7 +208,8 @@ sorted_bytes(int32_t *sums, const uint8_t *x, const Int8Rows *b, const Int8Half 
 			break;
 
 static __attribute__((noinline)) void
-plain_any(int32_t *sums, const int16_t *x, const Int8Rows *b, const int8_t *panel, Int8Fetch *fetch, int rows)
+plain_any(int32_t *sums, const int16_t *x, const Int8Rows *b, const int8_t *panel, Int8Fetch *fetch,
+		  int rows)
 {
 	switch (rows)
 	{
@@ -226,7 +228,8 @@ sorted_words_any(int32_t *sums, const int16_t *x, const Int8Rows *b, const Int8H
 }
 
 static __attribute__((noinline)) void
-sorted_bytes_any(int32_t *sums, const uint8_t *x, const Int8Rows *b, const Int8Half *h, Int8Fetch *fetch, int rows)
+sorted_bytes_any(int32_t *sums, const uint8_t *x, const Int8Rows *b, const Int8Half *h, Int8Fetch *fetch,
+				 int rows)
 {
 	switch (rows)
 	{
@@ -266,8 +269,8 @@ sort_half(Int8Half *h, const int8_t *panel, size_t length)
 
 /* sums [rows][INT8_PAIR] of a block's rows from `row` on */
 static inline void
-int8_sums(int32_t *sums, const Int8Rows *b, const Int8Half *half, const int8_t *panel, Int8Fetch *fetch, int row,
-		  int rows, int halves)
+int8_sums(int32_t *sums, const Int8Rows *b, const Int8Half *half, const int8_t *panel, Int8Fetch *fetch,
+		  int row, int rows, int halves)
 {
 	const int16_t *words = b->words + row * b->words_ld;
 	int			upper = (rows + 1) / 2;
