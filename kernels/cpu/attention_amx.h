@@ -16,7 +16,8 @@
  *
  * The rule a newcomer would break: rows of queries and lanes of keys behind the last one hold anything, NaNs
  * too.  They may be computed with but never mixed with others, so values behind the last key are zeros
- * and so are probabilities.  Fixed point has no NaN: those of queries and keys are looked for.
+ * and so are probabilities.  Fixed point has no NaN: a query's leaves nothing of its sum, a key's is looked
+ * for.
  */
 
 #define ATTENTION_KEYS		128
