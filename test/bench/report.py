@@ -61,10 +61,11 @@ class Report:
         self.last = now
         self.missing.remove(part)
         print(f"\n({self.minutes[-1]} minutes)", flush=True)
-        if self.kept:
-            self.write()
+        self.write()
 
     def write(self):
+        if not self.kept:
+            return
         end = [f"\nLoad of the machine: {self.load:.1f} at the beginning, {os.getloadavg()[0]:.1f} at the end; beyond 1 or 2, times that pass "
                "(two cores, first call, short text, cancel) are those of a busy machine.",
                f"\nMinutes: {(time.monotonic() - self.began) / 60:.0f} in all; " + ", ".join(self.minutes) + "."]

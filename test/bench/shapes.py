@@ -134,8 +134,10 @@ def run(report, model, folder, engines, lengths, token_ids, peaks, options, show
     for tokens in lengths:
         failed = set()
         report.section(f"{model}, 1 x {tokens} tokens")
+        peaks.measure()
         rows = one_length(folder, engines, token_ids(tokens), offered, failed, options)
-        show(report, rows, operations(config, tokens), peaks)
+        peaks.measure()
+        show(report, rows, operations(config, tokens), peaks.best)
         if failed:
             report.line(f"\nDid not run held to {options.isa}: {', '.join(sorted(failed))}.")
         if missing and tokens == lengths[-1]:

@@ -116,6 +116,7 @@ def products(folder, texts):
 def rates(report, title, contenders, texts, reference, work, peaks, rounds):
     """contenders: name -> (precision, embed, backend or None); work: operations of all texts."""
     times, similar = {name: [] for name in contenders}, {}
+    peaks.measure()
     precisions = {name: contender[0] for name, contender in contenders.items()}
     for i in range(-1, rounds):
         late = shapes.slow({name: min(x) for name, x in times.items()}, precisions) if i >= shapes.SLOW_ROUNDS else ()
@@ -138,7 +139,7 @@ def rates(report, title, contenders, texts, reference, work, peaks, rounds):
                   "cosine to float32, mean", "least"],
                  [[name, contenders[name][0], rate[name], f"{rate[name] / best(*shapes.PRECISIONS):.2f}x",
                    f"{rate[name] / best(contenders[name][0]):.2f}x",
-                   *shapes.shares(1e-9 * work * rate[name] / len(texts), peaks, contenders[name][0]), f"{similar[name].mean():.6f}", f"{similar[name].min():.6f}"]
+                   *shapes.shares(1e-9 * work * rate[name] / len(texts), peaks.best, contenders[name][0]), f"{similar[name].mean():.6f}", f"{similar[name].min():.6f}"]
                   for name in sorted(rate, key=lambda name: -rate[name])])
 
 
