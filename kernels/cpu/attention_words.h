@@ -6,7 +6,7 @@
  * including file defines words_dot(sum, a, b), ATTENTION_WORDS (the function's name), ATTENTION_ELSE (what
  * does heads that do not fit here) and WORDS_ROWS (of a tile).
  *
- * Everything is turned over, as in attention_amx.h: a vector holds one key's scores with LANES queries.  A
+ * Everything is turned over, as in attention_cpu.h: a vector holds one key's scores with LANES queries.  A
  * head's keys are cut into steps of one size, its values into steps of a size for each dimension, queries
  * into steps of their own; probabilities, of the largest score's, have 15 bits and are summed as they are
  * multiplied.

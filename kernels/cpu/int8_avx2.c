@@ -24,7 +24,7 @@
 #define SAFE_SUM	128			/* of two weights */
 #define ROWS_WORDS	98304		/* of rows at a time: they stay in the second-level cache beside the panels */
 #define SORTED_INPUTS 4096		/* most inputs of a panel that is sorted */
-#define MOST_INPUTS 65536		/* most that have exact sums */
+#define MOST_INPUTS 131072		/* as quantize_rows() of kernels.h; of half as many any sums are exact */
 
 /* Half a panel: lines that are multiplied as bytes, and lines that are multiplied as words. */
 typedef struct Int8Half
@@ -41,7 +41,7 @@ typedef struct Int8Half
 typedef struct Int8Scratch
 {
 	Int8Half	half[4];
-	int16_t		rows[ROWS_WORDS + TILE_WORDS * (MOST_INPUTS + 16)] __attribute__((aligned(64)));
+	int16_t		rows[ROWS_WORDS + TILE_WORDS / 2 * (MOST_INPUTS + 16)] __attribute__((aligned(64)));
 } Int8Scratch;
 
 _Static_assert(sizeof(Int8Scratch) <= sizeof(float) * CPU_AREAS * CPU_AREA_FLOATS, "scratch is too small");
@@ -343,7 +343,8 @@ int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 	Int8Scratch *scratch = (Int8Scratch *) (void *) l->scratch;
 	size_t		length = distil_row_length(DISTIL_TYPE_INT8, l->w->k);
 	size_t		fit = ROWS_WORDS / length / TILE_BYTES * TILE_BYTES;
-	int			most = fit > 0 ? (int) fit : TILE_WORDS;
+	size_t		room = sizeof(scratch->rows) / sizeof(scratch->rows[0]) / (length + 16);
+	int			most = fit > 0 ? (int) fit : room < TILE_WORDS ? (int) room : TILE_WORDS;
 	int			blocks = (l->m + most - 1) / most;
 	Int8Rows	b = {.words = scratch->rows,.bytes_ld = l->x->ld,.words_ld = length + 16,.length = length};
 	int			i;
