@@ -23,7 +23,7 @@ typedef struct CpuFeatures
 	bool		avx512_bf16;
 	bool		avx512_vnni;
 	bool		avx_vnni;
-	bool		amx;			/* tiles, bf16 and int8; use needs the system's permission besides */
+	bool		amx;			/* tiles and half floats; use needs the system's permission besides */
 	bool		amd;
 	char		name[64];
 } CpuFeatures;
@@ -114,7 +114,7 @@ find_features(void)
 	features.avx512_vbmi = features.avx512 && bit(c, 1);
 	features.avx512_vnni = features.avx512 && bit(c, 11);
 	if (features.avx512 && (xcr0 & XCR0_AMX) == XCR0_AMX)
-		features.amx = bit(d, 22) && bit(d, 24) && bit(d, 25);
+		features.amx = bit(d, 22) && bit(d, 23) && bit(d, 24) && bit(d, 25);
 	if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d))
 	{
 		features.avx_vnni = features.avx2 && bit(a, 4);

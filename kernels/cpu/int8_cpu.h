@@ -412,11 +412,19 @@ int8_quantize(CpuDevice *cpu, const DistilRows *y, const DistilRows *x, int m, s
 	}
 }
 
+#if defined(__AVX512FP16__)
+#include "int8_half.h"
+#endif
+
 void
 INT8_QUANTIZE(DistilDevice *dev, const DistilRows *y, const DistilRows *x, DistilActivation act, int m, int c)
 {
 	CpuDevice  *cpu = (CpuDevice *) dev;
 
+#if defined(__AVX512FP16__)
+	if (int8_quantize_half(cpu, y, x, act, m, c))
+		return;
+#endif
 	if (act == DISTIL_ACT_GELU && x->type == DISTIL_TYPE_BF16)
 		int8_quantize(cpu, y, x, m, c, DISTIL_ACT_GELU, DISTIL_TYPE_BF16);
 	else if (act == DISTIL_ACT_NONE && x->type == DISTIL_TYPE_BF16)
