@@ -56,6 +56,7 @@ typedef struct GemmGroup
 	const char *next_end;		/* addresses only, they may lie behind the weights */
 	int			every;			/* steps of k between two requests; the fewer requests, the faster */
 	int			fetch;			/* cache lines per request */
+	bool		ask;			/* as well lines of c, which is too large to stay cached */
 } GemmGroup;
 
 /* How many lanes of vector v are inside the group's columns. */
@@ -150,6 +151,8 @@ gemm_tile(GemmGroup *g, const float *a, float *c, int rows, int panels)
 	size_t		step = g->step;
 	int			wide = panels * GEMM_SPLIT;
 	int			left = g->k;
+	float	   *to = c;			/* of c, asked for row by row */
+	float	   *to_end = g->ask ? c + rows * g->ldc : c;
 	int			r,
 				v,
 				s;
@@ -167,6 +170,13 @@ gemm_tile(GemmGroup *g, const float *a, float *c, int rows, int panels)
 
 		for (s = 0; s < g->fetch && g->next < g->next_end; s++, g->next += 64)
 			__builtin_prefetch(g->next, 0, 2);
+		if (to < to_end)
+		{
+#pragma GCC unroll 8
+			for (v = 0; v < panels; v++)
+				__builtin_prefetch(to + v * DISTIL_PANEL, 1);
+			to += g->ldc;
+		}
 		left -= steps;
 		/* more steps at once need more addresses than there are registers for them */
 #pragma GCC unroll 1
@@ -309,6 +319,7 @@ linear_forward_packed(DistilDevice *dev, float *y, size_t ldy, const float *x, s
 
 		g.a = x + (size_t) i * ldx;
 		g.m = m - i < block ? m - i : block;
+		g.ask = (size_t) g.m * n >= CACHED_FLOATS / 2;
 		tiles = (g.m + GEMM_ROWS - 1) / GEMM_ROWS;
 		g.every = tiles < 4 ? 8 : 32;
 		/*
