@@ -67,7 +67,9 @@ ISA_avx2 = -mavx2 -mfma -mf16c -mprefer-vector-width=256 -ffp-contract=fast
 ISA_avx512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
 ISA_avx512_bf16 = $(ISA_avx512) -mavx512bf16
 # Tiles are written as assembly, see tile_amx.h.
-ISA_amx = $(ISA_avx512) -mavx512vbmi -mavx512bf16 -mavx512fp16
+ISA_amx = $(ISA_avx512) -mavx512vbmi -mavx512bf16 $(HALF_FLAG)
+# Compilers before GCC 12 have no half floats: quantising for AMX then takes longer.
+HALF_FLAG := $(shell $(CC) -mavx512fp16 -E -x c /dev/null >/dev/null 2>&1 && echo -mavx512fp16)
 ISA_amx_plain = $(ISA_avx512) -mavx512vbmi
 ISA_avx_vnni = $(ISA_avx2) -mavxvnni
 ISA_avx512_vnni = $(ISA_avx512) -mavx512vnni
