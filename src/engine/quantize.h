@@ -26,7 +26,40 @@ typedef struct DistilQuantMatrix
 	float	   *factor;			/* [cols] 1 for tables */
 	float	   *most;			/* [cols] largest input seen; linear only, as the next */
 	double	   *power;			/* [cols] sum of the squares of the inputs */
+	float	   *gram;			/* sum of their products (below); NULL: not wanted, or given back */
 } DistilQuantMatrix;
+
+/*
+ * Sums of products of n columns, of which each pair is there once: strips of DISTIL_GRAM_ROWS rows, one
+ * behind the other, each as wide as to the end of its square on the diagonal.  Strip s begins at
+ * distil_gram_offset(s), its rows are min(n, (s + 1) * DISTIL_GRAM_ROWS) long.
+ */
+#define DISTIL_GRAM_ROWS 128
+
+static inline size_t
+distil_gram_offset(size_t strip)
+{
+	return strip * (strip + 1) / 2 * DISTIL_GRAM_ROWS * DISTIL_GRAM_ROWS;
+}
+
+static inline size_t
+distil_gram_size(size_t n)
+{
+	size_t		whole = n / DISTIL_GRAM_ROWS;
+
+	return distil_gram_offset(whole) + n % DISTIL_GRAM_ROWS * n;
+}
+
+static inline float
+distil_gram_value(const float *gram, size_t n, size_t i, size_t j)
+{
+	size_t		row = i > j ? i : j;
+	size_t		strip = row / DISTIL_GRAM_ROWS;
+	size_t		end = (strip + 1) * DISTIL_GRAM_ROWS;
+	size_t		length = end < n ? end : n;
+
+	return gram[distil_gram_offset(strip) + row % DISTIL_GRAM_ROWS * length + (i > j ? j : i)];
+}
 
 typedef struct DistilQuantizer
 {
@@ -41,12 +74,17 @@ typedef struct DistilQuantizer
 	DistilQuantMatrix *matrices;	/* the linear ones first: four for each layer, in order */
 	int			nlinear;
 	int			n;
+	int			first, end;		/* whose inputs are observed at present */
+	DistilText *calibration;	/* the texts, then some that are several of them in a row */
+	int			ncalibration;
 	float	   *scratch;		/* the inputs of a layer, quantised and back */
 	size_t		scratch_floats;
 	float	   *original;		/* [ntexts, D'] embeddings; NULL before they are made */
 	float	   *embeddings;
 	bool	   *has;
 	DistilTap	tap;
+	DistilStatus tap_status;	/* of what the tap did, and why */
+	DistilError tap_error;
 	DistilArena *arena;
 	const DistilAllocator *alloc;
 	const DistilPoll *poll;
@@ -56,6 +94,16 @@ typedef struct DistilQuantizer
 extern void distil_quantize_smooth(DistilQuantizer *q, DistilQuantMatrix *matrix);
 /* values and scale: for each row the scale with the least expected error of the output. */
 extern DistilStatus distil_quantize_matrix(DistilQuantizer *q, DistilQuantMatrix *matrix, DistilError *err);
+/* += the products of the columns of x [rows, matrix->cols]. */
+extern DistilStatus distil_quantize_correlate(DistilQuantMatrix *matrix, const float *x, int rows,
+											  DistilDevice *device, const DistilPoll *poll, DistilError *err);
+/*
+ * Rounds w [rows, cols] again, with the scales and factors there are, so that columns make up for each
+ * other's errors (quantize_round.c).  values stay what they are if gram is no use: not finite, or nothing.
+ */
+extern DistilStatus distil_quantize_compensate(DistilQuantMatrix *matrix, const float *w,
+											   DistilDevice *device, const DistilAllocator *alloc,
+											   const DistilPoll *poll, DistilError *err);
 /* What the matrix stands for in this type, into q->weights. */
 extern DistilStatus distil_quantize_apply(DistilQuantizer *q, const DistilQuantMatrix *matrix,
 										  DistilType type, DistilError *err);

@@ -8,6 +8,7 @@
 #include "session_fixture.h"
 
 #include "kernels.h"
+#include "quantize.h"
 
 #include <math.h>
 
@@ -267,11 +268,283 @@ test_options(void)
 				 "options \"texts\" and \"query\" exclude each other");
 }
 
+/* ---------- rounding that makes up for errors ---------- */
+
+#define INPUTS 400
+#define MAX_COLS 150
+#define MAX_ROWS 300
+
+/* A layer, its inputs, and what quantising made of it. */
+typedef struct Layer
+{
+	DistilQuantMatrix matrix;
+	float		x[INPUTS * MAX_COLS];
+	float		w[MAX_ROWS * MAX_COLS];
+	int8_t		values[MAX_ROWS * MAX_COLS];
+	int8_t		plain[MAX_ROWS * MAX_COLS]; /* each weight to the next step */
+	float		scale[MAX_ROWS];
+	float		factor[MAX_COLS];
+	float		gram[MAX_COLS * MAX_COLS + DISTIL_GRAM_ROWS * DISTIL_GRAM_ROWS];
+} Layer;
+
+static Layer layer;
+
+static float
+uniform(uint32_t *seed)
+{
+	*seed = *seed * 1664525u + 1013904223u;
+	return (float) (*seed >> 8) / 8388608.0f - 1.0f;
+}
+
+/* Inputs are mixtures of `parts` hidden ones and a little noise; 0: they are all 0. */
+static void
+make_layer(int rows, int cols, int parts, float noise)
+{
+	static float mix[MAX_COLS * MAX_COLS];
+	uint32_t	seed = 7;
+	DistilError err;
+
+	layer.matrix = (DistilQuantMatrix) {.rows = rows,.cols = cols,.values = layer.values,.scale = layer.scale,
+	.factor = layer.factor,.gram = layer.gram};
+	memset(layer.x, 0, sizeof(layer.x));
+	memset(layer.gram, 0, sizeof(layer.gram));
+	for (int i = 0; i < parts * cols; i++)
+		mix[i] = uniform(&seed);
+	for (int t = 0; t < INPUTS && parts > 0; t++)
+	{
+		float	   *x = layer.x + t * cols;
+
+		for (int j = 0; j < cols; j++)
+			x[j] = noise * uniform(&seed);
+		for (int k = 0; k < parts; k++)
+		{
+			float		hidden = uniform(&seed);
+
+			for (int j = 0; j < cols; j++)
+				x[j] += hidden * mix[k * cols + j];
+		}
+	}
+	for (int j = 0; j < cols; j++)
+		layer.factor[j] = 1.5f + uniform(&seed);
+	for (int i = 0; i < rows; i++)
+	{
+		layer.scale[i] = 0.01f * (1.5f + uniform(&seed));
+		for (int j = 0; j < cols; j++)
+		{
+			float		steps = 1.3f * 127.0f * uniform(&seed); /* some are beyond 127 */
+			int			at = i * cols + j;
+
+			layer.w[at] = steps * layer.factor[j] * layer.scale[i];
+			layer.values[at] = layer.plain[at] = (int8_t) fminf(fmaxf(rintf(steps), -127.0f), 127.0f);
+		}
+	}
+	/* in two parts, as batches come */
+	CHECK(distil_quantize_correlate(&layer.matrix, layer.x, 150, device, NULL, &err) == DISTIL_OK);
+	CHECK(distil_quantize_correlate(&layer.matrix, layer.x + 150 * cols, INPUTS - 150, device, NULL, &err) ==
+		  DISTIL_OK);
+}
+
+static bool
+round_again(void)
+{
+	DistilError err;
+
+	return distil_quantize_compensate(&layer.matrix, layer.w, device, distil_alloc_system(), NULL, &err) ==
+		DISTIL_OK;
+}
+
+/* Squares of what the outputs of the layer are off by. */
+static double
+output_error(const int8_t *values)
+{
+	const DistilQuantMatrix *m = &layer.matrix;
+	double		sum = 0.0;
+
+	for (int i = 0; i < m->rows; i++)
+		for (int t = 0; t < INPUTS; t++)
+		{
+			double		off = 0.0;
+
+			for (int j = 0; j < m->cols; j++)
+			{
+				int			at = i * m->cols + j;
+
+				off += layer.x[t * m->cols + j] *
+					((double) values[at] * m->scale[i] * m->factor[j] - layer.w[at]);
+			}
+			sum += off * off;
+		}
+	return sum;
+}
+
+static void
+check_gram(double *h)
+{
+	int			n = layer.matrix.cols;
+	double		mean = 0.0;
+	double		worst = 0.0;
+
+	CHECK(distil_gram_size((size_t) n) <= sizeof(layer.gram) / sizeof(float));
+	for (int i = 0; i < n; i++)
+		for (int j = 0; j < n; j++)
+		{
+			float		got = distil_gram_value(layer.gram, (size_t) n, (size_t) i, (size_t) j);
+			double		sum = 0.0;
+
+			for (int t = 0; t < INPUTS; t++)
+				sum += (double) layer.x[t * n + i] * layer.x[t * n + j];
+			worst = fmax(worst, fabs(sum - got));
+			h[i * n + j] = sum * layer.factor[i] * layer.factor[j];
+			mean += i == j ? h[i * n + j] / n : 0.0;
+		}
+	/* sums of 400 products of about 10 in float32 */
+	CHECK_MSG(worst < 1e-2, "sum of products off by %g", worst);
+	for (int i = 0; i < n; i++)
+		h[i * n + i] += 0.1 * mean;
+}
+
+/* z [left] with H z = (1, 0, ...) for the left x left part of h that the columns in order[] name. */
+static void
+solve_first(double *z, const double *h, const int *order, int left, int n)
+{
+	static double a[MAX_COLS][MAX_COLS + 1];
+
+	for (int i = 0; i < left; i++)
+	{
+		for (int j = 0; j < left; j++)
+			a[i][j] = h[order[i] * n + order[j]];
+		a[i][left] = i == 0;
+	}
+	for (int k = 0; k < left; k++)
+		for (int i = k + 1; i < left; i++)
+			for (int j = left; j >= k; j--)
+				a[i][j] -= a[i][k] / a[k][k] * a[k][j];
+	for (int i = left - 1; i >= 0; i--)
+	{
+		z[i] = a[i][left];
+		for (int j = i + 1; j < left; j++)
+			z[i] -= a[i][j] * z[j];
+		z[i] /= a[i][i];
+	}
+}
+
+/*
+ * The definition: with the columns before it rounded, the others, were they free, would make the output's
+ * error least at w_F + H_FF^-1 H_FS (w_S - q_S); the next column is rounded from there.
+ */
+static void
+check_rounding(int rows, int cols)
+{
+	static double h[MAX_COLS * MAX_COLS];
+	int			order[MAX_COLS];
+	double		z[MAX_COLS];
+	double		worst = 0.0;
+
+	make_layer(rows, cols, 12, 0.1f);
+	check_gram(h);
+	CHECK(round_again());
+	for (int j = 0; j < cols; j++)
+		order[j] = j;
+	for (int j = 0; j < cols; j++)
+		for (int k = j + 1; k < cols; k++)
+			if (h[order[k] * cols + order[k]] > h[order[j] * cols + order[j]])
+			{
+				int			swap = order[j];
+
+				order[j] = order[k];
+				order[k] = swap;
+			}
+	for (int k = 0; k < cols; k++)
+	{
+		solve_first(z, h, order + k, cols - k, cols);
+		for (int i = 0; i < rows; i++)
+		{
+			const float *w = layer.w + i * cols;
+			const int8_t *q = layer.values + i * cols;
+			int			at = order[k];
+			double		want = w[at] / layer.factor[at];
+
+			for (int s = 0; s < k; s++)
+			{
+				int			from = order[s];
+				double		share = 0.0;
+
+				for (int j = k; j < cols; j++)
+					share += z[j - k] * h[order[j] * cols + from];
+				want += share * (w[from] / layer.factor[from] - q[from] * (double) layer.scale[i]);
+			}
+			want = fmin(fmax(want / layer.scale[i], -127.0), 127.0);
+			worst = fmax(worst, fabs(q[at] - want));
+		}
+	}
+	/* half a step, and float32's part in a sum over all columns */
+	CHECK_MSG(worst <= 0.5 + 0.02, "[%d, %d] rounded %.4f steps away", rows, cols, worst);
+}
+
+/* values stay as they are */
+static void
+check_kept(const char *what)
+{
+	size_t		count = (size_t) layer.matrix.rows * (size_t) layer.matrix.cols;
+
+	CHECK_MSG(round_again() && memcmp(layer.values, layer.plain, count) == 0, "%s", what);
+}
+
 static bool
 stop_after(void *ctx)
 {
 	return --*(int *) ctx < 0;
 }
+
+static void
+test_rounding(void)
+{
+	int			cancelled = 0;
+	double		plain;
+
+	check_rounding(1, 1);
+	check_rounding(300, 9);
+	check_rounding(20, 33);
+	check_rounding(2, 150);
+	/* inputs that hang together: most of the error goes away (measured: to a twentieth) */
+	make_layer(40, 100, 12, 0.1f);
+	plain = output_error(layer.plain);
+	CHECK(round_again());
+	CHECK_MSG(output_error(layer.values) < 0.3 * plain, "%g of %g", output_error(layer.values), plain);
+	/* all columns say the same, or nothing, or nonsense */
+	make_layer(40, 100, 1, 0.0f);
+	plain = output_error(layer.plain);
+	CHECK(round_again());
+	CHECK_MSG(output_error(layer.values) < 0.3 * plain, "%g of %g", output_error(layer.values), plain);
+	make_layer(5, 40, 0, 0.0f);
+	check_kept("no inputs");
+	make_layer(5, 40, 12, 0.1f);
+	layer.gram[40 * 7 + 7] = NAN;
+	check_kept("not a number on the diagonal");
+	make_layer(5, 40, 12, 0.1f);
+	layer.gram[40 * 7 + 5] = NAN;
+	check_kept("not a number beside it");
+	make_layer(5, 40, 12, 0.1f);
+	layer.gram[40 * 7 + 5] = 1e6f;
+	check_kept("not positive definite");
+	for (int polls = 0; polls < 40; polls++)
+	{
+		int			left = polls;
+		DistilPoll	poll = {stop_after, &left};
+		DistilError err;
+		DistilStatus status;
+
+		make_layer(5, 100, 12, 0.1f);
+		status = distil_quantize_compensate(&layer.matrix, layer.w, device, distil_alloc_system(), &poll,
+											&err);
+		CHECK(status == DISTIL_OK || status == DISTIL_ERR_CANCELLED);
+		cancelled += status == DISTIL_ERR_CANCELLED;
+	}
+	/* each of the blocks of columns is polled, twice */
+	CHECK_MSG(cancelled >= 8 && cancelled < 40, "%d", cancelled);
+}
+
+/* ---------- what may fail ---------- */
 
 /* Every poll may be the last one. */
 static void
@@ -458,6 +731,7 @@ main(void)
 	test_models();
 	test_export();
 	test_layouts();
+	test_rounding();
 	test_cancel();
 	test_memory();
 	test_files();
