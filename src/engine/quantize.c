@@ -30,7 +30,7 @@ static const size_t joined[] = {0, 37, 71, 13};
 #define MAX_JOINED 64
 #define JOINED_BYTES ((size_t) 16 << 10)
 /* Sums of products of inputs that are kept at once; a layer with more inputs goes without. */
-#define GRAM_BYTES ((size_t) 256 << 20)
+#define GRAM_BYTES ((size_t) 320 << 20)
 #define GRAM_COLS 4096
 /* Copied between polls. */
 #define COPY_BYTES ((size_t) 8 << 20)
