@@ -17,7 +17,7 @@ static const float clips[] = {1.0f, 0.96f, 0.92f, 0.88f, 0.84f, 0.80f, 0.75f, 0.
 
 #define CLIPS (sizeof(clips) / sizeof(clips[0]))
 /* Rows between polls: 8 passes of this many values are some milliseconds. */
-#define POLL_VALUES ((size_t) 1 << 18)
+#define POLL_VALUES ((size_t) 1 << 16)
 #define TINY 1e-6f
 
 void
