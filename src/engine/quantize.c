@@ -265,7 +265,7 @@ add_matrix(DistilQuantizer *q, int param, bool linear, DistilError *err)
 	matrix->cols = p->cols;
 	if (q->options->type != DISTIL_TYPE_INT8)
 		return DISTIL_OK;
-	matrix->values = distil_alloc_array(q->alloc, p->count, 1);
+	matrix->values = q->alloc->alloc(q->alloc->ctx, p->count);	/* not set to 0: that would take long */
 	matrix->scale = distil_arena_alloc(q->arena, (size_t) p->rows, sizeof(float));
 	matrix->factor = distil_arena_alloc(q->arena, cols, sizeof(float));
 	matrix->most = distil_arena_alloc(q->arena, cols, sizeof(float));
