@@ -266,6 +266,11 @@ half_quantize(CpuDevice *cpu, const DistilRows *y, const DistilRows *x, int m, s
 	}
 }
 
+/* area[0] is for the row in float32, area[1] for factors, from area[2] on are the rows. */
+_Static_assert(HALF_COLUMNS <= CPU_AREA_FLOATS &&
+			   INT8_STAGE_ROWS * HALF_COLUMNS <= (CPU_AREAS - 2) * 2 * CPU_AREA_FLOATS,
+			   "scratch is too small");
+
 /* false: not by halves */
 static bool
 int8_quantize_half(CpuDevice *cpu, const DistilRows *y, const DistilRows *x, DistilActivation act, int m,

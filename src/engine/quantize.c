@@ -51,7 +51,7 @@ read_texts(DistilQuantizeOptions *options, const DistilJson *value, DistilError 
 	size_t		n = distil_json_count(value);
 	DistilText *texts;
 
-	if (distil_json_type(value) != DISTIL_JSON_ARRAY || n < 1 || n > INT32_MAX / 2)
+	if (distil_json_type(value) != DISTIL_JSON_ARRAY || n < 1 || n > INT32_MAX - MAX_JOINED)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "option \"texts\" must be a list of texts");
 	texts = distil_arena_alloc(options->memory, n, sizeof(DistilText));
 	if (texts == NULL)
@@ -491,17 +491,18 @@ create_buffers(DistilQuantizer *q, DistilError *err)
 {
 	const DistilActivations *a = q->session->activations;
 	const DistilConfig *config = &q->model->spec.config;
-	size_t		n = (size_t) q->options->ntexts * (size_t) q->model->spec.info.dimensions;
+	size_t		d = (size_t) q->model->spec.info.dimensions;
+	size_t		n = (size_t) q->options->ntexts;
 	size_t		in = (size_t) a->max_tokens * (size_t) config->width;
 	size_t		middle = (size_t) a->mlp_rows * (size_t) config->mlp;
 
 	q->scratch_floats = in > middle ? in : middle;
 	q->scratch = distil_alloc_array(q->alloc, q->scratch_floats, sizeof(float));
-	q->original = distil_alloc_array(q->alloc, 3 * n + 1, sizeof(float));
-	q->has = distil_alloc_array(q->alloc, 2 * (size_t) q->options->ntexts + 1, sizeof(bool));
+	q->original = distil_alloc_array(q->alloc, (2 * n + MAX_JOINED) * d, sizeof(float));
+	q->has = distil_alloc_array(q->alloc, n + MAX_JOINED, sizeof(bool));
 	if (q->scratch == NULL || q->original == NULL || q->has == NULL)
 		return distil_fail_memory(err, q->scratch_floats * sizeof(float));
-	q->embeddings = q->original + n;
+	q->embeddings = q->original + n * d;
 	return DISTIL_OK;
 }
 
