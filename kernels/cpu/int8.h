@@ -25,6 +25,7 @@
 
 INT8_SET(amx);
 INT8_SET(amx_plain);
+INT8_SET(avx512_bf16);
 INT8_SET(avx512_vnni);
 INT8_SET(avx_vnni);
 INT8_SET(avx2);

@@ -320,9 +320,7 @@ int8_block(const Int8Linear *l, const Int8Rows *b, Int8Half *half, DistilActivat
 		{
 			rows = (b->m - row + left - 1) / left;
 			int8_sums(sums, b, half, at, &fetch, row, rows, halves);
-			for (i = 0; i < rows; i++)
-				int8_finish_row(l, &columns, sums + i * INT8_PAIR, int8_place(l, b->first + row + i, column),
-								l->factors[b->first + row + i], act, type);
+			int8_finish_rows(l, &columns, sums, b->first + row, rows, act, type);
 		}
 	}
 }

@@ -11,7 +11,6 @@
 #include "int8_cpu.h"
 
 #define INT8_TILE_ROWS 6
-#define INT8_TILE_REST 2
 #define INT8_TILE_PANELS 1
 
 static inline __attribute__((always_inline)) void

@@ -142,23 +142,26 @@ int8_finish_whole(const Int8Columns *columns, const int32_t *sums, char *to, flo
 }
 
 /*
- * One row of any block; act and type are constants after inlining: DISTIL_ACT_NONE, or any other for a block
- * that needs int8_finish_part.
+ * Rows of any block from `row` on, their sums INT8_PAIR apart; act and type are constants after inlining:
+ * DISTIL_ACT_NONE, or any other for a block that needs int8_finish_part.
  */
 static inline __attribute__((always_inline)) void
-int8_finish_row(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, char *to,
-				const float *factors, DistilActivation act, DistilType type)
+int8_finish_rows(const Int8Linear *l, const Int8Columns *columns, const int32_t *sums, int row, int rows,
+				 DistilActivation act, DistilType type)
 {
-	if (act != DISTIL_ACT_NONE || columns->count < INT8_PAIR)
-		int8_finish_part(l, columns, sums, to, factors);
-	else
-		int8_finish_whole(columns, sums, to, factors[0], factors[1], type);
-}
+	bool		part = act != DISTIL_ACT_NONE || columns->count < INT8_PAIR;
+	size_t		size = distil_type_size(act == DISTIL_ACT_NONE ? type : l->y->type);
+	size_t		step = l->y->ld * size;
+	char	   *to = (char *) l->y->data + row * step + columns->first * size;
+	const float (*factors)[2] = l->factors + row;
 
-static inline char *
-int8_place(const Int8Linear *l, int row, int column)
-{
-	return (char *) l->y->data + ((size_t) row * l->y->ld + column) * distil_type_size(l->y->type);
+	for (; rows > 0; rows--, sums += INT8_PAIR, to += step, factors++)
+	{
+		if (part)
+			int8_finish_part(l, columns, sums, to, *factors);
+		else
+			int8_finish_whole(columns, sums, to, (*factors)[0], (*factors)[1], type);
+	}
 }
 
 /* n values behind p as floats, zeros behind them */

@@ -1,0 +1,10 @@
+/*
+ * int8_avx512_bf16.c
+ *		8-bit linear layers with AVX-512 VNNI, whose results the CPU rounds to BF16.
+ */
+#if defined(__x86_64__)
+#define INT8_LINEAR distil_cpu_linear_int8_avx512_bf16
+#define INT8_QUANTIZE distil_cpu_quantize_int8_avx512_bf16
+#define INT8_NORM distil_cpu_norm_int8_avx512_bf16
+#include "int8_avx512.h"
+#endif
