@@ -10,6 +10,7 @@
 #include "epilogue_avx512.h"
 #include "norm_avx512.h"
 #include "linear_bf16_avx512.h"
+#include "attention_bf16_avx512.h"
 #include "int8.h"
 
 const CpuRows distil_cpu_rows_avx512_bf16 = {
@@ -17,6 +18,6 @@ const CpuRows distil_cpu_rows_avx512_bf16 = {
 	.linear = {NULL, linear_bf16_avx512, distil_cpu_linear_int8_avx512_bf16},
 	.quantize = {NULL, quantize_bf16_avx512, distil_cpu_quantize_int8_avx512_bf16},
 	.norm = {NULL, norm_bf16_avx512, distil_cpu_norm_int8_avx512_bf16},
-	.attention = distil_cpu_attention_words_avx512_vnni,
+	.attention = attention_bf16_avx512,
 };
 #endif

@@ -1,0 +1,312 @@
+/*
+ * attention_bf16_avx512.h
+ *		Attention over rows of BF16 by vdpbf16ps, one sequence and head at a time.
+ *
+ * Everything is turned over, as in attention_cpu.h: a vector holds one key's scores with 16 queries.  Keys
+ * are read where they lie, a broadcast pair of dimensions at a time; values are put in pairs of keys, as are
+ * probabilities (of the largest score's), which are rounded to BF16 and summed as they are multiplied.  Each
+ * output is one chain in the order of keys, so a query has the same bits in any part of a call.
+ */
+#define PAIR_QUERIES 32			/* at a time */
+#define PAIR_KEYS	1024		/* longest sequence */
+#define PAIR_DIM	128			/* widest head */
+#define PAIR_TILE	8			/* keys, or dimensions */
+
+/* Lies in the device's scratch. */
+typedef struct PairAttention
+{
+	int32_t		queries[PAIR_DIM / 2][PAIR_QUERIES] __attribute__((aligned(64)));
+	int32_t		values[PAIR_KEYS / 2 * PAIR_DIM] __attribute__((aligned(64)));	/* [key / 2][dim] */
+	/* Key by key; then, from the start on, probabilities of pairs of keys. */
+	float		scores[PAIR_KEYS][PAIR_QUERIES] __attribute__((aligned(64)));
+	float		sums[PAIR_DIM][PAIR_QUERIES] __attribute__((aligned(64)));
+} PairAttention;
+
+_Static_assert(sizeof(PairAttention) <= CPU_AREAS * CPU_AREA_FLOATS * sizeof(float), "scratch is too small");
+
+typedef struct PairHead
+{
+	const uint16_t *q;			/* the first row; keys and values lie `width` further each */
+	size_t		width;
+	size_t		ld;
+	uint16_t   *out;
+	size_t		ld_out;
+	float		scale;
+	int			length;
+	int			dim;			/* a multiple of 32 */
+} PairHead;
+
+/* Words of two vectors, the first 16 or the last 16 of each, in turn. */
+static const uint16_t pair_first[32] __attribute__((aligned(64))) = {0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5,
+	37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
+static const uint16_t pair_last[32] __attribute__((aligned(64))) = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52,
+	21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
+
+static void
+pair_values(PairAttention *s, const PairHead *h)
+{
+	const uint16_t *v = h->q + 2 * h->width;
+	__m512i		first = _mm512_load_si512(pair_first);
+	__m512i		last = _mm512_load_si512(pair_last);
+	int			key,
+				d;
+
+	for (key = 0; key < h->length; key += 2, v += 2 * h->ld)
+	{
+		int32_t    *to = s->values + (size_t) key / 2 * h->dim;
+
+		for (d = 0; d < h->dim; d += 32)
+		{
+			__m512i		low = _mm512_loadu_si512(v + d);
+			/* the last key may be alone: nothing that is no number may stand beside it */
+			__m512i		high = _mm512_maskz_loadu_epi16(key + 1 < h->length ? -1 : 0, v + h->ld + d);
+
+			_mm512_store_si512(to + d, _mm512_permutex2var_epi16(low, first, high));
+			_mm512_store_si512(to + d + 16, _mm512_permutex2var_epi16(low, last, high));
+		}
+	}
+}
+
+/* Up to PAIR_QUERIES queries in columns, zeros where there are none. */
+static void
+pair_queries(PairAttention *s, const PairHead *h, int first, int count)
+{
+	vf			square[CPU_LANES];
+	int			query,
+				d,
+				i;
+
+	for (query = 0; query < PAIR_QUERIES; query += CPU_LANES)
+	{
+		for (d = 0; d < h->dim; d += 2 * CPU_LANES)
+		{
+			for (i = 0; i < CPU_LANES; i++)
+				square[i] = query + i < count
+					? v_load((const float *) (const void *) (h->q + (size_t) (first + query + i) * h->ld + d))
+					: (vf) {0};
+			transpose_square(square);
+			for (i = 0; i < CPU_LANES; i++)
+				_mm512_store_ps(&s->queries[d / 2 + i][query], (__m512) square[i]);
+		}
+	}
+}
+
+/*
+ * sum[rows][PAIR_QUERIES] = of `steps` pairs; a row's pairs are `step` apart, rows `row`; rows is a constant
+ * after inlining.
+ */
+static inline __attribute__((always_inline)) void
+pair_tile(__m512 sum[PAIR_TILE][2], const char *a, size_t row, size_t step, const char *b, int steps,
+		  int rows)
+{
+	int			i,
+				r;
+
+#pragma GCC unroll 8
+	for (r = 0; r < rows; r++)
+		sum[r][0] = sum[r][1] = _mm512_setzero_ps();
+	for (i = 0; i < steps; i++, a += step, b += PAIR_QUERIES * sizeof(int32_t))
+	{
+		__m512bh	b0 = (__m512bh) _mm512_load_si512(b);
+		__m512bh	b1 = (__m512bh) _mm512_load_si512(b + 64);
+
+#pragma GCC unroll 8
+		for (r = 0; r < rows; r++)
+		{
+			int32_t		pair;
+			__m512bh	all;
+
+			memcpy(&pair, a + r * row, sizeof(pair));
+			all = (__m512bh) _mm512_set1_epi32(pair);
+			sum[r][0] = _mm512_dpbf16_ps(sum[r][0], all, b0);
+			sum[r][1] = _mm512_dpbf16_ps(sum[r][1], all, b1);
+		}
+	}
+}
+
+/* The scores of `rows` keys; top: the largest so far */
+static inline __attribute__((always_inline)) void
+pair_score(PairAttention *s, const PairHead *h, __m512 top[2], int key, int dim, int rows)
+{
+	__m512		sum[PAIR_TILE][2];
+	int			r,
+				v;
+
+	pair_tile(sum, (const char *) (h->q + h->width + (size_t) key * h->ld), h->ld * sizeof(uint16_t),
+			  sizeof(int32_t), (const char *) s->queries, dim / 2, rows);
+#pragma GCC unroll 8
+	for (r = 0; r < rows; r++)
+	{
+#pragma GCC unroll 2
+		for (v = 0; v < 2; v++)
+		{
+			_mm512_store_ps(s->scores[key + r] + v * CPU_LANES, sum[r][v]);
+			top[v] = _mm512_max_ps(top[v], sum[r][v]);
+		}
+	}
+}
+
+/*
+ * 2^(x factor + shift), relative error below 7.5e-5, and half of what BF16 cannot hold of it, which is cut off
+ * next: the upper half of the result is rounded to nearest.
+ */
+static inline __m512
+pair_power(__m512 x, __m512 factor, __m512 shift)
+{
+	__m512		y = _mm512_fmadd_ps(x, factor, shift);
+	__m512		f = _mm512_reduce_ps(y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+	__m512		p = _mm512_fmadd_ps(f, _mm512_set1_ps(0.0780245215f), _mm512_set1_ps(0.226067156f));
+
+	p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.695833564f));
+	p = _mm512_fmadd_ps(p, f, _mm512_set1_ps(0.999925196f + 0.00390625f));
+	return _mm512_scalef_ps(p, y);
+}
+
+/* Scores to probabilities of 32 queries, two keys to a lane; total: the sums of them. */
+static void
+pair_soften(PairAttention *s, const PairHead *h, const __m512 top[2], __m512 total[2])
+{
+	__m512		factor = _mm512_set1_ps(h->scale * 1.44269504f);
+	__m512bh	ones = (__m512bh) _mm512_set1_epi32(0x3f803f80);
+	__m512		shift[2];
+	int			key,
+				v;
+
+#pragma GCC unroll 2
+	for (v = 0; v < 2; v++)
+	{
+		shift[v] = _mm512_mul_ps(_mm512_sub_ps(_mm512_setzero_ps(), top[v]), factor);
+		total[v] = _mm512_setzero_ps();
+	}
+	for (key = 0; key < h->length; key += 2)
+	{
+#pragma GCC unroll 2
+		for (v = 0; v < 2; v++)
+		{
+			const float *at = s->scores[key] + v * CPU_LANES;
+			__m512i		low = (__m512i) pair_power(_mm512_load_ps(at), factor, shift[v]);
+			__m512i		high = _mm512_setzero_si512();
+			__m512i		pair;
+
+			if (key + 1 < h->length)
+				high = (__m512i) pair_power(_mm512_load_ps(at + PAIR_QUERIES), factor, shift[v]);
+			pair = _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(low, 16), high);
+			_mm512_store_si512(s->scores[key / 2] + v * CPU_LANES, pair);
+			total[v] = _mm512_dpbf16_ps(total[v], (__m512bh) pair, ones);
+		}
+	}
+}
+
+/* The results' sums of PAIR_TILE dimensions. */
+static inline __attribute__((always_inline)) void
+pair_mix(PairAttention *s, const PairHead *h, int d, int dim)
+{
+	__m512		sum[PAIR_TILE][2];
+	int			r;
+
+	pair_tile(sum, (const char *) (s->values + d), sizeof(int32_t), dim * sizeof(int32_t),
+			  (const char *) s->scores, (h->length + 1) / 2, PAIR_TILE);
+#pragma GCC unroll 8
+	for (r = 0; r < PAIR_TILE; r++)
+	{
+		_mm512_store_ps(s->sums[d + r], sum[r][0]);
+		_mm512_store_ps(s->sums[d + r] + CPU_LANES, sum[r][1]);
+	}
+}
+
+/* Sums of columns to rows, divided by those of the probabilities. */
+static void
+pair_finish(const PairAttention *s, const PairHead *h, const __m512 total[2], int first, int count)
+{
+	int			lane,
+				d,
+				i;
+
+	for (lane = 0; lane < count; lane += CPU_LANES)
+	{
+		vf			norm = 1.0f / (vf) total[lane / CPU_LANES];
+		uint16_t   *to = h->out + (size_t) (first + lane) * h->ld_out;
+
+		for (d = 0; d < h->dim; d += 2 * CPU_LANES)
+		{
+			vf			square[2][CPU_LANES];
+
+			for (i = 0; i < 2 * CPU_LANES; i++)
+				square[i / CPU_LANES][i % CPU_LANES] = v_load(s->sums[d + i] + lane) * norm;
+			transpose_square(square[0]);
+			transpose_square(square[1]);
+			for (i = 0; i < CPU_LANES && lane + i < count; i++)
+				_mm512_storeu_si512(to + i * h->ld_out + d,
+									narrow_pair((__m512) square[0][i], (__m512) square[1][i]));
+		}
+	}
+}
+
+/* dim is h->dim, where it pays a constant after inlining */
+static inline __attribute__((always_inline)) void
+pair_attend_dim(PairAttention *s, const PairHead *h, int first, int count, int dim)
+{
+	__m512		top[2] = {_mm512_set1_ps(-INFINITY), _mm512_set1_ps(-INFINITY)};
+	__m512		total[2];
+	int			key,
+				d;
+
+	pair_queries(s, h, first, count);
+	for (key = 0; key + PAIR_TILE <= h->length; key += PAIR_TILE)
+		pair_score(s, h, top, key, dim, PAIR_TILE);
+	for (; key < h->length; key++)
+		pair_score(s, h, top, key, dim, 1);
+	pair_soften(s, h, top, total);
+	for (d = 0; d < dim; d += PAIR_TILE)
+		pair_mix(s, h, d, dim);
+	pair_finish(s, h, total, first, count);
+}
+
+static void
+pair_attend(PairAttention *s, const PairHead *h, int first, int count)
+{
+	if (h->dim == 32)
+		pair_attend_dim(s, h, first, count, 32);
+	else if (h->dim == 64)
+		pair_attend_dim(s, h, first, count, 64);
+	else
+		pair_attend_dim(s, h, first, count, h->dim);
+}
+
+static void
+attention_bf16_avx512(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
+					  const DistilAttention *a)
+{
+	PairAttention *s = (PairAttention *) ((CpuDevice *) dev)->scratch;
+	size_t		width = (size_t) a->heads * a->head_dim;
+	int			seq,
+				head,
+				i;
+
+	for (seq = 0; seq < a->nseq; seq++)
+	{
+		size_t		row = offsets[seq];
+		DistilAttention one = *a;
+		PairHead	h = {.width = width,.ld = qkv->ld,.ld_out = out->ld,.scale = a->scale,
+		.length = offsets[seq + 1] - offsets[seq],.dim = a->head_dim};
+		int			end = DISTIL_QUERY_END(a, h.length);
+
+		one.nseq = 1;
+		if (a->causal || a->relative != NULL || !(a->scale > 0.0f) || h.length > PAIR_KEYS ||
+			h.dim > PAIR_DIM || h.dim % 32 != 0)
+		{
+			distil_cpu_rows_avx512.attention(dev, out, qkv, offsets + seq, &one);
+			continue;
+		}
+		for (head = a->head_first; head < a->head_first + a->head_count; head++)
+		{
+			h.q = (const uint16_t *) qkv->data + row * qkv->ld + (size_t) head * h.dim;
+			h.out = (uint16_t *) out->data + row * out->ld + (size_t) head * h.dim;
+			pair_values(s, &h);
+			for (i = a->query_first; i < end; i += PAIR_QUERIES)
+				pair_attend(s, &h, i, end - i < PAIR_QUERIES ? end - i : PAIR_QUERIES);
+		}
+		for (i = a->query_first; i < end; i++)
+			fill_row((uint16_t *) out->data + (row + i) * out->ld, width);
+	}
+}
