@@ -147,8 +147,8 @@ pair_score(PairAttention *s, const PairHead *h, __m512 top[2], int key, int dim,
 }
 
 /*
- * 2^(x factor + shift), relative error below 7.5e-5, and half of what BF16 cannot hold of it, which is cut off
- * next: the upper half of the result is rounded to nearest.
+ * 2^(x factor + shift), relative error below 7.5e-5, and half of what BF16 cannot hold of it, which is cut
+ * off next: the upper half of the result is rounded to nearest.
  */
 static inline __m512
 pair_power(__m512 x, __m512 factor, __m512 shift)

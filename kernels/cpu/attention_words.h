@@ -72,6 +72,19 @@ words_pair(vi low, vi high)
 #endif
 }
 
+/* The two numbers of BF16 in each lane. */
+static inline vf
+words_low(vf pairs)
+{
+	return (vf) ((vi) pairs << 16);
+}
+
+static inline vf
+words_high(vf pairs)
+{
+	return (vf) ((vi) pairs & (int32_t) 0xffff0000);
+}
+
 static inline vi
 words_larger(vi x, vi y)
 {
@@ -196,44 +209,42 @@ words_keys(WordsAttention *s, const WordsHead *h)
 								query_step * sqrtf(v_sum(squares) / (float) h->length)) <= WORDS_ERROR;
 }
 
-/* Up to WORDS_WIDE queries in columns, zeros where there are none. */
+/* Up to WORDS_WIDE queries in columns, zeros where there are none: turned over, then cut into steps. */
 static void
 words_queries(WordsAttention *s, const WordsHead *h, int first, int count)
 {
-	uint16_t	words[WORDS_WIDE][WORDS_DIM] __attribute__((aligned(64)));
-	vf			square[CPU_LANES];
 	int			query,
 				d,
 				i;
 
-	for (query = 0; query < WORDS_WIDE; query++)
+	for (query = 0; query < WORDS_WIDE; query += CPU_LANES)
 	{
-		const uint16_t *q = h->q + (size_t) (first + query) * h->ld;
 		vf			top = {0};
 		vf			inverse;
 
-		s->query_step[query] = 0.0f;
-		memset(words[query], 0, (size_t) h->dim * sizeof(uint16_t));
-		if (query >= count)
-			continue;
-		for (d = 0; d < h->dim; d += CPU_LANES)
-			top = v_larger(top, v_abs(v_widen(q + d)));
-		top = v_set(v_top(top));
-		s->query_step[query] = top[0] / WORDS_SCORE;
-		inverse = words_inverse(top, WORDS_SCORE);
-		for (d = 0; d < h->dim; d += CPU_LANES)
-			*(vb_memory *) (words[query] + d) =
-				__builtin_convertvector((vw) words_round(v_widen(q + d), inverse), vb);
-	}
-	for (query = 0; query < WORDS_WIDE; query += CPU_LANES)
-	{
-		for (d = 0; d < h->dim / 2; d += CPU_LANES)
+		for (d = 0; d < h->dim; d += 2 * CPU_LANES)
 		{
+			vf			square[CPU_LANES];
+
 			for (i = 0; i < CPU_LANES; i++)
-				square[i] = v_load((const float *) (const void *) (words[query + i] + 2 * d));
+				square[i] = query + i < count
+					? v_load((const float *) (const void *) (h->q + (size_t) (first + query + i) * h->ld + d))
+					: (vf) {0};
 			transpose_square(square);
 			for (i = 0; i < CPU_LANES; i++)
-				*(vi_memory *) (s->queries[d + i] + query) = (vi) square[i];
+			{
+				v_store((float *) (void *) (s->queries[d / 2 + i] + query), square[i]);
+				top = v_larger(top, v_larger(v_abs(words_low(square[i])), v_abs(words_high(square[i]))));
+			}
+		}
+		v_store(s->query_step + query, top * (1.0f / WORDS_SCORE));
+		inverse = words_inverse(top, WORDS_SCORE);
+		for (d = 0; d < h->dim / 2; d++)
+		{
+			vf			pair = v_load((const float *) (const void *) (s->queries[d] + query));
+
+			*(vi_memory *) (s->queries[d] + query) = words_pair(words_round(words_low(pair), inverse),
+																words_round(words_high(pair), inverse));
 		}
 	}
 }
