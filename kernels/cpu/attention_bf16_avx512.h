@@ -162,39 +162,52 @@ pair_power(__m512 x, __m512 factor, __m512 shift)
 	return _mm512_scalef_ps(p, y);
 }
 
+/* Of 16 queries: the scores of two keys, or of one, to a pair of probabilities. */
+static inline __attribute__((always_inline)) __m512bh
+pair_probabilities(const float *scores, __m512 factor, __m512 shift, int keys)
+{
+	__m512i		low = (__m512i) pair_power(_mm512_load_ps(scores), factor, shift);
+	__m512i		high = _mm512_setzero_si512();
+
+	if (keys == 2)
+		high = (__m512i) pair_power(_mm512_load_ps(scores + PAIR_QUERIES), factor, shift);
+	return (__m512bh) _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(low, 16), high);
+}
+
 /* Scores to probabilities of 32 queries, two keys to a lane; total: the sums of them. */
 static void
 pair_soften(PairAttention *s, const PairHead *h, const __m512 top[2], __m512 total[2])
 {
 	__m512		factor = _mm512_set1_ps(h->scale * 1.44269504f);
 	__m512bh	ones = (__m512bh) _mm512_set1_epi32(0x3f803f80);
-	__m512		shift[2];
-	int			key,
-				v;
+	__m512		shift0 = _mm512_fnmadd_ps(top[0], factor, _mm512_setzero_ps());
+	__m512		shift1 = _mm512_fnmadd_ps(top[1], factor, _mm512_setzero_ps());
+	__m512		total0 = _mm512_setzero_ps();
+	__m512		total1 = _mm512_setzero_ps();
+	const float *from = s->scores[0];
+	float	   *to = s->scores[0];
+	__m512bh	p0,
+				p1;
+	int			left;
+
+#define PAIR_SOFTEN(keys) \
+	do { \
+		p0 = pair_probabilities(from, factor, shift0, keys); \
+		p1 = pair_probabilities(from + CPU_LANES, factor, shift1, keys); \
+		_mm512_store_si512(to, (__m512i) p0); \
+		_mm512_store_si512(to + CPU_LANES, (__m512i) p1); \
+		total0 = _mm512_dpbf16_ps(total0, p0, ones); \
+		total1 = _mm512_dpbf16_ps(total1, p1, ones); \
+	} while (0)
 
 #pragma GCC unroll 2
-	for (v = 0; v < 2; v++)
-	{
-		shift[v] = _mm512_mul_ps(_mm512_sub_ps(_mm512_setzero_ps(), top[v]), factor);
-		total[v] = _mm512_setzero_ps();
-	}
-	for (key = 0; key < h->length; key += 2)
-	{
-#pragma GCC unroll 2
-		for (v = 0; v < 2; v++)
-		{
-			const float *at = s->scores[key] + v * CPU_LANES;
-			__m512i		low = (__m512i) pair_power(_mm512_load_ps(at), factor, shift[v]);
-			__m512i		high = _mm512_setzero_si512();
-			__m512i		pair;
-
-			if (key + 1 < h->length)
-				high = (__m512i) pair_power(_mm512_load_ps(at + PAIR_QUERIES), factor, shift[v]);
-			pair = _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(low, 16), high);
-			_mm512_store_si512(s->scores[key / 2] + v * CPU_LANES, pair);
-			total[v] = _mm512_dpbf16_ps(total[v], (__m512bh) pair, ones);
-		}
-	}
+	for (left = h->length; left >= 2; left -= 2, from += 2 * PAIR_QUERIES, to += PAIR_QUERIES)
+		PAIR_SOFTEN(2);
+	if (left == 1)
+		PAIR_SOFTEN(1);
+#undef PAIR_SOFTEN
+	total[0] = total0;
+	total[1] = total1;
 }
 
 /* The results' sums of PAIR_TILE dimensions. */
