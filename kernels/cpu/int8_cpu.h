@@ -332,6 +332,19 @@ int8_put_row(uint8_t *to, const float *row, const float *factor, Int8Step step, 
 		int8_put(to + i, (vf) {0}, inverse, shift);
 }
 
+/* The same of 2 LANES values, those of even columns and those of odd ones. */
+static inline void
+int8_put_pairs(uint8_t *to, vf even, vf odd, vf inverse, vf shift)
+{
+	vi			words = ((vi) (even * inverse + shift) & 0xff) | ((vi) (odd * inverse + shift) << 8);
+
+#if defined(__AVX512F__) && CPU_LANES == 16
+	_mm256_storeu_si256((__m256i *) (void *) to, _mm512_cvtepi32_epi16((__m512i) words));
+#else
+	*(vb_memory *) (void *) to = __builtin_convertvector((vw) words, vb);
+#endif
+}
+
 #define INT8_STAGE_ROWS 4		/* at a time: what is found across a row's lanes overlaps with others' */
 
 static inline __attribute__((always_inline)) vf
@@ -385,32 +398,117 @@ int8_stage_row(float *to, const void *x, size_t n, const float *factor, DistilAc
 	return int8_step(int8_lowest(low), int8_highest(high), int8_total(sum));
 }
 
+/*
+ * The same of a row of BF16 whose length is a multiple of 2 LANES: of each 2 LANES columns those of even
+ * places come first in `to`, then the odd ones, as the factors do.
+ */
+static inline __attribute__((always_inline)) Int8Step
+int8_stage_pairs(float *to, const uint16_t *x, size_t n, const float *factor, DistilActivation act)
+{
+	vf			low[2] = {{0}};
+	vf			high[2] = {{0}};
+	vf			sum[2] = {{0}};
+	size_t		i;
+	int			k;
+
+	for (i = 0; i < n; i += 2 * LANES)
+	{
+		vw			pairs = *(const vw_memory *) (x + i);
+		vf			value[2] = {(vf) (pairs << 16), (vf) (pairs & 0xffff0000u)};
+
+#pragma GCC unroll 2
+		for (k = 0; k < 2; k++)
+		{
+			vf			times = factor != NULL ? v_load(factor + i + k * LANES) : (vf) {0};
+
+#if defined(__AVX512F__)
+			/* see int8_stage_row */
+			__asm__ ("" : "+v" (times));
+#endif
+			value[k] = int8_stage_activate(act, value[k]);
+			if (factor != NULL)
+				value[k] *= times;
+			v_store(to + i + k * LANES, value[k]);
+			low[k] = int8_min(low[k], value[k]);
+			high[k] = int8_max(high[k], value[k]);
+			sum[k] += value[k];
+		}
+	}
+	return int8_step(int8_lowest(int8_min(low[0], low[1])), int8_highest(int8_max(high[0], high[1])),
+					 int8_total(sum[0] + sum[1]));
+}
+
+/* What int8_stage_pairs has left to bytes in the order of columns, and zeros' steps behind them. */
+static inline __attribute__((always_inline)) void
+int8_put_staged_pairs(uint8_t *to, const float *row, Int8Step step, size_t n)
+{
+	vf			inverse = v_set(step.inverse);
+	vf			shift = v_set(ROUND_BIAS + (float) step.zero);
+	size_t		i;
+
+	for (i = 0; i < n; i += 2 * LANES)
+		int8_put_pairs(to + i, v_load(row + i), v_load(row + i + LANES), inverse, shift);
+	memset(to + n, step.zero, distil_row_length(DISTIL_TYPE_INT8, n) - n);
+}
+
+/* Factors in the order of int8_stage_pairs. */
+static void
+int8_order_pairs(float *to, const float *factor, size_t n)
+{
+	size_t		i,
+				j;
+
+	for (i = 0; i < n; i += 2 * LANES)
+	{
+		for (j = 0; j < LANES; j++)
+		{
+			to[i + j] = factor[i + 2 * j];
+			to[i + LANES + j] = factor[i + 2 * j + 1];
+		}
+	}
+}
+
 /* act and type are constants after inlining where that pays */
 static inline __attribute__((always_inline)) void
 int8_quantize(CpuDevice *cpu, const DistilRows *y, const DistilRows *x, int m, size_t n, DistilActivation act,
 			  DistilType type)
 {
 	size_t		length = (n + LANES - 1) / LANES * LANES;
-	size_t		fit = CPU_AREAS * CPU_AREA_FLOATS / length;
+	size_t		fit = CPU_AREAS * CPU_AREA_FLOATS / length - 1;
 	int			most = fit < INT8_STAGE_ROWS ? (int) fit : INT8_STAGE_ROWS;
+	bool		pairs = type == DISTIL_TYPE_BF16 && n % (2 * LANES) == 0;
+	const float *factor = y->factor;
 	Int8Step	step[INT8_STAGE_ROWS];
+	float	   *staged = cpu->scratch + length;
 	int			row,
 				r;
 
+	if (pairs && factor != NULL)
+	{
+		int8_order_pairs(cpu->scratch, factor, n);
+		factor = cpu->scratch;
+	}
 	for (row = 0; row < m; row += most)
 	{
 		int			rows = m - row < most ? m - row : most;
 
 		for (r = 0; r < rows; r++)
-			step[r] = int8_stage_row(cpu->area[0] + r * length,
-									 (const char *) x->data + (row + r) * x->ld * distil_type_size(type), n,
-									 y->factor, act, type);
+		{
+			const void *from = (const char *) x->data + (row + r) * x->ld * distil_type_size(type);
+
+			step[r] = pairs ? int8_stage_pairs(staged + r * length, from, n, factor, act)
+				: int8_stage_row(staged + r * length, from, n, factor, act, type);
+		}
 		for (r = 0; r < rows; r++)
 		{
+			uint8_t    *to = (uint8_t *) y->data + (size_t) (row + r) * y->ld;
+
 			y->scale[row + r] = step[r].scale;
 			y->zero[row + r] = step[r].zero;
-			int8_put_row((uint8_t *) y->data + (size_t) (row + r) * y->ld, cpu->area[0] + r * length, NULL,
-						 step[r], length);
+			if (pairs)
+				int8_put_staged_pairs(to, staged + r * length, step[r], n);
+			else
+				int8_put_row(to, staged + r * length, NULL, step[r], length);
 		}
 	}
 }
