@@ -78,7 +78,9 @@ pair_queries(PairAttention *s, const PairHead *h, int first, int count)
 
 	for (query = 0; query < PAIR_QUERIES; query += CPU_LANES)
 	{
-		for (d = 0; d < h->dim; d += 2 * CPU_LANES)
+		for (d = 0; d < h->dim / 2 && query >= count; d++)
+			_mm512_store_ps(&s->queries[d][query], _mm512_setzero_ps());
+		for (d = 0; d < h->dim && query < count; d += 2 * CPU_LANES)
 		{
 			for (i = 0; i < CPU_LANES; i++)
 				square[i] = query + i < count
