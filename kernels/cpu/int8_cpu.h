@@ -50,7 +50,7 @@ typedef struct Int8Fetch
 static inline __attribute__((always_inline)) void
 int8_ask(Int8Fetch *fetch)
 {
-	__builtin_prefetch((const void *) fetch->next, 0, 2);
+	__builtin_prefetch((const void *) fetch->next, 0, 3);
 	fetch->next += fetch->each;
 }
 
