@@ -16,7 +16,8 @@ typedef struct DotGroup
 	Epilogue	epilogue;
 	const char *x;
 	size_t		ldx;			/* bytes */
-	const char *w[DOT_PANELS];	/* behind the last one: the last one again */
+	const char *w;
+	size_t		off[DOT_PANELS];	/* of each panel, from w on; behind the last one: the last one again */
 	size_t		panel;			/* bytes of one */
 	int			column;
 	uintptr_t	next;			/* asked for from memory meanwhile; addresses only */
@@ -29,9 +30,23 @@ dot_tile(DotGroup *g, size_t row, int rows)
 {
 	__m512		sum[DOT_ROWS][DOT_PANELS];
 	const char *x = g->x + row * g->ldx;
-	size_t		l;
+	const char *half = x + DOT_ROWS / 2 * g->ldx;
+	size_t		ldx = g->ldx;
+	const char *w = g->w;
+	const char *end = w + g->panel;
+	size_t		off1 = g->off[1];
+	size_t		off2 = g->off[2];
+	size_t		off3 = g->off[3];
+	uintptr_t	next = g->next;
+	size_t		each = g->each;
 	int			r,
 				v;
+
+	/*
+	 * A row is found from one of two addresses and a multiple of ldx: an
+	 * address for each would not fit the registers.
+	 */
+	__asm__ ("" : "+r" (half), "+r" (ldx), "+r" (off1), "+r" (off2), "+r" (off3));
 
 #pragma GCC unroll 6
 	for (r = 0; r < rows; r++)
@@ -41,28 +56,29 @@ dot_tile(DotGroup *g, size_t row, int rows)
 			sum[r][v] = _mm512_setzero_ps();
 	}
 #pragma GCC unroll 1
-	for (l = 0; l < g->panel; l += 64, g->next += g->each)
+	for (; w < end; w += 64, x += 4, half += 4, next += each)
 	{
-		__m512bh	w[DOT_PANELS];
+		__m512bh	wv[DOT_PANELS] = {
+			(__m512bh) _mm512_loadu_si512(w), (__m512bh) _mm512_loadu_si512(w + off1),
+			(__m512bh) _mm512_loadu_si512(w + off2), (__m512bh) _mm512_loadu_si512(w + off3)
+		};
 
-		__builtin_prefetch((const void *) g->next, 0, 2);
-		__builtin_prefetch((const void *) (g->next + g->each / 2), 0, 2);
-#pragma GCC unroll 4
-		for (v = 0; v < DOT_PANELS; v++)
-			w[v] = (__m512bh) _mm512_loadu_si512(g->w[v] + l);
+		__builtin_prefetch((const void *) next, 0, 2);
+		__builtin_prefetch((const void *) (next + each / 2), 0, 2);
 #pragma GCC unroll 6
 		for (r = 0; r < rows; r++)
 		{
 			int32_t		pair;
 			__m512bh	xv;
 
-			memcpy(&pair, x + r * g->ldx + l / 16, sizeof(pair));
+			memcpy(&pair, (r < DOT_ROWS / 2 ? x : half) + r % (DOT_ROWS / 2) * ldx, sizeof(pair));
 			xv = (__m512bh) _mm512_set1_epi32(pair);
 #pragma GCC unroll 4
 			for (v = 0; v < DOT_PANELS; v++)
-				sum[r][v] = _mm512_dpbf16_ps(sum[r][v], w[v], xv);
+				sum[r][v] = _mm512_dpbf16_ps(sum[r][v], wv[v], xv);
 		}
 	}
+	g->next = next;
 #pragma GCC unroll 6
 	for (r = 0; r < rows; r++)
 	{
@@ -111,10 +127,10 @@ linear_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, 
 		int			row = 0;
 		int			left = tiles;
 
-		for (v = 0; v < DOT_PANELS; v++)
-			g.w[v] = g.column + v * DISTIL_PANEL < w->n
-				? (const char *) w->data + (size_t) (g.column / DISTIL_PANEL + v) * g.panel : g.w[v - 1];
-		g.next = (uintptr_t) g.w[0] + DOT_PANELS * g.panel;
+		g.w = (const char *) w->data + (size_t) (g.column / DISTIL_PANEL) * g.panel;
+		for (v = 1; v < DOT_PANELS; v++)
+			g.off[v] = g.column + v * DISTIL_PANEL < w->n ? v * g.panel : g.off[v - 1];
+		g.next = (uintptr_t) g.w + DOT_PANELS * g.panel;
 		for (; left > 0; left--)
 		{
 			int			rows = (m - row + left - 1) / left;
