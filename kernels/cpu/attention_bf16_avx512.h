@@ -42,6 +42,10 @@ static const uint16_t pair_first[32] __attribute__((aligned(64))) = {0, 32, 1, 3
 static const uint16_t pair_last[32] __attribute__((aligned(64))) = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52,
 	21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
 
+/* The first 16 words of a vector and its last 16, in turn. */
+static const uint16_t pair_halves[32] __attribute__((aligned(64))) = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5,
+	21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+
 static void
 pair_values(PairAttention *s, const PairHead *h)
 {
@@ -229,30 +233,34 @@ pair_mix(PairAttention *s, const PairHead *h, int d, int dim)
 	}
 }
 
-/* Sums of columns to rows, divided by those of the probabilities. */
+/* Sums of columns to rows, divided by those of the probabilities: in pairs of dimensions. */
 static void
 pair_finish(const PairAttention *s, const PairHead *h, const __m512 total[2], int first, int count)
 {
+	__m512i		halves = _mm512_load_si512(pair_halves);
 	int			lane,
 				d,
 				i;
 
 	for (lane = 0; lane < count; lane += CPU_LANES)
 	{
-		vf			norm = 1.0f / (vf) total[lane / CPU_LANES];
+		__m512		norm = (__m512) (1.0f / (vf) total[lane / CPU_LANES]);
 		uint16_t   *to = h->out + (size_t) (first + lane) * h->ld_out;
 
 		for (d = 0; d < h->dim; d += 2 * CPU_LANES)
 		{
-			vf			square[2][CPU_LANES];
+			vf			square[CPU_LANES];
 
-			for (i = 0; i < 2 * CPU_LANES; i++)
-				square[i / CPU_LANES][i % CPU_LANES] = v_load(s->sums[d + i] + lane) * norm;
-			transpose_square(square[0]);
-			transpose_square(square[1]);
+			for (i = 0; i < CPU_LANES; i++)
+			{
+				__m512		even = _mm512_mul_ps(_mm512_load_ps(s->sums[d + 2 * i] + lane), norm);
+				__m512		odd = _mm512_mul_ps(_mm512_load_ps(s->sums[d + 2 * i + 1] + lane), norm);
+
+				square[i] = (vf) _mm512_permutexvar_epi16(halves, narrow_pair(even, odd));
+			}
+			transpose_square(square);
 			for (i = 0; i < CPU_LANES && lane + i < count; i++)
-				_mm512_storeu_si512(to + i * h->ld_out + d,
-									narrow_pair((__m512) square[0][i], (__m512) square[1][i]));
+				_mm512_storeu_ps(to + i * h->ld_out + d, (__m512) square[i]);
 		}
 	}
 }

@@ -9,7 +9,6 @@
 #include "int8_cpu.h"
 
 #define INT8_TILE_ROWS 2
-#define INT8_TILE_REST 1
 #define INT8_TILE_PANELS 1
 
 static inline __attribute__((always_inline)) void

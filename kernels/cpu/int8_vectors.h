@@ -6,6 +6,8 @@
  * `rows` rows (a constant after inlining) and so many panels, and calls int8_ask() once for each step.
  */
 
+_Static_assert(INT8_TILE_ROWS <= 6 || INT8_TILE_ROWS == 12, "heights of tiles are missing");
+
 /* One tile of any height. */
 static __attribute__((noinline)) void
 int8_tile_rows(int32_t *sums, const uint8_t *x, size_t ld, const int8_t *w, size_t panel, int steps, int rows,
