@@ -369,6 +369,8 @@ struct DistilKernels
 	 */
 	bool		(*has_type) (DistilDevice *dev, DistilType type);
 	DistilType	(*fast_type) (DistilDevice *dev);
+	/* The most rows to take through two products in turn: what lies between stays cached.  NULL: any. */
+	int			(*chain_rows) (DistilDevice *dev);
 	/* y[m, n] = act(x[m, k] w^T + bias), x and w of one type, BF16 or INT8; y F32 or BF16 */
 	void		(*linear_rows) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 								const DistilWeight *w, DistilActivation act, int m);

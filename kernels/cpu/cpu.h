@@ -24,12 +24,17 @@
 #define CPU_PACK_ROWS	 240	/* a multiple of every set's tiles */
 #define CPU_BLAS_ROWS	 128
 
+/* Vectors are as fast with few rows; tiles would wait for weights, which each part reads again. */
+#define CPU_CHAIN_ROWS	 128
+#define CPU_CHAIN_ROWS_AMX 512
+
 /*
  * Low-precision operations of an instruction set, by the type of weights or of results; NULL: not here.
  */
 typedef struct CpuRows
 {
 	DistilType	fast;			/* fast_type of kernels.h */
+	int			chain;			/* chain_rows of kernels.h */
 	void		(*linear[DISTIL_TYPES]) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 										 const DistilWeight *w, DistilActivation act, int m);
 	void		(*quantize[DISTIL_TYPES]) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
@@ -72,6 +77,7 @@ extern const CpuRows distil_cpu_rows_portable;
 
 extern bool distil_cpu_has_type(DistilDevice *dev, DistilType type);
 extern DistilType distil_cpu_fast_type(DistilDevice *dev);
+extern int	distil_cpu_chain_rows(DistilDevice *dev);
 extern void distil_cpu_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 								   const DistilWeight *w, DistilActivation act, int m);
 extern void distil_cpu_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,

@@ -30,6 +30,12 @@ distil_cpu_fast_type(DistilDevice *dev)
 	return rows_of(dev)->fast;
 }
 
+int
+distil_cpu_chain_rows(DistilDevice *dev)
+{
+	return rows_of(dev)->chain;
+}
+
 void
 distil_cpu_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 					   const DistilWeight *w, DistilActivation act, int m)

@@ -59,6 +59,7 @@ const DistilKernels CPU_TABLE = {
 	.logits_loss = logits_loss,
 	.has_type = distil_cpu_has_type,
 	.fast_type = distil_cpu_fast_type,
+	.chain_rows = distil_cpu_chain_rows,
 	.linear_rows = distil_cpu_linear_rows,
 	.quantize_rows = distil_cpu_quantize_rows,
 	.norm_rows = distil_cpu_norm_rows,
@@ -69,6 +70,7 @@ const DistilKernels CPU_TABLE = {
 /* The low-precision operations of a set; int8_set: the one whose products of bytes it uses. */
 #define CPU_ROWS_TABLE(name, int8_set, attention_function) \
 const CpuRows name = { \
+	.chain = CPU_CHAIN_ROWS, \
 	.linear = {NULL, linear_bf16, distil_cpu_linear_int8_##int8_set}, \
 	.quantize = {NULL, quantize_bf16, distil_cpu_quantize_int8_##int8_set}, \
 	.norm = {NULL, norm_bf16, distil_cpu_norm_int8_##int8_set}, \

@@ -13,11 +13,15 @@ distil_mlp_rows(const DistilPass *pass, int first)
 {
 	int			rows = pass->batch->ntokens - first;
 	int			most = pass->activations->mlp_rows;
-	int			parts = (rows + most - 1) / most;
-	/* alike, in multiples of what kernels take at a time: a few rows left over would be slow */
-	int			even = ((rows + parts - 1) / parts + DISTIL_ROW_BLOCK - 1) / DISTIL_ROW_BLOCK *
-		DISTIL_ROW_BLOCK;
+	int			(*chain_rows) (DistilDevice *) = pass->device->ops->chain_rows;
+	int			parts;
+	int			even;
 
+	if (pass->spec->low != DISTIL_TYPE_F32 && chain_rows != NULL && chain_rows(pass->device) < most)
+		most = chain_rows(pass->device);
+	parts = (rows + most - 1) / most;
+	/* alike, in multiples of what kernels take at a time: a few rows left over would be slow */
+	even = ((rows + parts - 1) / parts + DISTIL_ROW_BLOCK - 1) / DISTIL_ROW_BLOCK * DISTIL_ROW_BLOCK;
 	even = even < most ? even : most;
 	return rows < even ? rows : even;
 }
