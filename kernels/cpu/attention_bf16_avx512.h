@@ -7,6 +7,8 @@
  * probabilities (of the largest score's), which are rounded to BF16 and summed as they are multiplied.  Each
  * output is one chain in the order of keys, so a query has the same bits in any part of a call.
  */
+#include "attention_head.h"
+
 #define PAIR_QUERIES 32			/* at a time */
 #define PAIR_KEYS	1024		/* longest sequence */
 #define PAIR_DIM	128			/* widest head */
@@ -24,18 +26,6 @@ typedef struct PairAttention
 
 _Static_assert(sizeof(PairAttention) <= CPU_AREAS * CPU_AREA_FLOATS * sizeof(float), "scratch is too small");
 
-typedef struct PairHead
-{
-	const uint16_t *q;			/* the first row; keys and values lie `width` further each */
-	size_t		width;
-	size_t		ld;
-	uint16_t   *out;
-	size_t		ld_out;
-	float		scale;
-	int			length;
-	int			dim;			/* a multiple of 32 */
-} PairHead;
-
 /* Words of two vectors, the first 16 or the last 16 of each, in turn. */
 static const uint16_t pair_first[32] __attribute__((aligned(64))) = {0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5,
 	37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47};
@@ -47,7 +37,7 @@ static const uint16_t pair_halves[32] __attribute__((aligned(64))) = {0, 16, 1, 
 	21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 
 static void
-pair_values(PairAttention *s, const PairHead *h)
+pair_values(PairAttention *s, const RowsHead *h)
 {
 	const uint16_t *v = h->q + 2 * h->width;
 	__m512i		first = _mm512_load_si512(pair_first);
@@ -73,7 +63,7 @@ pair_values(PairAttention *s, const PairHead *h)
 
 /* Up to PAIR_QUERIES queries in columns, zeros where there are none. */
 static void
-pair_queries(PairAttention *s, const PairHead *h, int first, int count)
+pair_queries(PairAttention *s, const RowsHead *h, int first, int count)
 {
 	vf			square[CPU_LANES];
 	int			query,
@@ -132,7 +122,7 @@ pair_tile(__m512 sum[PAIR_TILE][2], const char *a, size_t row, size_t step, cons
 
 /* The scores of `rows` keys; top: the largest so far */
 static inline __attribute__((always_inline)) void
-pair_score(PairAttention *s, const PairHead *h, __m512 top[2], int key, int dim, int rows)
+pair_score(PairAttention *s, const RowsHead *h, __m512 top[2], int key, int dim, int rows)
 {
 	__m512		sum[PAIR_TILE][2];
 	int			r,
@@ -153,8 +143,8 @@ pair_score(PairAttention *s, const PairHead *h, __m512 top[2], int key, int dim,
 }
 
 /*
- * 2^(x factor + shift), relative error below 7.5e-5, and half of what BF16 cannot hold of it, which is cut
- * off next: the upper half of the result is rounded to nearest.
+ * 2^(x factor + shift) by a minimax cubic, error below 7.5e-5 of it, and half of what BF16 cannot hold of
+ * it, which is cut off next: the upper half of the result is rounded to nearest.
  */
 static inline __m512
 pair_power(__m512 x, __m512 factor, __m512 shift)
@@ -182,7 +172,7 @@ pair_probabilities(const float *scores, __m512 factor, __m512 shift, int keys)
 
 /* Scores to probabilities of 32 queries, two keys to a lane; total: the sums of them. */
 static void
-pair_soften(PairAttention *s, const PairHead *h, const __m512 top[2], __m512 total[2])
+pair_soften(PairAttention *s, const RowsHead *h, const __m512 top[2], __m512 total[2])
 {
 	__m512		factor = _mm512_set1_ps(h->scale * 1.44269504f);
 	__m512bh	ones = (__m512bh) _mm512_set1_epi32(0x3f803f80);
@@ -218,7 +208,7 @@ pair_soften(PairAttention *s, const PairHead *h, const __m512 top[2], __m512 tot
 
 /* The results' sums of PAIR_TILE dimensions. */
 static inline __attribute__((always_inline)) void
-pair_mix(PairAttention *s, const PairHead *h, int d, int dim)
+pair_mix(PairAttention *s, const RowsHead *h, int d, int dim)
 {
 	__m512		sum[PAIR_TILE][2];
 	int			r;
@@ -235,7 +225,7 @@ pair_mix(PairAttention *s, const PairHead *h, int d, int dim)
 
 /* Sums of columns to rows, divided by those of the probabilities: in pairs of dimensions. */
 static void
-pair_finish(const PairAttention *s, const PairHead *h, const __m512 total[2], int first, int count)
+pair_finish(const PairAttention *s, const RowsHead *h, const __m512 total[2], int first, int count)
 {
 	__m512i		halves = _mm512_load_si512(pair_halves);
 	int			lane,
@@ -267,7 +257,7 @@ pair_finish(const PairAttention *s, const PairHead *h, const __m512 total[2], in
 
 /* dim is h->dim, where it pays a constant after inlining */
 static inline __attribute__((always_inline)) void
-pair_attend_dim(PairAttention *s, const PairHead *h, int first, int count, int dim)
+pair_attend_dim(PairAttention *s, const RowsHead *h, int first, int count, int dim)
 {
 	__m512		top[2] = {_mm512_set1_ps(-INFINITY), _mm512_set1_ps(-INFINITY)};
 	__m512		total[2];
@@ -286,7 +276,7 @@ pair_attend_dim(PairAttention *s, const PairHead *h, int first, int count, int d
 }
 
 static void
-pair_attend(PairAttention *s, const PairHead *h, int first, int count)
+pair_attend(PairAttention *s, const RowsHead *h, int first, int count)
 {
 	if (h->dim == 32)
 		pair_attend_dim(s, h, first, count, 32);
@@ -301,35 +291,33 @@ attention_bf16_avx512(DistilDevice *dev, const DistilRows *out, const DistilRows
 					  const DistilAttention *a)
 {
 	PairAttention *s = (PairAttention *) ((CpuDevice *) dev)->scratch;
-	size_t		width = (size_t) a->heads * a->head_dim;
 	int			seq,
 				head,
 				i;
 
 	for (seq = 0; seq < a->nseq; seq++)
 	{
-		size_t		row = offsets[seq];
 		DistilAttention one = *a;
-		PairHead	h = {.width = width,.ld = qkv->ld,.ld_out = out->ld,.scale = a->scale,
-		.length = offsets[seq + 1] - offsets[seq],.dim = a->head_dim};
-		int			end = DISTIL_QUERY_END(a, h.length);
+		int			end = DISTIL_QUERY_END(a, offsets[seq + 1] - offsets[seq]);
 
 		one.nseq = 1;
-		if (a->causal || a->relative != NULL || !(a->scale > 0.0f) || h.length > PAIR_KEYS ||
-			h.dim > PAIR_DIM || h.dim % 32 != 0)
-		{
-			distil_cpu_rows_avx512.attention(dev, out, qkv, offsets + seq, &one);
-			continue;
-		}
+		one.head_count = 1;
 		for (head = a->head_first; head < a->head_first + a->head_count; head++)
 		{
-			h.q = (const uint16_t *) qkv->data + row * qkv->ld + (size_t) head * h.dim;
-			h.out = (uint16_t *) out->data + row * out->ld + (size_t) head * h.dim;
+			RowsHead	h = rows_head(out, qkv, offsets, a, seq, head);
+
+			if (!rows_head_is_plain(&h, a, PAIR_KEYS, PAIR_DIM, 2 * CPU_LANES))
+			{
+				one.head_first = head;
+				distil_cpu_rows_avx512.attention(dev, out, qkv, offsets + seq, &one);
+				continue;
+			}
 			pair_values(s, &h);
 			for (i = a->query_first; i < end; i += PAIR_QUERIES)
 				pair_attend(s, &h, i, end - i < PAIR_QUERIES ? end - i : PAIR_QUERIES);
 		}
 		for (i = a->query_first; i < end; i++)
-			fill_row((uint16_t *) out->data + (row + i) * out->ld, width);
+			fill_row((uint16_t *) out->data + (size_t) (offsets[seq] + i) * out->ld,
+					 (size_t) a->heads * a->head_dim);
 	}
 }

@@ -15,6 +15,8 @@
  * WORDS_DIM; results: 32767 * 1023 * WORDS_FLUSH keys, then they go to floats.  And steps depend on the whole
  * sequence, not on the queries of a call: so a query has the same bits in any part.
  */
+#include "attention_head.h"
+
 #define LOG2_E		1.44269504f
 #define WORDS_KEYS	1024		/* longest sequence */
 #define WORDS_DIM	128			/* widest head */
@@ -41,18 +43,6 @@ typedef struct WordsAttention
 } WordsAttention;
 
 _Static_assert(sizeof(WordsAttention) <= CPU_AREAS * CPU_AREA_FLOATS * sizeof(float), "scratch is too small");
-
-typedef struct WordsHead
-{
-	const uint16_t *q;			/* the first row; keys and values lie `width` further each */
-	size_t		width;
-	size_t		ld;
-	uint16_t   *out;
-	size_t		ld_out;
-	float		scale;
-	int			length;
-	int			dim;
-} WordsHead;
 
 /* Whole numbers in the lower 16 bits of each lane. */
 static inline vi
@@ -114,7 +104,7 @@ typedef struct WordsRange
 } WordsRange;
 
 static void
-words_range(WordsRange *range, const WordsHead *h)
+words_range(WordsRange *range, const RowsHead *h)
 {
 	int			row,
 				d;
@@ -150,7 +140,7 @@ words_range(WordsRange *range, const WordsHead *h)
  * because numbers differ too much.
  */
 static bool
-words_keys(WordsAttention *s, const WordsHead *h)
+words_keys(WordsAttention *s, const RowsHead *h)
 {
 	WordsRange	range;
 	vf			middle[WORDS_DIM / CPU_LANES];
@@ -211,7 +201,7 @@ words_keys(WordsAttention *s, const WordsHead *h)
 
 /* Up to WORDS_WIDE queries in columns, zeros where there are none: turned over, then cut into steps. */
 static void
-words_queries(WordsAttention *s, const WordsHead *h, int first, int count)
+words_queries(WordsAttention *s, const RowsHead *h, int first, int count)
 {
 	int			query,
 				d,
@@ -281,7 +271,7 @@ words_tile(vi sum[WORDS_ROWS][2], const int32_t *a, size_t row, size_t step, con
 
 /* The scores of `rows` keys; top: the largest so far */
 static inline __attribute__((always_inline)) void
-words_score(WordsAttention *s, const WordsHead *h, vi top[2], int key, int rows)
+words_score(WordsAttention *s, const RowsHead *h, vi top[2], int key, int rows)
 {
 	vi			sum[WORDS_ROWS][2];
 	int			r;
@@ -314,7 +304,7 @@ words_power(vi x, vf factor)
 
 /* LANES queries from `lane` on: their probabilities in steps; the sums of them */
 static vf
-words_soften(WordsAttention *s, const WordsHead *h, vi top, int lane)
+words_soften(WordsAttention *s, const RowsHead *h, vi top, int lane)
 {
 	vf			factor = v_load(s->query_step + lane) * (s->key_step * h->scale * LOG2_E);
 	vi			ones = 0x00010001 - (vi) {0};
@@ -338,7 +328,7 @@ words_soften(WordsAttention *s, const WordsHead *h, vi top, int lane)
 
 /* The results' sums of `rows` dimensions over keys [first, first + WORDS_FLUSH) */
 static inline __attribute__((always_inline)) void
-words_mix(WordsAttention *s, const WordsHead *h, int first, int pairs, int d, int rows)
+words_mix(WordsAttention *s, const RowsHead *h, int first, int pairs, int d, int rows)
 {
 	vi			sum[WORDS_ROWS][2];
 	int			r,
@@ -362,7 +352,7 @@ words_mix(WordsAttention *s, const WordsHead *h, int first, int pairs, int d, in
 
 /* Sums of columns to rows, times what makes them results. */
 static void
-words_finish(const WordsAttention *s, const WordsHead *h, vf total, int lane, int first, int count)
+words_finish(const WordsAttention *s, const RowsHead *h, vf total, int lane, int first, int count)
 {
 	vf			square[CPU_LANES];
 	vf			norm = 1.0f / total;
@@ -381,7 +371,7 @@ words_finish(const WordsAttention *s, const WordsHead *h, vf total, int lane, in
 }
 
 static void
-words_attend(WordsAttention *s, const WordsHead *h, int first, int count)
+words_attend(WordsAttention *s, const RowsHead *h, int first, int count)
 {
 	vi			top[2] = {INT32_MIN - (vi) {0}, INT32_MIN - (vi) {0}};
 	vf			total[2];
@@ -414,28 +404,22 @@ ATTENTION_WORDS(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 				const DistilAttention *a)
 {
 	WordsAttention *s = (WordsAttention *) ((CpuDevice *) dev)->scratch;
-	size_t		width = (size_t) a->heads * a->head_dim;
 	int			seq,
 				head,
 				i;
 
 	for (seq = 0; seq < a->nseq; seq++)
 	{
-		size_t		row = offsets[seq];
 		DistilAttention one = *a;
-		WordsHead	h = {.width = width,.ld = qkv->ld,.ld_out = out->ld,.scale = a->scale,
-		.length = offsets[seq + 1] - offsets[seq],.dim = a->head_dim};
-		int			end = DISTIL_QUERY_END(a, h.length);
-		bool		fits = !a->causal && a->relative == NULL && a->scale > 0.0f && h.length <= WORDS_KEYS &&
-			h.dim <= WORDS_DIM && h.dim % WORDS_WIDE == 0;
+		int			end = DISTIL_QUERY_END(a, offsets[seq + 1] - offsets[seq]);
 
 		one.nseq = 1;
 		one.head_count = 1;
 		for (head = a->head_first; head < a->head_first + a->head_count; head++)
 		{
-			h.q = (const uint16_t *) qkv->data + row * qkv->ld + (size_t) head * h.dim;
-			h.out = (uint16_t *) out->data + row * out->ld + (size_t) head * h.dim;
-			if (!fits || !words_keys(s, &h))
+			RowsHead	h = rows_head(out, qkv, offsets, a, seq, head);
+
+			if (!rows_head_is_plain(&h, a, WORDS_KEYS, WORDS_DIM, WORDS_WIDE) || !words_keys(s, &h))
 			{
 				one.head_first = head;
 				ATTENTION_ELSE(dev, out, qkv, offsets + seq, &one);
@@ -445,6 +429,7 @@ ATTENTION_WORDS(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 				words_attend(s, &h, i, end - i < WORDS_WIDE ? end - i : WORDS_WIDE);
 		}
 		for (i = a->query_first; i < end; i++)
-			fill_row((uint16_t *) out->data + (row + i) * out->ld, width);
+			fill_row((uint16_t *) out->data + (size_t) (offsets[seq] + i) * out->ld,
+					 (size_t) a->heads * a->head_dim);
 	}
 }

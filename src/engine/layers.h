@@ -20,7 +20,7 @@
 #define DISTIL_UNIT_ATTENTION(device) (DISTIL_UNIT_FLOPS / 5 * distil_device_units(device))
 /* Rows of the F-wide buffers, per unit: enough for a good GEMM, small enough to stay in L2. */
 #define DISTIL_MLP_ROWS 256
-/* The same in low precision. */
+/* The same in low precision, at most: chain_rows of the device may be less. */
 #define DISTIL_LOW_MLP_ROWS 512
 /* The most tokens of one pass. */
 #define DISTIL_MAX_PASS_TOKENS (1 << 24)
