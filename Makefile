@@ -65,7 +65,7 @@ $(OBJS): $(wildcard kernels/*.h kernels/*/*.h src/engine/*.h src/pg/*.h)
 # Instruction sets by file name; which one runs is decided by CPUID at run time.
 ISA_avx2 = -mavx2 -mfma -mf16c -mprefer-vector-width=256 -ffp-contract=fast
 ISA_avx512 = -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx2 -mfma -mf16c -mprefer-vector-width=512 -ffp-contract=fast
-ISA_avx512_bf16 = $(ISA_avx512_vnni) -mavx512bf16
+ISA_avx512_bf16 = $(ISA_avx512_vnni) -mavx512bf16 -mavx512vbmi
 # Tiles are written as assembly, see tile_amx.h.
 ISA_amx = $(ISA_avx512) -mavx512vbmi -mavx512bf16 $(HALF_FLAG)
 # Compilers before GCC 12 have no half floats: quantising for AMX then takes longer.

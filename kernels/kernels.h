@@ -112,6 +112,8 @@ typedef struct DistilAttention
 	 * only): a long sequence is done in parts.
 	 */
 	int			query_end;
+	/* attention_rows: the layer's weights have 8 bits, what is multiplied here may be cut into as many. */
+	bool		bytes;
 } DistilAttention;
 
 /* The row behind the last query of a sequence that is done. */
@@ -390,7 +392,7 @@ struct DistilKernels
 	/*
 	 * As attention_forward without dropout: out [T, C] and qkv [T, 3C] are BF16, products of BF16 numbers
 	 * (probabilities too) are summed in float32; or of whole numbers of at least 10 bits, cut evenly, in
-	 * integers.
+	 * integers; of 8 bits where attention->bytes allows it.
 	 */
 	void		(*attention_rows) (DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 								   const int32_t *offsets, const DistilAttention *attention);

@@ -174,7 +174,7 @@ pair_probabilities(const float *scores, __m512 factor, __m512 shift, int keys)
 static void
 pair_soften(PairAttention *s, const RowsHead *h, const __m512 top[2], __m512 total[2])
 {
-	__m512		factor = _mm512_set1_ps(h->scale * 1.44269504f);
+	__m512		factor = _mm512_set1_ps(h->scale * LOG2_E);
 	__m512bh	ones = (__m512bh) _mm512_set1_epi32(0x3f803f80);
 	__m512		shift0 = _mm512_fnmadd_ps(top[0], factor, _mm512_setzero_ps());
 	__m512		shift1 = _mm512_fnmadd_ps(top[1], factor, _mm512_setzero_ps());

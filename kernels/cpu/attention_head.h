@@ -2,6 +2,11 @@
  * attention_head.h
  *		One head of one sequence in rows of BF16, for attention that takes them one by one.
  */
+#ifndef DISTIL_ATTENTION_HEAD_H
+#define DISTIL_ATTENTION_HEAD_H
+
+#define LOG2_E		1.44269504f
+
 typedef struct RowsHead
 {
 	const uint16_t *q;			/* the first row; keys and values lie `width` further each */
@@ -35,3 +40,5 @@ rows_head_is_plain(const RowsHead *h, const DistilAttention *a, int keys, int di
 	return !a->causal && a->relative == NULL && a->scale > 0.0f && h->length <= keys && h->dim <= dim &&
 		h->dim % step == 0;
 }
+
+#endif							/* DISTIL_ATTENTION_HEAD_H */

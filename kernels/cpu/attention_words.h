@@ -17,7 +17,6 @@
  */
 #include "attention_head.h"
 
-#define LOG2_E		1.44269504f
 #define WORDS_KEYS	1024		/* longest sequence */
 #define WORDS_DIM	128			/* widest head */
 #define WORDS_WIDE	(2 * CPU_LANES) /* queries at a time */

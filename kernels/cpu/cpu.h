@@ -44,6 +44,9 @@ typedef struct CpuRows
 									   float eps, int rows, int c);
 	void		(*attention) (DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 							  const int32_t *offsets, const DistilAttention *attention);
+	/* of layers in 8 bits, NULL: as of others */
+	void		(*attention_bytes) (DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+									const int32_t *offsets, const DistilAttention *attention);
 } CpuRows;
 
 typedef struct CpuDevice

@@ -118,7 +118,7 @@ find_features(void)
 	if (a >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d))
 	{
 		features.avx_vnni = features.avx2 && bit(a, 4);
-		features.avx512_bf16 = features.avx512_vnni && bit(a, 5);
+		features.avx512_bf16 = features.avx512_vnni && features.avx512_vbmi && bit(a, 5);
 	}
 	features.amx = features.amx && features.avx512_bf16 && features.avx512_vnni && features.avx512_vbmi;
 }

@@ -42,6 +42,16 @@ extern void distil_cpu_attention_words_avx_vnni(DistilDevice *dev, const DistilR
 												const DistilAttention *a);
 extern void distil_cpu_attention_words_avx2(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 											const int32_t *offsets, const DistilAttention *a);
+/* In bytes, see attention_bytes.h. */
+extern void distil_cpu_attention_bytes_avx512_bf16(DistilDevice *dev, const DistilRows *out,
+												   const DistilRows *qkv, const int32_t *offsets,
+												   const DistilAttention *a);
+extern void distil_cpu_attention_bytes_avx512_vnni(DistilDevice *dev, const DistilRows *out,
+												   const DistilRows *qkv, const int32_t *offsets,
+												   const DistilAttention *a);
+extern void distil_cpu_attention_bytes_avx_vnni(DistilDevice *dev, const DistilRows *out,
+												const DistilRows *qkv, const int32_t *offsets,
+												const DistilAttention *a);
 /* The same in float32, for heads that it does not do (ops_avx2.c). */
 extern void distil_cpu_attention_floats_avx2(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 											 const int32_t *offsets, const DistilAttention *a);

@@ -19,4 +19,9 @@ words_dot(vi sum, vi a, vi b)
 }
 
 #include "attention_words.h"
+
+#undef ATTENTION_ELSE
+#define ATTENTION_BYTES distil_cpu_attention_bytes_avx512_vnni
+#define ATTENTION_ELSE distil_cpu_attention_words_avx512_vnni
+#include "attention_bytes_avx512.h"
 #endif

@@ -66,4 +66,17 @@ words_dot(vi sum, vi a, vi b)
 }
 
 #include "attention_words.h"
+
+#undef ATTENTION_ELSE
+#define ATTENTION_BYTES distil_cpu_attention_bytes_avx_vnni
+#define ATTENTION_ELSE distil_cpu_attention_words_avx_vnni
+#define BYTES_ROWS 6
+
+static inline vi
+bytes_dot(vi sum, vi a, vi b)
+{
+	return (vi) _mm256_dpbusd_avx_epi32((__m256i) sum, (__m256i) a, (__m256i) b);
+}
+
+#include "attention_bytes.h"
 #endif

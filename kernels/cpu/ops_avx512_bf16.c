@@ -20,5 +20,6 @@ const CpuRows distil_cpu_rows_avx512_bf16 = {
 	.quantize = {NULL, quantize_bf16_avx512, distil_cpu_quantize_int8_avx512_bf16},
 	.norm = {NULL, norm_bf16_avx512, distil_cpu_norm_int8_avx512_bf16},
 	.attention = attention_bf16_avx512,
+	.attention_bytes = distil_cpu_attention_bytes_avx512_bf16,
 };
 #endif

@@ -83,7 +83,12 @@ void
 distil_cpu_attention_rows(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 						  const int32_t *offsets, const DistilAttention *attention)
 {
-	rows_of(dev)->attention(dev, out, qkv, offsets, attention);
+	const CpuRows *rows = rows_of(dev);
+
+	if (attention->bytes && rows->attention_bytes != NULL)
+		rows->attention_bytes(dev, out, qkv, offsets, attention);
+	else
+		rows->attention(dev, out, qkv, offsets, attention);
 }
 
 /* Linux kernel, Documentation/arch/x86/xstate.rst: ARCH_REQ_XCOMP_PERM of the tile data. */

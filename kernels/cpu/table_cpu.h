@@ -68,11 +68,12 @@ const DistilKernels CPU_TABLE = {
 };
 
 /* The low-precision operations of a set; int8_set: the one whose products of bytes it uses. */
-#define CPU_ROWS_TABLE(name, int8_set, attention_function) \
+#define CPU_ROWS_TABLE(name, int8_set, attention_function, attention_bytes_function) \
 const CpuRows name = { \
 	.chain = CPU_CHAIN_ROWS, \
 	.linear = {NULL, linear_bf16, distil_cpu_linear_int8_##int8_set}, \
 	.quantize = {NULL, quantize_bf16, distil_cpu_quantize_int8_##int8_set}, \
 	.norm = {NULL, norm_bf16, distil_cpu_norm_int8_##int8_set}, \
 	.attention = attention_function, \
+	.attention_bytes = attention_bytes_function, \
 };

@@ -95,6 +95,7 @@ attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *
 	attention.scale = attention_scale(config, index);
 	attention.causal = config->causal;
 	attention.query_first = past;
+	attention.bytes = pass->spec->table.params[pass->spec->layer[index].qkv_weight].type == DISTIL_TYPE_INT8;
 	if (config->relative_buckets > 0)
 	{
 		attention.relative = pass->activations->relative;

@@ -203,8 +203,8 @@ bench_between(int t, int heads, int dim)
 {
 	int			c = heads * dim;
 	int32_t		offsets[2] = {0, t};
-	DistilAttention a = {1, heads, dim, 0, heads, 1.0f / sqrtf((float) dim), false, {0.0f, 0}, 0, NULL, NULL,
-	0, 0};
+	DistilAttention a = {.nseq = 1,.heads = heads,.head_dim = dim,.head_count = heads,
+	.scale = 1.0f / sqrtf((float) dim)};
 	float	   *qkv = floats((size_t) t * 3 * c);
 	float	   *out = floats((size_t) t * c);
 	float	   *lse = floats((size_t) t * heads);

@@ -166,7 +166,7 @@ static void
 test_empty(DistilDevice *dev)
 {
 	static const int32_t none[] = {0, 0};
-	DistilAttention a = {1, 2, 4, 0, 2, 0.5f, false, {0.0f, 0}, 0, NULL, NULL, 0, 0};
+	DistilAttention a = {.nseq = 1,.heads = 2,.head_dim = 4,.head_count = 2,.scale = 0.5f};
 	DistilLogitsLoss setting = {1.0f, 1.0f, 1.0f, 1.0f};
 	double		sums[3] = {0.0, 0.0, 0.0};
 	float		y[1] = {GUARD};
@@ -211,7 +211,8 @@ static void *
 work(void *argument)
 {
 	static const int32_t offsets[] = {0, WM};
-	DistilAttention a = {1, 2, 32, 0, 2, 0.2f, false, {0.1f, 3}, 0, NULL, NULL, 0, 0};
+	DistilAttention a = {.nseq = 1,.heads = 2,.head_dim = 32,.head_count = 2,.scale = 0.2f,
+	.dropout = {0.1f, 3}};
 	Worker	   *job = argument;
 	char		message[200];
 	DistilDevice *dev = distil_device_open("cpu", job->isa, message, sizeof(message));

@@ -324,8 +324,8 @@ test_attention(void)
 	{
 		for (p = 0; p < 2; p++)
 		{
-			t.a = (DistilAttention) {3, 3, 4, 0, 3, 0.6f, causal == 1, {p * 0.3f, 7},
-				0, NULL, NULL, 0, 0};
+			t.a = (DistilAttention) {.nseq = 3,.heads = 3,.head_dim = 4,.head_count = 3,.scale = 0.6f,
+				.causal = causal == 1,.dropout = {p * 0.3f, 7}};
 			attention_loss(&t);
 			ops->attention_backward(dev, dqkv, weights, t.qkv, t.out, t.lse, offsets, &t.a);
 			check_gradient(causal ? "causal attention" : "attention", attention_loss, &t,
@@ -348,7 +348,9 @@ test_relative_attention(void)
 	fill(relative, 11 * 3, 1.0);
 	for (causal = 0; causal < 2; causal++)
 	{
-		t.a = (DistilAttention) {3, 3, 4, 0, 3, 0.6f, causal == 1, {0.3f, 7}, 0, relative, drelative, 6, 0};
+		t.a = (DistilAttention) {.nseq = 3,.heads = 3,.head_dim = 4,.head_count = 3,.scale = 0.6f,
+			.causal = causal == 1,.dropout = {0.3f, 7},.relative = relative,.drelative = drelative,
+			.relative_limit = 6};
 		memset(drelative, 0, sizeof(drelative));
 		attention_loss(&t);
 		ops->attention_backward(dev, dqkv, weights, t.qkv, t.out, t.lse, offsets, &t.a);

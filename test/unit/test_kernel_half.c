@@ -330,8 +330,9 @@ test_attention(int dim, bool causal, float drop_share, bool relative)
 	size_t		nl = (size_t) t * heads;
 	float	   *bias = random_floats(nr, 1.0);
 	float	   *device_bias = full(bias, nr);
-	DistilAttention a = {4, heads, dim, 1, 2, 1.0f / sqrtf((float) dim), causal, {drop_share, 7}, 0,
-	relative ? bias : NULL, NULL, 128, 0};
+	DistilAttention a = {.nseq = 4,.heads = heads,.head_dim = dim,.head_first = 1,.head_count = 2,
+	.scale = 1.0f / sqrtf((float) dim),.causal = causal,.dropout = {drop_share, 7},
+	.relative = relative ? bias : NULL,.relative_limit = 128};
 	DistilAttention b = a;
 	float	   *qkv = samples(3 * n, 2.0);
 	float	   *dout = samples(n, 1.0);

@@ -92,8 +92,8 @@ test_attention(DistilDevice *dev)
 		{
 			for (p = 0; p < 2; p++)
 			{
-				DistilAttention a = {RAGGED_SEQUENCES, 3, dims[d], 0, 3, 1.0f / sqrtf(dims[d]), causal == 1,
-				{p * 0.4f, 99}, 0, NULL, NULL, 0, 0};
+				DistilAttention a = {.nseq = RAGGED_SEQUENCES,.heads = 3,.head_dim = dims[d],.head_count = 3,
+				.scale = 1.0f / sqrtf(dims[d]),.causal = causal == 1,.dropout = {p * 0.4f, 99}};
 
 				test_attention_case(dev, &a);
 				a.head_first = 1;
@@ -125,7 +125,8 @@ test_attention_nan(DistilDevice *dev)
 			memcpy(at, &nan_bits[kind], sizeof(float));
 			for (int last = 0; last < 2; last++)
 			{
-				DistilAttention a = {1, 1, 16, 0, 1, 0.25f, false, {0.0f, 0}, last * 39, NULL, NULL, 0, 0};
+				DistilAttention a = {.nseq = 1,.heads = 1,.head_dim = 16,.head_count = 1,.scale = 0.25f,
+				.query_first = last * 39};
 
 				memset(out, 0, (size_t) 40 * 16 * sizeof(float));
 				dev->ops->attention_forward(dev, out, NULL, qkv, offsets, &a);
@@ -156,7 +157,8 @@ test_attention_subnormal(DistilDevice *dev)
 	{
 		int			dim = dims[way / 2];
 		size_t		n = (size_t) 150 * 2 * dim;
-		DistilAttention a = {1, 2, dim, 0, 2, 200.0f, way % 2 == 1, {0.0f, 0}, 0, NULL, NULL, 0, 0};
+		DistilAttention a = {.nseq = 1,.heads = 2,.head_dim = dim,.head_count = 2,.scale = 200.0f,
+		.causal = way % 2 == 1};
 		float	   *qkv = random_floats(3 * n, 0.5);
 		float	   *out = random_floats(n, 0.0);
 		unsigned	state;
@@ -186,8 +188,8 @@ test_attention_parts(DistilDevice *dev)
 	for (first = 0; first < 150; first += first == 0 ? 100 : 24)
 	{
 		int			last = first == 148;
-		DistilAttention a = {1, 2, 16, 0, 2, 0.25f, true, {0.0f, 0}, last ? 149 : first, relative, NULL, 150,
-		0};
+		DistilAttention a = {.nseq = 1,.heads = 2,.head_dim = 16,.head_count = 2,.scale = 0.25f,
+		.causal = true,.query_first = last ? 149 : first,.relative = relative,.relative_limit = 150};
 		size_t		n = (size_t) 150 * 32;
 		float	   *qkv = random_floats(3 * n, 2.0);
 		float	   *unset = unset_floats(n);
@@ -223,7 +225,8 @@ test_attention_parts(DistilDevice *dev)
 		drop(unset);
 	}
 	{
-		DistilAttention a = {1, 2, 16, 0, 2, 0.25f, false, {0.2f, 5}, 0, relative, NULL, 150, 0};
+		DistilAttention a = {.nseq = 1,.heads = 2,.head_dim = 16,.head_count = 2,.scale = 0.25f,
+		.dropout = {0.2f, 5},.relative = relative,.relative_limit = 150};
 		size_t		n = (size_t) 150 * 32;
 		float	   *qkv = random_floats(3 * n, 2.0);
 		float	   *dout = random_floats(n, 1.0);
@@ -275,8 +278,8 @@ test_attention_ways(DistilDevice *dev)
 			size_t		width = (size_t) dims[d];
 			size_t		n = length * width;
 			size_t		last = n - width;
-			DistilAttention a = {1, 1, dims[d], 0, 1, 1.0f / sqrtf(dims[d]), false, {0.0f, 0}, 0, NULL, NULL,
-			0, 0};
+			DistilAttention a = {.nseq = 1,.heads = 1,.head_dim = dims[d],.head_count = 1,
+			.scale = 1.0f / sqrtf(dims[d])};
 			float	   *qkv = random_floats(3 * n, 3.0);
 			float	   *columns = unset_floats(n);
 			float	   *rows = unset_floats(n);
@@ -310,7 +313,8 @@ test_attention_long(DistilDevice *dev)
 	for (i = 0; i < 4; i++)
 	{
 		int			dim = dims[i / 2];
-		DistilAttention a = {1, 1, dim, 0, 1, 1.0f / sqrtf(dim), i % 2 == 1, {0.1f, 5}, 0, NULL, NULL, 0, 0};
+		DistilAttention a = {.nseq = 1,.heads = 1,.head_dim = dim,.head_count = 1,
+		.scale = 1.0f / sqrtf(dim),.causal = i % 2 == 1,.dropout = {0.1f, 5}};
 		size_t		n = (size_t) 300 * dim;
 		float	   *qkv = random_floats(3 * n, 2.0);
 		float	   *dout = random_floats(n, 1.0);

@@ -1,0 +1,654 @@
+/*
+ * attention_bytes.h
+ *		Template: attention over rows of BF16 in whole numbers of 8 bits, one sequence and head at a time.
+ *
+ * For layers whose weights have 8 bits, on sets that multiply four pairs of bytes at once (twice as many
+ * products as BF16) and have no matrix unit.  The including file defines bytes_dot(sum, a, b) (a without
+ * sign), ATTENTION_BYTES (the function's name), ATTENTION_ELSE (what does heads that do not fit here) and
+ * BYTES_ROWS (of a tile).
+ *
+ * Everything is turned over, as in attention_cpu.h: a vector holds one key's scores with LANES queries.  Each
+ * key and each query is cut into steps of its own (keys less their mean, which takes the same from all
+ * scores of a query); each dimension of the values into steps from its smallest to its largest; probabilities
+ * into steps of the largest among BYTES_BLOCK keys.  Over the whole sequence those steps would be too coarse:
+ * one key of large probability would round all the others to nothing, however much they are together.
+ *
+ * The rule a newcomer would break: steps depend on the sequence and on the query, not on the queries of a
+ * call, so a query has the same bits in any part.
+ */
+#include "attention_head.h"
+
+#define BYTES_SHORT 96			/* up to this length cutting takes longer than it saves */
+#define BYTES_KEYS	1024		/* longest sequence */
+#define BYTES_DIM	128			/* widest head */
+#define BYTES_WIDE	(2 * CPU_LANES) /* queries at a time */
+#define BYTES_BLOCK 64			/* keys */
+#define BYTES_AHEAD 12			/* rows */
+#define BYTES_TOP	7.99435344f /* log2(255): the largest probability of a block */
+#define BYTES_ERROR 0.05f		/* of scores, root mean square, estimated */
+
+typedef int8_t vb8 __attribute__((vector_size(CPU_LANES)));
+typedef int8_t vb8_memory __attribute__((vector_size(CPU_LANES), aligned(1), may_alias));
+
+/* Lies in the device's scratch; groups are four bytes. */
+typedef struct BytesAttention
+{
+	int32_t		keys[BYTES_KEYS * BYTES_DIM / 4];	/* [key][dim / 4] */
+	int32_t		values[BYTES_KEYS / 4 * BYTES_DIM]; /* [key / 4][dim] */
+	int32_t		queries[BYTES_DIM / 4][BYTES_WIDE] __attribute__((aligned(64)));	/* plus 128 */
+	float		scores[BYTES_BLOCK][BYTES_WIDE] __attribute__((aligned(64)));
+	int32_t		probabilities[BYTES_BLOCK / 4][BYTES_WIDE] __attribute__((aligned(64)));
+	float		sums[BYTES_DIM][BYTES_WIDE] __attribute__((aligned(64)));
+	float		key_step[BYTES_KEYS];
+	int32_t		key_start[BYTES_KEYS];	/* what 128 times a key's bytes is too much */
+	float		value_step[BYTES_DIM];
+	float		value_middle[BYTES_DIM];
+} BytesAttention;
+
+_Static_assert(sizeof(BytesAttention) <= CPU_AREAS * CPU_AREA_FLOATS * sizeof(float), "scratch is too small");
+
+/* How many steps are in 1, none in a row of zeros. */
+static inline vf
+bytes_inverse(vf largest, float steps)
+{
+	return v_select(largest < v_set(1e-30f), (vf) {0}, steps / largest);
+}
+
+static inline vi
+bytes_round(vf x)
+{
+#if CPU_LANES == 16
+	return (vi) _mm512_cvtps_epi32((__m512) x);
+#else
+	return (vi) _mm256_cvtps_epi32((__m256) x);
+#endif
+}
+
+/* Four whole numbers of each lane in a group; cut off at the ends of bytes with or without a sign. */
+static inline __attribute__((always_inline)) vi
+bytes_group(const vi x[4], bool sign)
+{
+#if CPU_LANES == 16
+	__m512i		order = _mm512_set4_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
+	__m512i		low = _mm512_packs_epi32((__m512i) x[0], (__m512i) x[1]);
+	__m512i		high = _mm512_packs_epi32((__m512i) x[2], (__m512i) x[3]);
+
+	low = sign ? _mm512_packs_epi16(low, high) : _mm512_packus_epi16(low, high);
+	return (vi) _mm512_shuffle_epi8(low, order);
+#else
+	__m256i		order = _mm256_set_epi32(0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400,
+										 0x0f0b0703, 0x0e0a0602, 0x0d090501, 0x0c080400);
+	__m256i		low = _mm256_packs_epi32((__m256i) x[0], (__m256i) x[1]);
+	__m256i		high = _mm256_packs_epi32((__m256i) x[2], (__m256i) x[3]);
+
+	low = sign ? _mm256_packs_epi16(low, high) : _mm256_packus_epi16(low, high);
+	return (vi) _mm256_shuffle_epi8(low, order);
+#endif
+}
+
+/* Of a head's columns. */
+typedef struct BytesRange
+{
+	vf			keys[BYTES_DIM / CPU_LANES];	/* sums */
+	vf			low[BYTES_DIM / CPU_LANES]; /* of values */
+	vf			high[BYTES_DIM / CPU_LANES];
+	vf			query;			/* the largest size */
+	vf			squares;		/* sums of the queries' */
+	vf			sum;			/* 0 unless some value is not finite */
+} BytesRange;
+
+/* A copy of what is inlined for each usual size of heads. */
+#define BYTES_OF_DIM(function, ...) \
+	(h->dim == 32 ? function(__VA_ARGS__, 32) : h->dim == 64 ? function(__VA_ARGS__, 64) \
+	 : function(__VA_ARGS__, h->dim))
+
+/* The rows of a head are too far apart for the CPU to ask for the next ones by itself. */
+static inline __attribute__((always_inline)) void
+bytes_ask(const uint16_t *row, int dim)
+{
+	int			d;
+
+#pragma GCC unroll 4
+	for (d = 0; d < dim; d += 32)
+		__builtin_prefetch(row + d, 0, 3);
+}
+
+static inline __attribute__((always_inline)) void
+bytes_range(BytesRange *to, const RowsHead *h, int dim)
+{
+	BytesRange	range;
+	const uint16_t *at = h->q;
+	int			row,
+				d;
+
+	range.query = range.squares = range.sum = (vf) {0};
+#pragma GCC unroll 8
+	for (d = 0; d < dim; d += CPU_LANES)
+	{
+		range.keys[d / CPU_LANES] = (vf) {0};
+		range.low[d / CPU_LANES] = range.high[d / CPU_LANES] = v_widen(at + 2 * h->width + d);
+	}
+	for (row = 0; row < h->length; row++, at += h->ld)
+	{
+		for (d = 0; d < 3; d++)
+			bytes_ask(at + BYTES_AHEAD * h->ld + d * h->width, dim);
+#pragma GCC unroll 8
+		for (d = 0; d < dim; d += CPU_LANES)
+		{
+			int			i = d / CPU_LANES;
+			vf			q = v_widen(at + d);
+			vf			k = v_widen(at + h->width + d);
+			vf			v = v_widen(at + 2 * h->width + d);
+
+			range.keys[i] += k;
+			range.low[i] = v_smaller(range.low[i], v);
+			range.high[i] = v_larger(range.high[i], v);
+			range.query = v_larger(range.query, v_abs(q));
+			range.squares = v_fma(q, q, range.squares);
+			/* nought times a number is nought, times others it is none */
+			range.sum = v_fma(v, (vf) {0}, range.sum);
+		}
+	}
+	*to = range;
+}
+
+/*
+ * LANES keys from `first` on, less their mean.  Their lengths' squares are added to *squares, their steps'
+ * to *steps.
+ */
+static inline __attribute__((always_inline)) void
+bytes_keys(BytesAttention *s, const RowsHead *h, const vf *mean, int first, vf *squares, vf *steps, int dim)
+{
+	int			count = (int) v_part(first, h->length);
+	vf			square[CPU_LANES];
+	vf			top = {0};
+	vf			inverse;
+	vf			sum = {0};
+	int			i,
+				d;
+
+	for (i = 0; i < CPU_LANES; i++)
+	{
+		const uint16_t *k = h->q + h->width + (size_t) (first + i) * h->ld;
+
+		square[i] = (vf) {0};
+#pragma GCC unroll 8
+		for (d = 0; d < dim && i < count; d += CPU_LANES)
+		{
+			vf			off = v_widen(k + d) - mean[d / CPU_LANES];
+
+			*squares = v_fma(off, off, *squares);
+			square[i] = v_larger(square[i], v_abs(off));
+		}
+	}
+	transpose_square(square);
+	for (i = 0; i < CPU_LANES; i++)
+		top = v_larger(top, square[i]);
+	inverse = bytes_inverse(top, 127.0f);
+	top *= 1.0f / 127.0f;
+	*steps = v_fma(top, top, *steps);
+	v_store(s->key_step + first, top);
+	for (i = 0; i < CPU_LANES; i++)
+	{
+		const uint16_t *k = h->q + h->width + (size_t) (first + i) * h->ld;
+		int8_t	   *to = (int8_t *) s->keys + (size_t) (first + i) * dim;
+
+		square[i] = (vf) {0};
+#pragma GCC unroll 8
+		for (d = 0; d < dim && i < count; d += CPU_LANES)
+		{
+			vf			off = (v_widen(k + d) - mean[d / CPU_LANES]) * inverse[i];
+			vi			q = bytes_round(off);
+
+			square[i] += __builtin_convertvector(q, vf);
+			*(vb8_memory *) (to + d) = __builtin_convertvector(q, vb8);
+		}
+	}
+	transpose_square(square);
+	for (i = 0; i < CPU_LANES; i++)
+		sum += square[i];
+	*(vi_memory *) (s->key_start + first) = bytes_round(sum * -128.0f);
+}
+
+/* Four keys' values from `first` on; middle, inverse: of each dimension. */
+static inline __attribute__((always_inline)) void
+bytes_values(BytesAttention *s, const RowsHead *h, const vf *middle, const vf *inverse, int first, int dim)
+{
+	const uint16_t *v = h->q + 2 * h->width + (size_t) first * h->ld;
+	int			d,
+				i;
+
+#pragma GCC unroll 8
+	for (d = 0; d < dim; d += CPU_LANES)
+	{
+		vi			four[4] = {{0}};
+
+		for (i = 0; i < 4 && first + i < h->length; i++)
+		{
+			vf			off = v_widen(v + i * h->ld + d) - middle[d / CPU_LANES];
+
+			four[i] = bytes_round(off * inverse[d / CPU_LANES]);
+		}
+		*(vi_memory *) (s->values + (size_t) first / 4 * dim + d) = bytes_group(four, true);
+	}
+}
+
+/*
+ * A head's keys and values.  false: some numbers are too large, or none, or scores would be off by more than
+ * BYTES_ERROR because numbers differ too much.
+ */
+static inline __attribute__((always_inline)) bool
+bytes_head_dim(BytesAttention *s, const RowsHead *h, int dim)
+{
+	BytesRange	range;
+	vf			mean[BYTES_DIM / CPU_LANES];
+	vf			middle[BYTES_DIM / CPU_LANES];
+	vf			inverse[BYTES_DIM / CPU_LANES];
+	vf			squares = {0};
+	vf			steps = {0};
+	float		query_step;
+	float		count = (float) h->length;
+	int			row,
+				d;
+
+	bytes_range(&range, h, dim);
+	query_step = v_top(range.query) / 127.0f;
+	if (v_sum(range.sum) != 0.0f)
+		return false;
+	for (row = 0; row < dim / CPU_LANES; row++)
+		mean[row] = range.keys[row] * (1.0f / count);
+	for (row = 0; row < h->length; row += CPU_LANES)
+		bytes_keys(s, h, mean, row, &squares, &steps, dim);
+	/*
+	 * A number is off by step / sqrt(12), a score by that times the length of the other's row.  Where
+	 * queries or keys are too large, or none, this is infinite or no number.
+	 */
+	if (!(h->scale * 0.289f * sqrtf(v_sum(steps) * v_sum(range.squares) / (count * count) +
+									query_step * query_step * v_sum(squares) / count) <= BYTES_ERROR))
+		return false;
+	for (d = 0; d < dim; d += CPU_LANES)
+	{
+		int			i = d / CPU_LANES;
+		vf			half = range.high[i] * 0.5f - range.low[i] * 0.5f;
+
+		middle[i] = range.high[i] * 0.5f + range.low[i] * 0.5f;
+		inverse[i] = bytes_inverse(half, 127.0f);
+		v_store(s->value_step + d, half * (1.0f / 127.0f));
+		v_store(s->value_middle + d, middle[i]);
+	}
+	for (row = 0; row < h->length; row += 4)
+		bytes_values(s, h, middle, inverse, row, dim);
+	return true;
+}
+
+static bool
+bytes_head(BytesAttention *s, const RowsHead *h)
+{
+	return BYTES_OF_DIM(bytes_head_dim, s, h);
+}
+
+/* The two numbers of BF16 in each lane. */
+static inline vf
+bytes_low(vf pairs)
+{
+	return (vf) ((vi) pairs << 16);
+}
+
+static inline vf
+bytes_high(vf pairs)
+{
+	return (vf) ((vi) pairs & (int32_t) 0xffff0000);
+}
+
+/*
+ * Up to LANES queries from `query` of the call's on in columns, zeros where there are none: turned over, then
+ * cut into the steps that are returned.
+ */
+static inline __attribute__((always_inline)) vf
+bytes_queries(BytesAttention *s, const RowsHead *h, int first, int count, int query, int dim)
+{
+	vf			pairs[BYTES_DIM / 2];
+	vf			top = {0};
+	vf			inverse;
+	int			d,
+				i;
+
+	for (d = 0; d < dim; d += 2 * CPU_LANES)
+	{
+		vf		   *square = pairs + d / 2;
+
+		for (i = 0; i < CPU_LANES; i++)
+			square[i] = query + i < count
+				? v_load((const float *) (const void *) (h->q + (size_t) (first + query + i) * h->ld + d))
+				: (vf) {0};
+		transpose_square(square);
+		for (i = 0; i < CPU_LANES; i++)
+			top = v_larger(top, v_larger(v_abs(bytes_low(square[i])), v_abs(bytes_high(square[i]))));
+	}
+	inverse = bytes_inverse(top, 127.0f);
+	for (d = 0; d < dim / 2; d += 2)
+	{
+		vi			four[4] = {
+			bytes_round(v_fma(bytes_low(pairs[d]), inverse, v_set(128.0f))),
+			bytes_round(v_fma(bytes_high(pairs[d]), inverse, v_set(128.0f))),
+			bytes_round(v_fma(bytes_low(pairs[d + 1]), inverse, v_set(128.0f))),
+			bytes_round(v_fma(bytes_high(pairs[d + 1]), inverse, v_set(128.0f)))
+		};
+
+		*(vi_memory *) (s->queries[d / 2] + query) = bytes_group(four, false);
+	}
+	return top * (1.0f / 127.0f);
+}
+
+/* What the queries of a call know of the keys so far, by halves of BYTES_WIDE. */
+typedef struct BytesState
+{
+	vf			factor[2];		/* of scores, to binary logarithms */
+	vf			top[2];			/* the largest of those; first of a block's scores */
+	vf			total[2];		/* of probabilities, 255 for the largest */
+	vf			old[2];			/* what the sums so far are worth, and the block's */
+	vf			new[2];
+} BytesState;
+
+/* The scores of `rows` keys of a block; top: the largest so far */
+static inline __attribute__((always_inline)) void
+bytes_score(BytesAttention *s, vf top[2], int first, int key, int dim, int rows)
+{
+	const int32_t *a = s->keys + (size_t) (first + key) * dim / 4;
+	vi			sum[BYTES_ROWS][2];
+	int			i,
+				r;
+
+#pragma GCC unroll 8
+	for (r = 0; r < rows; r++)
+		sum[r][0] = sum[r][1] = s->key_start[first + key + r] - (vi) {0};
+	for (i = 0; i < dim / 4; i++)
+	{
+		vi			b0 = *(const vi_memory *) s->queries[i];
+		vi			b1 = *(const vi_memory *) (s->queries[i] + CPU_LANES);
+
+#pragma GCC unroll 8
+		for (r = 0; r < rows; r++)
+		{
+			vi			all = a[r * (dim / 4) + i] - (vi) {0};
+
+			sum[r][0] = bytes_dot(sum[r][0], b0, all);
+			sum[r][1] = bytes_dot(sum[r][1], b1, all);
+		}
+	}
+#pragma GCC unroll 8
+	for (r = 0; r < rows; r++)
+	{
+		vf			step = v_set(s->key_step[first + key + r]);
+		int			v;
+
+#pragma GCC unroll 2
+		for (v = 0; v < 2; v++)
+		{
+			vf			score = __builtin_convertvector(sum[r][v], vf) * step;
+
+			v_store(s->scores[key + r] + v * CPU_LANES, score);
+			top[v] = v_larger(top[v], score);
+		}
+	}
+}
+
+#ifdef __AVX512VBMI__
+#define BYTES_OCTAVE 28			/* entries of this table for each power of two */
+
+/* 255 * 2^(-i / BYTES_OCTAVE); the last one stands for all that is smaller. */
+static const uint8_t bytes_table[256] __attribute__((aligned(64))) = {
+	255, 249, 243, 237, 231, 225, 220, 214, 209, 204, 199, 194, 189, 185, 180, 176, 172, 167, 163,
+	159, 155, 152, 148, 144, 141, 137, 134, 131, 128, 124, 121, 118, 115, 113, 110, 107, 105, 102,
+	100, 97, 95, 92, 90, 88, 86, 84, 82, 80, 78, 76, 74, 72, 70, 69, 67, 65, 64, 62, 61, 59, 58, 56,
+	55, 54, 52, 51, 50, 49, 47, 46, 45, 44, 43, 42, 41, 40, 39, 38, 37, 36, 35, 34, 33, 33, 32, 31,
+	30, 30, 29, 28, 27, 27, 26, 26, 25, 24, 24, 23, 23, 22, 21, 21, 20, 20, 19, 19, 18, 18, 18, 17,
+	17, 16, 16, 16, 15, 15, 14, 14, 14, 13, 13, 13, 12, 12, 12, 12, 11, 11, 11, 10, 10, 10, 10, 9, 9,
+	9, 9, 9, 8, 8, 8, 8, 8, 7, 7, 7, 7, 7, 7, 6, 6, 6, 6, 6, 6, 5, 5, 5, 5, 5, 5, 5, 5, 5, 4, 4, 4, 4,
+	4, 4, 4, 4, 4, 4, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
+	2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
+	1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0
+};
+
+/*
+ * 255 * 2^(x factor - top) of four keys' scores x in groups, within 1.3 % of themselves before they are
+ * rounded.  BYTES_ERROR keeps scores below 2^13.
+ */
+static inline __attribute__((always_inline)) vi
+bytes_powers(const float *x, vf factor, vf top)
+{
+	vi			four[4];
+	__m512i		at,
+				low,
+				high;
+	int			i;
+
+#pragma GCC unroll 4
+	for (i = 0; i < 4; i++)
+		four[i] = bytes_round(v_fma(v_load(x + i * BYTES_WIDE), factor * -BYTES_OCTAVE, top * BYTES_OCTAVE));
+	at = (__m512i) bytes_group(four, false);
+	low = _mm512_permutex2var_epi8(_mm512_load_si512(bytes_table), at, _mm512_load_si512(bytes_table + 64));
+	high = _mm512_permutex2var_epi8(_mm512_load_si512(bytes_table + 128), at,
+									_mm512_load_si512(bytes_table + 192));
+	return (vi) _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), low, high);
+}
+#else
+/* 2^y to the next whole number; within 0.0018 of itself before it is rounded. */
+static inline vi
+bytes_power(vf y)
+{
+#if CPU_LANES == 16
+	vf			f = (vf) _mm512_reduce_ps((__m512) y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+	vf			p = v_fma(f, v_set(0.33718972f), v_set(0.65763656f));
+
+	p = v_fma(p, f, v_set(1.00172457f));
+	return bytes_round((vf) _mm512_scalef_ps((__m512) p, (__m512) y));
+#else
+	vf			n;
+	vf			f;
+	vf			p;
+
+	y = v_larger(v_set(-2.0f), y);
+	n = (vf) _mm256_floor_ps((__m256) y);
+	f = y - n;
+	p = v_fma(f, v_set(0.33718972f), v_set(0.65763656f));
+	p = v_fma(p, f, v_set(1.00172457f));
+	return bytes_round((vf) ((vi) p + (bytes_round(n) << 23)));
+#endif
+}
+
+/* 255 * 2^(x factor - top) of four keys' scores x in groups. */
+static inline __attribute__((always_inline)) vi
+bytes_powers(const float *x, vf factor, vf top)
+{
+	vi			four[4];
+	int			i;
+
+#pragma GCC unroll 4
+	for (i = 0; i < 4; i++)
+		four[i] = bytes_power(v_fma(v_load(x + i * BYTES_WIDE), factor, BYTES_TOP - top));
+	return bytes_group(four, false);
+}
+
+#endif
+
+/* Scores of a block to probabilities of LANES queries, which are weighed against what went before. */
+static inline __attribute__((always_inline)) void
+bytes_soften(BytesAttention *s, BytesState *state, vf largest, int keys, int half)
+{
+	vf			factor = state->factor[half];
+	vf			block = largest * factor;
+	vf			top = v_larger(state->top[half], block);
+	vi			ones = 0x01010101 - (vi) {0};
+	vi			total = {0};
+	vf			one = v_set(1.0f);
+	vf			least = v_exp2_least(one);
+	int			key;
+
+	for (key = 0; key < keys; key += 4)
+	{
+		vi			group = bytes_powers(s->scores[key] + half * CPU_LANES, factor, block);
+
+		if (keys - key < 4)		/* the last key's bytes are the lowest */
+			group &= (1 << 8 * (keys - key)) - 1;
+		*(vi_memory *) (s->probabilities[key / 4] + half * CPU_LANES) = group;
+		total = bytes_dot(total, group, ones);
+	}
+	state->old[half] = v_exp2(state->top[half] - top, one, least);
+	state->new[half] = v_exp2(block - top, one, least);
+	state->total[half] = v_fma(__builtin_convertvector(total, vf), state->new[half],
+							   state->total[half] * state->old[half]);
+	state->top[half] = top;
+}
+
+/* The results' sums of `rows` dimensions with a block of keys */
+static inline __attribute__((always_inline)) void
+bytes_mix(BytesAttention *s, const BytesState *state, int first, int groups, int d, int dim, int rows)
+{
+	const int32_t *a = s->values + (size_t) first / 4 * dim + d;
+	vi			sum[BYTES_ROWS][2];
+	int			i,
+				r,
+				v;
+
+#pragma GCC unroll 8
+	for (r = 0; r < rows; r++)
+		sum[r][0] = sum[r][1] = (vi) {0};
+	for (i = 0; i < groups; i++, a += dim)
+	{
+		vi			b0 = *(const vi_memory *) s->probabilities[i];
+		vi			b1 = *(const vi_memory *) (s->probabilities[i] + CPU_LANES);
+
+#pragma GCC unroll 8
+		for (r = 0; r < rows; r++)
+		{
+			vi			all = a[r] - (vi) {0};
+
+			sum[r][0] = bytes_dot(sum[r][0], b0, all);
+			sum[r][1] = bytes_dot(sum[r][1], b1, all);
+		}
+	}
+#pragma GCC unroll 8
+	for (r = 0; r < rows; r++)
+	{
+#pragma GCC unroll 2
+		for (v = 0; v < 2; v++)
+		{
+			float	   *to = s->sums[d + r] + v * CPU_LANES;
+			vf			part = __builtin_convertvector(sum[r][v], vf);
+
+			v_store(to, first == 0 ? part : v_fma(part, state->new[v], v_load(to) * state->old[v]));
+		}
+	}
+}
+
+/* To BF16, to nearest, ties to even: the first in the lower half of each lane. */
+static inline vf
+bytes_narrow(vf even, vf odd)
+{
+	vi			low = (vi) even + 0x7fff + ((vi) even >> 16 & 1);
+	vi			high = (vi) odd + 0x7fff + ((vi) odd >> 16 & 1);
+
+	return (vf) ((low >> 16 & 0xffff) | (high & (int32_t) 0xffff0000));
+}
+
+/* Sums of columns to rows, times what makes them results: in pairs of dimensions. */
+static inline __attribute__((always_inline)) void
+bytes_finish(const BytesAttention *s, const RowsHead *h, vf total, int lane, int first, int count, int dim)
+{
+	vf			norm = 1.0f / total;
+	vf			square[CPU_LANES];
+	int			d,
+				i;
+
+	for (d = 0; d < dim; d += 2 * CPU_LANES)
+	{
+		for (i = 0; i < CPU_LANES; i++)
+		{
+			const float *step = s->value_step + d + 2 * i;
+			const float *middle = s->value_middle + d + 2 * i;
+			vf			even = v_load(s->sums[d + 2 * i] + lane) * norm;
+			vf			odd = v_load(s->sums[d + 2 * i + 1] + lane) * norm;
+
+			square[i] = bytes_narrow(v_fma(even, v_set(step[0]), v_set(middle[0])),
+									 v_fma(odd, v_set(step[1]), v_set(middle[1])));
+		}
+		transpose_square(square);
+		for (i = 0; i < CPU_LANES && lane + i < count; i++)
+			v_store((float *) (void *) (h->out + (size_t) (first + lane + i) * h->ld_out + d), square[i]);
+	}
+}
+
+/* dim is h->dim, where it pays a constant after inlining */
+static inline __attribute__((always_inline)) void
+bytes_attend_dim(BytesAttention *s, const RowsHead *h, int first, int count, int dim)
+{
+	BytesState	state = {.top = {v_set(-INFINITY), v_set(-INFINITY)}};
+	int			block,
+				key,
+				d;
+
+	for (d = 0; d < 2; d++)
+		state.factor[d] = bytes_queries(s, h, first, count, d * CPU_LANES, dim) * (h->scale * LOG2_E);
+	for (block = 0; block < h->length; block += BYTES_BLOCK)
+	{
+		int			keys = h->length - block < BYTES_BLOCK ? h->length - block : BYTES_BLOCK;
+		vf			top[2] = {v_set(-INFINITY), v_set(-INFINITY)};
+
+		for (key = 0; key + BYTES_ROWS <= keys; key += BYTES_ROWS)
+			bytes_score(s, top, block, key, dim, BYTES_ROWS);
+		for (; key < keys; key++)
+			bytes_score(s, top, block, key, dim, 1);
+		for (d = 0; d < 2; d++)
+			bytes_soften(s, &state, top[d], keys, d);
+		/* multiples of 4 are some times BYTES_ROWS and some times 4 */
+		for (d = 0; (dim - d) % BYTES_ROWS != 0; d += 4)
+			bytes_mix(s, &state, block, (keys + 3) / 4, d, dim, 4);
+		for (; d < dim; d += BYTES_ROWS)
+			bytes_mix(s, &state, block, (keys + 3) / 4, d, dim, BYTES_ROWS);
+	}
+	for (d = 0; d < 2; d++)
+		bytes_finish(s, h, state.total[d], d * CPU_LANES, first, count, dim);
+}
+
+static void
+bytes_attend(void *scratch, const RowsHead *h, int first, int count)
+{
+	BYTES_OF_DIM(bytes_attend_dim, scratch, h, first, count);
+}
+
+void
+ATTENTION_BYTES(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
+				const DistilAttention *a)
+{
+	BytesAttention *s = (BytesAttention *) ((CpuDevice *) dev)->scratch;
+	int			seq,
+				head,
+				i;
+
+	for (seq = 0; seq < a->nseq; seq++)
+	{
+		DistilAttention one = *a;
+		int			end = DISTIL_QUERY_END(a, offsets[seq + 1] - offsets[seq]);
+
+		one.nseq = 1;
+		one.head_count = 1;
+		for (head = a->head_first; head < a->head_first + a->head_count; head++)
+		{
+			RowsHead	h = rows_head(out, qkv, offsets, a, seq, head);
+
+			if (h.length <= BYTES_SHORT || !rows_head_is_plain(&h, a, BYTES_KEYS, BYTES_DIM, BYTES_WIDE) ||
+				!bytes_head(s, &h))
+			{
+				one.head_first = head;
+				ATTENTION_ELSE(dev, out, qkv, offsets + seq, &one);
+				continue;
+			}
+			for (i = a->query_first; i < end; i += BYTES_WIDE)
+				bytes_attend(s, &h, i, end - i < BYTES_WIDE ? end - i : BYTES_WIDE);
+		}
+		for (i = a->query_first; i < end; i++)
+			fill_row((uint16_t *) out->data + (size_t) (offsets[seq] + i) * out->ld,
+					 (size_t) a->heads * a->head_dim);
+	}
+}
