@@ -36,9 +36,10 @@ static const uint16_t pair_last[32] __attribute__((aligned(64))) = {16, 48, 17, 
 static const uint16_t pair_halves[32] __attribute__((aligned(64))) = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5,
 	21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 
-static void
-pair_values(PairAttention *s, const RowsHead *h)
+static bool
+pair_head(void *scratch, const RowsHead *h)
 {
+	PairAttention *s = scratch;
 	const uint16_t *v = h->q + 2 * h->width;
 	__m512i		first = _mm512_load_si512(pair_first);
 	__m512i		last = _mm512_load_si512(pair_last);
@@ -59,6 +60,7 @@ pair_values(PairAttention *s, const RowsHead *h)
 			_mm512_store_si512(to + d + 16, _mm512_permutex2var_epi16(low, last, high));
 		}
 	}
+	return true;
 }
 
 /* Up to PAIR_QUERIES queries in columns, zeros where there are none. */
@@ -276,48 +278,23 @@ pair_attend_dim(PairAttention *s, const RowsHead *h, int first, int count, int d
 }
 
 static void
-pair_attend(PairAttention *s, const RowsHead *h, int first, int count)
+pair_attend(void *scratch, const RowsHead *h, int first, int count)
 {
 	if (h->dim == 32)
-		pair_attend_dim(s, h, first, count, 32);
+		pair_attend_dim(scratch, h, first, count, 32);
 	else if (h->dim == 64)
-		pair_attend_dim(s, h, first, count, 64);
+		pair_attend_dim(scratch, h, first, count, 64);
 	else
-		pair_attend_dim(s, h, first, count, h->dim);
+		pair_attend_dim(scratch, h, first, count, h->dim);
 }
 
 static void
 attention_bf16_avx512(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
 					  const DistilAttention *a)
 {
-	PairAttention *s = (PairAttention *) ((CpuDevice *) dev)->scratch;
-	int			seq,
-				head,
-				i;
+	const RowsWay way = {.longest = PAIR_KEYS,.dim = PAIR_DIM,.step = 2 * CPU_LANES,
+		.queries = PAIR_QUERIES,.prepare = pair_head,.attend = pair_attend,
+	.otherwise = distil_cpu_rows_avx512.attention};
 
-	for (seq = 0; seq < a->nseq; seq++)
-	{
-		DistilAttention one = *a;
-		int			end = DISTIL_QUERY_END(a, offsets[seq + 1] - offsets[seq]);
-
-		one.nseq = 1;
-		one.head_count = 1;
-		for (head = a->head_first; head < a->head_first + a->head_count; head++)
-		{
-			RowsHead	h = rows_head(out, qkv, offsets, a, seq, head);
-
-			if (!rows_head_is_plain(&h, a, PAIR_KEYS, PAIR_DIM, 2 * CPU_LANES))
-			{
-				one.head_first = head;
-				distil_cpu_rows_avx512.attention(dev, out, qkv, offsets + seq, &one);
-				continue;
-			}
-			pair_values(s, &h);
-			for (i = a->query_first; i < end; i += PAIR_QUERIES)
-				pair_attend(s, &h, i, end - i < PAIR_QUERIES ? end - i : PAIR_QUERIES);
-		}
-		for (i = a->query_first; i < end; i++)
-			fill_row((uint16_t *) out->data + (size_t) (offsets[seq] + i) * out->ld,
-					 (size_t) a->heads * a->head_dim);
-	}
+	rows_attend(dev, out, qkv, offsets, a, &way);
 }

@@ -47,13 +47,6 @@ typedef struct BytesAttention
 
 _Static_assert(sizeof(BytesAttention) <= CPU_AREAS * CPU_AREA_FLOATS * sizeof(float), "scratch is too small");
 
-/* How many steps are in 1, none in a row of zeros. */
-static inline vf
-bytes_inverse(vf largest, float steps)
-{
-	return v_select(largest < v_set(1e-30f), (vf) {0}, steps / largest);
-}
-
 static inline vi
 bytes_round(vf x)
 {
@@ -184,7 +177,7 @@ bytes_keys(BytesAttention *s, const RowsHead *h, const vf *mean, int first, vf *
 	transpose_square(square);
 	for (i = 0; i < CPU_LANES; i++)
 		top = v_larger(top, square[i]);
-	inverse = bytes_inverse(top, 127.0f);
+	inverse = rows_inverse(top, 127.0f);
 	top *= 1.0f / 127.0f;
 	*steps = v_fma(top, top, *steps);
 	v_store(s->key_step + first, top);
@@ -272,7 +265,7 @@ bytes_head_dim(BytesAttention *s, const RowsHead *h, int dim)
 		vf			half = range.high[i] * 0.5f - range.low[i] * 0.5f;
 
 		middle[i] = range.high[i] * 0.5f + range.low[i] * 0.5f;
-		inverse[i] = bytes_inverse(half, 127.0f);
+		inverse[i] = rows_inverse(half, 127.0f);
 		v_store(s->value_step + d, half * (1.0f / 127.0f));
 		v_store(s->value_middle + d, middle[i]);
 	}
@@ -282,22 +275,9 @@ bytes_head_dim(BytesAttention *s, const RowsHead *h, int dim)
 }
 
 static bool
-bytes_head(BytesAttention *s, const RowsHead *h)
+bytes_head(void *scratch, const RowsHead *h)
 {
-	return BYTES_OF_DIM(bytes_head_dim, s, h);
-}
-
-/* The two numbers of BF16 in each lane. */
-static inline vf
-bytes_low(vf pairs)
-{
-	return (vf) ((vi) pairs << 16);
-}
-
-static inline vf
-bytes_high(vf pairs)
-{
-	return (vf) ((vi) pairs & (int32_t) 0xffff0000);
+	return BYTES_OF_DIM(bytes_head_dim, scratch, h);
 }
 
 /*
@@ -323,16 +303,16 @@ bytes_queries(BytesAttention *s, const RowsHead *h, int first, int count, int qu
 				: (vf) {0};
 		transpose_square(square);
 		for (i = 0; i < CPU_LANES; i++)
-			top = v_larger(top, v_larger(v_abs(bytes_low(square[i])), v_abs(bytes_high(square[i]))));
+			top = v_larger(top, v_larger(v_abs(rows_low(square[i])), v_abs(rows_high(square[i]))));
 	}
-	inverse = bytes_inverse(top, 127.0f);
+	inverse = rows_inverse(top, 127.0f);
 	for (d = 0; d < dim / 2; d += 2)
 	{
 		vi			four[4] = {
-			bytes_round(v_fma(bytes_low(pairs[d]), inverse, v_set(128.0f))),
-			bytes_round(v_fma(bytes_high(pairs[d]), inverse, v_set(128.0f))),
-			bytes_round(v_fma(bytes_low(pairs[d + 1]), inverse, v_set(128.0f))),
-			bytes_round(v_fma(bytes_high(pairs[d + 1]), inverse, v_set(128.0f)))
+			bytes_round(v_fma(rows_low(pairs[d]), inverse, v_set(128.0f))),
+			bytes_round(v_fma(rows_high(pairs[d]), inverse, v_set(128.0f))),
+			bytes_round(v_fma(rows_low(pairs[d + 1]), inverse, v_set(128.0f))),
+			bytes_round(v_fma(rows_high(pairs[d + 1]), inverse, v_set(128.0f)))
 		};
 
 		*(vi_memory *) (s->queries[d / 2] + query) = bytes_group(four, false);
@@ -621,34 +601,9 @@ void
 ATTENTION_BYTES(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
 				const DistilAttention *a)
 {
-	BytesAttention *s = (BytesAttention *) ((CpuDevice *) dev)->scratch;
-	int			seq,
-				head,
-				i;
+	const RowsWay way = {.shortest = BYTES_SHORT + 1,.longest = BYTES_KEYS,.dim = BYTES_DIM,
+		.step = BYTES_WIDE,.queries = BYTES_WIDE,.prepare = bytes_head,.attend = bytes_attend,
+	.otherwise = ATTENTION_ELSE};
 
-	for (seq = 0; seq < a->nseq; seq++)
-	{
-		DistilAttention one = *a;
-		int			end = DISTIL_QUERY_END(a, offsets[seq + 1] - offsets[seq]);
-
-		one.nseq = 1;
-		one.head_count = 1;
-		for (head = a->head_first; head < a->head_first + a->head_count; head++)
-		{
-			RowsHead	h = rows_head(out, qkv, offsets, a, seq, head);
-
-			if (h.length <= BYTES_SHORT || !rows_head_is_plain(&h, a, BYTES_KEYS, BYTES_DIM, BYTES_WIDE) ||
-				!bytes_head(s, &h))
-			{
-				one.head_first = head;
-				ATTENTION_ELSE(dev, out, qkv, offsets + seq, &one);
-				continue;
-			}
-			for (i = a->query_first; i < end; i += BYTES_WIDE)
-				bytes_attend(s, &h, i, end - i < BYTES_WIDE ? end - i : BYTES_WIDE);
-		}
-		for (i = a->query_first; i < end; i++)
-			fill_row((uint16_t *) out->data + (size_t) (offsets[seq] + i) * out->ld,
-					 (size_t) a->heads * a->head_dim);
-	}
+	rows_attend(dev, out, qkv, offsets, a, &way);
 }

@@ -1,6 +1,6 @@
 /*
  * attention_head.h
- *		One head of one sequence in rows of BF16, for attention that takes them one by one.
+ *		Heads of sequences in rows of BF16, for attention that takes them one by one.
  */
 #ifndef DISTIL_ATTENTION_HEAD_H
 #define DISTIL_ATTENTION_HEAD_H
@@ -19,26 +19,121 @@ typedef struct RowsHead
 	int			dim;
 } RowsHead;
 
+/* Of the first sequence. */
 static inline RowsHead
 rows_head(const DistilRows *out, const DistilRows *qkv, const int32_t *offsets, const DistilAttention *a,
-		  int seq, int head)
+		  int head)
 {
-	size_t		row = offsets[seq];
+	size_t		row = offsets[0];
 	size_t		column = (size_t) head * a->head_dim;
 	RowsHead	h = {.width = (size_t) a->heads * a->head_dim,.ld = qkv->ld,.ld_out = out->ld,
-		.scale = a->scale,.length = offsets[seq + 1] - offsets[seq],.dim = a->head_dim};
+		.scale = a->scale,.length = offsets[1] - offsets[0],.dim = a->head_dim};
 
 	h.q = (const uint16_t *) qkv->data + row * qkv->ld + column;
 	h.out = (uint16_t *) out->data + row * out->ld + column;
 	return h;
 }
 
-/* Neither causal nor with relative positions; at most so many keys and dimensions, multiples of `step`. */
-static inline bool
-rows_head_is_plain(const RowsHead *h, const DistilAttention *a, int keys, int dim, int step)
+/* The two numbers of BF16 in each lane. */
+static inline vf
+rows_low(vf pairs)
 {
-	return !a->causal && a->relative == NULL && a->scale > 0.0f && h->length <= keys && h->dim <= dim &&
-		h->dim % step == 0;
+	return (vf) ((vi) pairs << 16);
+}
+
+static inline vf
+rows_high(vf pairs)
+{
+	return (vf) ((vi) pairs & (int32_t) 0xffff0000);
+}
+
+/* How many steps are in 1 where so many are in the largest size, none where all are zeros. */
+static inline vf
+rows_inverse(vf largest, float steps)
+{
+	return v_select(largest < v_set(1e-30f), (vf) {0}, steps / largest);
+}
+
+/* How a set does the heads that fit it. */
+typedef struct RowsWay
+{
+	int			shortest;		/* sequences */
+	int			longest;
+	int			dim;			/* the widest head; a multiple of `step` */
+	int			step;
+	int			queries;		/* at a time */
+	bool		(*prepare) (void *scratch, const RowsHead *h);	/* keys and values; false: they do not fit */
+	void		(*attend) (void *scratch, const RowsHead *h, int first, int count);
+	/* other heads, which it may do with scratch */
+	void		(*otherwise) (DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+							  const int32_t *offsets, const DistilAttention *a);
+} RowsWay;
+
+static inline bool
+rows_fit(const RowsWay *way, const DistilAttention *a, int length)
+{
+	return !a->causal && a->relative == NULL && a->scale > 0.0f && length >= way->shortest &&
+		length <= way->longest && a->head_dim <= way->dim && a->head_dim % way->step == 0;
+}
+
+/* One sequence whose heads fit, offsets from its own on. */
+static inline void
+rows_attend_heads(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
+				  const DistilAttention *a, const RowsWay *way)
+{
+	void	   *scratch = ((CpuDevice *) dev)->scratch;
+	int			end = DISTIL_QUERY_END(a, offsets[1] - offsets[0]);
+	int			head,
+				i;
+
+	for (head = a->head_first; head < a->head_first + a->head_count; head++)
+	{
+		RowsHead	h = rows_head(out, qkv, offsets, a, head);
+
+		if (!way->prepare(scratch, &h))
+		{
+			DistilAttention one = *a;
+
+			one.nseq = 1;
+			one.head_first = head;
+			one.head_count = 1;
+			way->otherwise(dev, out, qkv, offsets, &one);
+			continue;
+		}
+		for (i = a->query_first; i < end; i += way->queries)
+			way->attend(scratch, &h, i, end - i < way->queries ? end - i : way->queries);
+	}
+	for (i = a->query_first; i < end; i++)
+		fill_row((uint16_t *) out->data + (size_t) (offsets[0] + i) * out->ld,
+				 (size_t) a->heads * a->head_dim);
+}
+
+/* attention_rows of kernels.h. */
+static inline void
+rows_attend(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
+			const DistilAttention *a, const RowsWay *way)
+{
+	int			seq,
+				count;
+
+	for (seq = 0; seq < a->nseq; seq += count)
+	{
+		count = 0;
+		while (seq + count < a->nseq && !rows_fit(way, a, offsets[seq + count + 1] - offsets[seq + count]))
+			count++;
+		if (count > 0)			/* together: a call costs as much as a short text's head */
+		{
+			DistilAttention some = *a;
+
+			some.nseq = count;
+			way->otherwise(dev, out, qkv, offsets + seq, &some);
+		}
+		else
+		{
+			rows_attend_heads(dev, out, qkv, offsets + seq, a, way);
+			count = 1;
+		}
+	}
 }
 
 #endif							/* DISTIL_ATTENTION_HEAD_H */

@@ -61,19 +61,6 @@ words_pair(vi low, vi high)
 #endif
 }
 
-/* The two numbers of BF16 in each lane. */
-static inline vf
-words_low(vf pairs)
-{
-	return (vf) ((vi) pairs << 16);
-}
-
-static inline vf
-words_high(vf pairs)
-{
-	return (vf) ((vi) pairs & (int32_t) 0xffff0000);
-}
-
 static inline vi
 words_larger(vi x, vi y)
 {
@@ -82,13 +69,6 @@ words_larger(vi x, vi y)
 #else
 	return (vi) _mm256_max_epi32((__m256i) x, (__m256i) y);
 #endif
-}
-
-/* How many steps are in 1, none in a head of zeros. */
-static inline vf
-words_inverse(vf largest, float steps)
-{
-	return v_select(largest < v_set(1e-30f), (vf) {0}, steps / largest);
 }
 
 /* Of a head's columns. */
@@ -139,8 +119,9 @@ words_range(WordsRange *range, const RowsHead *h)
  * because numbers differ too much.
  */
 static bool
-words_keys(WordsAttention *s, const RowsHead *h)
+words_head(void *scratch, const RowsHead *h)
 {
+	WordsAttention *s = scratch;
 	WordsRange	range;
 	vf			middle[WORDS_DIM / CPU_LANES];
 	vf			inverse[WORDS_DIM / CPU_LANES];
@@ -158,14 +139,14 @@ words_keys(WordsAttention *s, const RowsHead *h)
 
 		middle[i] = range.low[i] * 0.5f + range.high[i] * 0.5f;
 		widest = v_larger(widest, range.high[i] * 0.5f - range.low[i] * 0.5f);
-		inverse[i] = words_inverse(range.value[i], WORDS_VALUE);
+		inverse[i] = rows_inverse(range.value[i], WORDS_VALUE);
 		v_store(s->value_step + d, range.value[i] * (1.0f / WORDS_VALUE));
 	}
 	s->key_step = v_top(widest) / WORDS_SCORE;
 	query_step = v_top(range.query) / WORDS_SCORE;
 	if (!(v_sum(range.sum) == 0.0f && v_top(widest) < WORDS_LARGE && v_top(range.query) < WORDS_LARGE))
 		return false;
-	key_inverse = words_inverse(v_set(v_top(widest)), WORDS_SCORE);
+	key_inverse = rows_inverse(v_set(v_top(widest)), WORDS_SCORE);
 	for (row = 0; row < h->length; row++)
 	{
 		const uint16_t *k = h->q + h->width + (size_t) row * h->ld;
@@ -223,17 +204,17 @@ words_queries(WordsAttention *s, const RowsHead *h, int first, int count)
 			for (i = 0; i < CPU_LANES; i++)
 			{
 				v_store((float *) (void *) (s->queries[d / 2 + i] + query), square[i]);
-				top = v_larger(top, v_larger(v_abs(words_low(square[i])), v_abs(words_high(square[i]))));
+				top = v_larger(top, v_larger(v_abs(rows_low(square[i])), v_abs(rows_high(square[i]))));
 			}
 		}
 		v_store(s->query_step + query, top * (1.0f / WORDS_SCORE));
-		inverse = words_inverse(top, WORDS_SCORE);
+		inverse = rows_inverse(top, WORDS_SCORE);
 		for (d = 0; d < h->dim / 2; d++)
 		{
 			vf			pair = v_load((const float *) (const void *) (s->queries[d] + query));
 
-			*(vi_memory *) (s->queries[d] + query) = words_pair(words_round(words_low(pair), inverse),
-																words_round(words_high(pair), inverse));
+			*(vi_memory *) (s->queries[d] + query) = words_pair(words_round(rows_low(pair), inverse),
+																words_round(rows_high(pair), inverse));
 		}
 	}
 }
@@ -370,8 +351,9 @@ words_finish(const WordsAttention *s, const RowsHead *h, vf total, int lane, int
 }
 
 static void
-words_attend(WordsAttention *s, const RowsHead *h, int first, int count)
+words_attend(void *scratch, const RowsHead *h, int first, int count)
 {
+	WordsAttention *s = scratch;
 	vi			top[2] = {INT32_MIN - (vi) {0}, INT32_MIN - (vi) {0}};
 	vf			total[2];
 	int			key,
@@ -402,33 +384,9 @@ void
 ATTENTION_WORDS(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
 				const DistilAttention *a)
 {
-	WordsAttention *s = (WordsAttention *) ((CpuDevice *) dev)->scratch;
-	int			seq,
-				head,
-				i;
+	const RowsWay way = {.longest = WORDS_KEYS,.dim = WORDS_DIM,.step = WORDS_WIDE,
+		.queries = WORDS_WIDE,.prepare = words_head,.attend = words_attend,
+	.otherwise = ATTENTION_ELSE};
 
-	for (seq = 0; seq < a->nseq; seq++)
-	{
-		DistilAttention one = *a;
-		int			end = DISTIL_QUERY_END(a, offsets[seq + 1] - offsets[seq]);
-
-		one.nseq = 1;
-		one.head_count = 1;
-		for (head = a->head_first; head < a->head_first + a->head_count; head++)
-		{
-			RowsHead	h = rows_head(out, qkv, offsets, a, seq, head);
-
-			if (!rows_head_is_plain(&h, a, WORDS_KEYS, WORDS_DIM, WORDS_WIDE) || !words_keys(s, &h))
-			{
-				one.head_first = head;
-				ATTENTION_ELSE(dev, out, qkv, offsets + seq, &one);
-				continue;
-			}
-			for (i = a->query_first; i < end; i += WORDS_WIDE)
-				words_attend(s, &h, i, end - i < WORDS_WIDE ? end - i : WORDS_WIDE);
-		}
-		for (i = a->query_first; i < end; i++)
-			fill_row((uint16_t *) out->data + (size_t) (offsets[seq] + i) * out->ld,
-					 (size_t) a->heads * a->head_dim);
-	}
+	rows_attend(dev, out, qkv, offsets, a, &way);
 }
