@@ -23,7 +23,6 @@
 #define ATTENTION_KEYS		128
 #define ATTENTION_QUERIES	256
 #define ATTENTION_DIM		128		/* widest head; a multiple of 32 */
-#define LOG2_E				1.44269504f
 
 typedef float AmxTile[16][16];	/* of results */
 

@@ -24,8 +24,10 @@
 #define BYTES_WIDE	(2 * CPU_LANES) /* queries at a time */
 #define BYTES_BLOCK 64			/* keys */
 #define BYTES_AHEAD 12			/* rows */
-#define BYTES_TOP	7.99435344f /* log2(255): the largest probability of a block */
-#define BYTES_ERROR 0.05f		/* of scores, root mean square, estimated */
+/* The most that steps may be off, root mean square: of a score, and of a dimension's values on average. */
+#define BYTES_SCORE 0.1f
+#define BYTES_VALUE 0.03f
+#define STEP_OFF	0.288675135f /* of a step: 1 / sqrt(12) */
 
 typedef int8_t vb8 __attribute__((vector_size(CPU_LANES)));
 typedef int8_t vb8_memory __attribute__((vector_size(CPU_LANES), aligned(1), may_alias));
@@ -85,9 +87,10 @@ typedef struct BytesRange
 	vf			keys[BYTES_DIM / CPU_LANES];	/* sums */
 	vf			low[BYTES_DIM / CPU_LANES]; /* of values */
 	vf			high[BYTES_DIM / CPU_LANES];
+	vf			sizes[BYTES_DIM / CPU_LANES];	/* their sums */
 	vf			query;			/* the largest size */
-	vf			squares;		/* sums of the queries' */
-	vf			sum;			/* 0 unless some value is not finite */
+	float		square;			/* the largest length's; NaN may be lost, not infinity */
+	float		finite;			/* 0 unless some query is not */
 } BytesRange;
 
 /* A copy of what is inlined for each usual size of heads. */
@@ -114,15 +117,19 @@ bytes_range(BytesRange *to, const RowsHead *h, int dim)
 	int			row,
 				d;
 
-	range.query = range.squares = range.sum = (vf) {0};
+	range.query = (vf) {0};
+	range.square = range.finite = 0.0f;
 #pragma GCC unroll 8
 	for (d = 0; d < dim; d += CPU_LANES)
 	{
-		range.keys[d / CPU_LANES] = (vf) {0};
+		range.keys[d / CPU_LANES] = range.sizes[d / CPU_LANES] = (vf) {0};
 		range.low[d / CPU_LANES] = range.high[d / CPU_LANES] = v_widen(at + 2 * h->width + d);
 	}
 	for (row = 0; row < h->length; row++, at += h->ld)
 	{
+		vf			squares = {0};
+		float		square;
+
 		for (d = 0; d < 3; d++)
 			bytes_ask(at + BYTES_AHEAD * h->ld + d * h->width, dim);
 #pragma GCC unroll 8
@@ -137,23 +144,27 @@ bytes_range(BytesRange *to, const RowsHead *h, int dim)
 			range.low[i] = v_smaller(range.low[i], v);
 			range.high[i] = v_larger(range.high[i], v);
 			range.query = v_larger(range.query, v_abs(q));
-			range.squares = v_fma(q, q, range.squares);
-			/* nought times a number is nought, times others it is none */
-			range.sum = v_fma(v, (vf) {0}, range.sum);
+			range.sizes[i] += v_abs(v);
+			squares = v_fma(q, q, squares);
 		}
+		square = int8_total(squares);
+		range.square = square > range.square ? square : range.square;
+		/* nought times a number is nought, times others it is none */
+		range.finite += square * 0.0f;
 	}
 	*to = range;
 }
 
 /*
- * LANES keys from `first` on, less their mean.  Their lengths' squares are added to *squares, their steps'
- * to *steps.
+ * LANES keys from `first` on, less their mean; *square: their largest length's, infinite where it is none,
+ * *step: their largest steps.
  */
 static inline __attribute__((always_inline)) void
-bytes_keys(BytesAttention *s, const RowsHead *h, const vf *mean, int first, vf *squares, vf *steps, int dim)
+bytes_keys(BytesAttention *s, const RowsHead *h, const vf *mean, int first, float *square, vf *step,
+		   int dim)
 {
 	int			count = (int) v_part(first, h->length);
-	vf			square[CPU_LANES];
+	vf			lanes[CPU_LANES];
 	vf			top = {0};
 	vf			inverse;
 	vf			sum = {0};
@@ -164,42 +175,47 @@ bytes_keys(BytesAttention *s, const RowsHead *h, const vf *mean, int first, vf *
 	{
 		const uint16_t *k = h->q + h->width + (size_t) (first + i) * h->ld;
 
-		square[i] = (vf) {0};
+		vf			squares = {0};
+		float		length;
+
+		lanes[i] = (vf) {0};
 #pragma GCC unroll 8
 		for (d = 0; d < dim && i < count; d += CPU_LANES)
 		{
 			vf			off = v_widen(k + d) - mean[d / CPU_LANES];
 
-			*squares = v_fma(off, off, *squares);
-			square[i] = v_larger(square[i], v_abs(off));
+			squares = v_fma(off, off, squares);
+			lanes[i] = v_larger(lanes[i], v_abs(off));
 		}
+		length = int8_total(squares);
+		*square = length <= *square ? *square : length < INFINITY ? length : INFINITY;
 	}
-	transpose_square(square);
+	transpose_square(lanes);
 	for (i = 0; i < CPU_LANES; i++)
-		top = v_larger(top, square[i]);
+		top = v_larger(top, lanes[i]);
 	inverse = rows_inverse(top, 127.0f);
 	top *= 1.0f / 127.0f;
-	*steps = v_fma(top, top, *steps);
+	*step = v_larger(*step, top);
 	v_store(s->key_step + first, top);
 	for (i = 0; i < CPU_LANES; i++)
 	{
 		const uint16_t *k = h->q + h->width + (size_t) (first + i) * h->ld;
 		int8_t	   *to = (int8_t *) s->keys + (size_t) (first + i) * dim;
 
-		square[i] = (vf) {0};
+		lanes[i] = (vf) {0};
 #pragma GCC unroll 8
 		for (d = 0; d < dim && i < count; d += CPU_LANES)
 		{
 			vf			off = (v_widen(k + d) - mean[d / CPU_LANES]) * inverse[i];
 			vi			q = bytes_round(off);
 
-			square[i] += __builtin_convertvector(q, vf);
+			lanes[i] += __builtin_convertvector(q, vf);
 			*(vb8_memory *) (to + d) = __builtin_convertvector(q, vb8);
 		}
 	}
-	transpose_square(square);
+	transpose_square(lanes);
 	for (i = 0; i < CPU_LANES; i++)
-		sum += square[i];
+		sum += lanes[i];
 	*(vi_memory *) (s->key_start + first) = bytes_round(sum * -128.0f);
 }
 
@@ -227,8 +243,7 @@ bytes_values(BytesAttention *s, const RowsHead *h, const vf *middle, const vf *i
 }
 
 /*
- * A head's keys and values.  false: some numbers are too large, or none, or scores would be off by more than
- * BYTES_ERROR because numbers differ too much.
+ * A head's keys and values.  false: some numbers are none, or differ so much that steps would be too coarse.
  */
 static inline __attribute__((always_inline)) bool
 bytes_head_dim(BytesAttention *s, const RowsHead *h, int dim)
@@ -237,38 +252,40 @@ bytes_head_dim(BytesAttention *s, const RowsHead *h, int dim)
 	vf			mean[BYTES_DIM / CPU_LANES];
 	vf			middle[BYTES_DIM / CPU_LANES];
 	vf			inverse[BYTES_DIM / CPU_LANES];
-	vf			squares = {0};
-	vf			steps = {0};
+	vf			sizes = {0};
+	vf			beyond = {0};
+	vf			step = {0};
+	float		square = 0.0f;
 	float		query_step;
+	float		key_step;
 	float		count = (float) h->length;
 	int			row,
-				d;
+				i;
 
 	bytes_range(&range, h, dim);
-	query_step = v_top(range.query) / 127.0f;
-	if (v_sum(range.sum) != 0.0f)
-		return false;
-	for (row = 0; row < dim / CPU_LANES; row++)
-		mean[row] = range.keys[row] * (1.0f / count);
-	for (row = 0; row < h->length; row += CPU_LANES)
-		bytes_keys(s, h, mean, row, &squares, &steps, dim);
-	/*
-	 * A number is off by step / sqrt(12), a score by that times the length of the other's row.  Where
-	 * queries or keys are too large, or none, this is infinite or no number.
-	 */
-	if (!(h->scale * 0.289f * sqrtf(v_sum(steps) * v_sum(range.squares) / (count * count) +
-									query_step * query_step * v_sum(squares) / count) <= BYTES_ERROR))
-		return false;
-	for (d = 0; d < dim; d += CPU_LANES)
+	for (i = 0; i < dim / CPU_LANES; i++)
 	{
-		int			i = d / CPU_LANES;
 		vf			half = range.high[i] * 0.5f - range.low[i] * 0.5f;
 
+		mean[i] = range.keys[i] * (1.0f / count);
 		middle[i] = range.high[i] * 0.5f + range.low[i] * 0.5f;
 		inverse[i] = rows_inverse(half, 127.0f);
-		v_store(s->value_step + d, half * (1.0f / 127.0f));
-		v_store(s->value_middle + d, middle[i]);
+		half *= 1.0f / 127.0f;
+		sizes += range.sizes[i];
+		beyond = v_larger(beyond, half * (STEP_OFF * count) - range.sizes[i] * BYTES_VALUE);
+		v_store(s->value_step + i * CPU_LANES, half);
+		v_store(s->value_middle + i * CPU_LANES, middle[i]);
 	}
+	if (!(range.finite == 0.0f && int8_total(sizes) < INFINITY && int8_highest(beyond) <= 0.0f))
+		return false;
+	for (row = 0; row < h->length; row += CPU_LANES)
+		bytes_keys(s, h, mean, row, &square, &step, dim);
+	key_step = int8_highest(step);
+	query_step = int8_highest(range.query) / 127.0f;
+	/* a score is off by what each of its rows is, times the other's length; infinite lengths are too long */
+	if (!(h->scale * STEP_OFF * sqrtf(key_step * key_step * range.square + query_step * query_step * square)
+		  <= BYTES_SCORE))
+		return false;
 	for (row = 0; row < h->length; row += 4)
 		bytes_values(s, h, middle, inverse, row, dim);
 	return true;
@@ -320,11 +337,38 @@ bytes_queries(BytesAttention *s, const RowsHead *h, int first, int count, int qu
 	return top * (1.0f / 127.0f);
 }
 
+/*
+ * sum[rows][BYTES_WIDE] += of `steps` groups; a row's groups are `step` apart, rows `row`; rows is a constant
+ * after inlining.
+ */
+static inline __attribute__((always_inline)) void
+bytes_tile(vi sum[BYTES_ROWS][2], const int32_t *a, size_t row, size_t step, const int32_t (*b)[BYTES_WIDE],
+		   int steps, int rows)
+{
+	int			i,
+				r;
+
+	for (i = 0; i < steps; i++, a += step, b++)
+	{
+		vi			b0 = *(const vi_memory *) *b;
+		vi			b1 = *(const vi_memory *) (*b + CPU_LANES);
+
+#pragma GCC unroll 8
+		for (r = 0; r < rows; r++)
+		{
+			vi			all = a[r * row] - (vi) {0};
+
+			sum[r][0] = bytes_dot(sum[r][0], b0, all);
+			sum[r][1] = bytes_dot(sum[r][1], b1, all);
+		}
+	}
+}
+
 /* What the queries of a call know of the keys so far, by halves of BYTES_WIDE. */
 typedef struct BytesState
 {
 	vf			factor[2];		/* of scores, to binary logarithms */
-	vf			top[2];			/* the largest of those; first of a block's scores */
+	vf			top[2];			/* the largest of those */
 	vf			total[2];		/* of probabilities, 255 for the largest */
 	vf			old[2];			/* what the sums so far are worth, and the block's */
 	vf			new[2];
@@ -334,28 +378,14 @@ typedef struct BytesState
 static inline __attribute__((always_inline)) void
 bytes_score(BytesAttention *s, vf top[2], int first, int key, int dim, int rows)
 {
-	const int32_t *a = s->keys + (size_t) (first + key) * dim / 4;
 	vi			sum[BYTES_ROWS][2];
-	int			i,
-				r;
+	int			r;
 
 #pragma GCC unroll 8
 	for (r = 0; r < rows; r++)
 		sum[r][0] = sum[r][1] = s->key_start[first + key + r] - (vi) {0};
-	for (i = 0; i < dim / 4; i++)
-	{
-		vi			b0 = *(const vi_memory *) s->queries[i];
-		vi			b1 = *(const vi_memory *) (s->queries[i] + CPU_LANES);
-
-#pragma GCC unroll 8
-		for (r = 0; r < rows; r++)
-		{
-			vi			all = a[r * (dim / 4) + i] - (vi) {0};
-
-			sum[r][0] = bytes_dot(sum[r][0], b0, all);
-			sum[r][1] = bytes_dot(sum[r][1], b1, all);
-		}
-	}
+	bytes_tile(sum, s->keys + (size_t) (first + key) * dim / 4, dim / 4, 1,
+			   (const int32_t (*)[BYTES_WIDE]) s->queries, dim / 4, rows);
 #pragma GCC unroll 8
 	for (r = 0; r < rows; r++)
 	{
@@ -392,7 +422,7 @@ static const uint8_t bytes_table[256] __attribute__((aligned(64))) = {
 
 /*
  * 255 * 2^(x factor - top) of four keys' scores x in groups, within 1.3 % of themselves before they are
- * rounded.  BYTES_ERROR keeps scores below 2^13.
+ * rounded.  BYTES_SCORE keeps scores below 500, so that places fit 32 bits: beyond, they would be the first.
  */
 static inline __attribute__((always_inline)) vi
 bytes_powers(const float *x, vf factor, vf top)
@@ -413,13 +443,19 @@ bytes_powers(const float *x, vf factor, vf top)
 	return (vi) _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), low, high);
 }
 #else
-/* 2^y to the next whole number; within 0.0018 of itself before it is rounded. */
+#define BYTES_TOP	7.99435344f /* log2(255): the largest probability of a block */
+
+/* 2^y to the nearest whole number; within 0.0018 of itself before that. */
 static inline vi
 bytes_power(vf y)
 {
 #if CPU_LANES == 16
-	vf			f = (vf) _mm512_reduce_ps((__m512) y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-	vf			p = v_fma(f, v_set(0.33718972f), v_set(0.65763656f));
+	vf			f;
+	vf			p;
+
+	y = v_larger(v_set(-2.0f), y);
+	f = (vf) _mm512_reduce_ps((__m512) y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+	p = v_fma(f, v_set(0.33718972f), v_set(0.65763656f));
 
 	p = v_fma(p, f, v_set(1.00172457f));
 	return bytes_round((vf) _mm512_scalef_ps((__m512) p, (__m512) y));
@@ -485,29 +521,15 @@ bytes_soften(BytesAttention *s, BytesState *state, vf largest, int keys, int hal
 static inline __attribute__((always_inline)) void
 bytes_mix(BytesAttention *s, const BytesState *state, int first, int groups, int d, int dim, int rows)
 {
-	const int32_t *a = s->values + (size_t) first / 4 * dim + d;
 	vi			sum[BYTES_ROWS][2];
-	int			i,
-				r,
+	int			r,
 				v;
 
 #pragma GCC unroll 8
 	for (r = 0; r < rows; r++)
 		sum[r][0] = sum[r][1] = (vi) {0};
-	for (i = 0; i < groups; i++, a += dim)
-	{
-		vi			b0 = *(const vi_memory *) s->probabilities[i];
-		vi			b1 = *(const vi_memory *) (s->probabilities[i] + CPU_LANES);
-
-#pragma GCC unroll 8
-		for (r = 0; r < rows; r++)
-		{
-			vi			all = a[r] - (vi) {0};
-
-			sum[r][0] = bytes_dot(sum[r][0], b0, all);
-			sum[r][1] = bytes_dot(sum[r][1], b1, all);
-		}
-	}
+	bytes_tile(sum, s->values + (size_t) first / 4 * dim + d, 1, dim,
+			   (const int32_t (*)[BYTES_WIDE]) s->probabilities, groups, rows);
 #pragma GCC unroll 8
 	for (r = 0; r < rows; r++)
 	{
@@ -577,6 +599,11 @@ bytes_attend_dim(BytesAttention *s, const RowsHead *h, int first, int count, int
 
 		for (key = 0; key + BYTES_ROWS <= keys; key += BYTES_ROWS)
 			bytes_score(s, top, block, key, dim, BYTES_ROWS);
+		if (keys - key >= 4)
+		{
+			bytes_score(s, top, block, key, dim, 4);
+			key += 4;
+		}
 		for (; key < keys; key++)
 			bytes_score(s, top, block, key, dim, 1);
 		for (d = 0; d < 2; d++)

@@ -5,8 +5,6 @@
 #ifndef DISTIL_ATTENTION_HEAD_H
 #define DISTIL_ATTENTION_HEAD_H
 
-#define LOG2_E		1.44269504f
-
 typedef struct RowsHead
 {
 	const uint16_t *q;			/* the first row; keys and values lie `width` further each */
@@ -59,8 +57,8 @@ typedef struct RowsWay
 {
 	int			shortest;		/* sequences */
 	int			longest;
-	int			dim;			/* the widest head; a multiple of `step` */
-	int			step;
+	int			dim;			/* the widest head */
+	int			step;			/* heads have a multiple of this */
 	int			queries;		/* at a time */
 	bool		(*prepare) (void *scratch, const RowsHead *h);	/* keys and values; false: they do not fit */
 	void		(*attend) (void *scratch, const RowsHead *h, int first, int count);

@@ -25,6 +25,7 @@
 #define WORDS_VALUE 1023.0f
 #define WORDS_ONE	14.9999f	/* binary logarithm; 15 would round beyond 16 bits with a sign */
 #define WORDS_ERROR 0.02f		/* of scores; BF16's is about half of it */
+#define WORDS_COARSE 0.004f		/* of values, of their size on average; BF16's is about a quarter of it */
 #define WORDS_LARGE 1e15f		/* of queries and keys; larger ones could have scores that are no numbers */
 
 /* Lies in the device's scratch; words are pairs of 16-bit numbers. */
@@ -77,6 +78,7 @@ typedef struct WordsRange
 	vf			low[WORDS_DIM / CPU_LANES];	/* of keys */
 	vf			high[WORDS_DIM / CPU_LANES];
 	vf			value[WORDS_DIM / CPU_LANES];	/* largest sizes */
+	vf			sizes[WORDS_DIM / CPU_LANES];	/* of values, their sums */
 	vf			query;
 	vf			squares;		/* sums of the queries' */
 	vf			sum;			/* 0 unless some number is not finite */
@@ -104,6 +106,7 @@ words_range(WordsRange *range, const RowsHead *h)
 			range->low[i] = v_smaller(range->low[i], k);
 			range->high[i] = v_larger(range->high[i], k);
 			range->value[i] = v_larger(range->value[i], v_abs(v));
+			range->sizes[i] += v_abs(v);
 			range->query = v_larger(range->query, v_abs(q));
 			range->squares = v_fma(q, q, range->squares);
 			/* nought times a number is nought, times others it is none */
@@ -115,8 +118,8 @@ words_range(WordsRange *range, const RowsHead *h)
 /*
  * Keys, less the middle of each dimension, and values in steps.  A query's scores all lose the same by that,
  * so its probabilities lose nothing, and a dimension where all keys are large does not make the others
- * coarse.  false: some numbers are too large, or none, or scores would be off by more than WORDS_ERROR
- * because numbers differ too much.
+ * coarse.  false: some numbers are too large, or none, or differ so much that scores would be off by more
+ * than WORDS_ERROR, or values by more than WORDS_COARSE.
  */
 static bool
 words_head(void *scratch, const RowsHead *h)
@@ -127,6 +130,7 @@ words_head(void *scratch, const RowsHead *h)
 	vf			inverse[WORDS_DIM / CPU_LANES];
 	vf			widest = {0};
 	vf			squares = {0};
+	vf			beyond = {0};
 	vf			key_inverse;
 	float		query_step;
 	int			row,
@@ -140,11 +144,14 @@ words_head(void *scratch, const RowsHead *h)
 		middle[i] = range.low[i] * 0.5f + range.high[i] * 0.5f;
 		widest = v_larger(widest, range.high[i] * 0.5f - range.low[i] * 0.5f);
 		inverse[i] = rows_inverse(range.value[i], WORDS_VALUE);
-		v_store(s->value_step + d, range.value[i] * (1.0f / WORDS_VALUE));
+		range.value[i] *= 1.0f / WORDS_VALUE;
+		beyond = v_larger(beyond, range.value[i] * (0.289f * (float) h->length) -
+						  range.sizes[i] * WORDS_COARSE);
+		v_store(s->value_step + d, range.value[i]);
 	}
 	s->key_step = v_top(widest) / WORDS_SCORE;
 	query_step = v_top(range.query) / WORDS_SCORE;
-	if (!(v_sum(range.sum) == 0.0f && v_top(widest) < WORDS_LARGE && v_top(range.query) < WORDS_LARGE))
+	if (!(v_sum(range.sum) == 0.0f && v_top(beyond) <= 0.0f && v_top(widest) < WORDS_LARGE && v_top(range.query) < WORDS_LARGE))
 		return false;
 	key_inverse = rows_inverse(v_set(v_top(widest)), WORDS_SCORE);
 	for (row = 0; row < h->length; row++)

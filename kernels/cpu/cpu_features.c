@@ -20,7 +20,7 @@ typedef struct CpuFeatures
 	bool		avx2;			/* with FMA and F16C */
 	bool		avx512;			/* F, BW, VL, DQ */
 	bool		avx512_vbmi;
-	bool		avx512_bf16;
+	bool		avx512_bf16;	/* with VNNI and VBMI, as AMD's have: Cooper Lake counts as VNNI */
 	bool		avx512_vnni;
 	bool		avx_vnni;
 	bool		amx;			/* tiles and half floats; use needs the system's permission besides */
@@ -120,7 +120,7 @@ find_features(void)
 		features.avx_vnni = features.avx2 && bit(a, 4);
 		features.avx512_bf16 = features.avx512_vnni && features.avx512_vbmi && bit(a, 5);
 	}
-	features.amx = features.amx && features.avx512_bf16 && features.avx512_vnni && features.avx512_vbmi;
+	features.amx = features.amx && features.avx512_bf16;
 }
 
 #else

@@ -1,6 +1,6 @@
 /*
  * int8_avx512_vnni.c
- *		8-bit linear layers and attention in words with AVX-512 VNNI.
+ *		8-bit linear layers, attention in words and in bytes with AVX-512 VNNI.
  */
 #if defined(__x86_64__)
 #define INT8_LINEAR distil_cpu_linear_int8_avx512_vnni

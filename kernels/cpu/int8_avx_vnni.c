@@ -1,6 +1,7 @@
 /*
  * int8_avx_vnni.c
- *		8-bit linear layers with AVX-VNNI: six rows by half a panel twice in 12 registers.
+ *		8-bit linear layers (six rows by half a panel twice in 12 registers), attention in words and in bytes
+ *		with AVX-VNNI.
  */
 #if defined(__x86_64__)
 #define CPU_LANES 8

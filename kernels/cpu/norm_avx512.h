@@ -40,10 +40,11 @@ norm_moments(float *mean, float *scale, float *y, const float *x, const float *r
 			__m512		v = _mm512_maskz_loadu_ps(mask, x + r * c + i);
 
 			__builtin_prefetch(x + (r + NORM_ROWS) * c + i, 0, 3);
-			if (residual != NULL)
+			if (residual != NULL)	/* usually y */
+			{
 				__builtin_prefetch(residual + (r + NORM_ROWS) * c + i, 1, 3);
-			if (residual != NULL)
 				v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, residual + r * c + i));
+			}
 			sum[r] = _mm512_add_ps(sum[r], v);
 			_mm512_mask_storeu_ps(y + r * c + i, mask, v);
 		}

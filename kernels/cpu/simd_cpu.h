@@ -271,6 +271,7 @@ d_sum(vd x)
 	return sum;
 }
 
+#define LOG2_E		1.44269504f
 #define EXP_LOW		(-87.3365f)	/* smaller: 0, the result would be subnormal */
 #define EXP_HIGH	88.376f		/* larger: as this, about 2.4e38 */
 #define ROUND_BIAS	12582912.0f /* 1.5 * 2^23: adding it rounds to an integer */
@@ -284,7 +285,7 @@ v_exp(vf x)
 {
 	vi			normal = ~(x < v_set(EXP_LOW));
 	vf			y = v_clamp(x, EXP_LOW, EXP_HIGH);
-	vf			n = y * 1.44269504f + ROUND_BIAS;
+	vf			n = y * LOG2_E + ROUND_BIAS;
 	vi			power = (vi) n - (vi) v_set(ROUND_BIAS);
 	vf			r;
 	vf			p;

@@ -208,8 +208,9 @@ test_attention(DistilDevice *dev, int dim, bool causal, float drop_share, bool r
 	int			heads = 3;
 	size_t		n = (size_t) t * (size_t) (heads * dim);
 	float	   *bias = random_floats((size_t) 255 * heads, 1.0);
-	DistilAttention a = {4, heads, dim, 1, 2, 1.0f / sqrtf((float) dim), causal, {drop_share, 7}, 0,
-	relative ? bias : NULL, NULL, 128, 0};
+	DistilAttention a = {.nseq = 4,.heads = heads,.head_dim = dim,.head_first = 1,.head_count = 2,
+	.scale = 1.0f / sqrtf((float) dim),.causal = causal,.dropout = {drop_share, 7},
+	.relative = relative ? bias : NULL,.relative_limit = 128};
 	float	   *qkv = rounded_floats(3 * n, 2.0);
 	float	   *dout = rounded_floats(n, 1.0);
 	float	   *got[4] = {random_floats(n, 0.0), random_floats((size_t) t * heads, 0.0),
