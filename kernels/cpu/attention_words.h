@@ -151,7 +151,8 @@ words_head(void *scratch, const RowsHead *h)
 	}
 	s->key_step = v_top(widest) / WORDS_SCORE;
 	query_step = v_top(range.query) / WORDS_SCORE;
-	if (!(v_sum(range.sum) == 0.0f && v_top(beyond) <= 0.0f && v_top(widest) < WORDS_LARGE && v_top(range.query) < WORDS_LARGE))
+	if (!(v_sum(range.sum) == 0.0f && v_top(beyond) <= 0.0f && v_top(widest) < WORDS_LARGE &&
+		  v_top(range.query) < WORDS_LARGE))
 		return false;
 	key_inverse = rows_inverse(v_set(v_top(widest)), WORDS_SCORE);
 	for (row = 0; row < h->length; row++)
