@@ -15,14 +15,17 @@ load_columns(const float *p, int i, int c)
 #define NORM_ROWS 4				/* at a time, so that their sums across lanes overlap */
 
 /*
- * y = x + residual, whose mean and 1 / deviation are returned; the last vector has part of its lanes.  The
- * rows that come next are asked for meanwhile: a row is too short for the CPU to see what follows.
+ * y = x + residual, whose mean and 1 / deviation are returned; the last vector has part of its lanes.  As
+ * many rows that come next are asked for meanwhile (addresses only): a row is too short for the CPU to see
+ * what follows.
  */
 static inline __attribute__((always_inline)) void
 norm_moments(float *mean, float *scale, float *y, const float *x, const float *residual, float eps, size_t c,
 			 int rows)
 {
 	__mmask16	part = column_mask((int) ((c - 1) / 16 * 16), (int) c);
+	uintptr_t	next = (uintptr_t) x + sizeof(float) * rows * c;
+	uintptr_t	other = (uintptr_t) residual + sizeof(float) * rows * c;
 	__m512		sum[NORM_ROWS];
 	size_t		i;
 	int			r;
@@ -39,10 +42,10 @@ norm_moments(float *mean, float *scale, float *y, const float *x, const float *r
 		{
 			__m512		v = _mm512_maskz_loadu_ps(mask, x + r * c + i);
 
-			__builtin_prefetch(x + (r + NORM_ROWS) * c + i, 0, 3);
+			__builtin_prefetch((const void *) (next + sizeof(float) * (r * c + i)), 0, 3);
 			if (residual != NULL)	/* usually y */
 			{
-				__builtin_prefetch(residual + (r + NORM_ROWS) * c + i, 1, 3);
+				__builtin_prefetch((const void *) (other + sizeof(float) * (r * c + i)), 0, 3);
 				v = _mm512_add_ps(v, _mm512_maskz_loadu_ps(mask, residual + r * c + i));
 			}
 			sum[r] = _mm512_add_ps(sum[r], v);
