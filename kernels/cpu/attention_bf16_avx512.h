@@ -78,11 +78,7 @@ pair_queries(PairAttention *s, const RowsHead *h, int first, int count)
 			_mm512_store_ps(&s->queries[d][query], _mm512_setzero_ps());
 		for (d = 0; d < h->dim && query < count; d += 2 * CPU_LANES)
 		{
-			for (i = 0; i < CPU_LANES; i++)
-				square[i] = query + i < count
-					? v_load((const float *) (const void *) (h->q + (size_t) (first + query + i) * h->ld + d))
-					: (vf) {0};
-			transpose_square(square);
+			rows_turn(square, h, first, query, count, d);
 			for (i = 0; i < CPU_LANES; i++)
 				_mm512_store_ps(&s->queries[d / 2 + i][query], (__m512) square[i]);
 		}
@@ -280,19 +276,14 @@ pair_attend_dim(PairAttention *s, const RowsHead *h, int first, int count, int d
 static void
 pair_attend(void *scratch, const RowsHead *h, int first, int count)
 {
-	if (h->dim == 32)
-		pair_attend_dim(scratch, h, first, count, 32);
-	else if (h->dim == 64)
-		pair_attend_dim(scratch, h, first, count, 64);
-	else
-		pair_attend_dim(scratch, h, first, count, h->dim);
+	ROWS_OF_DIM(h, pair_attend_dim, scratch, h, first, count);
 }
 
 static void
 attention_bf16_avx512(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
 					  const DistilAttention *a)
 {
-	const RowsWay way = {.longest = PAIR_KEYS,.dim = PAIR_DIM,.step = 2 * CPU_LANES,
+	const RowsWay way = {.longest = PAIR_KEYS,.dim = PAIR_DIM,.multiple = 2 * CPU_LANES,
 		.queries = PAIR_QUERIES,.prepare = pair_head,.attend = pair_attend,
 	.otherwise = distil_cpu_rows_avx512.attention};
 

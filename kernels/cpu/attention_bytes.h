@@ -23,11 +23,10 @@
 #define BYTES_DIM	128			/* widest head */
 #define BYTES_WIDE	(2 * CPU_LANES) /* queries at a time */
 #define BYTES_BLOCK 64			/* keys */
-#define BYTES_AHEAD 12			/* rows */
+#define BYTES_AHEAD 12			/* rows that are asked for before they are read */
 /* The most that steps may be off, root mean square: of a score, and of a dimension's values on average. */
 #define BYTES_SCORE 0.1f
 #define BYTES_VALUE 0.03f
-#define STEP_OFF	0.288675135f /* of a step: 1 / sqrt(12) */
 
 typedef int8_t vb8 __attribute__((vector_size(CPU_LANES)));
 typedef int8_t vb8_memory __attribute__((vector_size(CPU_LANES), aligned(1), may_alias));
@@ -90,23 +89,21 @@ typedef struct BytesRange
 	vf			sizes[BYTES_DIM / CPU_LANES];	/* their sums */
 	vf			query;			/* the largest size */
 	float		square;			/* the largest length's; NaN may be lost, not infinity */
-	float		finite;			/* 0 unless some query is not */
+	float		broken;			/* NaN when some query is not finite, else 0 */
 } BytesRange;
 
-/* A copy of what is inlined for each usual size of heads. */
-#define BYTES_OF_DIM(function, ...) \
-	(h->dim == 32 ? function(__VA_ARGS__, 32) : h->dim == 64 ? function(__VA_ARGS__, 64) \
-	 : function(__VA_ARGS__, h->dim))
-
-/* The rows of a head are too far apart for the CPU to ask for the next ones by itself. */
+/*
+ * The rows of a head are too far apart for the CPU to ask for the next ones by itself.  An address only, it
+ * may lie behind the rows.
+ */
 static inline __attribute__((always_inline)) void
-bytes_ask(const uint16_t *row, int dim)
+bytes_ask(uintptr_t row, int dim)
 {
 	int			d;
 
 #pragma GCC unroll 4
 	for (d = 0; d < dim; d += 32)
-		__builtin_prefetch(row + d, 0, 3);
+		__builtin_prefetch((const void *) (row + sizeof(uint16_t) * (size_t) d), 0, 3);
 }
 
 static inline __attribute__((always_inline)) void
@@ -118,7 +115,7 @@ bytes_range(BytesRange *to, const RowsHead *h, int dim)
 				d;
 
 	range.query = (vf) {0};
-	range.square = range.finite = 0.0f;
+	range.square = range.broken = 0.0f;
 #pragma GCC unroll 8
 	for (d = 0; d < dim; d += CPU_LANES)
 	{
@@ -131,7 +128,7 @@ bytes_range(BytesRange *to, const RowsHead *h, int dim)
 		float		square;
 
 		for (d = 0; d < 3; d++)
-			bytes_ask(at + BYTES_AHEAD * h->ld + d * h->width, dim);
+			bytes_ask((uintptr_t) at + sizeof(uint16_t) * (BYTES_AHEAD * h->ld + d * h->width), dim);
 #pragma GCC unroll 8
 		for (d = 0; d < dim; d += CPU_LANES)
 		{
@@ -150,7 +147,7 @@ bytes_range(BytesRange *to, const RowsHead *h, int dim)
 		square = int8_total(squares);
 		range.square = square > range.square ? square : range.square;
 		/* nought times a number is nought, times others it is none */
-		range.finite += square * 0.0f;
+		range.broken += square * 0.0f;
 	}
 	*to = range;
 }
@@ -276,7 +273,7 @@ bytes_head_dim(BytesAttention *s, const RowsHead *h, int dim)
 		v_store(s->value_step + i * CPU_LANES, half);
 		v_store(s->value_middle + i * CPU_LANES, middle[i]);
 	}
-	if (!(range.finite == 0.0f && int8_total(sizes) < INFINITY && int8_highest(beyond) <= 0.0f))
+	if (!(range.broken == 0.0f && int8_total(sizes) < INFINITY && int8_highest(beyond) <= 0.0f))
 		return false;
 	for (row = 0; row < h->length; row += CPU_LANES)
 		bytes_keys(s, h, mean, row, &square, &step, dim);
@@ -294,7 +291,7 @@ bytes_head_dim(BytesAttention *s, const RowsHead *h, int dim)
 static bool
 bytes_head(void *scratch, const RowsHead *h)
 {
-	return BYTES_OF_DIM(bytes_head_dim, scratch, h);
+	return ROWS_OF_DIM(h, bytes_head_dim, scratch, h);
 }
 
 /*
@@ -314,11 +311,7 @@ bytes_queries(BytesAttention *s, const RowsHead *h, int first, int count, int qu
 	{
 		vf		   *square = pairs + d / 2;
 
-		for (i = 0; i < CPU_LANES; i++)
-			square[i] = query + i < count
-				? v_load((const float *) (const void *) (h->q + (size_t) (first + query + i) * h->ld + d))
-				: (vf) {0};
-		transpose_square(square);
+		rows_turn(square, h, first, query, count, d);
 		for (i = 0; i < CPU_LANES; i++)
 			top = v_larger(top, v_larger(v_abs(rows_low(square[i])), v_abs(rows_high(square[i]))));
 	}
@@ -621,7 +614,7 @@ bytes_attend_dim(BytesAttention *s, const RowsHead *h, int first, int count, int
 static void
 bytes_attend(void *scratch, const RowsHead *h, int first, int count)
 {
-	BYTES_OF_DIM(bytes_attend_dim, scratch, h, first, count);
+	ROWS_OF_DIM(h, bytes_attend_dim, scratch, h, first, count);
 }
 
 void
@@ -629,7 +622,7 @@ ATTENTION_BYTES(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 				const DistilAttention *a)
 {
 	const RowsWay way = {.shortest = BYTES_SHORT + 1,.longest = BYTES_KEYS,.dim = BYTES_DIM,
-		.step = BYTES_WIDE,.queries = BYTES_WIDE,.prepare = bytes_head,.attend = bytes_attend,
+		.multiple = BYTES_WIDE,.queries = BYTES_WIDE,.prepare = bytes_head,.attend = bytes_attend,
 	.otherwise = ATTENTION_ELSE};
 
 	rows_attend(dev, out, qkv, offsets, a, &way);

@@ -21,7 +21,6 @@
 /* Up to so many queries the keys and values are read where they are. */
 #define FEW_QUERIES 2
 
-
 /* One sequence and head; q is its first row, k and v lie `width` floats further each. */
 typedef struct Head
 {

@@ -8,14 +8,22 @@
 typedef struct RowsHead
 {
 	const uint16_t *q;			/* the first row; keys and values lie `width` further each */
-	size_t		width;
-	size_t		ld;
+	size_t		width;			/* numbers, as ld and ld_out */
+	size_t		ld;				/* from one row of qkv to the next */
 	uint16_t   *out;
 	size_t		ld_out;
-	float		scale;
-	int			length;
-	int			dim;
+	float		scale;			/* of scores */
+	int			length;			/* rows of the sequence: queries and keys */
+	int			dim;			/* columns of the head */
 } RowsHead;
+
+/* What rounding to steps is off, in steps, root mean square: 1 / sqrt(12). */
+#define STEP_OFF	0.288675135f
+
+/* A copy of what is inlined for each usual size of heads; its last argument is the size. */
+#define ROWS_OF_DIM(h, function, ...) \
+	((h)->dim == 32 ? function(__VA_ARGS__, 32) : (h)->dim == 64 ? function(__VA_ARGS__, 64) \
+	 : function(__VA_ARGS__, (h)->dim))
 
 /* Of the first sequence. */
 static inline RowsHead
@@ -45,6 +53,22 @@ rows_high(vf pairs)
 	return (vf) ((vi) pairs & (int32_t) 0xffff0000);
 }
 
+/*
+ * 2 * LANES columns from d on of up to LANES queries, turned over: a lane has two numbers of one query.  The
+ * queries are the call's from `query` on, whose first is the sequence's `first`; zeros behind `count`.
+ */
+static inline __attribute__((always_inline)) void
+rows_turn(vf square[CPU_LANES], const RowsHead *h, int first, int query, int count, int d)
+{
+	int			i;
+
+	for (i = 0; i < CPU_LANES; i++)
+		square[i] = query + i < count
+			? v_load((const float *) (const void *) (h->q + (size_t) (first + query + i) * h->ld + d))
+			: (vf) {0};
+	transpose_square(square);
+}
+
 /* How many steps are in 1 where so many are in the largest size, none where all are zeros. */
 static inline vf
 rows_inverse(vf largest, float steps)
@@ -58,7 +82,7 @@ typedef struct RowsWay
 	int			shortest;		/* sequences */
 	int			longest;
 	int			dim;			/* the widest head */
-	int			step;			/* heads have a multiple of this */
+	int			multiple;		/* heads' widths are multiples of this */
 	int			queries;		/* at a time */
 	bool		(*prepare) (void *scratch, const RowsHead *h);	/* keys and values; false: they do not fit */
 	void		(*attend) (void *scratch, const RowsHead *h, int first, int count);
@@ -71,7 +95,7 @@ static inline bool
 rows_fit(const RowsWay *way, const DistilAttention *a, int length)
 {
 	return !a->causal && a->relative == NULL && a->scale > 0.0f && length >= way->shortest &&
-		length <= way->longest && a->head_dim <= way->dim && a->head_dim % way->step == 0;
+		length <= way->longest && a->head_dim <= way->dim && a->head_dim % way->multiple == 0;
 }
 
 /* One sequence whose heads fit, offsets from its own on. */

@@ -145,7 +145,7 @@ words_head(void *scratch, const RowsHead *h)
 		widest = v_larger(widest, range.high[i] * 0.5f - range.low[i] * 0.5f);
 		inverse[i] = rows_inverse(range.value[i], WORDS_VALUE);
 		range.value[i] *= 1.0f / WORDS_VALUE;
-		beyond = v_larger(beyond, range.value[i] * (0.289f * (float) h->length) -
+		beyond = v_larger(beyond, range.value[i] * (STEP_OFF * (float) h->length) -
 						  range.sizes[i] * WORDS_COARSE);
 		v_store(s->value_step + d, range.value[i]);
 	}
@@ -182,8 +182,8 @@ words_head(void *scratch, const RowsHead *h)
 			*(vi_memory *) (s->values + (size_t) row / 2 * h->dim + d) = words_pair(low, high);
 		}
 	}
-	/* a number is off by step / sqrt(12), a score by that times the length of the other's row */
-	return h->scale * 0.289f * (s->key_step * sqrtf(v_sum(range.squares) / (float) h->length) +
+	/* a number is off by STEP_OFF of its step, a score by that times the length of the other's row */
+	return h->scale * STEP_OFF * (s->key_step * sqrtf(v_sum(range.squares) / (float) h->length) +
 								query_step * sqrtf(v_sum(squares) / (float) h->length)) <= WORDS_ERROR;
 }
 
@@ -204,11 +204,7 @@ words_queries(WordsAttention *s, const RowsHead *h, int first, int count)
 		{
 			vf			square[CPU_LANES];
 
-			for (i = 0; i < CPU_LANES; i++)
-				square[i] = query + i < count
-					? v_load((const float *) (const void *) (h->q + (size_t) (first + query + i) * h->ld + d))
-					: (vf) {0};
-			transpose_square(square);
+			rows_turn(square, h, first, query, count, d);
 			for (i = 0; i < CPU_LANES; i++)
 			{
 				v_store((float *) (void *) (s->queries[d / 2 + i] + query), square[i]);
@@ -392,7 +388,7 @@ void
 ATTENTION_WORDS(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
 				const DistilAttention *a)
 {
-	const RowsWay way = {.longest = WORDS_KEYS,.dim = WORDS_DIM,.step = WORDS_WIDE,
+	const RowsWay way = {.longest = WORDS_KEYS,.dim = WORDS_DIM,.multiple = WORDS_WIDE,
 		.queries = WORDS_WIDE,.prepare = words_head,.attend = words_attend,
 	.otherwise = ATTENTION_ELSE};
 

@@ -1,9 +1,9 @@
 /*
  * int8.h
- *		Linear layers in eight bits: three functions per instruction set, for CpuRows.
+ *		Linear layers in eight bits: three functions per instruction set, for CpuRows, and their attention.
  *
- * What kernels.h says of linear_rows, quantize_rows and norm_rows for DISTIL_TYPE_INT8.  Where a set has
- * no dot products of bytes, those of a smaller one serve it.
+ * What kernels.h says of linear_rows, quantize_rows, norm_rows and attention_rows for DISTIL_TYPE_INT8.
+ * Where a set has no dot products of bytes, those of a smaller one serve it.
  */
 #ifndef DISTIL_INT8_H
 #define DISTIL_INT8_H
@@ -42,6 +42,9 @@ extern void distil_cpu_attention_words_avx_vnni(DistilDevice *dev, const DistilR
 												const DistilAttention *a);
 extern void distil_cpu_attention_words_avx2(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 											const int32_t *offsets, const DistilAttention *a);
+/* In float32, for heads that words do not do (ops_avx2.c). */
+extern void distil_cpu_attention_floats_avx2(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
+											 const int32_t *offsets, const DistilAttention *a);
 /* In bytes, see attention_bytes.h. */
 extern void distil_cpu_attention_bytes_avx512_bf16(DistilDevice *dev, const DistilRows *out,
 												   const DistilRows *qkv, const int32_t *offsets,
@@ -52,9 +55,6 @@ extern void distil_cpu_attention_bytes_avx512_vnni(DistilDevice *dev, const Dist
 extern void distil_cpu_attention_bytes_avx_vnni(DistilDevice *dev, const DistilRows *out,
 												const DistilRows *qkv, const int32_t *offsets,
 												const DistilAttention *a);
-/* The same in float32, for heads that it does not do (ops_avx2.c). */
-extern void distil_cpu_attention_floats_avx2(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
-											 const int32_t *offsets, const DistilAttention *a);
 
 /* How a row is cut into steps: q = round(value * inverse) + zero. */
 typedef struct Int8Step
