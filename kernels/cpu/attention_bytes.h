@@ -11,7 +11,9 @@
  * key and each query is cut into steps of its own (keys less their mean, which takes the same from all
  * scores of a query); each dimension of the values into steps from its smallest to its largest; probabilities
  * into steps of the largest among BYTES_BLOCK keys.  Over the whole sequence those steps would be too coarse:
- * one key of large probability would round all the others to nothing, however much they are together.
+ * one key of large probability would round all the others to nothing, however much they are together.  In
+ * its own block it would still: keys take turns at being rounded up and down, so that what many alike add up
+ * to is kept.
  *
  * The rule a newcomer would break: steps depend on the sequence and on the query, not on the queries of a
  * call, so a query has the same bits in any part.
@@ -23,6 +25,7 @@
 #define BYTES_DIM	128			/* widest head */
 #define BYTES_WIDE	(2 * CPU_LANES) /* queries at a time */
 #define BYTES_BLOCK 64			/* keys */
+#define BYTES_TURNS 4			/* groups of four keys until roundings begin again */
 #define BYTES_AHEAD 12			/* rows that are asked for before they are read */
 /* The most that steps may be off, root mean square: of a score, and of a dimension's values on average. */
 #define BYTES_SCORE 0.1f
@@ -397,29 +400,35 @@ bytes_score(BytesAttention *s, vf top[2], int first, int key, int dim, int rows)
 }
 
 #ifdef __AVX512VBMI__
-#define BYTES_OCTAVE 28			/* entries of this table for each power of two */
+#define BYTES_OCTAVE 21			/* entries of this table for each power of two */
+#define BYTES_FINE	5			/* binary digits behind the point in its second half */
 
 /* 255 * 2^(-i / BYTES_OCTAVE); the last one stands for all that is smaller. */
 static const uint8_t bytes_table[256] __attribute__((aligned(64))) = {
-	255, 249, 243, 237, 231, 225, 220, 214, 209, 204, 199, 194, 189, 185, 180, 176, 172, 167, 163,
-	159, 155, 152, 148, 144, 141, 137, 134, 131, 128, 124, 121, 118, 115, 113, 110, 107, 105, 102,
-	100, 97, 95, 92, 90, 88, 86, 84, 82, 80, 78, 76, 74, 72, 70, 69, 67, 65, 64, 62, 61, 59, 58, 56,
-	55, 54, 52, 51, 50, 49, 47, 46, 45, 44, 43, 42, 41, 40, 39, 38, 37, 36, 35, 34, 33, 33, 32, 31,
-	30, 30, 29, 28, 27, 27, 26, 26, 25, 24, 24, 23, 23, 22, 21, 21, 20, 20, 19, 19, 18, 18, 18, 17,
-	17, 16, 16, 16, 15, 15, 14, 14, 14, 13, 13, 13, 12, 12, 12, 12, 11, 11, 11, 10, 10, 10, 10, 9, 9,
-	9, 9, 9, 8, 8, 8, 8, 8, 7, 7, 7, 7, 7, 7, 6, 6, 6, 6, 6, 6, 5, 5, 5, 5, 5, 5, 5, 5, 5, 4, 4, 4, 4,
-	4, 4, 4, 4, 4, 4, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2, 2,
-	2, 2, 2, 2, 2, 2, 2, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1,
-	1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0
+	255, 247, 239, 231, 223, 216, 209, 202, 196, 189, 183, 177, 172, 166, 161, 155, 150, 145, 141,
+	136, 132, 128, 123, 119, 115, 112, 108, 105, 101, 98, 95, 92, 89, 86, 83, 80, 78, 75, 73, 70,
+	68, 66, 64, 62, 60, 58, 56, 54, 52, 51, 49, 47, 46, 44, 43, 42, 40, 39, 38, 36, 35, 34, 33, 32,
+	31, 30, 29, 28, 27, 26, 25, 24, 24, 23, 22, 21, 21, 20, 19, 19, 18, 18, 17, 16, 16, 15, 15, 14,
+	14, 14, 13, 13, 12, 12, 11, 11, 11, 10, 10, 10, 9, 9, 9, 9, 8, 8, 8, 7, 7, 7, 7, 7, 6, 6, 6, 6,
+	6, 5, 5, 5, 5, 5, 5, 4, 4, 4, 4, 4, 119, 115, 112, 108, 105, 101, 98, 95, 92, 89, 86, 83, 80,
+	78, 75, 73, 70, 68, 66, 64, 62, 60, 58, 56, 54, 52, 51, 49, 47, 46, 44, 43, 42, 40, 39, 38, 36,
+	35, 34, 33, 32, 31, 30, 29, 28, 27, 26, 25, 24, 24, 23, 22, 21, 21, 20, 19, 19, 18, 18, 17, 16,
+	16, 15, 15, 14, 14, 14, 13, 13, 12, 12, 11, 11, 11, 10, 10, 10, 9, 9, 9, 9, 8, 8, 8, 7, 7, 7,
+	7, 7, 6, 6, 6, 6, 6, 5, 5, 5, 5, 5, 5, 4, 4, 4, 4, 4, 4, 4, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 3, 2,
+	2, 2, 2, 2, 2, 2, 2, 2, 0
 };
 
+/* What is added to four keys of it, the first in the lowest byte, before those digits are cut off. */
+static const int32_t bytes_up[BYTES_TURNS] = {0x19091101, 0x1d0d1505, 0x1b0b1303, 0x1f0f1707};
+
 /*
- * 255 * 2^(x factor - top) of four keys' scores x in groups, within 1.3 % of themselves before they are
+ * 255 * 2^(x factor - top) of four keys' scores x in groups, within 1.5 % of themselves before they are
  * rounded.  BYTES_SCORE keeps scores below 500, so that places fit 32 bits: beyond, they would be the first.
  */
 static inline __attribute__((always_inline)) vi
-bytes_powers(const float *x, vf factor, vf top)
+bytes_powers(const float *x, vf factor, vf top, int turn)
 {
+	__m512i		up = _mm512_set1_epi32(bytes_up[turn]);
 	vi			four[4];
 	__m512i		at,
 				low,
@@ -433,49 +442,59 @@ bytes_powers(const float *x, vf factor, vf top)
 	low = _mm512_permutex2var_epi8(_mm512_load_si512(bytes_table), at, _mm512_load_si512(bytes_table + 64));
 	high = _mm512_permutex2var_epi8(_mm512_load_si512(bytes_table + 128), at,
 									_mm512_load_si512(bytes_table + 192));
+	high = _mm512_and_si512(_mm512_srli_epi16(_mm512_add_epi8(high, up), BYTES_FINE),
+							_mm512_set1_epi8(255 >> BYTES_FINE));
 	return (vi) _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), low, high);
 }
 #else
 #define BYTES_TOP	7.99435344f /* log2(255): the largest probability of a block */
+#define BYTES_NOUGHT -7.0f		/* 2^-7 + 15 / 32 is rounded to 0 */
 
-/* 2^y to the nearest whole number; within 0.0018 of itself before that. */
+/* What is added to four keys' probabilities before they are rounded to the nearest whole number. */
+static const float bytes_up[BYTES_TURNS][4] = {
+	{-15 / 32.0f, 1 / 32.0f, -7 / 32.0f, 9 / 32.0f}, {-11 / 32.0f, 5 / 32.0f, -3 / 32.0f, 13 / 32.0f},
+	{-13 / 32.0f, 3 / 32.0f, -5 / 32.0f, 11 / 32.0f}, {-9 / 32.0f, 7 / 32.0f, -1 / 32.0f, 15 / 32.0f}
+};
+
+/* 2^y + up to the nearest whole number; within 0.0018 of itself before that. */
 static inline vi
-bytes_power(vf y)
+bytes_power(vf y, vf up)
 {
 #if CPU_LANES == 16
 	vf			f;
 	vf			p;
 
-	y = v_larger(v_set(-2.0f), y);
+	y = v_larger(v_set(BYTES_NOUGHT), y);
 	f = (vf) _mm512_reduce_ps((__m512) y, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
 	p = v_fma(f, v_set(0.33718972f), v_set(0.65763656f));
 
 	p = v_fma(p, f, v_set(1.00172457f));
-	return bytes_round((vf) _mm512_scalef_ps((__m512) p, (__m512) y));
+	return bytes_round((vf) _mm512_scalef_ps((__m512) p, (__m512) y) + up);
 #else
 	vf			n;
 	vf			f;
 	vf			p;
 
-	y = v_larger(v_set(-2.0f), y);
+	y = v_larger(v_set(BYTES_NOUGHT), y);
 	n = (vf) _mm256_floor_ps((__m256) y);
 	f = y - n;
 	p = v_fma(f, v_set(0.33718972f), v_set(0.65763656f));
 	p = v_fma(p, f, v_set(1.00172457f));
-	return bytes_round((vf) ((vi) p + (bytes_round(n) << 23)));
+	return bytes_round((vf) ((vi) p + (bytes_round(n) << 23)) + up);
 #endif
 }
 
 /* 255 * 2^(x factor - top) of four keys' scores x in groups. */
 static inline __attribute__((always_inline)) vi
-bytes_powers(const float *x, vf factor, vf top)
+bytes_powers(const float *x, vf factor, vf top, int turn)
 {
 	vi			four[4];
 	int			i;
 
 #pragma GCC unroll 4
 	for (i = 0; i < 4; i++)
-		four[i] = bytes_power(v_fma(v_load(x + i * BYTES_WIDE), factor, BYTES_TOP - top));
+		four[i] = bytes_power(v_fma(v_load(x + i * BYTES_WIDE), factor, BYTES_TOP - top),
+							  v_set(bytes_up[turn][i]));
 	return bytes_group(four, false);
 }
 
@@ -496,7 +515,8 @@ bytes_soften(BytesAttention *s, BytesState *state, vf largest, int keys, int hal
 
 	for (key = 0; key < keys; key += 4)
 	{
-		vi			group = bytes_powers(s->scores[key] + half * CPU_LANES, factor, block);
+		vi			group = bytes_powers(s->scores[key] + half * CPU_LANES, factor, block,
+										 key / 4 % BYTES_TURNS);
 
 		if (keys - key < 4)		/* the last key's bytes are the lowest */
 			group &= (1 << 8 * (keys - key)) - 1;

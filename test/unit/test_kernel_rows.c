@@ -6,8 +6,8 @@
  * of its float32 sums only: 2e-6 sqrt(k).  A result in BF16 is rounded on both sides: 1/128 of its size.
  * Probabilities of attention are rounded to BF16 by the matrix units: 1/256 of the mean of |v|.  Where all is
  * cut into bytes, results are off by BYTES_OFF of their size in root mean square: scores by 0.1 at most where
- * a head's numbers allow bytes at all, probabilities by 0.8 % and half of 1/255 of their block's largest,
- * values by 3 % at most.
+ * a head's numbers allow bytes at all, probabilities by 1 % and a step, 1/255, of their block's largest at
+ * most, values by 3 % at most.
  */
 #include "kernel_samples.h"
 
@@ -512,18 +512,23 @@ try_attention_sizes(DistilDevice *dev, bool bytes)
 	{
 		lost = lost && isnan(get(&got, i, 3 * DIM + 7));
 		/* what infinite scores give is not laid down */
-		for (d = 2 * DIM; d < 4 * DIM; d++)
+		for (d = 2 * DIM; d < 3 * DIM; d++)
 		{
 			put(&got, i, d, 0.0f);
 			put(&want, i, d, 0.0f);
 		}
+		put(&got, i, 3 * DIM + 7, 0.0f);
+		put(&want, i, 3 * DIM + 7, 0.0f);
 	}
 	CHECK(lost);
-	/* the second head's values: each other one is nought and all those are off alike */
+	/*
+	 * the second head's values: each other one is nought and all those are off alike; the fifth's
+	 * probabilities: few are not nought, and what scores are off by does not cancel
+	 */
 	for (i = 0; i < HEADS && bytes; i++)
 		near_rows("attention_rows of sizes in bytes", &got, &want, 0, ROWS, i * DIM, (i + 1) * DIM,
 				  i == 1 || i == 4 ? 2 * BYTES_OFF : BYTES_OFF);
-	/* the roundings of a probability count as much as the value that is a hundred times as large */
+	/* the last head: a probability's roundings count as much as the value a hundred times as large */
 	same_rows("attention_rows of sizes", &got, &want, 0, ROWS, WIDTH, bytes ? 0.5 : 2 * HALF_STEP,
 			  2 * HALF_STEP);
 	drop(qkv.data);
@@ -570,6 +575,47 @@ test_attention_tail(DistilDevice *dev)
 	drop(want.data);
 }
 
+/*
+ * One key whose probability is many times that of each other, which are alike: what those add up to must not
+ * be rounded away, nor up.  From 2 times as likely to 4,000 times.
+ */
+static void
+test_attention_sink(DistilDevice *dev)
+{
+	enum
+	{
+		DIM = 32, ROWS = 128, KEY = 10
+	};
+	int32_t		offsets[] = {0, ROWS};
+	DistilAttention a = {.nseq = 1,.heads = 1,.head_dim = DIM,.scale = 1.0f / sqrtf(DIM),.head_count = 1,
+	.bytes = true};
+	DistilRows	qkv = random_rows(ROWS, 3 * DIM, 1.0);
+	DistilRows	got = unset_rows(DISTIL_TYPE_BF16, ROWS, DIM);
+	DistilRows	want = unset_rows(DISTIL_TYPE_BF16, ROWS, DIM);
+	int			i,
+				d;
+
+	for (i = 0; i < ROWS; i++)
+	{
+		for (d = 0; d < DIM; d++)
+		{
+			put(&qkv, i, d, d == 0 ? 3.0f : 0.0f);
+			put(&qkv, i, DIM + d, 0.0f);
+		}
+	}
+	for (d = 2; d <= 24; d++)
+	{
+		put(&qkv, KEY, DIM, (float) d * logf(2.0f) / 2.0f * sqrtf(DIM) / 3.0f);
+		dev->ops->attention_rows(dev, &got, &qkv, offsets, &a);
+		ref->ops->attention_rows(ref, &want, &qkv, offsets, &a);
+		/* what is rounded is the same for all those keys: nothing cancels */
+		near_rows("attention_rows of a sink", &got, &want, 0, ROWS, 0, DIM, 1.5 * BYTES_OFF);
+	}
+	drop(qkv.data);
+	drop(got.data);
+	drop(want.data);
+}
+
 /* The sets that cut attention into bytes do it where `bytes` says so, from 97 keys on: other bits. */
 static void
 test_attention_bytes(DistilDevice *dev)
@@ -609,32 +655,46 @@ try_attention_nan(DistilDevice *dev, bool bytes)
 {
 	enum
 	{
-		HEADS = 3, DIM = 32, WIDTH = HEADS * DIM, LENGTH = 150, ROWS = 2 * LENGTH, QUERY = 20, KEY = 140
+		HEADS = 3, DIM = 32, WIDTH = HEADS * DIM, LENGTH = 150, ROWS = 2 * LENGTH, QUERY = 20, KEY = 140,
+		PART = 50
 	};
 	int32_t		offsets[] = {0, LENGTH, ROWS};
 	DistilAttention a = {.nseq = 2,.heads = HEADS,.head_dim = DIM,.scale = 1.0f / sqrtf(DIM),
 	.head_count = HEADS,.bytes = bytes};
 	DistilRows	qkv = random_rows(ROWS, 3 * WIDTH, 2.0);
 	DistilRows	got = unset_rows(DISTIL_TYPE_BF16, ROWS, WIDTH);
+	DistilRows	parts = unset_rows(DISTIL_TYPE_BF16, ROWS, WIDTH);
 	int			wrong = 0;
 	int			i,
 				d;
 
-	put(&qkv, QUERY, 5, NAN);	/* first sequence, first head */
-	put(&qkv, KEY, WIDTH + DIM + 31, NAN);	/* second head */
+	put(&qkv, LENGTH + QUERY, 5, NAN);	/* second sequence, first head */
+	put(&qkv, LENGTH + KEY, WIDTH + DIM + 31, NAN); /* second head */
 	dev->ops->attention_rows(dev, &got, &qkv, offsets, &a);
 	for (i = 0; i < ROWS; i++)
 	{
 		for (d = 0; d < WIDTH; d++)
 		{
-			bool		expected = d < DIM ? i == QUERY : d < 2 * DIM && i < LENGTH;
+			bool		expected = d < DIM ? i == LENGTH + QUERY : d < 2 * DIM && i >= LENGTH;
 
 			wrong += expected != (isnan(get(&got, i, d)) != 0);
 		}
 	}
 	CHECK_MSG(wrong == 0, "%s attention_rows: %d numbers or NaNs too many\n", under_test, wrong);
+	/* the sequence alone, whose heads bytes cannot do, in parts: the same bits */
+	a.nseq = 1;
+	for (i = 0; i < LENGTH; i += PART)
+	{
+		a.query_first = i;
+		a.query_end = i + PART;
+		dev->ops->attention_rows(dev, &parts, &qkv, offsets + 1, &a);
+	}
+	CHECK_MSG(memcmp((uint16_t *) parts.data + LENGTH * parts.ld, (uint16_t *) got.data + LENGTH * got.ld,
+					 ((LENGTH - 1) * got.ld + WIDTH) * sizeof(uint16_t)) == 0,
+			  "%s attention_rows: a sequence with NaNs differs alone and in parts\n", under_test);
 	drop(qkv.data);
 	drop(got.data);
+	drop(parts.data);
 }
 
 static void
@@ -656,6 +716,7 @@ main(void)
 	on_every_rows_device(test_attention);
 	on_every_rows_device(test_attention_sizes);
 	on_every_rows_device(test_attention_tail);
+	on_every_rows_device(test_attention_sink);
 	on_every_rows_device(test_attention_bytes);
 	on_every_rows_device(test_attention_nan);
 	ref->ops->close(ref);
