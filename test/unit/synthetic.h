@@ -160,17 +160,56 @@ synthetic_create(Synthetic *s, bool with_lm, float scale, uint64_t seed)
 				((s->params[i].flags & DISTIL_PARAM_ONES) != 0 ? 1.0f : 0.0f);
 }
 
-/* Bring the weights into a packed layout. */
+/* An INT8 parameter as it lies in an image: panels, then what is beside them; its input has no factors. */
+static inline void
+synthetic_pack_int8(char *to, const DistilParam *param, const float *from)
+{
+	size_t		panel = distil_weight_bytes(DISTIL_TYPE_INT8, DISTIL_PANEL, param->cols);
+	size_t		line = ((size_t) param->rows * 4 + 63) / 64 * 64;
+	char	   *beside = to + distil_weight_bytes(DISTIL_TYPE_INT8, param->rows, param->cols);
+	float	   *scale = (float *) (void *) beside;
+	int32_t    *sum = (int32_t *) (void *) (beside + line);
+	float	   *factor = (float *) (void *) (beside + 2 * line);
+	int8_t	   *numbers = malloc((size_t) DISTIL_PANEL * param->cols);
+	int			row,
+				count,
+				i,
+				j;
+
+	for (row = 0; row < param->rows; row += count, to += panel)
+	{
+		count = param->rows - row < DISTIL_PANEL ? param->rows - row : DISTIL_PANEL;
+		for (i = 0; i < count; i++)
+		{
+			const float *values = from + (size_t) (row + i) * param->cols;
+			float		largest = 0.0f;
+
+			for (j = 0; j < param->cols; j++)
+				largest = fmaxf(largest, fabsf(values[j]));
+			scale[row + i] = largest / 127.0f;
+			for (j = 0; j < param->cols; j++)
+				numbers[i * param->cols + j] = (int8_t) lrintf(values[j] / scale[row + i]);
+		}
+		distil_pack_panel_int8((int8_t *) to, sum + row, numbers, (size_t) param->cols, count, param->cols);
+	}
+	for (j = 0; j < param->cols; j++)
+		factor[j] = 1.0f;
+	free(numbers);
+}
+
+/* Bring the weights into a packed layout; in INT8 all of the layers' are quantised. */
 static inline void
 synthetic_pack(Synthetic *s, const char *layout)
 {
+	uint64_t	quantized[DISTIL_QUANTIZED_WORDS];
 	size_t		offsets[SYNTHETIC_MAX_PARAMS];
 	float	   *plain = s->weights;
 	int			i;
 
 	for (i = 0; i < s->spec.table.n; i++)
 		offsets[i] = s->params[i].offset;
-	distil_spec_pack(&s->spec, layout, NULL);
+	memset(quantized, 0xff, sizeof(quantized));
+	distil_spec_pack(&s->spec, layout, quantized);
 	s->weights = aligned_alloc(64, s->spec.table.total * sizeof(float));
 	for (i = 0; i < s->spec.table.n; i++)
 	{
@@ -181,7 +220,10 @@ synthetic_pack(Synthetic *s, const char *layout)
 
 		if ((param->flags & DISTIL_PARAM_PACKED) == 0)
 			memcpy(to, from, param->count * sizeof(float));
-		for (row = 0; row < param->rows && (param->flags & DISTIL_PARAM_PACKED) != 0; row += DISTIL_PANEL)
+		else if (param->type == DISTIL_TYPE_INT8)
+			synthetic_pack_int8(to, param, from);
+		else
+			for (row = 0; row < param->rows; row += DISTIL_PANEL)
 		{
 			const float *rows = from + (size_t) row * param->cols;
 			int			count = param->rows - row < DISTIL_PANEL ? param->rows - row : DISTIL_PANEL;
