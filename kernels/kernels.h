@@ -577,7 +577,7 @@ extern void distil_pack_panel(float *to, const float *from, size_t ld, int rows,
 
 /*
  * What the CPU at hand has, in the order of preference; `isa` names as in the
- * setting distil.isa.  distil_cpu_isa() returns the best this build supports here.
+ * setting distil.isa.  distil_cpu_isa() returns the best for float32 that this build supports here.
  */
 extern const char *distil_cpu_isa(void);
 extern bool distil_cpu_has(const char *isa);

@@ -4,7 +4,7 @@
  *		the operations between them, the CPU's measured float32 peak, and OpenBLAS beside it
  *		(through the cpu backend without vectors, which has no multiplication of its own).
  *
- *	usage: bench_kernels [ISA]       (avx512, avx2, reference; default the best)
+ *	usage: bench_kernels [ISA]       (a name that distil.isa takes; default auto)
  *
  * Build after `make unit`:
  *	cc -O2 -std=gnu11 -Ikernels -o build/bench_kernels test/bench/bench_kernels.c \
@@ -107,9 +107,9 @@ peak(const char *isa)
 		double		speed = 0.0;
 
 #if defined(__x86_64__)
-		if (strcmp(isa, "avx512") == 0)
+		if (strncmp(isa, "avx512", 6) == 0 || strncmp(isa, "amx", 3) == 0)
 			speed = peak_avx512();
-		else if (strcmp(isa, "avx2") == 0)
+		else if (strncmp(isa, "avx", 3) == 0)
 			speed = peak_avx2();
 #else
 		(void) isa;
@@ -198,6 +198,23 @@ bench_linear(int m, int n, int k)
 	dev->ops->release(dev, y);
 }
 
+/* m rows of c random numbers in BF16. */
+static DistilRows
+low_rows(int m, int c)
+{
+	DistilRows	rows = {.type = DISTIL_TYPE_BF16,.ld = distil_row_stride(DISTIL_TYPE_BF16, (size_t) c)};
+	size_t		n = distil_rows_elements(DISTIL_TYPE_BF16, m, (size_t) c);
+	float	   *values = floats(n);
+	uint16_t   *data = dev->ops->alloc(dev, n * sizeof(uint16_t));
+	size_t		i;
+
+	for (i = 0; i < n; i++)
+		data[i] = distil_bf16(values[i]);
+	dev->ops->release(dev, values);
+	rows.data = data;
+	return rows;
+}
+
 static void
 bench_between(int t, int heads, int dim)
 {
@@ -210,15 +227,25 @@ bench_between(int t, int heads, int dim)
 	float	   *lse = floats((size_t) t * heads);
 	float	   *dqkv = floats((size_t) t * 3 * c);
 	float	   *gamma = floats(c);
+	DistilRows	low = low_rows(t, 3 * c);
+	DistilRows	low_out = low_rows(t, c);
 	double		forward,
 				backward,
-				norm;
+				norm,
+				rows,
+				bytes;
 
 	MEASURE(forward, dev->ops->attention_forward(dev, out, lse, qkv, offsets, &a));
 	MEASURE(backward, dev->ops->attention_backward(dev, dqkv, out, qkv, out, lse, offsets, &a));
 	MEASURE(norm, dev->ops->layernorm_forward(dev, out, NULL, NULL, NULL, qkv, dqkv, gamma, gamma, 1e-5f, t,
 											  c));
-	printf("%5d %5d %5d %10.1f %10.1f %10.1f\n", t, heads, dim, forward * 1e6, backward * 1e6, norm * 1e6);
+	MEASURE(rows, dev->ops->attention_rows(dev, &low_out, &low, offsets, &a));
+	a.bytes = true;
+	MEASURE(bytes, dev->ops->attention_rows(dev, &low_out, &low, offsets, &a));
+	printf("%5d %5d %5d %10.1f %10.1f %10.1f %10.1f %10.1f\n", t, heads, dim, forward * 1e6, backward * 1e6,
+		   norm * 1e6, rows * 1e6, bytes * 1e6);
+	dev->ops->release(dev, low.data);
+	dev->ops->release(dev, low_out.data);
 	dev->ops->release(dev, qkv);
 	dev->ops->release(dev, out);
 	dev->ops->release(dev, lse);
@@ -233,7 +260,7 @@ main(int argc, char **argv)
 		{1, 1536, 384}, {6, 1536, 384}, {16, 1536, 384}, {128, 1152, 384}, {128, 1536, 384}, {128, 384, 1536},
 		{16, 3072, 768}, {128, 768, 768}, {128, 3072, 768}, {512, 3072, 768}, {1024, 1536, 384},
 	};
-	const char *isa = argc > 1 ? argv[1] : distil_cpu_isa();
+	const char *isa = argc > 1 ? argv[1] : "auto";
 	char		message[400];
 	size_t		i;
 
@@ -250,16 +277,17 @@ main(int argc, char **argv)
 		return 1;
 	}
 	printf("%s, %s, %s\n", distil_cpu_name(), isa, distil_blas_version());
-	printf("float32 peak, one thread: %.0f GF/s\n\n", peak(isa));
+	printf("float32 peak, one thread: %.0f GF/s\n\n", peak(argc > 1 ? isa : distil_cpu_isa()));
 	printf("   m x     n x    k   packed    +gelu    plain  (BLAS)   dinput  (BLAS)  dweight  (BLAS)   "
 		   "GF/s\n");
 	for (i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
 		bench_linear(shapes[i][0], shapes[i][1], shapes[i][2]);
-	printf("\n rows heads   dim  attention   backward  layernorm   us\n");
+	printf("\n rows heads   dim  attention   backward  layernorm    in bf16   in bytes   us\n");
 	bench_between(16, 12, 32);
 	bench_between(128, 12, 32);
 	bench_between(512, 12, 32);
 	bench_between(128, 12, 64);
+	bench_between(512, 12, 64);
 	dev->ops->close(dev);
 	blas->ops->close(blas);
 	return 0;
