@@ -39,6 +39,22 @@ pass_bytes(const DistilSession *session, int tokens, int texts)
 		+ (sizeof(int32_t) + sizeof(DistilWindowText) / 4) * DISTIL_SESSION_WINDOW * (size_t) tokens;
 }
 
+/*
+ * Tokens of a pass in low precision.  Long ones push activations out of the second cache, short ones read a
+ * layer's weights again too often: with 2/3 of the width both take about the same bytes (18 a number of
+ * width and token, 12 width^2 in INT8).  Never so few that the device's products would wait for weights.
+ */
+static int
+low_tokens(const DistilSession *session)
+{
+	int			(*chain_rows) (DistilDevice *) = session->device->ops->chain_rows;
+	int			tokens = session->model->spec.config.width / 3 * 2;
+	int			least = chain_rows != NULL ? chain_rows(session->device) : DISTIL_SESSION_LOW_TOKENS;
+
+	tokens = tokens > least ? tokens : least;
+	return tokens < DISTIL_SESSION_LOW_TOKENS ? tokens : DISTIL_SESSION_LOW_TOKENS;
+}
+
 /* Tokens and texts of one pass, within the limit. */
 static void
 choose_pass(DistilSession *session, size_t limit)
@@ -46,7 +62,7 @@ choose_pass(DistilSession *session, size_t limit)
 	const DistilSpec *spec = &session->model->spec;
 	size_t		lm = spec->has_lm ? DISTIL_SESSION_LOGITS_BYTES : 0;
 	int			least = session->max_tokens;
-	int			most = spec->low != DISTIL_TYPE_F32 ? DISTIL_SESSION_LOW_TOKENS : DISTIL_SESSION_TOKENS;
+	int			most = spec->low != DISTIL_TYPE_F32 ? low_tokens(session) : DISTIL_SESSION_TOKENS;
 	int			tokens = most > least ? most : least;
 	int			texts = DISTIL_SESSION_TEXTS;
 

@@ -16,7 +16,7 @@
 #define DISTIL_SESSION_MEMORY ((size_t) 16 << 20)	/* default memory_limit */
 /* More tokens in one pass do not make it faster, and fewer sequences keep the output small. */
 #define DISTIL_SESSION_TOKENS 1024
-/* The same in low precision, where a pass's activations should stay in the second cache. */
+/* The same in low precision, at most, see low_tokens(). */
 #define DISTIL_SESSION_LOW_TOKENS 512
 #define DISTIL_SESSION_TEXTS 128
 /* Of a device that takes more work in one call, at most so many times as much. */
