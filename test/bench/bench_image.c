@@ -26,7 +26,8 @@
 
 #define MAX_CALLS 100000
 
-static DistilSession *session;
+static DistilSession *session;	/* texts, cut as the model's users have them */
+static DistilSession *whole;	/* sequences of all the model's positions */
 static int32_t ids[DISTIL_SESSION_TOKENS * 8];
 
 static _Noreturn void
@@ -61,7 +62,7 @@ forward(int n)
 	const float *hidden;
 	DistilError err;
 
-	if (distil_session_single(session, ids, types, n, &hidden, &err) != DISTIL_OK)
+	if (distil_session_single(whole, ids, types, n, &hidden, &err) != DISTIL_OK)
 		die(err.message);
 	return hidden;
 }
@@ -69,17 +70,12 @@ forward(int n)
 static int
 read_ids(char *list)
 {
-	const DistilConfig *config = &session->model->spec.config;
-	int			limit = config->positions - config->position_offset;	/* not where sentence models cut
-																		 * texts */
 	int			n = 0;
 	char	   *word;
 
-	if (limit > session->batch_tokens)
-		limit = session->batch_tokens;
 	for (word = strtok(list, " \n"); word != NULL; word = strtok(NULL, " \n"))
 	{
-		if (n == limit || n == sizeof(ids) / sizeof(ids[0]))
+		if (n == whole->max_tokens || n == sizeof(ids) / sizeof(ids[0]))
 			die("too many tokens");
 		ids[n++] = atoi(word);
 	}
@@ -117,7 +113,7 @@ answer_hidden(char *arguments)
 
 	if (host == NULL)
 		die("out of memory");
-	session->device->ops->copy_out(session->device, host, forward(n), count * sizeof(float));
+	whole->device->ops->copy_out(whole->device, host, forward(n), count * sizeof(float));
 	printf("%d %d\n", n, session->model->spec.config.width);
 	fwrite(host, sizeof(float), count, stdout);
 	free(host);
@@ -169,6 +165,17 @@ answer_embed(const char *path)
 	free(has);
 }
 
+static DistilSession *
+open_session(const DistilModel *model, DistilDevice *device)
+{
+	DistilSession *opened;
+	DistilError err;
+
+	if (distil_session_create(&opened, model, device, 0, distil_alloc_system(), NULL, &err) != DISTIL_OK)
+		die(err.message);
+	return opened;
+}
+
 static DistilModel *
 open_image(const char *path)
 {
@@ -195,7 +202,6 @@ main(int argc, char **argv)
 	char		message[256] = "";
 	DistilDevice *device;
 	DistilModel *model;
-	DistilError err;
 	char	   *line = NULL;
 	size_t		capacity = 0;
 
@@ -205,8 +211,9 @@ main(int argc, char **argv)
 	device = distil_device_open("cpu", argc > 2 ? argv[2] : NULL, message, sizeof(message));
 	if (device == NULL)
 		die(message);
-	if (distil_session_create(&session, model, device, 0, distil_alloc_system(), NULL, &err) != DISTIL_OK)
-		die(err.message);
+	session = open_session(model, device);
+	model->spec.info.max_tokens = model->spec.config.positions - model->spec.config.position_offset;
+	whole = open_session(model, device);
 	while (getline(&line, &capacity, stdin) > 0)
 	{
 		if (strncmp(line, "time ", 5) == 0)
@@ -224,6 +231,7 @@ main(int argc, char **argv)
 	}
 	free(line);
 	distil_session_free(session);
+	distil_session_free(whole);
 	device->ops->close(device);
 	distil_model_free(model);
 	return 0;
