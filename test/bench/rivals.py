@@ -17,8 +17,8 @@ LIBRARIES = ("onnxruntime", "openvino", "nncf", "ctranslate2", "torch", "transfo
 
 
 # Instruction sets that both sides can be held to, to stand for older CPUs: the kinds of products they have, and what oneDNN (OpenVINO,
-# PyTorch), CTranslate2, MKL, ATen and FBGEMM (PyTorch's int8; its AVX512_E1 has VNNI) are told.  ONNX Runtime has no such setting and is
-# left out.
+# PyTorch), CTranslate2, MKL, ATen and FBGEMM (PyTorch's int8; its AVX512_E1 has VNNI) are told.  Who has
+# no such setting is left out, see Rival.holds().
 ISAS = {
     "avx2": (("AVX2",), "AVX2", "AVX2", "AVX2", "avx2", "AVX2"),
     "avx_vnni": (("AVX2", "AVX-VNNI"), "AVX2_VNNI", "AVX2", "AVX2", "avx2", "AVX2"),
@@ -137,6 +137,13 @@ class Rival:
     options: dict
     any_length: bool = True
     offered: typing.Callable = lambda: True
+
+    def holds(self, isa):
+        """To an instruction set of ISAS.  ONNX Runtime's products ask the CPU by themselves, and so do OpenVINO's in float32, which are
+        the same library's: they run in AVX-512 where it is."""
+        if self.runner is onnx_runner:
+            return False
+        return self.runner is not openvino_runner or self.precision != "float32" or "AVX-512" in ISAS[isa][0]
 
     def open(self, folder, shape=None):
         """run(ids [texts, tokens], mask or None) -> float32 [texts, tokens, width]; shape: of those compiled for one."""

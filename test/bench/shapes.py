@@ -129,7 +129,7 @@ def run(report, model, folder, engines, lengths, token_ids, peaks, options, show
     from transformers import AutoConfig
     config = AutoConfig.from_pretrained(folder)
     offered = [rival for rival in rivals.RIVALS if rival.offered() and not (options.quick and "compiled" in rival.options)
-               and not (options.isa and rival.runner is rivals.onnx_runner)]
+               and not (options.isa and not rival.holds(options.isa))]
     missing = [rival.name for rival in rivals.RIVALS if rival not in offered]
     for tokens in lengths:
         failed = set()
