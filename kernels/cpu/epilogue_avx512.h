@@ -56,7 +56,7 @@ narrow_pair(__m512 low, __m512 high)
 #endif
 }
 
-static __attribute__((noinline)) __m512
+static __m512
 apply_activation(DistilActivation act, __m512 x)
 {
 #define APPLY_CASE(value, name) \
@@ -92,9 +92,9 @@ column_mask(int column, int n)
 	return left >= 16 ? 0xffff : left <= 0 ? 0 : (__mmask16) ((1u << left) - 1);
 }
 
-/* The same at the right edge: behind n zeros in BF16, nothing in F32. */
+/* y[row, column .. column + 31] = act(low, high + bias); behind n zeros in BF16, nothing in F32. */
 static __attribute__((noinline)) void
-finish_edge(const Epilogue *e, size_t row, int column, __m512 low, __m512 high)
+finish_any(const Epilogue *e, size_t row, int column, __m512 low, __m512 high)
 {
 	__mmask16	mask0 = column_mask(column, e->n);
 	__mmask16	mask1 = column_mask(column + 16, e->n);
@@ -117,37 +117,50 @@ finish_edge(const Epilogue *e, size_t row, int column, __m512 low, __m512 high)
 							narrow_pair(_mm512_maskz_mov_ps(mask0, low), _mm512_maskz_mov_ps(mask1, high)));
 }
 
-/* y[row, column .. column + 31] = act(low, high + bias) */
+/* 32 finished sums to where they belong; act is none or GELU. */
 static inline __attribute__((always_inline)) void
-finish_columns(const Epilogue *e, size_t row, int column, __m512 low, __m512 high)
+finish_pair(void *to, __m512 low, __m512 high, DistilActivation act, DistilType type)
 {
-	size_t		at = row * e->y->ld + column;
-
-	if (column + 32 > e->n)
+	if (act == DISTIL_ACT_GELU)
 	{
-		finish_edge(e, row, column, low, high);
-		return;
+		low = fast_gelu(low);
+		high = fast_gelu(high);
 	}
+	if (type == DISTIL_TYPE_F32)
+	{
+		_mm512_storeu_ps(to, low);
+		_mm512_storeu_ps((float *) to + 16, high);
+	}
+	else
+		_mm512_storeu_si512(to, narrow_pair(low, high));
+}
+
+/* The same, all columns below n; act is none or GELU. */
+static inline __attribute__((always_inline)) void
+finish_whole(const Epilogue *e, size_t row, int column, __m512 low, __m512 high)
+{
 	if (e->bias != NULL)
 	{
 		low = _mm512_add_ps(low, _mm512_loadu_ps(e->bias + column));
 		high = _mm512_add_ps(high, _mm512_loadu_ps(e->bias + column + 16));
 	}
-	if (e->act == DISTIL_ACT_GELU)
-	{
-		low = fast_gelu(low);
-		high = fast_gelu(high);
-	}
-	else if (e->act != DISTIL_ACT_NONE)
-	{
-		low = apply_activation(e->act, low);
-		high = apply_activation(e->act, high);
-	}
-	if (e->y->type == DISTIL_TYPE_F32)
-	{
-		_mm512_storeu_ps((float *) e->y->data + at, low);
-		_mm512_storeu_ps((float *) e->y->data + at + 16, high);
-	}
+	finish_pair((char *) e->y->data + (row * e->y->ld + column) * distil_type_size(e->y->type), low, high,
+				e->act, e->y->type);
+}
+
+/* Whether finish_whole() is enough for columns before `end`. */
+static inline bool
+finish_is_whole(const Epilogue *e, int end)
+{
+	return end <= e->n && (e->act == DISTIL_ACT_NONE || e->act == DISTIL_ACT_GELU);
+}
+
+/* The same, any columns and activation. */
+static inline __attribute__((always_inline)) void
+finish_columns(const Epilogue *e, size_t row, int column, __m512 low, __m512 high)
+{
+	if (finish_is_whole(e, column + 32))
+		finish_whole(e, row, column, low, high);
 	else
-		_mm512_storeu_si512((uint16_t *) e->y->data + at, narrow_pair(low, high));
+		finish_any(e, row, column, low, high);
 }

@@ -29,18 +29,7 @@ product_finish(const ProductColumns *columns, const char *sums, char *to, const 
 	__m512		high = _mm512_add_ps(_mm512_load_ps(sums + 64), columns->bias[1]);
 
 	(void) factors;
-	if (act == DISTIL_ACT_GELU)
-	{
-		low = fast_gelu(low);
-		high = fast_gelu(high);
-	}
-	if (type == DISTIL_TYPE_F32)
-	{
-		_mm512_storeu_ps(to, low);
-		_mm512_storeu_ps(to + 64, high);
-	}
-	else
-		_mm512_storeu_si512(to, narrow_pair(low, high));
+	finish_pair(to, low, high, act, type);
 }
 
 static __attribute__((noinline)) void
@@ -51,7 +40,7 @@ product_finish_part(const void *context, const ProductColumns *columns, const ch
 	(void) to;
 	(void) ldy;
 	for (; rows > 0; rows--, row++, sums += 2 * DISTIL_PANEL * sizeof(float))
-		finish_columns(context, row, column, _mm512_load_ps(sums), _mm512_load_ps(sums + 64));
+		finish_any(context, row, column, _mm512_load_ps(sums), _mm512_load_ps(sums + 64));
 }
 
 #include "tile_product.h"

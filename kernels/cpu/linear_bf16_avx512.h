@@ -9,8 +9,12 @@
 #define DOT_ROWS	6
 #define DOT_PANELS	4
 #define DOT_WIDE	(DOT_PANELS * DISTIL_PANEL)
+#define DOT_PAIRS	(DOT_PANELS / 2)	/* of vectors, which the epilogue takes together */
 
-/* Panels against all rows. */
+/*
+ * Panels against all rows, tile after tile.  A tile's sums are finished while the next one is multiplied, a
+ * pair of vectors at a time: done at once that would leave nothing for the dot products' units to do.
+ */
 typedef struct DotGroup
 {
 	Epilogue	epilogue;
@@ -22,7 +26,33 @@ typedef struct DotGroup
 	int			column;
 	uintptr_t	next;			/* asked for from memory meanwhile; addresses only */
 	size_t		each;			/* bytes further for each step */
+	size_t		stretch;		/* bytes of a panel from one pair to the next */
+	bool		at_once;		/* these columns cannot wait */
+	int			waiting;		/* pairs of the tile before */
+	size_t		waiting_row;	/* its place in y */
+	int			waiting_column;
+	float		sums[DOT_ROWS * DOT_WIDE] __attribute__((aligned(64)));
 } DotGroup;
+
+/* Where pair p of the tile before belongs. */
+#define PAIR_ROW(g, p)	((g)->waiting_row + (p) / DOT_PAIRS)
+#define PAIR_COLUMN(g, p)	((g)->waiting_column + (p) % DOT_PAIRS * 2 * DISTIL_PANEL)
+#define PAIR_SUMS(g, p, half)	_mm512_load_ps((g)->sums + (2 * (p) + (half)) * DISTIL_PANEL)
+
+/* All at once, for what finish_whole() does not do and behind the last tile. */
+static __attribute__((noinline)) void
+finish_waiting(DotGroup *g)
+{
+	int			p;
+
+	for (p = 0; p < g->waiting; p++)
+	{
+		if (PAIR_COLUMN(g, p) < g->epilogue.n)
+			finish_columns(&g->epilogue, PAIR_ROW(g, p), PAIR_COLUMN(g, p), PAIR_SUMS(g, p, 0),
+						   PAIR_SUMS(g, p, 1));
+	}
+	g->waiting = 0;
+}
 
 /* rows is a constant after inlining */
 static inline __attribute__((always_inline)) void
@@ -39,6 +69,7 @@ dot_tile(DotGroup *g, size_t row, int rows)
 	size_t		off3 = g->off[3];
 	uintptr_t	next = g->next;
 	size_t		each = g->each;
+	int			pair = 0;		/* of the tile before: the next to be finished */
 	int			r,
 				v;
 
@@ -55,39 +86,50 @@ dot_tile(DotGroup *g, size_t row, int rows)
 		for (v = 0; v < DOT_PANELS; v++)
 			sum[r][v] = _mm512_setzero_ps();
 	}
-#pragma GCC unroll 1
-	for (; w < end; w += 64, x += 4, half += 4, next += each)
+	while (w < end)
 	{
-		__m512bh	wv[DOT_PANELS] = {
-			(__m512bh) _mm512_loadu_si512(w), (__m512bh) _mm512_loadu_si512(w + off1),
-			(__m512bh) _mm512_loadu_si512(w + off2), (__m512bh) _mm512_loadu_si512(w + off3)
-		};
+		const char *stop = g->waiting > 0 && end - w > (ptrdiff_t) g->stretch ? w + g->stretch : end;
 
-		__builtin_prefetch((const void *) next, 0, 2);
-		__builtin_prefetch((const void *) (next + each / 2), 0, 2);
-#pragma GCC unroll 6
-		for (r = 0; r < rows; r++)
+#pragma GCC unroll 1
+		for (; w < stop; w += 64, x += 4, half += 4, next += each)
 		{
-			int32_t		pair;
-			__m512bh	xv;
+			__m512bh	wv[DOT_PANELS] = {
+				(__m512bh) _mm512_loadu_si512(w), (__m512bh) _mm512_loadu_si512(w + off1),
+				(__m512bh) _mm512_loadu_si512(w + off2), (__m512bh) _mm512_loadu_si512(w + off3)
+			};
 
-			memcpy(&pair, (r < DOT_ROWS / 2 ? x : half) + r % (DOT_ROWS / 2) * ldx, sizeof(pair));
-			xv = (__m512bh) _mm512_set1_epi32(pair);
+			__builtin_prefetch((const void *) next, 0, 2);
+			__builtin_prefetch((const void *) (next + each / 2), 0, 2);
+#pragma GCC unroll 6
+			for (r = 0; r < rows; r++)
+			{
+				int32_t		two;
+				__m512bh	xv;
+
+				memcpy(&two, (r < DOT_ROWS / 2 ? x : half) + r % (DOT_ROWS / 2) * ldx, sizeof(two));
+				xv = (__m512bh) _mm512_set1_epi32(two);
 #pragma GCC unroll 4
-			for (v = 0; v < DOT_PANELS; v++)
-				sum[r][v] = _mm512_dpbf16_ps(sum[r][v], wv[v], xv);
+				for (v = 0; v < DOT_PANELS; v++)
+					sum[r][v] = _mm512_dpbf16_ps(sum[r][v], wv[v], xv);
+			}
+		}
+		if (pair < g->waiting)
+		{
+			finish_whole(&g->epilogue, PAIR_ROW(g, pair), PAIR_COLUMN(g, pair), PAIR_SUMS(g, pair, 0),
+						 PAIR_SUMS(g, pair, 1));
+			pair++;
 		}
 	}
 	g->next = next;
+	g->waiting = rows * DOT_PAIRS;
+	g->waiting_row = row;
+	g->waiting_column = g->column;
 #pragma GCC unroll 6
 	for (r = 0; r < rows; r++)
 	{
-#pragma GCC unroll 2
-		for (v = 0; v < DOT_PANELS; v += 2)
-		{
-			if (g->column + v * DISTIL_PANEL < g->epilogue.n)
-				finish_columns(&g->epilogue, row + r, g->column + v * DISTIL_PANEL, sum[r][v], sum[r][v + 1]);
-		}
+#pragma GCC unroll 4
+		for (v = 0; v < DOT_PANELS; v++)
+			_mm512_store_ps(g->sums + (r * DOT_PANELS + v) * DISTIL_PANEL, sum[r][v]);
 	}
 }
 
@@ -103,6 +145,8 @@ dot_rows(DotGroup *g, size_t row, int rows)
 		DOT_HEIGHT(1) DOT_HEIGHT(2) DOT_HEIGHT(3) DOT_HEIGHT(4) DOT_HEIGHT(5) DOT_HEIGHT(DOT_ROWS)
 	}
 #undef DOT_HEIGHT
+	if (g->at_once)
+		finish_waiting(g);
 }
 
 static void
@@ -117,6 +161,8 @@ linear_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, 
 	g.x = x->data;
 	g.ldx = x->ld * sizeof(uint16_t);
 	g.panel = distil_row_length(DISTIL_TYPE_BF16, w->k) * DISTIL_PANEL * sizeof(uint16_t);
+	g.stretch = g.panel / 64 / DOT_PAIRS / DOT_ROWS * 64;
+	g.waiting = 0;
 	/*
 	 * so that all tiles together ask for a group; with one of them
 	 * weights are read as fast as memory gives them
@@ -131,6 +177,7 @@ linear_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, 
 		for (v = 1; v < DOT_PANELS; v++)
 			g.off[v] = g.column + v * DISTIL_PANEL < w->n ? v * g.panel : g.off[v - 1];
 		g.next = (uintptr_t) g.w + DOT_PANELS * g.panel;
+		g.at_once = g.stretch == 0 || !finish_is_whole(&g.epilogue, g.column + DOT_WIDE);
 		for (; left > 0; left--)
 		{
 			int			rows = (m - row + left - 1) / left;
@@ -139,4 +186,5 @@ linear_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, 
 			row += rows;
 		}
 	}
+	finish_waiting(&g);
 }
