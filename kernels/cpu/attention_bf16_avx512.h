@@ -33,8 +33,6 @@ static const uint16_t pair_last[32] __attribute__((aligned(64))) = {16, 48, 17, 
 	21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
 
 /* The first 16 words of a vector and its last 16, in turn. */
-static const uint16_t pair_halves[32] __attribute__((aligned(64))) = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5,
-	21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 
 static bool
 pair_head(void *scratch, const RowsHead *h)
@@ -78,7 +76,7 @@ pair_queries(PairAttention *s, const RowsHead *h, int first, int count)
 			_mm512_store_ps(&s->queries[d][query], _mm512_setzero_ps());
 		for (d = 0; d < h->dim && query < count; d += 2 * CPU_LANES)
 		{
-			rows_turn(square, h, first, query, count, d);
+			rows_turn(square, h->q + (size_t) (first + query) * h->ld + d, h->ld, count - query);
 			for (i = 0; i < CPU_LANES; i++)
 				_mm512_store_ps(&s->queries[d / 2 + i][query], (__m512) square[i]);
 		}
@@ -225,14 +223,13 @@ pair_mix(PairAttention *s, const RowsHead *h, int d, int dim)
 static void
 pair_finish(const PairAttention *s, const RowsHead *h, const __m512 total[2], int first, int count)
 {
-	__m512i		halves = _mm512_load_si512(pair_halves);
 	int			lane,
 				d,
 				i;
 
 	for (lane = 0; lane < count; lane += CPU_LANES)
 	{
-		__m512		norm = (__m512) (1.0f / (vf) total[lane / CPU_LANES]);
+		vf			norm = 1.0f / (vf) total[lane / CPU_LANES];
 		uint16_t   *to = h->out + (size_t) (first + lane) * h->ld_out;
 
 		for (d = 0; d < h->dim; d += 2 * CPU_LANES)
@@ -241,10 +238,10 @@ pair_finish(const PairAttention *s, const RowsHead *h, const __m512 total[2], in
 
 			for (i = 0; i < CPU_LANES; i++)
 			{
-				__m512		even = _mm512_mul_ps(_mm512_load_ps(s->sums[d + 2 * i] + lane), norm);
-				__m512		odd = _mm512_mul_ps(_mm512_load_ps(s->sums[d + 2 * i + 1] + lane), norm);
+				vf			even = v_load(s->sums[d + 2 * i] + lane) * norm;
+				vf			odd = v_load(s->sums[d + 2 * i + 1] + lane) * norm;
 
-				square[i] = (vf) _mm512_permutexvar_epi16(halves, narrow_pair(even, odd));
+				square[i] = rows_narrow(even, odd);
 			}
 			transpose_square(square);
 			for (i = 0; i < CPU_LANES && lane + i < count; i++)

@@ -15,6 +15,8 @@
  * its own block it would still: keys take turns at being rounded up and down, so that what many alike add up
  * to is kept.
  *
+ * A head's columns lie in the order in which BF16 unfolds: of each 2 LANES the even ones, then the odd ones.
+ *
  * The rule a newcomer would break: steps depend on the sequence and on the query, not on the queries of a
  * call, so a query has the same bits in any part.
  */
@@ -37,7 +39,7 @@ typedef int8_t vb8_memory __attribute__((vector_size(CPU_LANES), aligned(1), may
 /* Lies in the device's scratch; groups are four bytes. */
 typedef struct BytesAttention
 {
-	int32_t		keys[BYTES_KEYS * BYTES_DIM / 4];	/* [key][dim / 4] */
+	int32_t		keys[BYTES_KEYS * BYTES_DIM / 4];	/* [key / BYTES_BLOCK][dim / 4][BYTES_BLOCK] */
 	int32_t		values[BYTES_KEYS / 4 * BYTES_DIM]; /* [key / 4][dim] */
 	int32_t		queries[BYTES_DIM / 4][BYTES_WIDE] __attribute__((aligned(64)));	/* plus 128 */
 	float		scores[BYTES_BLOCK][BYTES_WIDE] __attribute__((aligned(64)));
@@ -91,8 +93,8 @@ typedef struct BytesRange
 	vf			high[BYTES_DIM / CPU_LANES];
 	vf			sizes[BYTES_DIM / CPU_LANES];	/* their sums */
 	vf			query;			/* the largest size */
-	float		square;			/* the largest length's; NaN may be lost, not infinity */
-	float		broken;			/* NaN when some query is not finite, else 0 */
+	vf			square;			/* the largest lengths'; NaN may be lost, not infinity */
+	vf			broken;			/* NaN when some query is not finite, else 0 */
 } BytesRange;
 
 /*
@@ -109,117 +111,139 @@ bytes_ask(uintptr_t row, int dim)
 		__builtin_prefetch((const void *) (row + sizeof(uint16_t) * (size_t) d), 0, 3);
 }
 
+/* The same of up to LANES rows */
 static inline __attribute__((always_inline)) void
-bytes_range(BytesRange *to, const RowsHead *h, int dim)
+bytes_range_rows(BytesRange *range, const RowsHead *h, const uint16_t *at, int count, int dim)
 {
-	BytesRange	range;
-	const uint16_t *at = h->q;
-	int			row,
+	vf			squares[CPU_LANES];
+	vf			sum = {0};
+	int			i,
 				d;
 
-	range.query = (vf) {0};
-	range.square = range.broken = 0.0f;
-#pragma GCC unroll 8
-	for (d = 0; d < dim; d += CPU_LANES)
+	for (i = 0; i < CPU_LANES; i++, at += h->ld)
 	{
-		range.keys[d / CPU_LANES] = range.sizes[d / CPU_LANES] = (vf) {0};
-		range.low[d / CPU_LANES] = range.high[d / CPU_LANES] = v_widen(at + 2 * h->width + d);
-	}
-	for (row = 0; row < h->length; row++, at += h->ld)
-	{
-		vf			squares = {0};
-		float		square;
-
+		squares[i] = (vf) {0};
+		if (i >= count)
+			continue;
 		for (d = 0; d < 3; d++)
 			bytes_ask((uintptr_t) at + sizeof(uint16_t) * (BYTES_AHEAD * h->ld + d * h->width), dim);
 #pragma GCC unroll 8
 		for (d = 0; d < dim; d += CPU_LANES)
 		{
-			int			i = d / CPU_LANES;
-			vf			q = v_widen(at + d);
-			vf			k = v_widen(at + h->width + d);
-			vf			v = v_widen(at + 2 * h->width + d);
+			/* pairs of columns: the even ones first, then the odd ones */
+			const uint16_t *pairs = at + d / (2 * CPU_LANES) * (2 * CPU_LANES);
+			bool		odd = d / CPU_LANES % 2 == 1;
+			vf			q = rows_half(rows_pairs(pairs), odd);
+			vf			k = rows_half(rows_pairs(pairs + h->width), odd);
+			vf			v = rows_half(rows_pairs(pairs + 2 * h->width), odd);
+			int			j = d / CPU_LANES;
 
-			range.keys[i] += k;
-			range.low[i] = v_smaller(range.low[i], v);
-			range.high[i] = v_larger(range.high[i], v);
-			range.query = v_larger(range.query, v_abs(q));
-			range.sizes[i] += v_abs(v);
-			squares = v_fma(q, q, squares);
+			range->keys[j] += k;
+			range->low[j] = v_smaller(range->low[j], v);
+			range->high[j] = v_larger(range->high[j], v);
+			range->query = v_larger(range->query, v_abs(q));
+			range->sizes[j] += v_abs(v);
+			squares[i] = v_fma(q, q, squares[i]);
 		}
-		square = int8_total(squares);
-		range.square = square > range.square ? square : range.square;
-		/* nought times a number is nought, times others it is none */
-		range.broken += square * 0.0f;
 	}
+	transpose_square(squares);
+	for (i = 0; i < CPU_LANES; i++)
+		sum += squares[i];
+	range->square = v_larger(range->square, sum);
+	/* nought times a number is nought, times others it is none */
+	range->broken += sum * 0.0f;
+}
+
+static inline __attribute__((always_inline)) void
+bytes_range(BytesRange *to, const RowsHead *h, int dim)
+{
+	BytesRange	range;
+	int			row,
+				d;
+
+	range.query = range.square = range.broken = (vf) {0};
+#pragma GCC unroll 8
+	for (d = 0; d < dim; d += CPU_LANES)
+	{
+		int			j = d / CPU_LANES;
+
+		range.keys[j] = range.sizes[j] = (vf) {0};
+		range.low[j] = v_set(INFINITY);
+		range.high[j] = v_set(-INFINITY);
+	}
+	for (row = 0; row < h->length; row += CPU_LANES)
+		bytes_range_rows(&range, h, h->q + (size_t) row * h->ld, h->length - row, dim);
 	*to = range;
 }
 
-/*
- * LANES keys from `first` on, less their mean; *square: their largest length's, infinite where it is none,
- * *step: their largest steps.
- */
-static inline __attribute__((always_inline)) void
-bytes_keys(BytesAttention *s, const RowsHead *h, const vf *mean, int first, float *square, vf *step,
-		   int dim)
+/* What is known of a head's keys, each lane of some of them. */
+typedef struct BytesLengths
 {
-	int			count = (int) v_part(first, h->length);
-	vf			lanes[CPU_LANES];
+	vf			square;			/* the largest length's; NaN may be lost */
+	vf			all;			/* sum of all: not finite where one is not */
+	vf			step;			/* the largest */
+} BytesLengths;
+
+/* LANES keys from `first` on, less their mean (of each column). */
+static inline __attribute__((always_inline)) void
+bytes_keys(BytesAttention *s, const RowsHead *h, const float *mean, int first, BytesLengths *lengths, int dim)
+{
+	int32_t    *to = s->keys + (size_t) first / BYTES_BLOCK * BYTES_BLOCK * dim / 4 + first % BYTES_BLOCK;
+	const uint16_t *from = h->q + h->width + (size_t) first * h->ld;
+	size_t		count = v_part(first, h->length);
+	vf			pairs[BYTES_DIM / 2];
 	vf			top = {0};
+	vf			squares[2] = {{0}};
 	vf			inverse;
-	vf			sum = {0};
-	int			i,
-				d;
+	vi			ones = 0x01010101 - (vi) {0};
+	vi			sum = {0};
+	int			d,
+				i;
 
-	for (i = 0; i < CPU_LANES; i++)
+	for (d = 0; d < dim; d += 2 * CPU_LANES)
 	{
-		const uint16_t *k = h->q + h->width + (size_t) (first + i) * h->ld;
+		vf		   *square = pairs + d / 2;
 
-		vf			squares = {0};
-		float		length;
-
-		lanes[i] = (vf) {0};
-#pragma GCC unroll 8
-		for (d = 0; d < dim && i < count; d += CPU_LANES)
+		rows_turn(square, from + d, h->ld, (int) count);
+		for (i = 0; i < CPU_LANES; i++)
 		{
-			vf			off = v_widen(k + d) - mean[d / CPU_LANES];
+			vf			even = rows_low(square[i]) - mean[d + i];
+			vf			odd = rows_high(square[i]) - mean[d + CPU_LANES + i];
 
-			squares = v_fma(off, off, squares);
-			lanes[i] = v_larger(lanes[i], v_abs(off));
+			squares[0] = v_fma(even, even, squares[0]);
+			squares[1] = v_fma(odd, odd, squares[1]);
+			top = v_larger(top, v_larger(v_abs(even), v_abs(odd)));
 		}
-		length = int8_total(squares);
-		*square = length <= *square ? *square : length < INFINITY ? length : INFINITY;
 	}
-	transpose_square(lanes);
-	for (i = 0; i < CPU_LANES; i++)
-		top = v_larger(top, lanes[i]);
+	top = v_first(top, count);
+	squares[0] = v_first(squares[0] + squares[1], count);
+	lengths->square = v_larger(lengths->square, squares[0]);
+	lengths->all += squares[0];
 	inverse = rows_inverse(top, 127.0f);
 	top *= 1.0f / 127.0f;
-	*step = v_larger(*step, top);
+	lengths->step = v_larger(lengths->step, top);
 	v_store(s->key_step + first, top);
-	for (i = 0; i < CPU_LANES; i++)
+	for (d = 0; d < dim; d += 2 * CPU_LANES, mean += 2 * CPU_LANES)
 	{
-		const uint16_t *k = h->q + h->width + (size_t) (first + i) * h->ld;
-		int8_t	   *to = (int8_t *) s->keys + (size_t) (first + i) * dim;
-
-		lanes[i] = (vf) {0};
-#pragma GCC unroll 8
-		for (d = 0; d < dim && i < count; d += CPU_LANES)
+		for (i = 0; i < CPU_LANES; i += 2, to += BYTES_BLOCK)
 		{
-			vf			off = (v_widen(k + d) - mean[d / CPU_LANES]) * inverse[i];
-			vi			q = bytes_round(off);
+			const vf   *two = pairs + d / 2 + i;
+			vi			four[4] = {
+				bytes_round((rows_low(two[0]) - mean[i]) * inverse),
+				bytes_round((rows_high(two[0]) - mean[CPU_LANES + i]) * inverse),
+				bytes_round((rows_low(two[1]) - mean[i + 1]) * inverse),
+				bytes_round((rows_high(two[1]) - mean[CPU_LANES + i + 1]) * inverse)
+			};
+			vi			group = bytes_group(four, true);
 
-			lanes[i] += __builtin_convertvector(q, vf);
-			*(vb8_memory *) (to + d) = __builtin_convertvector(q, vb8);
+			sum = bytes_dot(sum, ones, group);
+			*(vi_memory *) to = group;
 		}
 	}
-	transpose_square(lanes);
-	for (i = 0; i < CPU_LANES; i++)
-		sum += lanes[i];
-	*(vi_memory *) (s->key_start + first) = bytes_round(sum * -128.0f);
+	*(vi_memory *) (s->key_start + first) = sum * -128;
 }
 
-/* Four keys' values from `first` on; middle, inverse: of each dimension. */
+/* Four keys' values from `first` on; middle, inverse: of each column. */
 static inline __attribute__((always_inline)) void
 bytes_values(BytesAttention *s, const RowsHead *h, const vf *middle, const vf *inverse, int first, int dim)
 {
@@ -227,18 +251,22 @@ bytes_values(BytesAttention *s, const RowsHead *h, const vf *middle, const vf *i
 	int			d,
 				i;
 
-#pragma GCC unroll 8
-	for (d = 0; d < dim; d += CPU_LANES)
+#pragma GCC unroll 4
+	for (d = 0; d < dim; d += 2 * CPU_LANES, middle += 2, inverse += 2)
 	{
-		vi			four[4] = {{0}};
+		int32_t    *to = s->values + (size_t) first / 4 * dim + d;
+		vi			even[4] = {{0}};
+		vi			odd[4] = {{0}};
 
 		for (i = 0; i < 4 && first + i < h->length; i++)
 		{
-			vf			off = v_widen(v + i * h->ld + d) - middle[d / CPU_LANES];
+			vf			pairs = rows_pairs(v + i * h->ld + d);
 
-			four[i] = bytes_round(off * inverse[d / CPU_LANES]);
+			even[i] = bytes_round((rows_low(pairs) - middle[0]) * inverse[0]);
+			odd[i] = bytes_round((rows_high(pairs) - middle[1]) * inverse[1]);
 		}
-		*(vi_memory *) (s->values + (size_t) first / 4 * dim + d) = bytes_group(four, true);
+		*(vi_memory *) to = bytes_group(even, true);
+		*(vi_memory *) (to + CPU_LANES) = bytes_group(odd, true);
 	}
 }
 
@@ -249,15 +277,15 @@ static inline __attribute__((always_inline)) bool
 bytes_head_dim(BytesAttention *s, const RowsHead *h, int dim)
 {
 	BytesRange	range;
-	vf			mean[BYTES_DIM / CPU_LANES];
+	BytesLengths lengths = {0};
+	float		mean[BYTES_DIM] __attribute__((aligned(64)));
 	vf			middle[BYTES_DIM / CPU_LANES];
 	vf			inverse[BYTES_DIM / CPU_LANES];
 	vf			sizes = {0};
 	vf			beyond = {0};
-	vf			step = {0};
-	float		square = 0.0f;
 	float		query_step;
 	float		key_step;
+	float		square;
 	float		count = (float) h->length;
 	int			row,
 				i;
@@ -267,7 +295,7 @@ bytes_head_dim(BytesAttention *s, const RowsHead *h, int dim)
 	{
 		vf			half = range.high[i] * 0.5f - range.low[i] * 0.5f;
 
-		mean[i] = range.keys[i] * (1.0f / count);
+		v_store(mean + i * CPU_LANES, range.keys[i] * (1.0f / count));
 		middle[i] = range.high[i] * 0.5f + range.low[i] * 0.5f;
 		inverse[i] = rows_inverse(half, 127.0f);
 		half *= 1.0f / 127.0f;
@@ -276,15 +304,16 @@ bytes_head_dim(BytesAttention *s, const RowsHead *h, int dim)
 		v_store(s->value_step + i * CPU_LANES, half);
 		v_store(s->value_middle + i * CPU_LANES, middle[i]);
 	}
-	if (!(range.broken == 0.0f && int8_total(sizes) < INFINITY && int8_highest(beyond) <= 0.0f))
+	if (!(int8_total(range.broken) == 0.0f && int8_total(sizes) < INFINITY && int8_highest(beyond) <= 0.0f))
 		return false;
 	for (row = 0; row < h->length; row += CPU_LANES)
-		bytes_keys(s, h, mean, row, &square, &step, dim);
-	key_step = int8_highest(step);
+		bytes_keys(s, h, mean, row, &lengths, dim);
+	key_step = int8_highest(lengths.step);
 	query_step = int8_highest(range.query) / 127.0f;
-	/* a score is off by what each of its rows is, times the other's length; infinite lengths are too long */
-	if (!(h->scale * STEP_OFF * sqrtf(key_step * key_step * range.square + query_step * query_step * square)
-		  <= BYTES_SCORE))
+	/* a score is off by what each of its rows is, times the other's length */
+	square = key_step * key_step * int8_highest(range.square) +
+		query_step * query_step * int8_highest(lengths.square);
+	if (!(int8_total(lengths.all) < INFINITY && h->scale * STEP_OFF * sqrtf(square) <= BYTES_SCORE))
 		return false;
 	for (row = 0; row < h->length; row += 4)
 		bytes_values(s, h, middle, inverse, row, dim);
@@ -314,7 +343,7 @@ bytes_queries(BytesAttention *s, const RowsHead *h, int first, int count, int qu
 	{
 		vf		   *square = pairs + d / 2;
 
-		rows_turn(square, h, first, query, count, d);
+		rows_turn(square, h->q + (size_t) (first + query) * h->ld + d, h->ld, count - query);
 		for (i = 0; i < CPU_LANES; i++)
 			top = v_larger(top, v_larger(v_abs(rows_low(square[i])), v_abs(rows_high(square[i]))));
 	}
@@ -380,7 +409,7 @@ bytes_score(BytesAttention *s, vf top[2], int first, int key, int dim, int rows)
 #pragma GCC unroll 8
 	for (r = 0; r < rows; r++)
 		sum[r][0] = sum[r][1] = s->key_start[first + key + r] - (vi) {0};
-	bytes_tile(sum, s->keys + (size_t) (first + key) * dim / 4, dim / 4, 1,
+	bytes_tile(sum, s->keys + (size_t) first * dim / 4 + key, 1, BYTES_BLOCK,
 			   (const int32_t (*)[BYTES_WIDE]) s->queries, dim / 4, rows);
 #pragma GCC unroll 8
 	for (r = 0; r < rows; r++)
@@ -557,16 +586,6 @@ bytes_mix(BytesAttention *s, const BytesState *state, int first, int groups, int
 	}
 }
 
-/* To BF16, to nearest, ties to even: the first in the lower half of each lane. */
-static inline vf
-bytes_narrow(vf even, vf odd)
-{
-	vi			low = (vi) even + 0x7fff + ((vi) even >> 16 & 1);
-	vi			high = (vi) odd + 0x7fff + ((vi) odd >> 16 & 1);
-
-	return (vf) ((low >> 16 & 0xffff) | (high & (int32_t) 0xffff0000));
-}
-
 /* Sums of columns to rows, times what makes them results: in pairs of dimensions. */
 static inline __attribute__((always_inline)) void
 bytes_finish(const BytesAttention *s, const RowsHead *h, vf total, int lane, int first, int count, int dim)
@@ -580,13 +599,13 @@ bytes_finish(const BytesAttention *s, const RowsHead *h, vf total, int lane, int
 	{
 		for (i = 0; i < CPU_LANES; i++)
 		{
-			const float *step = s->value_step + d + 2 * i;
-			const float *middle = s->value_middle + d + 2 * i;
-			vf			even = v_load(s->sums[d + 2 * i] + lane) * norm;
-			vf			odd = v_load(s->sums[d + 2 * i + 1] + lane) * norm;
+			const float *step = s->value_step + d + i;
+			const float *middle = s->value_middle + d + i;
+			vf			even = v_load(s->sums[d + i] + lane) * norm;
+			vf			odd = v_load(s->sums[d + CPU_LANES + i] + lane) * norm;
 
-			square[i] = bytes_narrow(v_fma(even, v_set(step[0]), v_set(middle[0])),
-									 v_fma(odd, v_set(step[1]), v_set(middle[1])));
+			square[i] = rows_narrow(v_fma(even, v_set(step[0]), v_set(middle[0])),
+									v_fma(odd, v_set(step[CPU_LANES]), v_set(middle[CPU_LANES])));
 		}
 		transpose_square(square);
 		for (i = 0; i < CPU_LANES && lane + i < count; i++)

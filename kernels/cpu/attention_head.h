@@ -40,7 +40,14 @@ rows_head(const DistilRows *out, const DistilRows *qkv, const int32_t *offsets, 
 	return h;
 }
 
-/* The two numbers of BF16 in each lane. */
+/* 2 * LANES numbers of BF16, two in a lane. */
+static inline vf
+rows_pairs(const uint16_t *from)
+{
+	return v_load((const float *) (const void *) from);
+}
+
+/* The two in each lane. */
 static inline vf
 rows_low(vf pairs)
 {
@@ -53,19 +60,43 @@ rows_high(vf pairs)
 	return (vf) ((vi) pairs & (int32_t) 0xffff0000);
 }
 
+static inline vf
+rows_half(vf pairs, bool high)
+{
+	return high ? rows_high(pairs) : rows_low(pairs);
+}
+
+#if defined(__AVX512BF16__) && CPU_LANES == 16
+static const uint16_t rows_halves[32] __attribute__((aligned(64))) = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5,
+	21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+#endif
+
+/* The way back: to nearest, ties to even. */
+static inline vf
+rows_narrow(vf low, vf high)
+{
+#if defined(__AVX512BF16__) && CPU_LANES == 16
+	return (vf) _mm512_permutexvar_epi16(_mm512_load_si512(rows_halves),
+										 (__m512i) _mm512_cvtne2ps_pbh((__m512) high, (__m512) low));
+#else
+	vi			l = (vi) low + 0x7fff + ((vi) low >> 16 & 1);
+	vi			h = (vi) high + 0x7fff + ((vi) high >> 16 & 1);
+
+	return (vf) ((l >> 16 & 0xffff) | (h & (int32_t) 0xffff0000));
+#endif
+}
+
 /*
- * 2 * LANES columns from d on of up to LANES queries, turned over: a lane has two numbers of one query.  The
- * queries are the call's from `query` on, whose first is the sequence's `first`; zeros behind `count`.
+ * 2 * LANES columns of up to LANES rows, ld apart, turned over: a lane has two numbers of one row; zeros
+ * behind `count`.
  */
 static inline __attribute__((always_inline)) void
-rows_turn(vf square[CPU_LANES], const RowsHead *h, int first, int query, int count, int d)
+rows_turn(vf square[CPU_LANES], const uint16_t *from, size_t ld, int count)
 {
 	int			i;
 
 	for (i = 0; i < CPU_LANES; i++)
-		square[i] = query + i < count
-			? v_load((const float *) (const void *) (h->q + (size_t) (first + query + i) * h->ld + d))
-			: (vf) {0};
+		square[i] = i < count ? rows_pairs(from + (size_t) i * ld) : (vf) {0};
 	transpose_square(square);
 }
 

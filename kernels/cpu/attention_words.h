@@ -204,7 +204,7 @@ words_queries(WordsAttention *s, const RowsHead *h, int first, int count)
 		{
 			vf			square[CPU_LANES];
 
-			rows_turn(square, h, first, query, count, d);
+			rows_turn(square, h->q + (size_t) (first + query) * h->ld + d, h->ld, count - query);
 			for (i = 0; i < CPU_LANES; i++)
 			{
 				v_store((float *) (void *) (s->queries[d / 2 + i] + query), square[i]);
