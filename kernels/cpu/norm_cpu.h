@@ -8,24 +8,67 @@
 
 #define NORM_FLOOR 1e-12f
 
-/* s = x (+ residual), returns the mean; s may be x or residual */
-static inline float
-sum_row(float *s, const float *x, const float *residual, size_t c)
+#define NORM_TOGETHER 4			/* rows: their sums across lanes overlap */
+
+/* Some rows, whose number is a constant after inlining; s [rows, c] may be x, residual or y. */
+static inline __attribute__((always_inline)) void
+layernorm_rows(float *y, float *s, float *mean, float *rstd, const float *x, const float *residual,
+			   const float *gamma, const float *beta, float eps, size_t c, int rows)
 {
-	vf			total = {0};
+	vf			sums[NORM_TOGETHER] = {{0}};
+	vf			squares[NORM_TOGETHER] = {{0}};
+	float		mu[NORM_TOGETHER];
+	float		scale[NORM_TOGETHER];
 	size_t		i;
+	int			r;
 
 	for (i = 0; i < c; i += LANES)
 	{
 		size_t		part = v_part(i, c);
-		vf			v = v_get(x + i, part);
 
-		if (residual != NULL)
-			v += v_get(residual + i, part);
-		total += v;
-		v_put(s + i, v, part);
+#pragma GCC unroll 4
+		for (r = 0; r < rows; r++)
+		{
+			vf			v = v_get(x + r * c + i, part);
+
+			if (residual != NULL)
+				v += v_get(residual + r * c + i, part);
+			sums[r] += v;
+			v_put(s + r * c + i, v, part);
+		}
 	}
-	return v_sum(total) / c;
+#pragma GCC unroll 4
+	for (r = 0; r < rows; r++)
+		mu[r] = v_sum(sums[r]) / c;
+	for (i = 0; i < c; i += LANES)
+	{
+		size_t		part = v_part(i, c);
+
+#pragma GCC unroll 4
+		for (r = 0; r < rows; r++)
+		{
+			vf			d = v_get_fill(s + r * c + i, part, mu[r]) - mu[r];
+
+			squares[r] += d * d;
+		}
+	}
+#pragma GCC unroll 4
+	for (r = 0; r < rows; r++)
+		scale[r] = 1.0f / sqrtf(v_sum(squares[r]) / c + eps);
+	for (i = 0; i < c; i += LANES)
+	{
+		size_t		part = v_part(i, c);
+		vf			slope = v_get(gamma + i, part);
+		vf			shift = v_get(beta + i, part);
+
+#pragma GCC unroll 4
+		for (r = 0; r < rows; r++)
+			v_put(y + r * c + i, (v_get(s + r * c + i, part) - mu[r]) * scale[r] * slope + shift, part);
+	}
+	for (r = 0; r < rows && mean != NULL; r++)
+		mean[r] = mu[r];
+	for (r = 0; r < rows && rstd != NULL; r++)
+		rstd[r] = scale[r];
 }
 
 static void
@@ -33,39 +76,18 @@ layernorm_forward(DistilDevice *dev, float *y, float *sum, float *mean, float *r
 				  const float *x, const float *residual, const float *gamma, const float *beta,
 				  float eps, int rows, int c)
 {
-	int			row;
+	int			row = 0;
 
 	(void) dev;
-	for (row = 0; row < rows; row++)
-	{
-		size_t		at = (size_t) row * c;
-		size_t		n = c;
-		float	   *s = sum != NULL ? sum + at : y + at;
-		float		mu = sum_row(s, x + at, residual != NULL ? residual + at : NULL, n);
-		vf			squares = {0};
-		float		scale;
-		size_t		i;
-
-		for (i = 0; i < n; i += LANES)
-		{
-			size_t		part = v_part(i, n);
-			vf			d = v_get_fill(s + i, part, mu) - mu;
-
-			squares += d * d;
-		}
-		scale = 1.0f / sqrtf(v_sum(squares) / c + eps);
-		for (i = 0; i < n; i += LANES)
-		{
-			size_t		part = v_part(i, n);
-			vf			d = (v_get(s + i, part) - mu) * scale;
-
-			v_put(y + at + i, d * v_get(gamma + i, part) + v_get(beta + i, part), part);
-		}
-		if (mean != NULL)
-			mean[row] = mu;
-		if (rstd != NULL)
-			rstd[row] = scale;
-	}
+#define LAYERNORM_ROWS(count) \
+	layernorm_rows(y + (size_t) row * c, (sum != NULL ? sum : y) + (size_t) row * c, \
+				   mean != NULL ? mean + row : NULL, rstd != NULL ? rstd + row : NULL, x + (size_t) row * c, \
+				   residual != NULL ? residual + (size_t) row * c : NULL, gamma, beta, eps, c, count)
+	for (; row + NORM_TOGETHER <= rows; row += NORM_TOGETHER)
+		LAYERNORM_ROWS(NORM_TOGETHER);
+	for (; row < rows; row++)
+		LAYERNORM_ROWS(1);
+#undef LAYERNORM_ROWS
 }
 
 static void
