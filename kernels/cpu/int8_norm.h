@@ -59,7 +59,7 @@ int8_norm_scale(float *scale, const float *y, const float *mean, float eps, size
 			{
 				vf			off = v_load(y + r * c + i + k * LANES) - mean[r];
 
-				sum[r][k] += off * off;
+				sum[r][k] = v_fma(off, off, sum[r][k]);
 			}
 		}
 	}

@@ -49,7 +49,7 @@ layernorm_rows(float *y, float *s, float *mean, float *rstd, const float *x, con
 		{
 			vf			d = v_get_fill(s + r * c + i, part, mu[r]) - mu[r];
 
-			squares[r] += d * d;
+			squares[r] = v_fma(d, d, squares[r]);
 		}
 	}
 #pragma GCC unroll 4
@@ -63,7 +63,7 @@ layernorm_rows(float *y, float *s, float *mean, float *rstd, const float *x, con
 
 #pragma GCC unroll 4
 		for (r = 0; r < rows; r++)
-			v_put(y + r * c + i, (v_get(s + r * c + i, part) - mu[r]) * scale[r] * slope + shift, part);
+			v_put(y + r * c + i, v_fma((v_get(s + r * c + i, part) - mu[r]) * scale[r], slope, shift), part);
 	}
 	for (r = 0; r < rows && mean != NULL; r++)
 		mean[r] = mu[r];

@@ -365,6 +365,25 @@ test_packed(DistilDevice *dev)
 
 /* ---------- norms ---------- */
 
+/* Each row alone has the bits it has among others. */
+static void
+layernorm_alone(DistilDevice *dev, const float *all, const float *x, const float *residual,
+				const float *gamma, const float *beta, float eps, int rows, int c)
+{
+	float	   *y = unset_floats(c);
+	int			row;
+
+	for (row = 0; row < rows; row++)
+	{
+		size_t		at = (size_t) row * c;
+
+		dev->ops->layernorm_forward(dev, y, NULL, NULL, NULL, x + at, residual + at, gamma, beta, eps, 1, c);
+		CHECK_MSG(memcmp(y, all + at, sizeof(float) * c) == 0,
+				  "%s layernorm: row %d of %d of %d differs alone\n", under_test, row, rows, c);
+	}
+	drop(y);
+}
+
 static void
 test_layernorm(DistilDevice *dev)
 {
@@ -395,6 +414,7 @@ test_layernorm(DistilDevice *dev)
 									eps, rows, c);
 		ref->ops->layernorm_forward(ref, want[0], want[1], want[2], want[3], x, residual, gamma, beta,
 									eps, rows, c);
+		layernorm_alone(dev, got[0], x, residual, gamma, beta, eps, rows, c);
 		same("layernorm", got[0], want[0], n, c == 1 ? 1e-5 : t);
 		same("layernorm sum", got[1], want[1], n, 0.0);
 		same("layernorm mean", got[2], want[2], rows, 3e-7);
