@@ -32,8 +32,6 @@ static const uint16_t pair_first[32] __attribute__((aligned(64))) = {0, 32, 1, 3
 static const uint16_t pair_last[32] __attribute__((aligned(64))) = {16, 48, 17, 49, 18, 50, 19, 51, 20, 52,
 	21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63};
 
-/* The first 16 words of a vector and its last 16, in turn. */
-
 static bool
 pair_head(void *scratch, const RowsHead *h)
 {

@@ -15,7 +15,9 @@
  * its own block it would still: keys take turns at being rounded up and down, so that what many alike add up
  * to is kept.
  *
- * A head's columns lie in the order in which BF16 unfolds: of each 2 LANES the even ones, then the odd ones.
+ * What has a vector of columns (ranges, means, values and their sums) has them in the order in which BF16
+ * unfolds: of each 2 LANES the even ones, then the odd ones.  Groups of four columns of queries and keys are
+ * as they come.
  *
  * The rule a newcomer would break: steps depend on the sequence and on the query, not on the queries of a
  * call, so a query has the same bits in any part.
@@ -32,9 +34,6 @@
 /* The most that steps may be off, root mean square: of a score, and of a dimension's values on average. */
 #define BYTES_SCORE 0.1f
 #define BYTES_VALUE 0.03f
-
-typedef int8_t vb8 __attribute__((vector_size(CPU_LANES)));
-typedef int8_t vb8_memory __attribute__((vector_size(CPU_LANES), aligned(1), may_alias));
 
 /* Lies in the device's scratch; groups are four bytes. */
 typedef struct BytesAttention
@@ -111,7 +110,7 @@ bytes_ask(uintptr_t row, int dim)
 		__builtin_prefetch((const void *) (row + sizeof(uint16_t) * (size_t) d), 0, 3);
 }
 
-/* The same of up to LANES rows */
+/* Up to LANES rows into a range. */
 static inline __attribute__((always_inline)) void
 bytes_range_rows(BytesRange *range, const RowsHead *h, const uint16_t *at, int count, int dim)
 {
@@ -127,23 +126,29 @@ bytes_range_rows(BytesRange *range, const RowsHead *h, const uint16_t *at, int c
 			continue;
 		for (d = 0; d < 3; d++)
 			bytes_ask((uintptr_t) at + sizeof(uint16_t) * (BYTES_AHEAD * h->ld + d * h->width), dim);
-#pragma GCC unroll 8
-		for (d = 0; d < dim; d += CPU_LANES)
+#pragma GCC unroll 4
+		for (d = 0; d < dim; d += 2 * CPU_LANES)
 		{
-			/* pairs of columns: the even ones first, then the odd ones */
-			const uint16_t *pairs = at + d / (2 * CPU_LANES) * (2 * CPU_LANES);
-			bool		odd = d / CPU_LANES % 2 == 1;
-			vf			q = rows_half(rows_pairs(pairs), odd);
-			vf			k = rows_half(rows_pairs(pairs + h->width), odd);
-			vf			v = rows_half(rows_pairs(pairs + 2 * h->width), odd);
-			int			j = d / CPU_LANES;
+			vf			pairs[3] = {
+				rows_pairs(at + d), rows_pairs(at + h->width + d), rows_pairs(at + 2 * h->width + d)
+			};
+			vf			q[2] = {rows_low(pairs[0]), rows_high(pairs[0])};
+			vf			k[2] = {rows_low(pairs[1]), rows_high(pairs[1])};
+			vf			v[2] = {rows_low(pairs[2]), rows_high(pairs[2])};
+			int			j;
 
-			range->keys[j] += k;
-			range->low[j] = v_smaller(range->low[j], v);
-			range->high[j] = v_larger(range->high[j], v);
-			range->query = v_larger(range->query, v_abs(q));
-			range->sizes[j] += v_abs(v);
-			squares[i] = v_fma(q, q, squares[i]);
+#pragma GCC unroll 2
+			for (j = 0; j < 2; j++)
+			{
+				int			to = d / CPU_LANES + j;
+
+				range->keys[to] += k[j];
+				range->low[to] = v_smaller(range->low[to], v[j]);
+				range->high[to] = v_larger(range->high[to], v[j]);
+				range->query = v_larger(range->query, v_abs(q[j]));
+				range->sizes[to] += v_abs(v[j]);
+				squares[i] = v_fma(q[j], q[j], squares[i]);
+			}
 		}
 	}
 	transpose_square(squares);

@@ -60,18 +60,13 @@ rows_high(vf pairs)
 	return (vf) ((vi) pairs & (int32_t) 0xffff0000);
 }
 
-static inline vf
-rows_half(vf pairs, bool high)
-{
-	return high ? rows_high(pairs) : rows_low(pairs);
-}
-
 #if defined(__AVX512BF16__) && CPU_LANES == 16
+/* The first 16 words of a vector and its last 16, in turn. */
 static const uint16_t rows_halves[32] __attribute__((aligned(64))) = {0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5,
 	21, 6, 22, 7, 23, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
 #endif
 
-/* The way back: to nearest, ties to even. */
+/* The way back: to nearest, ties to even; nothing is promised of what is not finite. */
 static inline vf
 rows_narrow(vf low, vf high)
 {

@@ -117,7 +117,7 @@ finish_any(const Epilogue *e, size_t row, int column, __m512 low, __m512 high)
 							narrow_pair(_mm512_maskz_mov_ps(mask0, low), _mm512_maskz_mov_ps(mask1, high)));
 }
 
-/* 32 finished sums to where they belong; act is none or GELU. */
+/* act of 32 sums with their bias, to where they belong; act is none or GELU. */
 static inline __attribute__((always_inline)) void
 finish_pair(void *to, __m512 low, __m512 high, DistilActivation act, DistilType type)
 {
@@ -135,7 +135,7 @@ finish_pair(void *to, __m512 low, __m512 high, DistilActivation act, DistilType 
 		_mm512_storeu_si512(to, narrow_pair(low, high));
 }
 
-/* The same, all columns below n; act is none or GELU. */
+/* finish_any() of columns and an activation for which finish_is_whole(). */
 static inline __attribute__((always_inline)) void
 finish_whole(const Epilogue *e, size_t row, int column, __m512 low, __m512 high)
 {
@@ -153,14 +153,4 @@ static inline bool
 finish_is_whole(const Epilogue *e, int end)
 {
 	return end <= e->n && (e->act == DISTIL_ACT_NONE || e->act == DISTIL_ACT_GELU);
-}
-
-/* The same, any columns and activation. */
-static inline __attribute__((always_inline)) void
-finish_columns(const Epilogue *e, size_t row, int column, __m512 low, __m512 high)
-{
-	if (finish_is_whole(e, column + 32))
-		finish_whole(e, row, column, low, high);
-	else
-		finish_any(e, row, column, low, high);
 }

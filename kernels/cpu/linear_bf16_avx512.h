@@ -48,8 +48,8 @@ finish_waiting(DotGroup *g)
 	for (p = 0; p < g->waiting; p++)
 	{
 		if (PAIR_COLUMN(g, p) < g->epilogue.n)
-			finish_columns(&g->epilogue, PAIR_ROW(g, p), PAIR_COLUMN(g, p), PAIR_SUMS(g, p, 0),
-						   PAIR_SUMS(g, p, 1));
+			finish_any(&g->epilogue, PAIR_ROW(g, p), PAIR_COLUMN(g, p), PAIR_SUMS(g, p, 0),
+					   PAIR_SUMS(g, p, 1));
 	}
 	g->waiting = 0;
 }
@@ -88,7 +88,7 @@ dot_tile(DotGroup *g, size_t row, int rows)
 	}
 	while (w < end)
 	{
-		const char *stop = g->waiting > 0 && end - w > (ptrdiff_t) g->stretch ? w + g->stretch : end;
+		const char *stop = pair < g->waiting && end - w > (ptrdiff_t) g->stretch ? w + g->stretch : end;
 
 #pragma GCC unroll 1
 		for (; w < stop; w += 64, x += 4, half += 4, next += each)
@@ -162,7 +162,6 @@ linear_bf16_avx512(DistilDevice *dev, const DistilRows *y, const DistilRows *x, 
 	g.ldx = x->ld * sizeof(uint16_t);
 	g.panel = distil_row_length(DISTIL_TYPE_BF16, w->k) * DISTIL_PANEL * sizeof(uint16_t);
 	g.stretch = g.panel / 64 / DOT_PAIRS / DOT_ROWS * 64;
-	g.waiting = 0;
 	/*
 	 * so that all tiles together ask for a group; with one of them
 	 * weights are read as fast as memory gives them

@@ -181,7 +181,10 @@ test_linear(DistilDevice *dev)
 		try_linear(dev, shapes[i][0], shapes[i][1], shapes[i][2], DISTIL_ACT_GELU, DISTIL_TYPE_BF16, i % 2);
 	}
 	for (i = DISTIL_ACT_NONE; i <= DISTIL_ACT_SIGMOID; i++)
+	{
 		try_linear(dev, 18, 50, 40, (DistilActivation) i, i % 2 ? DISTIL_TYPE_F32 : DISTIL_TYPE_BF16, true);
+		try_linear(dev, 7, 130, 40, (DistilActivation) i, i % 2 ? DISTIL_TYPE_F32 : DISTIL_TYPE_BF16, true);
+	}
 	for (round = 0; round < 40; round++)
 	{
 		int			m = 1 + (int) (uniform() * 70);
