@@ -24,8 +24,12 @@
 #define CPU_PACK_ROWS	 240	/* a multiple of every set's tiles */
 #define CPU_BLAS_ROWS	 128
 
-/* Vectors are as fast with few rows; tiles would wait for weights, which each part reads again. */
+/*
+ * Vectors are as fast with few rows; tiles would wait for weights, which each part reads again.  Up to
+ * CPU_CHAIN_ROWS are a part of their own.
+ */
 #define CPU_CHAIN_ROWS	 128
+#define CPU_CHAIN_PART	 48
 #define CPU_CHAIN_ROWS_AMX 512
 
 /*
@@ -34,7 +38,8 @@
 typedef struct CpuRows
 {
 	DistilType	fast;			/* fast_type of kernels.h */
-	int			chain;			/* chain_rows of kernels.h */
+	int			chain;			/* chain_rows of kernels.h, of up to so many rows */
+	int			part;			/* and of more */
 	void		(*linear[DISTIL_TYPES]) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 										 const DistilWeight *w, DistilActivation act, int m);
 	void		(*quantize[DISTIL_TYPES]) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
@@ -80,7 +85,7 @@ extern const CpuRows distil_cpu_rows_portable;
 
 extern bool distil_cpu_has_type(DistilDevice *dev, DistilType type);
 extern DistilType distil_cpu_fast_type(DistilDevice *dev);
-extern int	distil_cpu_chain_rows(DistilDevice *dev);
+extern int	distil_cpu_chain_rows(DistilDevice *dev, int rows);
 extern void distil_cpu_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 								   const DistilWeight *w, DistilActivation act, int m);
 extern void distil_cpu_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,

@@ -16,6 +16,7 @@
 const CpuRows distil_cpu_rows_avx512_bf16 = {
 	.fast = DISTIL_TYPE_BF16,
 	.chain = CPU_CHAIN_ROWS,
+	.part = CPU_CHAIN_PART,
 	.linear = {NULL, linear_bf16_avx512, distil_cpu_linear_int8_avx512_bf16},
 	.quantize = {NULL, quantize_bf16_avx512, distil_cpu_quantize_int8_avx512_bf16},
 	.norm = {NULL, norm_bf16_avx512, distil_cpu_norm_int8_avx512_bf16},

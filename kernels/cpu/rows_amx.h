@@ -18,6 +18,7 @@
 const CpuRows AMX_ROWS = {
 	.fast = DISTIL_TYPE_BF16,
 	.chain = CPU_CHAIN_ROWS_AMX,
+	.part = CPU_CHAIN_ROWS_AMX,
 	.linear = {NULL, linear_bf16_amx, AMX_LINEAR_INT8},
 	.quantize = {NULL, quantize_bf16_avx512, AMX_QUANTIZE_INT8},
 	.norm = {NULL, norm_bf16_avx512, AMX_NORM_INT8},

@@ -31,9 +31,11 @@ distil_cpu_fast_type(DistilDevice *dev)
 }
 
 int
-distil_cpu_chain_rows(DistilDevice *dev)
+distil_cpu_chain_rows(DistilDevice *dev, int rows)
 {
-	return rows_of(dev)->chain;
+	const CpuRows *set = rows_of(dev);
+
+	return rows <= set->chain ? set->chain : set->part;
 }
 
 void

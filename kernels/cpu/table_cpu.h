@@ -71,6 +71,7 @@ const DistilKernels CPU_TABLE = {
 #define CPU_ROWS_TABLE(name, int8_set, attention_function, attention_bytes_function) \
 const CpuRows name = { \
 	.chain = CPU_CHAIN_ROWS, \
+	.part = CPU_CHAIN_PART, \
 	.linear = {NULL, linear_bf16, distil_cpu_linear_int8_##int8_set}, \
 	.quantize = {NULL, quantize_bf16, distil_cpu_quantize_int8_##int8_set}, \
 	.norm = {NULL, norm_bf16, distil_cpu_norm_int8_##int8_set}, \

@@ -66,20 +66,23 @@ post_norm_forward_low(const DistilPass *pass, int index, float *x, DistilError *
 		DISTIL_FORWARD(distil_quantize_rows(&attention_in, &in, DISTIL_ACT_NONE, t, width, pass->device,
 											pass->poll, err));
 	DISTIL_FORWARD(distil_attention_forward_low(pass, index, err));
-	DISTIL_FORWARD(distil_norm_low_rows(x, &mlp_in, a->out, x,
-										distil_weight(spec, pass->weights, params->norm1_weight),
-										distil_weight(spec, pass->weights, params->norm1_bias),
-										spec->config.norm_eps, t, width, pass->device, pass->poll, err));
-	/* the next layer's, of which there may be none */
+	/* the next layer's input, if there is one; parts of the rows, which stay cached from here to there */
 	attention_in = distil_low_input(pass, &a->attention_in, spec->layer[last ? index : index + 1].qkv_weight);
 	for (i = 0; i < t; i += rows)
 	{
-		size_t		at = (size_t) i * (size_t) width;
+		float	   *to = x + (size_t) i * (size_t) width;
+		DistilRows	middle = distil_rows_from(&mlp_in, i);
 		DistilRows	next = distil_rows_from(&attention_in, i);
 
 		rows = distil_mlp_rows(pass, i);
+		DISTIL_FORWARD(distil_attention_output_low(pass, index, i, rows, err));
+		DISTIL_FORWARD(distil_norm_low_rows(to, &middle, a->out, to,
+											distil_weight(spec, pass->weights, params->norm1_weight),
+											distil_weight(spec, pass->weights, params->norm1_bias),
+											spec->config.norm_eps, rows, width, pass->device, pass->poll,
+											err));
 		DISTIL_FORWARD(distil_mlp_forward_low(pass, index, i, rows, err));
-		DISTIL_FORWARD(distil_norm_low_rows(x + at, &next, a->out + at, x + at,
+		DISTIL_FORWARD(distil_norm_low_rows(to, &next, a->out, to,
 											distil_weight(spec, pass->weights, params->norm2_weight),
 											distil_weight(spec, pass->weights, params->norm2_bias),
 											spec->config.norm_eps, rows, width, pass->device, pass->poll,

@@ -89,7 +89,7 @@ pre_norm_forward_low(const DistilPass *pass, int index, float *x, DistilError *e
 	const DistilActivations *a = pass->activations;
 	int			t = pass->batch->ntokens;
 	int			width = spec->config.width;
-	size_t		tc = (size_t) t * (size_t) width;
+	size_t		c = (size_t) width;
 	DistilRows	attention_in = distil_low_input(pass, &a->attention_in, params->qkv_weight);
 	DistilRows	mlp_in = distil_low_input(pass, &a->mlp_in, params->up_weight);
 	int			rows;
@@ -100,17 +100,21 @@ pre_norm_forward_low(const DistilPass *pass, int index, float *x, DistilError *e
 										distil_weight(spec, pass->weights, params->norm1_bias),
 										spec->config.norm_eps, t, width, pass->device, pass->poll, err));
 	DISTIL_FORWARD(distil_attention_forward_low(pass, index, err));
-	DISTIL_FORWARD(distil_add_rows(x, a->out, tc, pass->device, pass->poll, err));
+	DISTIL_FORWARD(distil_attention_output_low(pass, index, 0, t, err));
+	DISTIL_FORWARD(distil_add_rows(x, a->out, (size_t) t * c, pass->device, pass->poll, err));
 	DISTIL_FORWARD(distil_norm_low_rows(a->out, &mlp_in, x, NULL,
 										distil_weight(spec, pass->weights, params->norm2_weight),
 										distil_weight(spec, pass->weights, params->norm2_bias),
 										spec->config.norm_eps, t, width, pass->device, pass->poll, err));
 	for (i = 0; i < t; i += rows)
 	{
+		float	   *to = x + (size_t) i * c;
+
 		rows = distil_mlp_rows(pass, i);
 		DISTIL_FORWARD(distil_mlp_forward_low(pass, index, i, rows, err));
+		DISTIL_FORWARD(distil_add_rows(to, a->out, (size_t) rows * c, pass->device, pass->poll, err));
 	}
-	return distil_add_rows(x, a->out, tc, pass->device, pass->poll, err);
+	return DISTIL_OK;
 }
 
 /* The gradient dout after a dropout: dout itself without one, else in db. */

@@ -204,10 +204,6 @@ distil_attention_forward_low(const DistilPass *pass, int index, DistilError *err
 	const DistilLayerParams *params = &spec->layer[index];
 	const DistilActivations *a = pass->activations;
 	const DistilKeyCache *cache = pass->cache;
-	int			t = pass->batch->ntokens;
-	int			c = spec->config.width;
-	int			past = cache != NULL ? cache->past : 0;
-	DistilRows	out = distil_float_rows(a->out, (size_t) c);
 	AttentionJob job = {0};
 	DistilRows	rows;
 	DistilRows	in;
@@ -220,15 +216,32 @@ distil_attention_forward_low(const DistilPass *pass, int index, DistilError *err
 			(size_t) index * 3 * distil_key_cache_bytes(spec, cache->limit);
 		job.low_context.data = cache->context;
 	}
-	rows = distil_rows_from(&job.low_qkv, past);
+	rows = distil_rows_from(&job.low_qkv, cache != NULL ? cache->past : 0);
 	in = distil_low_input(pass, &a->attention_in, params->qkv_weight);
 	DISTIL_FORWARD(distil_param_rows(pass, &rows, &in, params->qkv_weight, params->qkv_bias,
-									 DISTIL_ACT_NONE, t, err));
-	DISTIL_FORWARD(attend(pass, index, &job, err));
-	rows = distil_rows_from(&job.low_context, past);
-	DISTIL_FORWARD(distil_low_operand(pass, &in, &rows, &a->context_copy, params->out_weight, DISTIL_ACT_NONE,
-									   t, err));
-	return distil_param_rows(pass, &out, &in, params->out_weight, params->out_bias, DISTIL_ACT_NONE, t,
+									 DISTIL_ACT_NONE, pass->batch->ntokens, err));
+	return attend(pass, index, &job, err);
+}
+
+DistilStatus
+distil_attention_output_low(const DistilPass *pass, int index, int first, int rows, DistilError *err)
+{
+	const DistilLayerParams *params = &pass->spec->layer[index];
+	const DistilActivations *a = pass->activations;
+	const DistilKeyCache *cache = pass->cache;
+	DistilRows	out = distil_float_rows(a->out, (size_t) pass->spec->config.width);
+	DistilRows	context = a->context;
+	DistilRows	in;
+
+	if (cache != NULL)
+	{
+		context.data = cache->context;
+		first += cache->past;
+	}
+	context = distil_rows_from(&context, first);
+	DISTIL_FORWARD(distil_low_operand(pass, &in, &context, &a->context_copy, params->out_weight,
+									   DISTIL_ACT_NONE, rows, err));
+	return distil_param_rows(pass, &out, &in, params->out_weight, params->out_bias, DISTIL_ACT_NONE, rows,
 							 err);
 }
 

@@ -13,12 +13,16 @@ distil_mlp_rows(const DistilPass *pass, int first)
 {
 	int			rows = pass->batch->ntokens - first;
 	int			most = pass->activations->mlp_rows;
-	int			(*chain_rows) (DistilDevice *) = pass->device->ops->chain_rows;
+	int			(*chain_rows) (DistilDevice *, int) = pass->device->ops->chain_rows;
 	int			parts;
 	int			even;
 
-	if (pass->spec->low != DISTIL_TYPE_F32 && chain_rows != NULL && chain_rows(pass->device) < most)
-		most = chain_rows(pass->device);
+	if (pass->spec->low != DISTIL_TYPE_F32 && chain_rows != NULL)
+	{
+		int			chain = chain_rows(pass->device, pass->batch->ntokens);
+
+		most = chain < most ? chain : most;
+	}
 	parts = (rows + most - 1) / most;
 	/* alike, in multiples of what kernels take at a time: a few rows left over would be slow */
 	even = ((rows + parts - 1) / parts + DISTIL_ROW_BLOCK - 1) / DISTIL_ROW_BLOCK * DISTIL_ROW_BLOCK;
@@ -76,7 +80,7 @@ distil_mlp_forward_low(const DistilPass *pass, int index, int first, int rows, D
 	bool		late = pass->spec->table.params[params->down_weight].type == DISTIL_TYPE_INT8;
 	DistilRows	all = distil_low_input(pass, &a->mlp_in, params->up_weight);
 	DistilRows	in = distil_rows_from(&all, first);
-	DistilRows	out = distil_float_rows(a->out + (size_t) first * config->width, (size_t) config->width);
+	DistilRows	out = distil_float_rows(a->out, (size_t) config->width);
 
 	DISTIL_FORWARD(distil_param_rows(pass, &a->up, &in, params->up_weight, params->up_bias,
 									 late ? DISTIL_ACT_NONE : config->activation, rows, err));

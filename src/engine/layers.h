@@ -245,9 +245,12 @@ extern DistilDropout distil_mlp_dropout(const DistilPass *pass, int index);
 /* Rows of the next part of the mlp. */
 extern int	distil_mlp_rows(const DistilPass *pass, int first);
 
-/* activations->out [T, C] = W_o attention(W_qkv attention_in) in low precision. */
+/* In low precision: activations->context [T, C] = attention(W_qkv attention_in). */
 extern DistilStatus distil_attention_forward_low(const DistilPass *pass, int index, DistilError *err);
-/* Rows of activations->out = W_2 act(W_1 mlp_in), from `first` on, in low precision. */
+/* activations->out [rows, C] = W_o context, whose rows count from `first` on. */
+extern DistilStatus distil_attention_output_low(const DistilPass *pass, int index, int first, int rows,
+												DistilError *err);
+/* activations->out [rows, C] = W_2 act(W_1 mlp_in), whose rows count from `first` on. */
 extern DistilStatus distil_mlp_forward_low(const DistilPass *pass, int index, int first, int rows,
 										   DistilError *err);
 /* y = act(x w^T + b) by parameter numbers, as distil_param_forward; w of x's type */
