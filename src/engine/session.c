@@ -42,7 +42,8 @@ pass_bytes(const DistilSession *session, int tokens, int texts)
 /*
  * Tokens of a pass in low precision.  Long ones push activations out of the second cache, short ones read a
  * layer's weights again too often: with 2/3 of the width both take about the same bytes (18 a number of
- * width and token, 12 width^2 in INT8).  Never so few that the device's products would wait for weights.
+ * width and token, 12 width^2 in INT8).  Never so few that the device's products
+ * would wait for weights: as many as it takes at once when there are few.
  */
 static int
 low_tokens(const DistilSession *session)
