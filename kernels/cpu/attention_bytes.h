@@ -30,6 +30,7 @@
 #define BYTES_WIDE	(2 * CPU_LANES) /* queries at a time */
 #define BYTES_BLOCK 64			/* keys */
 #define BYTES_TURNS 4			/* groups of four keys until roundings begin again */
+#define BYTES_FAR	32.0f		/* binary digits that scores may grow by before sums take another unit */
 #define BYTES_AHEAD 12			/* rows that are asked for before they are read */
 /* The most that steps may be off, root mean square: of a score, and of a dimension's values on average. */
 #define BYTES_SCORE 0.1f
@@ -45,7 +46,7 @@ typedef struct BytesAttention
 	int32_t		probabilities[BYTES_BLOCK / 4][BYTES_WIDE] __attribute__((aligned(64)));
 	float		sums[BYTES_DIM][BYTES_WIDE] __attribute__((aligned(64)));
 	float		key_step[BYTES_KEYS];
-	int32_t		key_start[BYTES_KEYS];	/* what 128 times a key's bytes is too much */
+	float		key_start[BYTES_KEYS];	/* what scores are too much for 128 in each of a query's bytes */
 	float		value_step[BYTES_DIM];
 	float		value_middle[BYTES_DIM];
 } BytesAttention;
@@ -59,6 +60,17 @@ bytes_round(vf x)
 	return (vi) _mm512_cvtps_epi32((__m512) x);
 #else
 	return (vi) _mm256_cvtps_epi32((__m256) x);
+#endif
+}
+
+/* Of a comparison's lanes. */
+static inline bool
+bytes_any(vi lanes)
+{
+#if CPU_LANES == 16
+	return _mm512_test_epi32_mask((__m512i) lanes, (__m512i) lanes) != 0;
+#else
+	return !_mm256_testz_si256((__m256i) lanes, (__m256i) lanes);
 #endif
 }
 
@@ -245,7 +257,7 @@ bytes_keys(BytesAttention *s, const RowsHead *h, const float *mean, int first, B
 			*(vi_memory *) to = group;
 		}
 	}
-	*(vi_memory *) (s->key_start + first) = sum * -128;
+	v_store(s->key_start + first, __builtin_convertvector(sum, vf) * (top * -128.0f));
 }
 
 /* Four keys' values from `first` on; middle, inverse: of each column. */
@@ -398,43 +410,21 @@ bytes_tile(vi sum[BYTES_ROWS][2], const int32_t *a, size_t row, size_t step, con
 typedef struct BytesState
 {
 	vf			factor[2];		/* of scores, to binary logarithms */
-	vf			top[2];			/* the largest of those */
-	vf			total[2];		/* of probabilities, 255 for the largest */
+	vf			unit[2];		/* of those, where probabilities are 255 in sums */
+	vf			total[2];		/* of probabilities */
+	/* of the last block */
+	vf			slope[2];		/* scores to what bytes_powers wants */
+	vf			start[2];
+	vi			sum[2];			/* of its probabilities, 255 for its largest */
 	vf			old[2];			/* what the sums so far are worth, and the block's */
 	vf			new[2];
+	bool		same;			/* the sums so far are worth what they were, for all queries */
 } BytesState;
-
-/* The scores of `rows` keys of a block; top: the largest so far */
-static inline __attribute__((always_inline)) void
-bytes_score(BytesAttention *s, vf top[2], int first, int key, int dim, int rows)
-{
-	vi			sum[BYTES_ROWS][2];
-	int			r;
-
-#pragma GCC unroll 8
-	for (r = 0; r < rows; r++)
-		sum[r][0] = sum[r][1] = s->key_start[first + key + r] - (vi) {0};
-	bytes_tile(sum, s->keys + (size_t) first * dim / 4 + key, 1, BYTES_BLOCK,
-			   (const int32_t (*)[BYTES_WIDE]) s->queries, dim / 4, rows);
-#pragma GCC unroll 8
-	for (r = 0; r < rows; r++)
-	{
-		vf			step = v_set(s->key_step[first + key + r]);
-		int			v;
-
-#pragma GCC unroll 2
-		for (v = 0; v < 2; v++)
-		{
-			vf			score = __builtin_convertvector(sum[r][v], vf) * step;
-
-			v_store(s->scores[key + r] + v * CPU_LANES, score);
-			top[v] = v_larger(top[v], score);
-		}
-	}
-}
 
 #ifdef __AVX512VBMI__
 #define BYTES_OCTAVE 21			/* entries of this table for each power of two */
+#define BYTES_SLOPE (-BYTES_OCTAVE)
+#define BYTES_START 0.0f
 #define BYTES_FINE	5			/* binary digits behind the point in its second half */
 
 /* 255 * 2^(-i / BYTES_OCTAVE); the last one stands for all that is smaller. */
@@ -456,11 +446,11 @@ static const uint8_t bytes_table[256] __attribute__((aligned(64))) = {
 static const int32_t bytes_up[BYTES_TURNS] = {0x19091101, 0x1d0d1505, 0x1b0b1303, 0x1f0f1707};
 
 /*
- * 255 * 2^(x factor - top) of four keys' scores x in groups, within 1.5 % of themselves before they are
+ * 255 * 2^(x factor - block) of four keys' scores x in groups, within 1.5 % of themselves before they are
  * rounded.  BYTES_SCORE keeps scores below 500, so that places fit 32 bits: beyond, they would be the first.
  */
 static inline __attribute__((always_inline)) vi
-bytes_powers(const float *x, vf factor, vf top, int turn)
+bytes_powers(const float *x, vf slope, vf start, int turn)
 {
 	__m512i		up = _mm512_set1_epi32(bytes_up[turn]);
 	vi			four[4];
@@ -471,7 +461,7 @@ bytes_powers(const float *x, vf factor, vf top, int turn)
 
 #pragma GCC unroll 4
 	for (i = 0; i < 4; i++)
-		four[i] = bytes_round(v_fma(v_load(x + i * BYTES_WIDE), factor * -BYTES_OCTAVE, top * BYTES_OCTAVE));
+		four[i] = bytes_round(v_fma(v_load(x + i * BYTES_WIDE), slope, start));
 	at = (__m512i) bytes_group(four, false);
 	low = _mm512_permutex2var_epi8(_mm512_load_si512(bytes_table), at, _mm512_load_si512(bytes_table + 64));
 	high = _mm512_permutex2var_epi8(_mm512_load_si512(bytes_table + 128), at,
@@ -481,7 +471,8 @@ bytes_powers(const float *x, vf factor, vf top, int turn)
 	return (vi) _mm512_mask_blend_epi8(_mm512_movepi8_mask(at), low, high);
 }
 #else
-#define BYTES_TOP	7.99435344f /* log2(255): the largest probability of a block */
+#define BYTES_SLOPE 1
+#define BYTES_START 7.99435344f /* log2(255): the largest probability of a block */
 #define BYTES_NOUGHT -7.0f		/* 2^-7 + 15 / 32 is rounded to 0 */
 
 /* What is added to four keys' probabilities before they are rounded to the nearest whole number. */
@@ -518,50 +509,139 @@ bytes_power(vf y, vf up)
 #endif
 }
 
-/* 255 * 2^(x factor - top) of four keys' scores x in groups. */
+/* 255 * 2^(x factor - block) of four keys' scores x in groups. */
 static inline __attribute__((always_inline)) vi
-bytes_powers(const float *x, vf factor, vf top, int turn)
+bytes_powers(const float *x, vf slope, vf start, int turn)
 {
 	vi			four[4];
 	int			i;
 
 #pragma GCC unroll 4
 	for (i = 0; i < 4; i++)
-		four[i] = bytes_power(v_fma(v_load(x + i * BYTES_WIDE), factor, BYTES_TOP - top),
+		four[i] = bytes_power(v_fma(v_load(x + i * BYTES_WIDE), slope, start),
 							  v_set(bytes_up[turn][i]));
 	return bytes_group(four, false);
 }
 
 #endif
 
-/* Scores of a block to probabilities of LANES queries, which are weighed against what went before. */
+/* Four of the block's `keys` keys: scores to probabilities of LANES queries. */
 static inline __attribute__((always_inline)) void
-bytes_soften(BytesAttention *s, BytesState *state, vf largest, int keys, int half)
+bytes_soften_group(BytesAttention *s, BytesState *state, int key, int keys, int half)
 {
-	vf			factor = state->factor[half];
-	vf			block = largest * factor;
-	vf			top = v_larger(state->top[half], block);
 	vi			ones = 0x01010101 - (vi) {0};
-	vi			total = {0};
-	vf			one = v_set(1.0f);
-	vf			least = v_exp2_least(one);
+	const float *scores = s->scores[key] + half * CPU_LANES;
+	vi			group = bytes_powers(scores, state->slope[half], state->start[half], key / 4 % BYTES_TURNS);
+
+	if (keys - key < 4)			/* the last key's bytes are the lowest */
+		group &= (1 << 8 * (keys - key)) - 1;
+	*(vi_memory *) (s->probabilities[key / 4] + half * CPU_LANES) = group;
+	state->sum[half] = bytes_dot(state->sum[half], group, ones);
+}
+
+/* Those from the key `from` on. */
+static inline __attribute__((always_inline)) void
+bytes_soften(BytesAttention *s, BytesState *state, int from, int keys)
+{
+	int			half,
+				key;
+
+#pragma GCC unroll 2
+	for (half = 0; half < 2; half++)
+	{
+		for (key = from; key < keys; key += 4)
+			bytes_soften_group(s, state, key, keys, half);
+	}
+}
+
+/*
+ * The scores of `rows` keys of a block; top: the largest so far.  soften: those of the block before, still in
+ * their place, become probabilities, a group at a time among the products: those use other units.
+ */
+static inline __attribute__((always_inline)) void
+bytes_score(BytesAttention *s, BytesState *state, vf top[2], int first, int key, int dim, int rows,
+			bool soften)
+{
+	vi			sum[BYTES_ROWS][2];
+	const int32_t *keys = s->keys + (size_t) first * dim / 4 + key;
+	const int32_t (*queries)[BYTES_WIDE] = (const int32_t (*)[BYTES_WIDE]) s->queries;
+	int			parts = soften ? rows / 2 : 1;
+	int			steps = dim / 4 / parts;
+	int			part,
+				r;
+
+#pragma GCC unroll 8
+	for (r = 0; r < rows; r++)
+		sum[r][0] = sum[r][1] = (vi) {0};
+	for (part = 0; part < parts; part++, keys += steps * BYTES_BLOCK, queries += steps)
+	{
+		bytes_tile(sum, keys, 1, BYTES_BLOCK, queries, steps, rows);
+		if (soften)
+			bytes_soften_group(s, state, key + part / 2 * 4, BYTES_BLOCK, part % 2);
+	}
+#pragma GCC unroll 8
+	for (r = 0; r < rows; r++)
+	{
+		vf			step = v_set(s->key_step[first + key + r]);
+		vf			start = v_set(s->key_start[first + key + r]);
+		int			v;
+
+#pragma GCC unroll 2
+		for (v = 0; v < 2; v++)
+		{
+			vf			score = v_fma(__builtin_convertvector(sum[r][v], vf), step, start);
+
+			v_store(s->scores[key + r] + v * CPU_LANES, score);
+			top[v] = v_larger(top[v], score);
+		}
+	}
+}
+
+/* The scores of a block, after those of the one before it have become probabilities. */
+static inline __attribute__((always_inline)) void
+bytes_scores(BytesAttention *s, BytesState *state, vf top[2], int first, int keys, int dim, bool soften)
+{
+	int			whole = keys / BYTES_ROWS * BYTES_ROWS;
+	bool		between = soften && BYTES_ROWS % 4 == 0;
 	int			key;
 
-	for (key = 0; key < keys; key += 4)
+	if (soften)
+		bytes_soften(s, state, between ? whole : 0, BYTES_BLOCK);
+	for (key = 0; key < whole; key += BYTES_ROWS)
+		bytes_score(s, state, top, first, key, dim, BYTES_ROWS, between);
+	if (keys - key >= 4)
 	{
-		vi			group = bytes_powers(s->scores[key] + half * CPU_LANES, factor, block,
-										 key / 4 % BYTES_TURNS);
-
-		if (keys - key < 4)		/* the last key's bytes are the lowest */
-			group &= (1 << 8 * (keys - key)) - 1;
-		*(vi_memory *) (s->probabilities[key / 4] + half * CPU_LANES) = group;
-		total = bytes_dot(total, group, ones);
+		bytes_score(s, state, top, first, key, dim, 4, false);
+		key += 4;
 	}
-	state->old[half] = v_exp2(state->top[half] - top, one, least);
-	state->new[half] = v_exp2(block - top, one, least);
-	state->total[half] = v_fma(__builtin_convertvector(total, vf), state->new[half],
-							   state->total[half] * state->old[half]);
-	state->top[half] = top;
+	for (; key < keys; key++)
+		bytes_score(s, state, top, first, key, dim, 1, false);
+}
+
+/* A block, with its largest scores, against what went before. */
+static inline __attribute__((always_inline)) void
+bytes_weigh(BytesState *state, const vf largest[2])
+{
+	vf			one = v_set(1.0f);
+	vf			least = v_exp2_least(one);
+	int			half;
+
+	state->same = true;
+#pragma GCC unroll 2
+	for (half = 0; half < 2; half++)
+	{
+		vf			block = largest[half] * state->factor[half];
+		vi			far = block > state->unit[half] + BYTES_FAR;
+		vf			unit = v_select(far, block, state->unit[half]);
+
+		state->slope[half] = state->factor[half] * BYTES_SLOPE;
+		state->start[half] = BYTES_START - block * BYTES_SLOPE;
+		state->sum[half] = (vi) {0};
+		state->old[half] = v_select(far, v_exp2(state->unit[half] - unit, one, least), one);
+		state->new[half] = v_exp2(block - unit, one, least);
+		state->same &= !bytes_any(far);
+		state->unit[half] = unit;
+	}
 }
 
 /* The results' sums of `rows` dimensions with a block of keys */
@@ -586,9 +666,28 @@ bytes_mix(BytesAttention *s, const BytesState *state, int first, int groups, int
 			float	   *to = s->sums[d + r] + v * CPU_LANES;
 			vf			part = __builtin_convertvector(sum[r][v], vf);
 
-			v_store(to, first == 0 ? part : v_fma(part, state->new[v], v_load(to) * state->old[v]));
+			if (first > 0)
+				part = v_fma(part, state->new[v], state->same ? v_load(to) : v_load(to) * state->old[v]);
+			v_store(to, part);
 		}
 	}
+}
+
+/* All of them. */
+static inline __attribute__((always_inline)) void
+bytes_mixture(BytesAttention *s, BytesState *state, int first, int keys, int dim)
+{
+	int			groups = (keys + 3) / 4;
+	int			d;
+
+	for (d = 0; d < 2; d++)
+		state->total[d] = v_fma(__builtin_convertvector(state->sum[d], vf), state->new[d],
+								state->total[d] * state->old[d]);
+	/* multiples of 4 are some times BYTES_ROWS and some times 4 */
+	for (d = 0; (dim - d) % BYTES_ROWS != 0; d += 4)
+		bytes_mix(s, state, first, groups, d, dim, 4);
+	for (; d < dim; d += BYTES_ROWS)
+		bytes_mix(s, state, first, groups, d, dim, BYTES_ROWS);
 }
 
 /* Sums of columns to rows, times what makes them results: in pairs of dimensions. */
@@ -618,39 +717,48 @@ bytes_finish(const BytesAttention *s, const RowsHead *h, vf total, int lane, int
 	}
 }
 
+/* Of a query: where its result goes, and what the next head has there. */
+static inline __attribute__((always_inline)) void
+bytes_ask_ahead(const RowsHead *h, int query, int dim)
+{
+	uintptr_t	next = (uintptr_t) h->q + sizeof(uint16_t) * ((size_t) query * h->ld + (size_t) dim);
+	int			i;
+
+	bytes_ask((uintptr_t) (h->out + (size_t) query * h->ld_out), dim);
+	for (i = 0; i < 3; i++)
+		bytes_ask(next + sizeof(uint16_t) * i * h->width, dim);
+}
+
 /* dim is h->dim, where it pays a constant after inlining */
 static inline __attribute__((always_inline)) void
 bytes_attend_dim(BytesAttention *s, const RowsHead *h, int first, int count, int dim)
 {
-	BytesState	state = {.top = {v_set(-INFINITY), v_set(-INFINITY)}};
+	BytesState	state = {.unit = {v_set(-INFINITY), v_set(-INFINITY)}};
+	int			asked = 0;
+	int			keys = 0;
 	int			block,
-				key,
 				d;
 
 	for (d = 0; d < 2; d++)
 		state.factor[d] = bytes_queries(s, h, first, count, d * CPU_LANES, dim) * (h->scale * LOG2_E);
 	for (block = 0; block < h->length; block += BYTES_BLOCK)
 	{
-		int			keys = h->length - block < BYTES_BLOCK ? h->length - block : BYTES_BLOCK;
 		vf			top[2] = {v_set(-INFINITY), v_set(-INFINITY)};
 
-		for (key = 0; key + BYTES_ROWS <= keys; key += BYTES_ROWS)
-			bytes_score(s, top, block, key, dim, BYTES_ROWS);
-		if (keys - key >= 4)
+		keys = h->length - block < BYTES_BLOCK ? h->length - block : BYTES_BLOCK;
+		for (; asked < count && asked * h->length < (block + BYTES_BLOCK) * count; asked++)
+			bytes_ask_ahead(h, first + asked, dim);
+		if (block == 0)
+			bytes_scores(s, &state, top, block, keys, dim, false);
+		else
 		{
-			bytes_score(s, top, block, key, dim, 4);
-			key += 4;
+			bytes_scores(s, &state, top, block, keys, dim, true);
+			bytes_mixture(s, &state, block - BYTES_BLOCK, BYTES_BLOCK, dim);
 		}
-		for (; key < keys; key++)
-			bytes_score(s, top, block, key, dim, 1);
-		for (d = 0; d < 2; d++)
-			bytes_soften(s, &state, top[d], keys, d);
-		/* multiples of 4 are some times BYTES_ROWS and some times 4 */
-		for (d = 0; (dim - d) % BYTES_ROWS != 0; d += 4)
-			bytes_mix(s, &state, block, (keys + 3) / 4, d, dim, 4);
-		for (; d < dim; d += BYTES_ROWS)
-			bytes_mix(s, &state, block, (keys + 3) / 4, d, dim, BYTES_ROWS);
+		bytes_weigh(&state, top);
 	}
+	bytes_soften(s, &state, 0, keys);
+	bytes_mixture(s, &state, block - BYTES_BLOCK, keys, dim);
 	for (d = 0; d < 2; d++)
 		bytes_finish(s, h, state.total[d], d * CPU_LANES, first, count, dim);
 }

@@ -303,11 +303,11 @@ v_exp(vf x)
 }
 
 /*
- * 2^(x * scale) for x <= 0 and scale > 0, relative error below 2e-7: 2^n 2^f with |f| <= 1/2, 2^f minimax
- * (relative error 8e-8 before rounding).  Nothing is smaller than 2^-64, which is lost beside the largest
- * probability: products with smaller numbers could be subnormal, and each of those takes a hundred times as
- * long.  Products and sums are fused, so that f has one rounding however large x is.  2^n is a factor, not
- * added to the exponent's bits: a NaN stays one whatever its bits are.
+ * 2^(x * scale) for x * scale <= 64 and scale > 0, relative error below 2e-7: 2^n 2^f with |f| <= 1/2, 2^f
+ * minimax (relative error 8e-8 before rounding).  Nothing is smaller than 2^-64, which is lost beside the
+ * largest probability: products with smaller numbers could be subnormal, and each of those takes a hundred
+ * times as long.  Products and sums are fused, so that f has one rounding however large x is.  2^n is a
+ * factor, not added to the exponent's bits: a NaN stays one whatever its bits are.
  */
 static inline vf
 v_exp2(vf x, vf scale, vf least)

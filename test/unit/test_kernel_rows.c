@@ -619,6 +619,48 @@ test_attention_sink(DistilDevice *dev)
 	drop(want.data);
 }
 
+/*
+ * Keys whose scores rise and fall by many binary digits from one 64 to the next, for half of the queries the
+ * other way: what sums are counted in has to follow, for each query by itself.
+ */
+static void
+test_attention_stairs(DistilDevice *dev)
+{
+	enum
+	{
+		DIM = 32, STEP = 64, ROWS = 4 * STEP
+	};
+	static const float stairs[][ROWS / STEP] = {
+		{0, 1, 0, 2}, {0, 31, 1, 31}, {0, 33, 0, 34}, {0, 20, 40, 39}, {45, 44, 0, 45}, {0, 1, 2, 45}
+	};
+	int32_t		offsets[] = {0, ROWS};
+	DistilAttention a = {.nseq = 1,.heads = 1,.head_dim = DIM,.scale = 1.0f / sqrtf(DIM),.head_count = 1,
+	.bytes = true};
+	DistilRows	qkv = random_rows(ROWS, 3 * DIM, 1.0);
+	DistilRows	got = unset_rows(DISTIL_TYPE_BF16, ROWS, DIM);
+	DistilRows	want = unset_rows(DISTIL_TYPE_BF16, ROWS, DIM);
+	size_t		n;
+	int			i,
+				d;
+
+	for (n = 0; n < sizeof(stairs) / sizeof(stairs[0]); n++)
+	{
+		for (i = 0; i < ROWS; i++)
+		{
+			for (d = 0; d < 2 * DIM; d++)
+				put(&qkv, i, d, 0.0f);
+			put(&qkv, i, 0, i % 2 == 0 ? 3.0f : -3.0f);
+			put(&qkv, i, DIM, stairs[n][i / STEP] * logf(2.0f) * sqrtf(DIM) / 3.0f);
+		}
+		dev->ops->attention_rows(dev, &got, &qkv, offsets, &a);
+		ref->ops->attention_rows(ref, &want, &qkv, offsets, &a);
+		near_rows("attention_rows of stairs", &got, &want, 0, ROWS, 0, DIM, 1.5 * BYTES_OFF);
+	}
+	drop(qkv.data);
+	drop(got.data);
+	drop(want.data);
+}
+
 /* The sets that cut attention into bytes do it where `bytes` says so, from 97 keys on: other bits. */
 static void
 test_attention_bytes(DistilDevice *dev)
@@ -720,6 +762,7 @@ main(void)
 	on_every_rows_device(test_attention_sizes);
 	on_every_rows_device(test_attention_tail);
 	on_every_rows_device(test_attention_sink);
+	on_every_rows_device(test_attention_stairs);
 	on_every_rows_device(test_attention_bytes);
 	on_every_rows_device(test_attention_nan);
 	ref->ops->close(ref);
