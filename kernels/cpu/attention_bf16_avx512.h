@@ -5,7 +5,8 @@
  * Everything is turned over, as in attention_cpu.h: a vector holds one key's scores with 16 queries.  Keys
  * are read where they lie, a broadcast pair of dimensions at a time; values are put in pairs of keys, as are
  * probabilities (of the largest score's), which are rounded to BF16 and summed as they are multiplied.  Each
- * output is one chain in the order of keys, so a query has the same bits in any part of a call.
+ * output is one chain in the order of keys, so a query has the same bits in any part of a call.  Up to 16
+ * queries, which is most of short texts, are one vector instead of two.
  */
 #include "attention_head.h"
 
@@ -59,7 +60,7 @@ pair_head(void *scratch, const RowsHead *h)
 	return true;
 }
 
-/* Up to PAIR_QUERIES queries in columns, zeros where there are none. */
+/* Up to PAIR_QUERIES queries in columns, zeros behind them to the end of a vector. */
 static void
 pair_queries(PairAttention *s, const RowsHead *h, int first, int count)
 {
@@ -68,11 +69,9 @@ pair_queries(PairAttention *s, const RowsHead *h, int first, int count)
 				d,
 				i;
 
-	for (query = 0; query < PAIR_QUERIES; query += CPU_LANES)
+	for (query = 0; query < count; query += CPU_LANES)
 	{
-		for (d = 0; d < h->dim / 2 && query >= count; d++)
-			_mm512_store_ps(&s->queries[d][query], _mm512_setzero_ps());
-		for (d = 0; d < h->dim && query < count; d += 2 * CPU_LANES)
+		for (d = 0; d < h->dim; d += 2 * CPU_LANES)
 		{
 			rows_turn(square, h->q + (size_t) (first + query) * h->ld + d, h->ld, count - query);
 			for (i = 0; i < CPU_LANES; i++)
@@ -82,12 +81,12 @@ pair_queries(PairAttention *s, const RowsHead *h, int first, int count)
 }
 
 /*
- * sum[rows][PAIR_QUERIES] = of `steps` pairs; a row's pairs are `step` apart, rows `row`; rows is a constant
- * after inlining.
+ * sum[rows][vectors of queries] = of `steps` pairs; a row's pairs are `step` apart, rows `row`; rows and
+ * vectors are constants after inlining.
  */
 static inline __attribute__((always_inline)) void
 pair_tile(__m512 sum[PAIR_TILE][2], const char *a, size_t row, size_t step, const char *b, int steps,
-		  int rows)
+		  int rows, int vectors)
 {
 	int			i,
 				r;
@@ -98,7 +97,7 @@ pair_tile(__m512 sum[PAIR_TILE][2], const char *a, size_t row, size_t step, cons
 	for (i = 0; i < steps; i++, a += step, b += PAIR_QUERIES * sizeof(int32_t))
 	{
 		__m512bh	b0 = (__m512bh) _mm512_load_si512(b);
-		__m512bh	b1 = (__m512bh) _mm512_load_si512(b + 64);
+		__m512bh	b1 = vectors == 2 ? (__m512bh) _mm512_load_si512(b + 64) : b0;
 
 #pragma GCC unroll 8
 		for (r = 0; r < rows; r++)
@@ -109,26 +108,27 @@ pair_tile(__m512 sum[PAIR_TILE][2], const char *a, size_t row, size_t step, cons
 			memcpy(&pair, a + r * row, sizeof(pair));
 			all = (__m512bh) _mm512_set1_epi32(pair);
 			sum[r][0] = _mm512_dpbf16_ps(sum[r][0], all, b0);
-			sum[r][1] = _mm512_dpbf16_ps(sum[r][1], all, b1);
+			if (vectors == 2)
+				sum[r][1] = _mm512_dpbf16_ps(sum[r][1], all, b1);
 		}
 	}
 }
 
 /* The scores of `rows` keys; top: the largest so far */
 static inline __attribute__((always_inline)) void
-pair_score(PairAttention *s, const RowsHead *h, __m512 top[2], int key, int dim, int rows)
+pair_score(PairAttention *s, const RowsHead *h, __m512 top[2], int key, int dim, int rows, int vectors)
 {
 	__m512		sum[PAIR_TILE][2];
 	int			r,
 				v;
 
 	pair_tile(sum, (const char *) (h->q + h->width + (size_t) key * h->ld), h->ld * sizeof(uint16_t),
-			  sizeof(int32_t), (const char *) s->queries, dim / 2, rows);
+			  sizeof(int32_t), (const char *) s->queries, dim / 2, rows, vectors);
 #pragma GCC unroll 8
 	for (r = 0; r < rows; r++)
 	{
 #pragma GCC unroll 2
-		for (v = 0; v < 2; v++)
+		for (v = 0; v < vectors; v++)
 		{
 			_mm512_store_ps(s->scores[key + r] + v * CPU_LANES, sum[r][v]);
 			top[v] = _mm512_max_ps(top[v], sum[r][v]);
@@ -152,68 +152,65 @@ pair_power(__m512 x, __m512 factor, __m512 shift)
 	return _mm512_scalef_ps(p, y);
 }
 
-/* Of 16 queries: the scores of two keys, or of one, to a pair of probabilities. */
+/* Of 16 queries: the scores of two keys, or of the last one, to a pair of probabilities. */
 static inline __attribute__((always_inline)) __m512bh
 pair_probabilities(const float *scores, __m512 factor, __m512 shift, int keys)
 {
 	__m512i		low = (__m512i) pair_power(_mm512_load_ps(scores), factor, shift);
 	__m512i		high = _mm512_setzero_si512();
 
-	if (keys == 2)
+	if (keys >= 2)
 		high = (__m512i) pair_power(_mm512_load_ps(scores + PAIR_QUERIES), factor, shift);
 	return (__m512bh) _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(low, 16), high);
 }
 
-/* Scores to probabilities of 32 queries, two keys to a lane; total: the sums of them. */
-static void
-pair_soften(PairAttention *s, const RowsHead *h, const __m512 top[2], __m512 total[2])
+/* Scores to probabilities of queries, two keys to a lane; total: the sums of them. */
+static inline __attribute__((always_inline)) void
+pair_soften(PairAttention *s, const RowsHead *h, const __m512 top[2], __m512 total[2], int vectors)
 {
 	__m512		factor = _mm512_set1_ps(h->scale * LOG2_E);
 	__m512bh	ones = (__m512bh) _mm512_set1_epi32(0x3f803f80);
-	__m512		shift0 = _mm512_fnmadd_ps(top[0], factor, _mm512_setzero_ps());
-	__m512		shift1 = _mm512_fnmadd_ps(top[1], factor, _mm512_setzero_ps());
-	__m512		total0 = _mm512_setzero_ps();
-	__m512		total1 = _mm512_setzero_ps();
-	const float *from = s->scores[0];
-	float	   *to = s->scores[0];
-	__m512bh	p0,
-				p1;
-	int			left;
-
-#define PAIR_SOFTEN(keys) \
-	do { \
-		p0 = pair_probabilities(from, factor, shift0, keys); \
-		p1 = pair_probabilities(from + CPU_LANES, factor, shift1, keys); \
-		_mm512_store_si512(to, (__m512i) p0); \
-		_mm512_store_si512(to + CPU_LANES, (__m512i) p1); \
-		total0 = _mm512_dpbf16_ps(total0, p0, ones); \
-		total1 = _mm512_dpbf16_ps(total1, p1, ones); \
-	} while (0)
+	__m512		shift[2];
+	int			key,
+				v;
 
 #pragma GCC unroll 2
-	for (left = h->length; left >= 2; left -= 2, from += 2 * PAIR_QUERIES, to += PAIR_QUERIES)
-		PAIR_SOFTEN(2);
-	if (left == 1)
-		PAIR_SOFTEN(1);
-#undef PAIR_SOFTEN
-	total[0] = total0;
-	total[1] = total1;
+	for (v = 0; v < vectors; v++)
+	{
+		shift[v] = _mm512_fnmadd_ps(top[v], factor, _mm512_setzero_ps());
+		total[v] = _mm512_setzero_ps();
+	}
+#pragma GCC unroll 2
+	for (key = 0; key < h->length; key += 2)
+	{
+#pragma GCC unroll 2
+		for (v = 0; v < vectors; v++)
+		{
+			__m512bh	p = pair_probabilities(s->scores[key] + v * CPU_LANES, factor, shift[v],
+											   h->length - key);
+
+			_mm512_store_si512(s->scores[key / 2] + v * CPU_LANES, (__m512i) p);
+			total[v] = _mm512_dpbf16_ps(total[v], p, ones);
+		}
+	}
 }
 
 /* The results' sums of PAIR_TILE dimensions. */
 static inline __attribute__((always_inline)) void
-pair_mix(PairAttention *s, const RowsHead *h, int d, int dim)
+pair_mix(PairAttention *s, const RowsHead *h, int d, int dim, int vectors)
 {
 	__m512		sum[PAIR_TILE][2];
-	int			r;
+	int			r,
+				v;
 
 	pair_tile(sum, (const char *) (s->values + d), sizeof(int32_t), dim * sizeof(int32_t),
-			  (const char *) s->scores, (h->length + 1) / 2, PAIR_TILE);
+			  (const char *) s->scores, (h->length + 1) / 2, PAIR_TILE, vectors);
 #pragma GCC unroll 8
 	for (r = 0; r < PAIR_TILE; r++)
 	{
-		_mm512_store_ps(s->sums[d + r], sum[r][0]);
-		_mm512_store_ps(s->sums[d + r] + CPU_LANES, sum[r][1]);
+#pragma GCC unroll 2
+		for (v = 0; v < vectors; v++)
+			_mm512_store_ps(s->sums[d + r] + v * CPU_LANES, sum[r][v]);
 	}
 }
 
@@ -248,23 +245,43 @@ pair_finish(const PairAttention *s, const RowsHead *h, const __m512 total[2], in
 	}
 }
 
+/* Of queries in so many vectors. */
+static inline __attribute__((always_inline)) void
+pair_attend_vectors(PairAttention *s, const RowsHead *h, __m512 total[2], int dim, int vectors)
+{
+	__m512		top[2] = {_mm512_set1_ps(-INFINITY), _mm512_set1_ps(-INFINITY)};
+	int			key,
+				d;
+
+	for (key = 0; key + PAIR_TILE <= h->length; key += PAIR_TILE)
+		pair_score(s, h, top, key, dim, PAIR_TILE, vectors);
+	/* the last tile may begin among keys that are done: what it finds is the same */
+	if (h->length - key > PAIR_TILE / 2 && h->length > PAIR_TILE)
+	{
+		pair_score(s, h, top, h->length - PAIR_TILE, dim, PAIR_TILE, vectors);
+		key = h->length;
+	}
+	for (; key < h->length && h->length >= PAIR_TILE / 2; key += PAIR_TILE / 2)
+		pair_score(s, h, top, key + PAIR_TILE / 2 <= h->length ? key : h->length - PAIR_TILE / 2, dim,
+				   PAIR_TILE / 2, vectors);
+	for (; key < h->length; key++)
+		pair_score(s, h, top, key, dim, 1, vectors);
+	pair_soften(s, h, top, total, vectors);
+	for (d = 0; d < dim; d += PAIR_TILE)
+		pair_mix(s, h, d, dim, vectors);
+}
+
 /* dim is h->dim, where it pays a constant after inlining */
 static inline __attribute__((always_inline)) void
 pair_attend_dim(PairAttention *s, const RowsHead *h, int first, int count, int dim)
 {
-	__m512		top[2] = {_mm512_set1_ps(-INFINITY), _mm512_set1_ps(-INFINITY)};
 	__m512		total[2];
-	int			key,
-				d;
 
 	pair_queries(s, h, first, count);
-	for (key = 0; key + PAIR_TILE <= h->length; key += PAIR_TILE)
-		pair_score(s, h, top, key, dim, PAIR_TILE);
-	for (; key < h->length; key++)
-		pair_score(s, h, top, key, dim, 1);
-	pair_soften(s, h, top, total);
-	for (d = 0; d < dim; d += PAIR_TILE)
-		pair_mix(s, h, d, dim);
+	if (count <= CPU_LANES)
+		pair_attend_vectors(s, h, total, dim, 1);
+	else
+		pair_attend_vectors(s, h, total, dim, 2);
 	pair_finish(s, h, total, first, count);
 }
 
