@@ -597,7 +597,7 @@ bytes_score(BytesAttention *s, BytesState *state, vf top[2], int first, int key,
 	}
 }
 
-/* The scores of a block, after those of the one before it have become probabilities. */
+/* The scores of a block; soften: in place of those of the one before it, which become probabilities. */
 static inline __attribute__((always_inline)) void
 bytes_scores(BytesAttention *s, BytesState *state, vf top[2], int first, int keys, int dim, bool soften)
 {
