@@ -51,6 +51,7 @@ typedef struct BytesAttention
 	float		value_middle[BYTES_DIM];
 } BytesAttention;
 
+_Static_assert(BYTES_ROWS % 4 != 0 || BYTES_WIDE / 4 % (BYTES_ROWS / 2) == 0, "tiles have no equal parts");
 _Static_assert(sizeof(BytesAttention) <= CPU_AREAS * CPU_AREA_FLOATS * sizeof(float), "scratch is too small");
 
 static inline vi

@@ -546,6 +546,46 @@ test_attention_sizes(DistilDevice *dev)
 	try_attention_sizes(dev, true);
 }
 
+#define ONE_DIM 32
+
+/* A sequence of one head for attention in bytes. */
+typedef struct OneHead
+{
+	int32_t		offsets[2];
+	DistilAttention a;
+	DistilRows	qkv;
+	DistilRows	got;
+	DistilRows	want;
+} OneHead;
+
+static OneHead
+one_head(int rows)
+{
+	OneHead		h = {.offsets = {0, rows},.a = {.nseq = 1,.heads = 1,.head_dim = ONE_DIM,
+	.scale = 1.0f / sqrtf(ONE_DIM),.head_count = 1,.bytes = true}};
+
+	h.qkv = random_rows(rows, 3 * ONE_DIM, 1.0);
+	h.got = unset_rows(DISTIL_TYPE_BF16, rows, ONE_DIM);
+	h.want = unset_rows(DISTIL_TYPE_BF16, rows, ONE_DIM);
+	return h;
+}
+
+static void
+try_head(DistilDevice *dev, OneHead *h, const char *what, double off)
+{
+	dev->ops->attention_rows(dev, &h->got, &h->qkv, h->offsets, &h->a);
+	ref->ops->attention_rows(ref, &h->want, &h->qkv, h->offsets, &h->a);
+	near_rows(what, &h->got, &h->want, 0, h->offsets[1], 0, ONE_DIM, off);
+}
+
+static void
+drop_head(OneHead *h)
+{
+	drop(h->qkv.data);
+	drop(h->got.data);
+	drop(h->want.data);
+}
+
 /*
  * One key in the last part of a sequence whose probability is as large as that of all the others together:
  * what those add up to must not be rounded away.
@@ -555,27 +595,18 @@ test_attention_tail(DistilDevice *dev)
 {
 	enum
 	{
-		DIM = 32, ROWS = 500, KEY = 470
+		ROWS = 500, KEY = 470
 	};
-	int32_t		offsets[] = {0, ROWS};
-	DistilAttention a = {.nseq = 1,.heads = 1,.head_dim = DIM,.scale = 1.0f / sqrtf(DIM),.head_count = 1,
-	.bytes = true};
-	DistilRows	qkv = random_rows(ROWS, 3 * DIM, 1.0);
-	DistilRows	got = unset_rows(DISTIL_TYPE_BF16, ROWS, DIM);
-	DistilRows	want = unset_rows(DISTIL_TYPE_BF16, ROWS, DIM);
+	OneHead		h = one_head(ROWS);
 	int			i;
 
 	for (i = 0; i < ROWS; i++)
 	{
-		put(&qkv, i, 0, 3.0f);
-		put(&qkv, i, DIM, i == KEY ? 12.0f : 0.0f);
+		put(&h.qkv, i, 0, 3.0f);
+		put(&h.qkv, i, ONE_DIM, i == KEY ? 12.0f : 0.0f);
 	}
-	dev->ops->attention_rows(dev, &got, &qkv, offsets, &a);
-	ref->ops->attention_rows(ref, &want, &qkv, offsets, &a);
-	near_rows("attention_rows of a tail", &got, &want, 0, ROWS, 0, DIM, 2 * BYTES_OFF);
-	drop(qkv.data);
-	drop(got.data);
-	drop(want.data);
+	try_head(dev, &h, "attention_rows of a tail", 2 * BYTES_OFF);
+	drop_head(&h);
 }
 
 /*
@@ -587,36 +618,27 @@ test_attention_sink(DistilDevice *dev)
 {
 	enum
 	{
-		DIM = 32, ROWS = 128, KEY = 10
+		ROWS = 128, KEY = 10
 	};
-	int32_t		offsets[] = {0, ROWS};
-	DistilAttention a = {.nseq = 1,.heads = 1,.head_dim = DIM,.scale = 1.0f / sqrtf(DIM),.head_count = 1,
-	.bytes = true};
-	DistilRows	qkv = random_rows(ROWS, 3 * DIM, 1.0);
-	DistilRows	got = unset_rows(DISTIL_TYPE_BF16, ROWS, DIM);
-	DistilRows	want = unset_rows(DISTIL_TYPE_BF16, ROWS, DIM);
+	OneHead		h = one_head(ROWS);
 	int			i,
 				d;
 
 	for (i = 0; i < ROWS; i++)
 	{
-		for (d = 0; d < DIM; d++)
+		for (d = 0; d < ONE_DIM; d++)
 		{
-			put(&qkv, i, d, d == 0 ? 3.0f : 0.0f);
-			put(&qkv, i, DIM + d, 0.0f);
+			put(&h.qkv, i, d, d == 0 ? 3.0f : 0.0f);
+			put(&h.qkv, i, ONE_DIM + d, 0.0f);
 		}
 	}
 	for (d = 2; d <= 24; d++)
 	{
-		put(&qkv, KEY, DIM, (float) d * logf(2.0f) / 2.0f * sqrtf(DIM) / 3.0f);
-		dev->ops->attention_rows(dev, &got, &qkv, offsets, &a);
-		ref->ops->attention_rows(ref, &want, &qkv, offsets, &a);
+		put(&h.qkv, KEY, ONE_DIM, (float) d * logf(2.0f) / 2.0f * sqrtf(ONE_DIM) / 3.0f);
 		/* what is rounded is the same for all those keys: nothing cancels */
-		near_rows("attention_rows of a sink", &got, &want, 0, ROWS, 0, DIM, 1.5 * BYTES_OFF);
+		try_head(dev, &h, "attention_rows of a sink", 1.5 * BYTES_OFF);
 	}
-	drop(qkv.data);
-	drop(got.data);
-	drop(want.data);
+	drop_head(&h);
 }
 
 /*
@@ -628,17 +650,12 @@ test_attention_stairs(DistilDevice *dev)
 {
 	enum
 	{
-		DIM = 32, STEP = 64, ROWS = 4 * STEP
+		STEP = 64, ROWS = 4 * STEP
 	};
 	static const float stairs[][ROWS / STEP] = {
 		{0, 1, 0, 2}, {0, 31, 1, 31}, {0, 33, 0, 34}, {0, 20, 40, 39}, {45, 44, 0, 45}, {0, 1, 2, 45}
 	};
-	int32_t		offsets[] = {0, ROWS};
-	DistilAttention a = {.nseq = 1,.heads = 1,.head_dim = DIM,.scale = 1.0f / sqrtf(DIM),.head_count = 1,
-	.bytes = true};
-	DistilRows	qkv = random_rows(ROWS, 3 * DIM, 1.0);
-	DistilRows	got = unset_rows(DISTIL_TYPE_BF16, ROWS, DIM);
-	DistilRows	want = unset_rows(DISTIL_TYPE_BF16, ROWS, DIM);
+	OneHead		h = one_head(ROWS);
 	size_t		n;
 	int			i,
 				d;
@@ -647,18 +664,14 @@ test_attention_stairs(DistilDevice *dev)
 	{
 		for (i = 0; i < ROWS; i++)
 		{
-			for (d = 0; d < 2 * DIM; d++)
-				put(&qkv, i, d, 0.0f);
-			put(&qkv, i, 0, i % 2 == 0 ? 3.0f : -3.0f);
-			put(&qkv, i, DIM, stairs[n][i / STEP] * logf(2.0f) * sqrtf(DIM) / 3.0f);
+			for (d = 0; d < 2 * ONE_DIM; d++)
+				put(&h.qkv, i, d, 0.0f);
+			put(&h.qkv, i, 0, i % 2 == 0 ? 3.0f : -3.0f);
+			put(&h.qkv, i, ONE_DIM, stairs[n][i / STEP] * logf(2.0f) * sqrtf(ONE_DIM) / 3.0f);
 		}
-		dev->ops->attention_rows(dev, &got, &qkv, offsets, &a);
-		ref->ops->attention_rows(ref, &want, &qkv, offsets, &a);
-		near_rows("attention_rows of stairs", &got, &want, 0, ROWS, 0, DIM, 1.5 * BYTES_OFF);
+		try_head(dev, &h, "attention_rows of stairs", 1.5 * BYTES_OFF);
 	}
-	drop(qkv.data);
-	drop(got.data);
-	drop(want.data);
+	drop_head(&h);
 }
 
 /* The sets that cut attention into bytes do it where `bytes` says so, from 97 keys on: other bits. */
