@@ -347,9 +347,18 @@ int8_put_row(uint8_t *to, const float *row, const float *factor, Int8Step step, 
 	vf			shift = v_set(ROUND_BIAS + (float) step.zero);
 	size_t		i;
 
-	for (i = 0; i < c; i += LANES)
-		int8_put(to + i, factor != NULL ? v_load(row + i) * v_load(factor + i) : v_load(row + i), inverse,
-				 shift);
+	if (factor != NULL)
+	{
+#pragma GCC unroll 8
+		for (i = 0; i < c; i += LANES)
+			int8_put(to + i, v_load(row + i) * v_load(factor + i), inverse, shift);
+	}
+	else
+	{
+#pragma GCC unroll 8
+		for (i = 0; i < c; i += LANES)
+			int8_put(to + i, v_load(row + i), inverse, shift);
+	}
 	for (; i < distil_row_length(DISTIL_TYPE_INT8, c); i += LANES)
 		int8_put(to + i, (vf) {0}, inverse, shift);
 }
@@ -468,6 +477,7 @@ int8_put_staged_pairs(uint8_t *to, const float *row, Int8Step step, size_t n)
 	vf			shift = v_set(ROUND_BIAS + (float) step.zero);
 	size_t		i;
 
+#pragma GCC unroll 4
 	for (i = 0; i < n; i += 2 * LANES)
 		int8_put_pairs(to + i, v_load(row + i), v_load(row + i + LANES), inverse, shift);
 	memset(to + n, step.zero, distil_row_length(DISTIL_TYPE_INT8, n) - n);
