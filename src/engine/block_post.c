@@ -47,6 +47,28 @@ post_norm_forward(const DistilPass *pass, int index, float *x, DistilError *err)
 	return DISTIL_OK;
 }
 
+/* The first layer's input: a row for each kind of token, in runs of those that follow each other in x. */
+static DistilStatus
+quantize_kinds(const DistilPass *pass, const DistilKinds *kinds, const DistilRows *to, const DistilRows *x,
+			   DistilError *err)
+{
+	int			count;
+	int			i;
+
+	for (i = 0; i < kinds->n; i += count)
+	{
+		DistilRows	rows = distil_rows_from(to, i);
+		DistilRows	from = distil_rows_from(x, kinds->first[i]);
+
+		for (count = 1; i + count < kinds->n; count++)
+			if (kinds->first[i + count] != kinds->first[i] + count)
+				break;
+		DISTIL_FORWARD(distil_quantize_rows(&rows, &from, DISTIL_ACT_NONE, count, pass->spec->config.width,
+											pass->device, pass->poll, err));
+	}
+	return DISTIL_OK;
+}
+
 static DistilStatus
 post_norm_forward_low(const DistilPass *pass, int index, float *x, DistilError *err)
 {
@@ -58,14 +80,17 @@ post_norm_forward_low(const DistilPass *pass, int index, float *x, DistilError *
 	DistilRows	in = distil_float_rows(x, (size_t) width);
 	DistilRows	attention_in = distil_low_input(pass, &a->attention_in, params->qkv_weight);
 	DistilRows	mlp_in = distil_low_input(pass, &a->mlp_in, params->up_weight);
+	const DistilKinds *kinds = index == 0 ? pass->batch->kinds : NULL;
 	bool		last = index + 1 == spec->config.layers;
 	int			rows;
 	int			i;
 
-	if (index == 0)
+	if (kinds != NULL)
+		DISTIL_FORWARD(quantize_kinds(pass, kinds, &attention_in, &in, err));
+	else if (index == 0)
 		DISTIL_FORWARD(distil_quantize_rows(&attention_in, &in, DISTIL_ACT_NONE, t, width, pass->device,
 											pass->poll, err));
-	DISTIL_FORWARD(distil_attention_forward_low(pass, index, err));
+	DISTIL_FORWARD(distil_attention_forward_low(pass, index, kinds, err));
 	/* the next layer's input, if there is one; parts of the rows, which stay cached from here to there */
 	attention_in = distil_low_input(pass, &a->attention_in, spec->layer[last ? index : index + 1].qkv_weight);
 	for (i = 0; i < t; i += rows)

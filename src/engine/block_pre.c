@@ -99,7 +99,7 @@ pre_norm_forward_low(const DistilPass *pass, int index, float *x, DistilError *e
 										distil_weight(spec, pass->weights, params->norm1_weight),
 										distil_weight(spec, pass->weights, params->norm1_bias),
 										spec->config.norm_eps, t, width, pass->device, pass->poll, err));
-	DISTIL_FORWARD(distil_attention_forward_low(pass, index, err));
+	DISTIL_FORWARD(distil_attention_forward_low(pass, index, NULL, err));
 	DISTIL_FORWARD(distil_attention_output_low(pass, index, 0, t, err));
 	DISTIL_FORWARD(distil_add_rows(x, a->out, (size_t) t * c, pass->device, pass->poll, err));
 	DISTIL_FORWARD(distil_norm_low_rows(a->out, &mlp_in, x, NULL,

@@ -245,8 +245,12 @@ extern DistilDropout distil_mlp_dropout(const DistilPass *pass, int index);
 /* Rows of the next part of the mlp; of a post-norm layer in low precision, of all that follows attention. */
 extern int	distil_mlp_rows(const DistilPass *pass, int first);
 
-/* In low precision: context [T, C] = attention(W_qkv attention_in), the activations' or the key cache's. */
-extern DistilStatus distil_attention_forward_low(const DistilPass *pass, int index, DistilError *err);
+/*
+ * In low precision: context [T, C] = attention(W_qkv attention_in), the activations' or the key cache's.
+ * kinds: attention_in has one row for each of them; NULL: one for each token.
+ */
+extern DistilStatus distil_attention_forward_low(const DistilPass *pass, int index, const DistilKinds *kinds,
+												 DistilError *err);
 /* activations->out [rows, C] = W_o context, whose rows count from `first` on. */
 extern DistilStatus distil_attention_output_low(const DistilPass *pass, int index, int first, int rows,
 												DistilError *err);

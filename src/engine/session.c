@@ -36,6 +36,7 @@ pass_bytes(const DistilSession *session, int tokens, int texts)
 
 	return distil_activations_bytes(spec, tokens, false) + 2 * sizeof(int32_t) * staging
 		+ sizeof(float) * row * (size_t) texts
+		+ sizeof(int32_t) * distil_session_kinds_count(session, tokens)
 		+ (sizeof(int32_t) + sizeof(DistilWindowText) / 4) * DISTIL_SESSION_WINDOW * (size_t) tokens;
 }
 
@@ -101,6 +102,7 @@ create_buffers(DistilSession *session, DistilError *err)
 	size_t		tokens = (size_t) session->batch_tokens;
 	size_t		scratch = 2 * texts * distil_pipeline_scratch_width(spec);
 	size_t		pooled = texts * (size_t) spec->info.dimensions;
+	size_t		kinds = distil_session_kinds_count(session, session->batch_tokens);
 
 	session->window_tokens = DISTIL_SESSION_WINDOW * session->batch_tokens;
 	session->window_capacity = session->window_tokens / 4;
@@ -110,11 +112,14 @@ create_buffers(DistilSession *session, DistilError *err)
 	session->window = distil_alloc_array(session->alloc, (size_t) session->window_capacity,
 										 sizeof(DistilWindowText));
 	session->host_pooled = distil_alloc_array(session->alloc, pooled, sizeof(float));
+	if (kinds > 0)
+		session->kinds_memory = distil_alloc_array(session->alloc, kinds, sizeof(int32_t));
 	session->device_staging = session->device->ops->alloc(session->device,
 														  staging_count(session) * sizeof(int32_t));
 	session->pipeline = session->device->ops->alloc(session->device, (scratch + pooled) * sizeof(float));
 	if (session->staging == NULL || session->window_ids == NULL || session->window == NULL ||
-		session->host_pooled == NULL || session->device_staging == NULL || session->pipeline == NULL)
+		session->host_pooled == NULL || session->device_staging == NULL || session->pipeline == NULL ||
+		(kinds > 0 && session->kinds_memory == NULL))
 		return distil_fail_memory(err, pass_bytes(session, session->batch_tokens, session->batch_texts));
 	session->pooled = session->pipeline + scratch;
 	session->ids = session->staging;
@@ -223,6 +228,7 @@ distil_session_free(DistilSession *session)
 	distil_release(session->alloc, session->window_types);
 	distil_release(session->alloc, session->window);
 	distil_release(session->alloc, session->host_pooled);
+	distil_release(session->alloc, session->kinds_memory);
 	distil_release(session->alloc, session->host_hidden);
 	distil_release(session->alloc, session->lm.host);
 	distil_release(session->alloc, session->head.host);

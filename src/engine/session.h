@@ -100,6 +100,8 @@ struct DistilSession
 	float	   *pipeline;		/* device: pipeline scratch, then pooled [batch_texts, D'] */
 	float	   *pooled;
 	float	   *host_pooled;	/* [batch_texts, D'] */
+	DistilKinds kinds;			/* of the pass; its arrays lie in kinds_memory */
+	int32_t    *kinds_memory;	/* host; NULL: nothing is computed once for a kind here */
 
 	/* a window of tokenised texts */
 	int32_t    *window_ids;
@@ -189,6 +191,17 @@ extern int	distil_session_workers(const DistilSession *session);
 
 /* Copy the staged pass of nseq sequences and ntokens tokens to the device; fills *batch. */
 extern void distil_session_stage(DistilSession *session, DistilBatch *batch, int nseq, int ntokens);
+/* What the kinds of so many tokens take, in int32_t; the same in this session: 0 where they are of no use. */
+extern size_t distil_kinds_count(int ntokens);
+extern size_t distil_session_kinds_count(const DistilSession *session, int ntokens);
+/*
+ * The kinds of tokens given as ids, positions and types (host), in memory [distil_kinds_count]; false: there
+ * are so many that one of each is hardly less work than all tokens.
+ */
+extern bool distil_kinds_find(DistilKinds *kinds, int32_t *memory, const int32_t *const tokens[3],
+							  int ntokens);
+/* The same of a staged pass, in the session's memory; NULL: not worth it. */
+extern const DistilKinds *distil_session_kinds(DistilSession *session, int nseq, int ntokens);
 /* Counts a pass in stats. */
 extern void distil_session_count(DistilSession *session, int ntokens);
 /* Stage and run the encoder: *hidden [T, C] on the device. */
