@@ -60,9 +60,7 @@ quantize_kinds(const DistilPass *pass, const DistilKinds *kinds, const DistilRow
 		DistilRows	rows = distil_rows_from(to, i);
 		DistilRows	from = distil_rows_from(x, kinds->first[i]);
 
-		for (count = 1; i + count < kinds->n; count++)
-			if (kinds->first[i + count] != kinds->first[i] + count)
-				break;
+		count = distil_kinds_run(kinds, i);
 		DISTIL_FORWARD(distil_quantize_rows(&rows, &from, DISTIL_ACT_NONE, count, pass->spec->config.width,
 											pass->device, pass->poll, err));
 	}

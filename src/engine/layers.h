@@ -157,6 +157,17 @@ extern DistilDropout distil_pass_dropout(const DistilPass *pass, float p, int la
 /* Gradient of a parameter, or NULL when it is absent or frozen. */
 extern float *distil_pass_gradient(const DistilPass *pass, int param);
 
+/* How many kinds from `kind` on have their first tokens side by side. */
+static inline int
+distil_kinds_run(const DistilKinds *kinds, int kind)
+{
+	int			count = 1;
+
+	while (kind + count < kinds->n && kinds->first[kind + count] == kinds->first[kind] + count)
+		count++;
+	return count;
+}
+
 /* hidden = dropout(norm(word + position + type)) */
 extern DistilStatus distil_embedding_layer_forward(const DistilPass *pass, DistilError *err);
 /* dhidden [T, C] is destroyed */

@@ -361,7 +361,7 @@ typedef struct DistilBatch
 	const int32_t *pool_ranges; /* [2 * nseq] device: first row pooled and end; only read when pool_skip >
 								 * 0 */
 	float	   *pool_gradient;	/* [T, C] device scratch, for backward of concatenated poolings only */
-	const DistilKinds *kinds;	/* NULL: not known; only on devices without memory of their own */
+	const DistilKinds *kinds;	/* NULL: not known; for inference on devices without memory of their own */
 } DistilBatch;
 
 /*

@@ -231,9 +231,21 @@ count_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x, const Di
 	recorded->linear_rows(dev, y, x, w, act, m);
 }
 
+static int	embedded;
+
+static void
+count_embedded(DistilDevice *dev, float *y, const int32_t *ids, const int32_t *positions,
+			   const int32_t *types, const float *word, const float *position, const float *type, int t,
+			   int c)
+{
+	embedded += t;
+	recorded->embedding_forward(dev, y, ids, positions, types, word, position, type, t, c);
+}
+
 /*
  * Sequences that begin with the same ids, some of them of other types: with the batch's kinds the same bits,
- * from fewer rows of the first layer's q, k and v, where that is a layer whose norms come last.
+ * from fewer embeddings, and from fewer rows of the first layer's q, k and v where that is a layer whose
+ * norms come last.
  */
 static void
 test_kinds(DistilDevice *device, ModelKind kind, const char *layout)
@@ -269,12 +281,15 @@ test_kinds(DistilDevice *device, ModelKind kind, const char *layout)
 	want = run(&model, &batch.batch, device);
 	recorded = device->ops;
 	ops.linear_rows = count_rows;
+	ops.embedding_forward = count_embedded;
 	device->ops = &ops;
 	product_outputs = 3 * model.spec.config.width;
 	product_rows = 0;
+	embedded = 0;
 	batch.batch.kinds = &kinds;
 	got = run(&model, &batch.batch, device);
 	device->ops = recorded;
+	CHECK(embedded == kinds.n);
 	CHECK(product_rows == (model.spec.config.layers - 1) * t + (kind == MODEL_GPT2 ? t : kinds.n));
 	CHECK_MSG(memcmp(want, got, sizeof(float) * (size_t) t * (size_t) model.spec.config.width) == 0,
 			  "%s, model %d, %s: as kinds of tokens it differs\n", under_test, (int) kind, layout);
