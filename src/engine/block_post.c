@@ -47,26 +47,6 @@ post_norm_forward(const DistilPass *pass, int index, float *x, DistilError *err)
 	return DISTIL_OK;
 }
 
-/* The first layer's input: a row for each kind of token, in runs of those that follow each other in x. */
-static DistilStatus
-quantize_kinds(const DistilPass *pass, const DistilKinds *kinds, const DistilRows *to, const DistilRows *x,
-			   DistilError *err)
-{
-	int			count;
-	int			i;
-
-	for (i = 0; i < kinds->n; i += count)
-	{
-		DistilRows	rows = distil_rows_from(to, i);
-		DistilRows	from = distil_rows_from(x, kinds->first[i]);
-
-		count = distil_kinds_run(kinds, i);
-		DISTIL_FORWARD(distil_quantize_rows(&rows, &from, DISTIL_ACT_NONE, count, pass->spec->config.width,
-											pass->device, pass->poll, err));
-	}
-	return DISTIL_OK;
-}
-
 static DistilStatus
 post_norm_forward_low(const DistilPass *pass, int index, float *x, DistilError *err)
 {
@@ -83,11 +63,11 @@ post_norm_forward_low(const DistilPass *pass, int index, float *x, DistilError *
 	int			rows;
 	int			i;
 
+	if (index == 0)
+		DISTIL_FORWARD(distil_quantize_rows(&attention_in, &in, DISTIL_ACT_NONE, kinds != NULL ? kinds->n : t,
+											width, pass->device, pass->poll, err));
 	if (kinds != NULL)
-		DISTIL_FORWARD(quantize_kinds(pass, kinds, &attention_in, &in, err));
-	else if (index == 0)
-		DISTIL_FORWARD(distil_quantize_rows(&attention_in, &in, DISTIL_ACT_NONE, t, width, pass->device,
-											pass->poll, err));
+		DISTIL_FORWARD(distil_spread_kinds(pass, kinds, &in, width, err));
 	DISTIL_FORWARD(distil_attention_forward_low(pass, index, kinds, err));
 	/* the next layer's input, if there is one; parts of the rows, which stay cached from here to there */
 	attention_in = distil_low_input(pass, &a->attention_in, spec->layer[last ? index : index + 1].qkv_weight);

@@ -46,7 +46,7 @@ distil_pass_gradient(const DistilPass *pass, int param)
 
 static DistilStatus
 check_batch(const DistilSpec *spec, const DistilBatch *batch, const DistilActivations *activations,
-			DistilError *err)
+			const DistilDevice *device, DistilError *err)
 {
 	if (batch->ntokens < 1 || batch->nseq < 1 || batch->ntokens > activations->max_tokens)
 		return distil_fail(err, DISTIL_ERR_LIMIT,
@@ -54,6 +54,9 @@ check_batch(const DistilSpec *spec, const DistilBatch *batch, const DistilActiva
 						   batch->ntokens, activations->max_tokens);
 	if (spec->type >= 0 && batch->types == NULL)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "the model needs segment ids");
+	if (batch->kinds != NULL && !distil_takes_kinds(spec, device))
+		return distil_fail(err, DISTIL_ERR_STATE,
+						   "kinds of tokens are for models of low precision whose norms come last");
 	return DISTIL_OK;
 }
 
@@ -88,7 +91,7 @@ run_forward(const DistilPass *pass, const float **hidden, DistilError *err)
 				!pass->device->ops->has_type(pass->device, spec->low)))
 		return distil_fail(err, DISTIL_ERR_STATE,
 						   "weights of low precision are for inference on devices that have it");
-	DISTIL_FORWARD(check_batch(spec, pass->batch, a, err));
+	DISTIL_FORWARD(check_batch(spec, pass->batch, a, pass->device, err));
 	DISTIL_FORWARD(distil_relative_forward(pass, err));
 	DISTIL_FORWARD(distil_embedding_layer_forward(pass, err));
 	*hidden = x;
@@ -153,7 +156,7 @@ distil_encoder_backward(const DistilSpec *spec, const float *weights, float *gra
 	int			n = spec->config.layers;
 	int			i;
 
-	DISTIL_FORWARD(check_batch(spec, batch, activations, err));
+	DISTIL_FORWARD(check_batch(spec, batch, activations, device, err));
 	if (!activations->saved)
 		return distil_fail(err, DISTIL_ERR_STATE, "the activations of this pass were not saved");
 	if (spec->final_norm_weight >= 0 && a->half == NULL)

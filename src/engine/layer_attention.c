@@ -7,7 +7,6 @@
  * queries of one head where that is still too much.
  */
 #include <math.h>
-#include <string.h>
 
 #include "layers.h"
 
@@ -198,28 +197,6 @@ distil_attention_forward(const DistilPass *pass, int index, float *out, const fl
 	return DISTIL_OK;
 }
 
-/*
- * From a row of BF16 for each kind to one for each token, in place: from the last token on, as no kind's
- * row lies behind one of its tokens'.
- */
-static DistilStatus
-spread_kinds(const DistilPass *pass, const DistilKinds *kinds, const DistilRows *rows, size_t c,
-			 DistilError *err)
-{
-	size_t		unit = DISTIL_UNIT_ELEMENTS(pass->device) / c + 1;
-	size_t		bytes = distil_row_length(rows->type, c) * distil_type_size(rows->type);
-	int			i;
-
-	for (i = pass->batch->ntokens - 1; i >= 0; i--)
-	{
-		if ((size_t) i % unit == 0)
-			DISTIL_POLL(pass->poll, err);
-		if (kinds->kind[i] < i)
-			memcpy(distil_rows_from(rows, i).data, distil_rows_from(rows, kinds->kind[i]).data, bytes);
-	}
-	return DISTIL_OK;
-}
-
 DistilStatus
 distil_attention_forward_low(const DistilPass *pass, int index, const DistilKinds *kinds, DistilError *err)
 {
@@ -244,7 +221,7 @@ distil_attention_forward_low(const DistilPass *pass, int index, const DistilKind
 	DISTIL_FORWARD(distil_param_rows(pass, &rows, &in, params->qkv_weight, params->qkv_bias,
 									 DISTIL_ACT_NONE, kinds != NULL ? kinds->n : pass->batch->ntokens, err));
 	if (kinds != NULL)
-		DISTIL_FORWARD(spread_kinds(pass, kinds, &rows, 3 * (size_t) spec->config.width, err));
+		DISTIL_FORWARD(distil_spread_kinds(pass, kinds, &rows, 3 * spec->config.width, err));
 	return attend(pass, index, &job, err);
 }
 

@@ -3,10 +3,8 @@
  *		hidden = projection(dropout(norm(word[id] + position[j] + type[segment]))), and backward.
  *
  * The dropout comes after the norm.  Some architectures have no norm here, most no projection.  With the
- * kinds of a batch's tokens (session_kinds.c) there is one sum and norm for each of them.
+ * kinds of a batch's tokens (session_kinds.c) there is a row for each kind.
  */
-#include <string.h>
-
 #include "layers.h"
 
 /* Tokens of one unit. */
@@ -18,76 +16,41 @@ unit_tokens(const DistilDevice *device, int c)
 	return tokens > 0 ? tokens : 1;
 }
 
-/* Sums of tables and their norm for `count` tokens from `first` on. */
-static DistilStatus
-embed_tokens(const DistilPass *pass, float *x, int first, int count, DistilError *err)
-{
-	const DistilSpec *spec = pass->spec;
-	const DistilBatch *batch = pass->batch;
-	const DistilActivations *a = pass->activations;
-	int			c = distil_table_width(&spec->config);
-	int			step = unit_tokens(pass->device, c);
-	int			end = first + count;
-	int			i;
-
-	for (i = first; i < end; i += step)
-	{
-		DISTIL_POLL(pass->poll, err);
-		pass->device->ops->embedding_forward(pass->device, x + (size_t) i * c, batch->ids + i,
-											 batch->positions + i,
-											 batch->types != NULL ? batch->types + i : NULL,
-											 distil_weight(spec, pass->weights, spec->word),
-											 distil_weight(spec, pass->weights, spec->position),
-											 distil_weight(spec, pass->weights, spec->type),
-											 end - i < step ? end - i : step, c);
-	}
-	if (spec->embedding_norm_weight < 0)
-		return DISTIL_OK;
-	/* what is saved is of all tokens */
-	x += (size_t) first * c;
-	return distil_norm_rows(x, a->embedding_sum, a->embedding_mean, a->embedding_rstd, x, NULL,
-							distil_weight(spec, pass->weights, spec->embedding_norm_weight),
-							distil_weight(spec, pass->weights, spec->embedding_norm_bias),
-							spec->config.norm_eps, count, c, pass->device, pass->poll, err);
-}
-
-/* One token of each kind, and copies for the others. */
-static DistilStatus
-embed_kinds(const DistilPass *pass, float *x, const DistilKinds *kinds, DistilError *err)
-{
-	size_t		c = (size_t) distil_table_width(&pass->spec->config);
-	int			count;
-	int			i;
-
-	for (i = 0; i < kinds->n; i += count)
-	{
-		count = distil_kinds_run(kinds, i);
-		DISTIL_FORWARD(embed_tokens(pass, x, kinds->first[i], count, err));
-	}
-	for (i = 0; i < pass->batch->ntokens; i++)
-	{
-		int			first = kinds->first[kinds->kind[i]];
-
-		if (first < i)
-			memcpy(x + (size_t) i * c, x + (size_t) first * c, c * sizeof(float));
-	}
-	return DISTIL_OK;
-}
-
 DistilStatus
 distil_embedding_layer_forward(const DistilPass *pass, DistilError *err)
 {
 	const DistilSpec *spec = pass->spec;
-	const DistilKinds *kinds = pass->batch->kinds;
+	const DistilBatch *batch = pass->batch;
 	DistilActivations *a = pass->activations;
+	const float *gamma = distil_weight(spec, pass->weights, spec->embedding_norm_weight);
+	const float *beta = distil_weight(spec, pass->weights, spec->embedding_norm_bias);
 	DistilDropout dropout = distil_pass_dropout(pass, spec->config.embedding_dropout, -1,
 												DISTIL_DROP_EMBEDDINGS);
 	bool		projected = spec->projection_weight >= 0;
 	float	   *x = projected ? a->embedding : a->hidden;
-	int			t = pass->batch->ntokens;
+	const DistilKinds *kinds = batch->kinds;
+	const int32_t *ids = kinds != NULL ? kinds->ids : batch->ids;
+	const int32_t *positions = kinds != NULL ? kinds->positions : batch->positions;
+	const int32_t *types = kinds != NULL ? kinds->types : batch->types;
+	int			t = kinds != NULL ? kinds->n : batch->ntokens;
 	int			c = distil_table_width(&spec->config);
+	int			step = unit_tokens(pass->device, c);
+	int			i;
 
-	DISTIL_FORWARD(kinds != NULL ? embed_kinds(pass, x, kinds, err) : embed_tokens(pass, x, 0, t, err));
+	for (i = 0; i < t; i += step)
+	{
+		DISTIL_POLL(pass->poll, err);
+		pass->device->ops->embedding_forward(pass->device, x + (size_t) i * c, ids + i, positions + i,
+											 types != NULL ? types + i : NULL,
+											 distil_weight(spec, pass->weights, spec->word),
+											 distil_weight(spec, pass->weights, spec->position),
+											 distil_weight(spec, pass->weights, spec->type),
+											 t - i < step ? t - i : step, c);
+	}
+	if (spec->embedding_norm_weight >= 0)
+		DISTIL_FORWARD(distil_norm_rows(x, a->embedding_sum, a->embedding_mean, a->embedding_rstd,
+										x, NULL, gamma, beta, spec->config.norm_eps, t, c,
+										pass->device, pass->poll, err));
 	if (dropout.p > 0)
 		DISTIL_FORWARD(distil_dropout_rows(x, x, dropout, 0, (size_t) t * c, pass->device, pass->poll, err));
 	if (!projected)

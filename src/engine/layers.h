@@ -107,7 +107,7 @@ struct DistilActivations
 	DistilHalfLayer *half_layer;	/* [layers + 1], or one without `saved` */
 
 	/* forward in low precision (spec->low), instead of scratch */
-	DistilRows	attention_in;	/* [T, C] the layer's input once more, see distil_low_input() */
+	DistilRows	attention_in;	/* [T, C] the layer's input once more, see distil_low_input(); or of kinds */
 	DistilRows	mlp_in;			/* [T, C] the same for its second half */
 	DistilRows	qkv;			/* [T, 3C] BF16 */
 	DistilRows	context;		/* [T, C] BF16 */
@@ -157,18 +157,7 @@ extern DistilDropout distil_pass_dropout(const DistilPass *pass, float p, int la
 /* Gradient of a parameter, or NULL when it is absent or frozen. */
 extern float *distil_pass_gradient(const DistilPass *pass, int param);
 
-/* How many kinds from `kind` on have their first tokens side by side. */
-static inline int
-distil_kinds_run(const DistilKinds *kinds, int kind)
-{
-	int			count = 1;
-
-	while (kind + count < kinds->n && kinds->first[kind + count] == kinds->first[kind] + count)
-		count++;
-	return count;
-}
-
-/* hidden = dropout(norm(word + position + type)) */
+/* hidden = dropout(norm(word + position + type)), of the batch's kinds if it has them */
 extern DistilStatus distil_embedding_layer_forward(const DistilPass *pass, DistilError *err);
 /* dhidden [T, C] is destroyed */
 extern DistilStatus distil_embedding_layer_backward(const DistilPass *pass, float *dhidden, DistilError *err);
@@ -271,6 +260,11 @@ extern DistilStatus distil_mlp_forward_low(const DistilPass *pass, int index, in
 /* y = act(x w^T + b) by parameter numbers, as distil_param_forward; w of x's type */
 extern DistilStatus distil_param_rows(const DistilPass *pass, const DistilRows *y, const DistilRows *x,
 									  int weight, int bias, DistilActivation act, int m, DistilError *err);
+/* May a batch of this model have kinds here?  The family's first layer has to spread their rows. */
+extern bool distil_takes_kinds(const DistilSpec *spec, const DistilDevice *device);
+/* rows [T, c]: from a row for each kind to one for each token, in place. */
+extern DistilStatus distil_spread_kinds(const DistilPass *pass, const DistilKinds *kinds,
+										const DistilRows *rows, int c, DistilError *err);
 /* Rows as the input of a weight: of its type, with its factors. */
 extern DistilRows distil_low_input(const DistilPass *pass, const DistilRows *rows, int weight);
 /* *operand [m]: rows of BF16 as the input of a weight, which are activated copies where it is INT8. */

@@ -5,6 +5,8 @@
  * The rule a newcomer would break: rows differ from a float32 array in their stride and in what must be
  * readable behind them, so an offset into them goes through distil_rows_from().
  */
+#include <string.h>
+
 #include "layers.h"
 
 DistilRows
@@ -41,6 +43,42 @@ distil_low_input(const DistilPass *pass, const DistilRows *rows, int weight)
 	return input;
 }
 
+/* Rows of one unit, at least one. */
+static int
+unit_rows(const DistilDevice *device, int c)
+{
+	int			rows = (int) (DISTIL_UNIT_ELEMENTS(device) / (size_t) c);
+
+	return rows > 0 ? rows : 1;
+}
+
+bool
+distil_takes_kinds(const DistilSpec *spec, const DistilDevice *device)
+{
+	return spec->low != DISTIL_TYPE_F32 && spec->config.arch->family == &distil_family_post_norm &&
+		!device->ops->own_memory;
+}
+
+/* From the last token on, as no kind's row lies behind one of its tokens'. */
+DistilStatus
+distil_spread_kinds(const DistilPass *pass, const DistilKinds *kinds, const DistilRows *rows, int c,
+					DistilError *err)
+{
+	size_t		length = distil_row_length(rows->type, (size_t) c);
+	size_t		bytes = (length < rows->ld ? length : rows->ld) * distil_type_size(rows->type);
+	int			step = unit_rows(pass->device, c);
+	int			i;
+
+	for (i = pass->batch->ntokens - 1; i >= 0; i--)
+	{
+		if (i % step == 0)
+			DISTIL_POLL(pass->poll, err);
+		if (kinds->kind[i] < i)
+			memcpy(distil_rows_from(rows, i).data, distil_rows_from(rows, kinds->kind[i]).data, bytes);
+	}
+	return DISTIL_OK;
+}
+
 DistilStatus
 distil_low_operand(const DistilPass *pass, DistilRows *operand, const DistilRows *rows,
 				   const DistilRows *copy, int weight, DistilActivation act, int m, DistilError *err)
@@ -61,15 +99,6 @@ distil_param_rows(const DistilPass *pass, const DistilRows *y, const DistilRows 
 
 	distil_param_weight(&w, pass->spec, pass->weights, weight, bias);
 	return distil_linear_rows(y, x, &w, act, m, pass->device, pass->poll, err);
-}
-
-/* Rows of one unit, at least one. */
-static int
-unit_rows(const DistilDevice *device, int c)
-{
-	int			rows = (int) (DISTIL_UNIT_ELEMENTS(device) / (size_t) c);
-
-	return rows > 0 ? rows : 1;
 }
 
 DistilStatus

@@ -337,14 +337,14 @@ extern DistilStatus distil_half_weights(uint16_t **half, const float *weights, s
 /* ---------- forward and backward on ragged batches ---------- */
 
 /*
- * Which tokens of a batch are equal in id, position and type, so that up to the first attention one of them
- * stands for all.  Host memory.
+ * The kinds of tokens in a batch, which differ in id, position or type: up to the first attention one stands
+ * for all tokens of its kind.  Host memory.
  */
 typedef struct DistilKinds
 {
 	int			n;
-	const int32_t *first;		/* [n] the first token of each kind, ascending */
-	const int32_t *kind;		/* [T] of each token, in the order of these: kind[i] <= i */
+	const int32_t *ids, *positions, *types; /* [n] in the order in which they first appear */
+	const int32_t *kind;		/* [T] of each token: kind[i] <= i */
 } DistilKinds;
 
 /* All arrays are device memory of the device in use; offsets [nseq + 1] also on the host. */
@@ -361,7 +361,7 @@ typedef struct DistilBatch
 	const int32_t *pool_ranges; /* [2 * nseq] device: first row pooled and end; only read when pool_skip >
 								 * 0 */
 	float	   *pool_gradient;	/* [T, C] device scratch, for backward of concatenated poolings only */
-	const DistilKinds *kinds;	/* NULL: not known; for inference on devices without memory of their own */
+	const DistilKinds *kinds;	/* NULL: not known; only where distil_takes_kinds() */
 } DistilBatch;
 
 /*

@@ -195,11 +195,11 @@ extern void distil_session_stage(DistilSession *session, DistilBatch *batch, int
 extern size_t distil_kinds_count(int ntokens);
 extern size_t distil_session_kinds_count(const DistilSession *session, int ntokens);
 /*
- * The kinds of tokens given as ids, positions and types (host), in memory [distil_kinds_count]; false: there
- * are so many that one of each is hardly less work than all tokens.
+ * The kinds of tokens on the host, in memory [distil_kinds_count]; false: there are so many that one of each
+ * is hardly less work than all tokens.
  */
-extern bool distil_kinds_find(DistilKinds *kinds, int32_t *memory, const int32_t *const tokens[3],
-							  int ntokens);
+extern bool distil_kinds_find(DistilKinds *kinds, int32_t *memory, const int32_t *ids,
+							  const int32_t *positions, const int32_t *types, int ntokens);
 /* The same of a staged pass, in the session's memory; NULL: not worth it. */
 extern const DistilKinds *distil_session_kinds(DistilSession *session, int nseq, int ntokens);
 /* Counts a pass in stats. */

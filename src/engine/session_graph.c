@@ -140,8 +140,8 @@ distil_session_pass(DistilSession *session, const DistilWindowRun *run, DistilBa
 	}
 	distil_session_stage(session, batch, all_seq, all_tokens);
 	batch->pool_skip = run->skip;
-	/* nothing that a graph would note: they are for devices without memory of their own */
-	batch->kinds = distil_session_kinds(session, all_seq, all_tokens);
+	/* a graph goes by the pass's size alone */
+	batch->kinds = graph == NULL ? distil_session_kinds(session, nseq, ntokens) : NULL;
 	distil_session_count(session, ntokens);
 	if (seen && graph->graph == NULL && !graph->unrepeatable)
 		DISTIL_FORWARD(note(session, run, batch, graph, err));

@@ -3,7 +3,7 @@
  *		The kinds of tokens in a pass: those that are equal in id, position and type.
  *
  * Short texts begin alike ("[CLS] a man is"), and up to the first attention nothing but these three numbers
- * counts: what the first layer multiplies there is computed once for all tokens of a kind (block_post.c).
+ * counts: embeddings and what the first layer multiplies there are computed once for all tokens of a kind.
  * Two kinds may be equal, which costs time only; two tokens of one kind are always equal.
  */
 #include "layers.h"
@@ -12,7 +12,7 @@
 #include <string.h>
 
 /* So many places of the table are looked at for a token; one that is not found there is of a new kind. */
-#define PROBES 64
+#define PROBES 16
 
 /* Places of the table, a power of two: it is at most half full. */
 static size_t
@@ -28,21 +28,14 @@ table_slots(int ntokens)
 size_t
 distil_kinds_count(int ntokens)
 {
-	return 2 * (size_t) ntokens + table_slots(ntokens);
+	return 4 * (size_t) ntokens + table_slots(ntokens);
 }
 
-static bool
-equal_tokens(const int32_t *const tokens[3], int a, int b)
-{
-	return tokens[0][a] == tokens[0][b] && tokens[1][a] == tokens[1][b] && tokens[2][a] == tokens[2][b];
-}
-
-/* The kind of token i if an earlier one has it; otherwise n, a new one, noted where there is room. */
+/* The kind of a token if an earlier one has it; otherwise kinds->n, a new one, noted where there is room. */
 static int32_t
-find_kind(int32_t *table, size_t slots, const DistilKinds *kinds, const int32_t *const tokens[3], int i)
+find_kind(int32_t *table, size_t slots, const DistilKinds *kinds, int32_t id, int32_t position, int32_t type)
 {
-	uint64_t	key = (uint64_t) (uint32_t) tokens[0][i] << 32 ^ (uint64_t) (uint32_t) tokens[2][i] << 28 ^
-		(uint32_t) tokens[1][i];
+	uint64_t	key = (uint64_t) (uint32_t) id << 32 ^ (uint64_t) (uint32_t) type << 28 ^ (uint32_t) position;
 	int			probe;
 
 	/* the finaliser of splitmix64: ids and positions are small numbers */
@@ -59,30 +52,34 @@ find_kind(int32_t *table, size_t slots, const DistilKinds *kinds, const int32_t 
 			table[slot] = kinds->n;
 			break;
 		}
-		if (equal_tokens(tokens, kinds->first[kind], i))
+		if (kinds->ids[kind] == id && kinds->positions[kind] == position && kinds->types[kind] == type)
 			return kind;
 	}
 	return kinds->n;
 }
 
 bool
-distil_kinds_find(DistilKinds *kinds, int32_t *memory, const int32_t *const tokens[3], int ntokens)
+distil_kinds_find(DistilKinds *kinds, int32_t *memory, const int32_t *ids, const int32_t *positions,
+				  const int32_t *types, int ntokens)
 {
-	int32_t    *first = memory;
-	int32_t    *kind = first + ntokens;
-	int32_t    *table = kind + ntokens;
+	int32_t    *kind = memory;
+	int32_t    *to = memory + ntokens;
+	int32_t    *table = memory + 4 * (size_t) ntokens;
 	size_t		slots = table_slots(ntokens);
 	int			i;
 
-	kinds->n = 0;
-	kinds->first = first;
-	kinds->kind = kind;
+	*kinds = (DistilKinds) {
+		.n = 0,.ids = to,.positions = to + ntokens,.types = to + 2 * (size_t) ntokens,.kind = kind
+	};
 	memset(table, -1, slots * sizeof(int32_t));
 	for (i = 0; i < ntokens; i++)
 	{
-		kind[i] = find_kind(table, slots, kinds, tokens, i);
-		if (kind[i] == kinds->n)
-			first[kinds->n++] = i;
+		kind[i] = find_kind(table, slots, kinds, ids[i], positions[i], types[i]);
+		if (kind[i] < kinds->n)
+			continue;
+		to[kinds->n] = ids[i];
+		to[ntokens + kinds->n] = positions[i];
+		to[2 * (size_t) ntokens + kinds->n++] = types[i];
 	}
 	return 8 * (int64_t) kinds->n <= 7 * (int64_t) ntokens;
 }
@@ -90,22 +87,16 @@ distil_kinds_find(DistilKinds *kinds, int32_t *memory, const int32_t *const toke
 size_t
 distil_session_kinds_count(const DistilSession *session, int ntokens)
 {
-	const DistilSpec *spec = &session->model->spec;
-
-	if (session->device->ops->own_memory || spec->low == DISTIL_TYPE_F32 ||
-		spec->config.arch->family != &distil_family_post_norm)
-		return 0;
-	return distil_kinds_count(ntokens);
+	return distil_takes_kinds(&session->model->spec, session->device) ? distil_kinds_count(ntokens) : 0;
 }
 
 const DistilKinds *
 distil_session_kinds(DistilSession *session, int nseq, int ntokens)
 {
-	const int32_t *const tokens[3] = {session->ids, session->positions, session->types};
-
 	/* the tokens of one text differ in their positions */
 	if (session->kinds_memory == NULL || nseq < 2 ||
-		!distil_kinds_find(&session->kinds, session->kinds_memory, tokens, ntokens))
+		!distil_kinds_find(&session->kinds, session->kinds_memory, session->ids, session->positions,
+						   session->types, ntokens))
 		return NULL;
 	return &session->kinds;
 }

@@ -288,6 +288,25 @@ through_halves(const DistilRows *source, DistilActivation act)
 		(act == DISTIL_ACT_NONE || act == DISTIL_ACT_GELU);
 }
 
+/* GELU is a table of lines in the sets that quantise with AVX-512. */
+static bool
+has_lines(void)
+{
+	return strncmp(under_test, "cpu/avx512_", 11) == 0 || strncmp(under_test, "cpu/amx", 7) == 0;
+}
+
+/*
+ * How far from GELU(x) what is quantised may be.  The first line goes through 0, where GELU(x) is
+ * x/2 + 0.4 x^2: small values are off by a 78th.
+ */
+static double
+gelu_allowed(const DistilRows *source, double x)
+{
+	if (!has_lines() || through_halves(source, DISTIL_ACT_GELU))
+		return 1.2e-3;
+	return fmin(3e-4, 0.0128 * fabs(x));
+}
+
 /* Each activated value (times its column's factor) within half a step, nought exactly nought. */
 static void
 check_steps(const DistilRows *rows, const DistilRows *source, DistilActivation act, int m, int c)
@@ -312,7 +331,8 @@ check_steps(const DistilRows *rows, const DistilRows *source, DistilActivation a
 			double		error;
 
 			if (act != DISTIL_ACT_NONE)
-				allowed += act == DISTIL_ACT_GELU ? 1.2e-3 * fabs(times) : 1e-6;
+				allowed += act == DISTIL_ACT_GELU
+					? gelu_allowed(source, row_value(source, i, j)) * fabs(times) : 1e-6;
 			error = (fabs(row_value(rows, i, j) - want[j] * times) - allowed) / rows->scale[i];
 
 			if (!(error <= worst))
@@ -430,13 +450,6 @@ test_range(DistilDevice *dev)
 	drop_rows(&source);
 }
 
-/* GELU is a table of lines in the sets that quantise with AVX-512. */
-static bool
-has_lines(void)
-{
-	return strncmp(under_test, "cpu/avx512_", 11) == 0 || strncmp(under_test, "cpu/amx", 7) == 0;
-}
-
 /* Row i has value [i] in one column, another one from row to row, and zeros. */
 static DistilRows
 single_values(DistilType type, const float *value, int m, int c)
@@ -478,7 +491,7 @@ check_single_gelu(DistilDevice *dev, DistilType type, const float *value, int m,
 		double		got = row_value(&rows, i, i % c);
 		double		error = fabs(got - want) - 1e-6 * fabs(want);
 
-		if (!(error <= worst))
+		if (!(error <= worst) && !isnan(worst))
 		{
 			worst = error;
 			where = x;

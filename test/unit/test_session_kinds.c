@@ -5,6 +5,7 @@
  * What must be exact: a text's numbers are the same bits alone, where nothing is equal, and among many.
  */
 #include "kernel_samples.h"
+#include "product_rows.h"
 #include "session.h"
 #include "synthetic.h"
 #include "test_folder.h"
@@ -19,22 +20,19 @@ static bool
 find(DistilKinds *kinds, int32_t **memory, const int32_t *ids, const int32_t *positions, const int32_t *types,
 	 int n)
 {
-	const int32_t *const tokens[3] = {ids, positions, types};
 	bool		worth;
 	int			bad = 0;
 	int			next = 0;
 	int			i;
 
 	*memory = malloc(sizeof(int32_t) * distil_kinds_count(n));
-	worth = distil_kinds_find(kinds, *memory, tokens, n);
+	worth = distil_kinds_find(kinds, *memory, ids, positions, types, n);
 	for (i = 0; i < n; i++)
 	{
 		int			kind = kinds->kind[i];
-		int			first = kind >= 0 && kind < kinds->n ? kinds->first[kind] : n;
 
-		bad += kind < 0 || kind > i || kind > next || first > i || (kind == next) != (first == i);
-		bad += first >= n || ids[first] != ids[i] || positions[first] != positions[i] ||
-			types[first] != types[i];
+		bad += kind < 0 || kind > i || kind > next || kinds->ids[kind] != ids[i] ||
+			kinds->positions[kind] != positions[i] || kinds->types[kind] != types[i];
 		next += kind == next;
 	}
 	CHECK_MSG(bad == 0 && next == kinds->n, "%d of %d tokens have a wrong kind", bad, n);
@@ -50,7 +48,9 @@ test_find(void)
 	const int32_t positions[] = {0, 1, 2, 0, 1, 2, 3, 0, 1, 3};
 	const int32_t types[] = {0, 0, 0, 0, 0, 1, 1, 1, 0, 0};
 	const int32_t want[] = {0, 1, 2, 0, 1, 3, 4, 5, 1, 6};
-	const int32_t first[] = {0, 1, 2, 5, 6, 7, 9};
+	const int32_t kind_ids[] = {5, 6, 6, 6, 7, 5, 6};
+	const int32_t kind_positions[] = {0, 1, 2, 2, 3, 0, 3};
+	const int32_t kind_types[] = {0, 0, 0, 1, 1, 1, 0};
 	const int32_t same[16] = {0};
 	int32_t		other[16];
 	DistilKinds kinds;
@@ -59,7 +59,9 @@ test_find(void)
 
 	CHECK(find(&kinds, &memory, ids, positions, types, 10));
 	CHECK(kinds.n == 7 && memcmp(kinds.kind, want, sizeof(want)) == 0 &&
-		  memcmp(kinds.first, first, sizeof(first)) == 0);
+		  memcmp(kinds.ids, kind_ids, sizeof(kind_ids)) == 0 &&
+		  memcmp(kinds.positions, kind_positions, sizeof(kind_positions)) == 0 &&
+		  memcmp(kinds.types, kind_types, sizeof(kind_types)) == 0);
 	free(memory);
 	CHECK(find(&kinds, &memory, same, same, same, 16) && kinds.n == 1);
 	free(memory);
@@ -187,20 +189,6 @@ make_texts(Texts *texts)
 	}
 }
 
-/* Rows that the q, k and v of a model are computed for. */
-static const DistilKernels *recorded;
-static int	product_outputs;
-static int	product_rows;
-
-static void
-count_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x, const DistilWeight *w,
-		   DistilActivation act, int m)
-{
-	if (w->n == product_outputs)
-		product_rows += m;
-	recorded->linear_rows(dev, y, x, w, act, m);
-}
-
 static void
 check_embeddings(DistilSession *session, const Texts *texts)
 {
@@ -306,7 +294,15 @@ make_model(Synthetic *model, DistilModel *view, const char *arch, const char *la
 	config->mlp = 128;
 	config->vocabulary = 12;
 	config->positions = 60;
-	config->types = config->causal ? 0 : 2;
+	config->types = strcmp(arch, "bert") == 0 || strcmp(arch, "albert") == 0 ? 2 : 0;
+	config->position_offset = strcmp(arch, "roberta") == 0 ? 2 : 0; /* token 1 is padding there */
+	if (strcmp(arch, "albert") == 0)
+	{
+		config->table_width = 40;
+		config->shared_layers = true;
+	}
+	if (strcmp(arch, "mpnet") == 0)
+		config->relative_buckets = 32;
 	config->activation = DISTIL_ACT_GELU;
 	model->spec.pipeline.npoolings = 1;
 	model->spec.pipeline.pooling[0] = DISTIL_POOL_MEAN;
@@ -314,14 +310,14 @@ make_model(Synthetic *model, DistilModel *view, const char *arch, const char *la
 	if (layout != NULL)
 		synthetic_pack(model, layout);
 	view->spec = model->spec;
+	view->spec.info.max_tokens = config->positions - config->position_offset;
 	view->weights = model->weights;
 }
 
 static void
 check_model(DistilDevice *device, const char *arch, const char *layout)
 {
-	bool		known = layout != NULL && strcmp(arch, "bert") == 0;
-	DistilKernels ops = *device->ops;
+	bool		known = layout != NULL && strcmp(arch, "gpt2") != 0;
 	Synthetic	model;
 	DistilModel view;
 	DistilSession *session;
@@ -330,10 +326,7 @@ check_model(DistilDevice *device, const char *arch, const char *layout)
 
 	make_model(&model, &view, arch, layout);
 	make_texts(&texts);
-	recorded = device->ops;
-	ops.linear_rows = count_rows;
-	device->ops = &ops;
-	product_outputs = 3 * model.spec.config.width;
+	count_products(device, 3 * model.spec.config.width);
 	CHECK_MSG(distil_session_create(&session, &view, device, 0, distil_alloc_system(), NULL,
 									&err) == DISTIL_OK, "%s\n", err.message);
 	if (session != NULL)
@@ -347,7 +340,7 @@ check_model(DistilDevice *device, const char *arch, const char *layout)
 		}
 		distil_session_free(session);
 	}
-	device->ops = recorded;
+	device->ops = counted;
 	synthetic_free(&model);
 }
 
@@ -356,6 +349,9 @@ test_sessions(DistilDevice *device)
 {
 	check_model(device, "bert", DISTIL_LAYOUT_BF16P16);
 	check_model(device, "bert", DISTIL_LAYOUT_INT8P16);
+	check_model(device, "albert", DISTIL_LAYOUT_INT8P16);
+	check_model(device, "roberta", DISTIL_LAYOUT_INT8P16);
+	check_model(device, "mpnet", DISTIL_LAYOUT_BF16P16);
 	check_model(device, "bert", NULL);
 	check_model(device, "gpt2", DISTIL_LAYOUT_BF16P16);
 }
