@@ -372,10 +372,10 @@ struct DistilKernels
 	bool		(*has_type) (DistilDevice *dev, DistilType type);
 	DistilType	(*fast_type) (DistilDevice *dev);
 	/*
-	 * The most of so many rows to take through several products in turn: what lies between stays cached.
-	 * NULL: any.
+	 * The most of so many rows to take through several products in turn: what lies between, at most `width`
+	 * numbers for each, stays cached.  NULL: any.
 	 */
-	int			(*chain_rows) (DistilDevice *dev, int rows);
+	int			(*chain_rows) (DistilDevice *dev, int rows, int width);
 	/* y[m, n] = act(x[m, k] w^T + bias), x and w of one type, BF16 or INT8; y F32 or BF16 */
 	void		(*linear_rows) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 								const DistilWeight *w, DistilActivation act, int m);

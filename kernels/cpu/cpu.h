@@ -26,10 +26,12 @@
 
 /*
  * Vectors are as fast with few rows; tiles would wait for weights, which each part reads again.  Up to
- * CPU_CHAIN_ROWS are a part of their own.
+ * CPU_CHAIN_ROWS are a part of their own; of more, CPU_CHAIN_PART with CPU_CHAIN_WIDTH numbers between two
+ * products, more of narrower ones.
  */
 #define CPU_CHAIN_ROWS	 128
 #define CPU_CHAIN_PART	 48
+#define CPU_CHAIN_WIDTH	 3072
 #define CPU_CHAIN_ROWS_AMX 512
 
 /*
@@ -39,7 +41,7 @@ typedef struct CpuRows
 {
 	DistilType	fast;			/* fast_type of kernels.h */
 	int			chain;			/* chain_rows of kernels.h, of up to so many rows */
-	int			part;			/* and of more */
+	int			part;			/* and of more, at least */
 	void		(*linear[DISTIL_TYPES]) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 										 const DistilWeight *w, DistilActivation act, int m);
 	void		(*quantize[DISTIL_TYPES]) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
@@ -85,7 +87,7 @@ extern const CpuRows distil_cpu_rows_portable;
 
 extern bool distil_cpu_has_type(DistilDevice *dev, DistilType type);
 extern DistilType distil_cpu_fast_type(DistilDevice *dev);
-extern int	distil_cpu_chain_rows(DistilDevice *dev, int rows);
+extern int	distil_cpu_chain_rows(DistilDevice *dev, int rows, int width);
 extern void distil_cpu_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 								   const DistilWeight *w, DistilActivation act, int m);
 extern void distil_cpu_quantize_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,

@@ -31,11 +31,12 @@ distil_cpu_fast_type(DistilDevice *dev)
 }
 
 int
-distil_cpu_chain_rows(DistilDevice *dev, int rows)
+distil_cpu_chain_rows(DistilDevice *dev, int rows, int width)
 {
 	const CpuRows *set = rows_of(dev);
+	int			part = width < CPU_CHAIN_WIDTH ? set->part * CPU_CHAIN_WIDTH / width : set->part;
 
-	return rows <= set->chain ? set->chain : set->part;
+	return rows <= set->chain || part > set->chain ? set->chain : part;
 }
 
 void

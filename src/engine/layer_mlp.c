@@ -13,13 +13,13 @@ distil_mlp_rows(const DistilPass *pass, int first)
 {
 	int			rows = pass->batch->ntokens - first;
 	int			most = pass->activations->mlp_rows;
-	int			(*chain_rows) (DistilDevice *, int) = pass->device->ops->chain_rows;
+	int			(*chain_rows) (DistilDevice *, int, int) = pass->device->ops->chain_rows;
 	int			parts;
 	int			even;
 
 	if (pass->spec->low != DISTIL_TYPE_F32 && chain_rows != NULL)
 	{
-		int			chain = chain_rows(pass->device, pass->batch->ntokens);
+		int			chain = chain_rows(pass->device, pass->batch->ntokens, pass->spec->config.mlp);
 
 		most = chain < most ? chain : most;
 	}

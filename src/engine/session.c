@@ -49,9 +49,9 @@ pass_bytes(const DistilSession *session, int tokens, int texts)
 static int
 low_tokens(const DistilSession *session)
 {
-	int			(*chain_rows) (DistilDevice *, int) = session->device->ops->chain_rows;
+	int			(*chain_rows) (DistilDevice *, int, int) = session->device->ops->chain_rows;
 	int			tokens = session->model->spec.config.width / 3 * 2;
-	int			least = chain_rows != NULL ? chain_rows(session->device, 1) : DISTIL_SESSION_LOW_TOKENS;
+	int			least = chain_rows != NULL ? chain_rows(session->device, 1, 1) : DISTIL_SESSION_LOW_TOKENS;
 
 	tokens = tokens > least ? tokens : least;
 	return tokens < DISTIL_SESSION_LOW_TOKENS ? tokens : DISTIL_SESSION_LOW_TOKENS;
