@@ -11,14 +11,7 @@
  * the seed, not stored.
  */
 #include "layers.h"
-
-static uint64_t
-mix(uint64_t z)
-{
-	z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-	return z ^ (z >> 31);
-}
+#include "rng.h"
 
 DistilDropout
 distil_pass_dropout(const DistilPass *pass, float p, int layer, DistilDropoutPlace place)
@@ -29,7 +22,7 @@ distil_pass_dropout(const DistilPass *pass, float p, int layer, DistilDropoutPla
 	if (pass->seed != 0)
 	{
 		dropout.p = p;
-		dropout.seed = mix(pass->seed + stream * UINT64_C(0x9E3779B97F4A7C15));
+		dropout.seed = distil_mix(pass->seed + stream * UINT64_C(0x9E3779B97F4A7C15));
 	}
 	return dropout;
 }

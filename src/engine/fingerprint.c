@@ -5,19 +5,12 @@
 #include <string.h>
 
 #include "fingerprint.h"
+#include "rng.h"
 
 static const uint64_t odd[4] = {
 	UINT64_C(0x9E3779B97F4A7C15), UINT64_C(0xC2B2AE3D27D4EB4F),
 	UINT64_C(0xD6E8FEB86659FD93), UINT64_C(0xA0761D6478BD642F)
 };
-
-static uint64_t
-mix(uint64_t z)
-{
-	z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-	z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
-	return z ^ (z >> 31);
-}
 
 static void
 absorb(uint64_t lane[4], const uint8_t *block)
@@ -80,8 +73,8 @@ distil_fingerprint_value(const DistilFingerprint *fingerprint, uint8_t value[32]
 	absorb(lane, block);
 	all = fingerprint->bytes;
 	for (i = 0; i < 4; i++)
-		all = mix(all ^ lane[i]) + odd[i];
+		all = distil_mix(all ^ lane[i]) + odd[i];
 	for (i = 0; i < 4; i++)
-		lane[i] = mix(lane[i] ^ mix(all + (uint64_t) i));
+		lane[i] = distil_mix(lane[i] ^ distil_mix(all + (uint64_t) i));
 	memcpy(value, lane, 32);
 }

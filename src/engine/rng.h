@@ -24,6 +24,15 @@ typedef enum DistilRngPurpose
 	DISTIL_RNG_GENERATE			/* counter: 0 */
 } DistilRngPurpose;
 
+/* The finaliser of splitmix64: every bit of z counts in each of the result's. */
+static inline uint64_t
+distil_mix(uint64_t z)
+{
+	z = (z ^ (z >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
+	z = (z ^ (z >> 27)) * UINT64_C(0x94D049BB133111EB);
+	return z ^ (z >> 31);
+}
+
 typedef struct DistilRng
 {
 	uint64_t	s[4];

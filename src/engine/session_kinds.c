@@ -7,6 +7,7 @@
  * Two kinds may be equal, which costs time only; two tokens of one kind are always equal.
  */
 #include "layers.h"
+#include "rng.h"
 #include "session.h"
 
 #include <string.h>
@@ -38,10 +39,8 @@ find_kind(int32_t *table, size_t slots, const DistilKinds *kinds, int32_t id, in
 	uint64_t	key = (uint64_t) (uint32_t) id << 32 ^ (uint64_t) (uint32_t) type << 28 ^ (uint32_t) position;
 	int			probe;
 
-	/* the finaliser of splitmix64: ids and positions are small numbers */
-	key = (key ^ (key >> 30)) * UINT64_C(0xBF58476D1CE4E5B9);
-	key = (key ^ (key >> 27)) * UINT64_C(0x94D049BB133111EB);
-	key ^= key >> 31;
+	/* ids and positions are small numbers */
+	key = distil_mix(key);
 	for (probe = 0; probe < PROBES; probe++)
 	{
 		size_t		slot = (size_t) (key + (uint64_t) probe) & (slots - 1);
