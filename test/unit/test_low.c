@@ -299,6 +299,25 @@ test_kinds(DistilDevice *device, ModelKind kind, const char *layout)
 	synthetic_free(&model);
 }
 
+/* Rows that go through several products in turn: no fewer of a narrower model, and never none. */
+static void
+test_chain(DistilDevice *device)
+{
+	int			(*chain_rows) (DistilDevice *, int, int) = device->ops->chain_rows;
+	const int	widths[] = {1, 100, 1536, 3072, 4096, 1 << 20};
+	int			rows;
+	size_t		i;
+
+	if (chain_rows == NULL)
+		return;
+	for (rows = 1; rows <= 4096; rows *= 4)
+		for (i = 1; i < sizeof(widths) / sizeof(widths[0]); i++)
+			CHECK_MSG(chain_rows(device, rows, widths[i]) > 0 &&
+					  chain_rows(device, rows, widths[i]) <= chain_rows(device, rows, widths[i - 1]),
+					  "%s: %d rows of %d\n", under_test, rows, widths[i]);
+	CHECK(chain_rows(device, 4096, 1) == chain_rows(device, 1, 1));
+}
+
 static void
 test_models(DistilDevice *device)
 {
@@ -349,6 +368,7 @@ main(void)
 {
 	if (!open_reference())
 		return check_report("low");
+	on_every_rows_device(test_chain);
 	on_every_rows_device(test_models);
 	test_refused();
 	test_choice();
