@@ -50,7 +50,10 @@ narrow_some(uint16_t *y, const float *x, size_t c)
 static inline void
 fill_row(uint16_t *y, size_t c)
 {
-	memset(y + c, 0, (distil_row_length(DISTIL_TYPE_BF16, c) - c) * sizeof(uint16_t));
+	size_t		end = distil_row_length(DISTIL_TYPE_BF16, c);
+
+	if (c < end)
+		memset(y + c, 0, (end - c) * sizeof(uint16_t));
 }
 
 /* Both. */

@@ -473,6 +473,7 @@ int8_stage_pairs(float *to, const uint16_t *x, size_t n, const float *factor, Di
 static inline __attribute__((always_inline)) void
 int8_put_staged_pairs(uint8_t *to, const float *row, Int8Step step, size_t n)
 {
+	size_t		end = distil_row_length(DISTIL_TYPE_INT8, n);
 	vf			inverse = v_set(step.inverse);
 	vf			shift = v_set(ROUND_BIAS + (float) step.zero);
 	size_t		i;
@@ -480,7 +481,8 @@ int8_put_staged_pairs(uint8_t *to, const float *row, Int8Step step, size_t n)
 #pragma GCC unroll 4
 	for (i = 0; i < n; i += 2 * LANES)
 		int8_put_pairs(to + i, v_load(row + i), v_load(row + i + LANES), inverse, shift);
-	memset(to + n, step.zero, distil_row_length(DISTIL_TYPE_INT8, n) - n);
+	if (n < end)
+		memset(to + n, step.zero, end - n);
 }
 
 /* Factors in the order of int8_stage_pairs. */
