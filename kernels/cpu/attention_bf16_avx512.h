@@ -2,18 +2,19 @@
  * attention_bf16_avx512.h
  *		Attention over rows of BF16 by vdpbf16ps, one sequence and head at a time.
  *
- * Everything is turned over, as in attention_cpu.h: a vector holds one key's scores with 16 queries.  Keys
- * are read where they lie, a broadcast pair of dimensions at a time; values are put in pairs of keys, as are
- * probabilities (of the largest score's), which are rounded to BF16 and summed as they are multiplied.  Each
- * output is one chain in the order of keys, so a query has the same bits in any part of a call.  Up to 16
- * queries, which is most of short texts, are one vector instead of two.
+ * Scores are turned over, as in attention_cpu.h: a vector holds one key's with 16 queries.  Keys are read
+ * where they lie, a broadcast pair of dimensions at a time; values are put in pairs of keys, as are
+ * probabilities (of the largest score's), which are rounded to BF16 and summed as they are multiplied.  For
+ * results a vector holds 16 dimensions of one query, which are rows at once.  Each output is one chain in the
+ * order of keys, so a query has the same bits in any part of a call.  Up to 16 queries are one vector of
+ * scores instead of two; sequences of no more rows are attention_short_avx512.h's.
  */
 #include "attention_head.h"
 
 #define PAIR_QUERIES 32			/* at a time */
 #define PAIR_KEYS	1024		/* longest sequence */
 #define PAIR_DIM	128			/* widest head */
-#define PAIR_TILE	8			/* keys, or dimensions */
+#define PAIR_TILE	8			/* keys, or queries */
 
 /* Lies in the device's scratch. */
 typedef struct PairAttention
@@ -22,7 +23,7 @@ typedef struct PairAttention
 	int32_t		values[PAIR_KEYS / 2 * PAIR_DIM] __attribute__((aligned(64)));	/* [key / 2][dim] */
 	/* Key by key; then, from the start on, probabilities of pairs of keys. */
 	float		scores[PAIR_KEYS][PAIR_QUERIES] __attribute__((aligned(64)));
-	float		sums[PAIR_DIM][PAIR_QUERIES] __attribute__((aligned(64)));
+	float		norms[PAIR_QUERIES] __attribute__((aligned(64)));	/* what results are multiplied by */
 } PairAttention;
 
 _Static_assert(sizeof(PairAttention) <= CPU_AREAS * CPU_AREA_FLOATS * sizeof(float), "scratch is too small");
@@ -81,25 +82,26 @@ pair_queries(PairAttention *s, const RowsHead *h, int first, int count)
 }
 
 /*
- * sum[rows][vectors of queries] = of `steps` pairs; a row's pairs are `step` apart, rows `row`; rows and
- * vectors are constants after inlining.
+ * sum[rows][vectors] = of `steps` pairs of a, broadcast, and of b; a row's pairs in a are `step` apart, rows
+ * `row`, vectors in b 64, and those of the next pair step_b; rows (up to 12) and vectors are constants after
+ * inlining.
  */
 static inline __attribute__((always_inline)) void
-pair_tile(__m512 sum[PAIR_TILE][2], const char *a, size_t row, size_t step, const char *b, int steps,
+pair_tile(__m512 sum[][2], const char *a, size_t row, size_t step, const char *b, size_t step_b, int steps,
 		  int rows, int vectors)
 {
 	int			i,
 				r;
 
-#pragma GCC unroll 8
+#pragma GCC unroll 12
 	for (r = 0; r < rows; r++)
 		sum[r][0] = sum[r][1] = _mm512_setzero_ps();
-	for (i = 0; i < steps; i++, a += step, b += PAIR_QUERIES * sizeof(int32_t))
+	for (i = 0; i < steps; i++, a += step, b += step_b)
 	{
 		__m512bh	b0 = (__m512bh) _mm512_load_si512(b);
 		__m512bh	b1 = vectors == 2 ? (__m512bh) _mm512_load_si512(b + 64) : b0;
 
-#pragma GCC unroll 8
+#pragma GCC unroll 12
 		for (r = 0; r < rows; r++)
 		{
 			int32_t		pair;
@@ -123,7 +125,7 @@ pair_score(PairAttention *s, const RowsHead *h, __m512 top[2], int key, int dim,
 				v;
 
 	pair_tile(sum, (const char *) (h->q + h->width + (size_t) key * h->ld), h->ld * sizeof(uint16_t),
-			  sizeof(int32_t), (const char *) s->queries, dim / 2, rows, vectors);
+			  sizeof(int32_t), (const char *) s->queries, sizeof(s->queries[0]), dim / 2, rows, vectors);
 #pragma GCC unroll 8
 	for (r = 0; r < rows; r++)
 	{
@@ -152,16 +154,11 @@ pair_power(__m512 x, __m512 factor, __m512 shift)
 	return _mm512_scalef_ps(p, y);
 }
 
-/* Of 16 queries: the scores of two keys, or of the last one, to a pair of probabilities. */
-static inline __attribute__((always_inline)) __m512bh
-pair_probabilities(const float *scores, __m512 factor, __m512 shift, int keys)
+/* Two keys' probabilities in each lane. */
+static inline __m512i
+pair_join(__m512 low, __m512 high)
 {
-	__m512i		low = (__m512i) pair_power(_mm512_load_ps(scores), factor, shift);
-	__m512i		high = _mm512_setzero_si512();
-
-	if (keys >= 2)
-		high = (__m512i) pair_power(_mm512_load_ps(scores + PAIR_QUERIES), factor, shift);
-	return (__m512bh) _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(low, 16), high);
+	return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32((__m512i) low, 16), (__m512i) high);
 }
 
 /* Scores to probabilities of queries, two keys to a lane; total: the sums of them. */
@@ -186,103 +183,93 @@ pair_soften(PairAttention *s, const RowsHead *h, const __m512 top[2], __m512 tot
 #pragma GCC unroll 2
 		for (v = 0; v < vectors; v++)
 		{
-			__m512bh	p = pair_probabilities(s->scores[key] + v * CPU_LANES, factor, shift[v],
-											   h->length - key);
+			const float *from = s->scores[key] + v * CPU_LANES;
+			__m512		low = pair_power(_mm512_load_ps(from), factor, shift[v]);
+			__m512		high = _mm512_setzero_ps();
+			__m512i		p;
 
-			_mm512_store_si512(s->scores[key / 2] + v * CPU_LANES, (__m512i) p);
-			total[v] = _mm512_dpbf16_ps(total[v], p, ones);
+			if (key + 1 < h->length)	/* the last one may be alone */
+				high = pair_power(_mm512_load_ps(from + PAIR_QUERIES), factor, shift[v]);
+			p = pair_join(low, high);
+			_mm512_store_si512(s->scores[key / 2] + v * CPU_LANES, p);
+			total[v] = _mm512_dpbf16_ps(total[v], (__m512bh) p, ones);
 		}
 	}
 }
 
-/* The results' sums of PAIR_TILE dimensions. */
+/* The results of `rows` queries from `query` on; to: that of the first query. */
 static inline __attribute__((always_inline)) void
-pair_mix(PairAttention *s, const RowsHead *h, int d, int dim, int vectors)
+pair_mix(const PairAttention *s, const RowsHead *h, uint16_t *to, int query, int dim, int rows)
 {
-	__m512		sum[PAIR_TILE][2];
-	int			r,
-				v;
+	int			d,
+				r;
 
-	pair_tile(sum, (const char *) (s->values + d), sizeof(int32_t), dim * sizeof(int32_t),
-			  (const char *) s->scores, (h->length + 1) / 2, PAIR_TILE, vectors);
+	to += (size_t) query * h->ld_out;
+	for (d = 0; d < dim; d += 2 * CPU_LANES)
+	{
+		__m512		sum[PAIR_TILE][2];
+
+		pair_tile(sum, (const char *) &s->scores[0][query], sizeof(int32_t), sizeof(s->scores[0]),
+				  (const char *) (s->values + d), dim * sizeof(int32_t), (h->length + 1) / 2, rows, 2);
 #pragma GCC unroll 8
-	for (r = 0; r < PAIR_TILE; r++)
-	{
-#pragma GCC unroll 2
-		for (v = 0; v < vectors; v++)
-			_mm512_store_ps(s->sums[d + r] + v * CPU_LANES, sum[r][v]);
-	}
-}
-
-/* Sums of columns to rows, divided by those of the probabilities: in pairs of dimensions. */
-static void
-pair_finish(const PairAttention *s, const RowsHead *h, const __m512 total[2], int first, int count)
-{
-	int			lane,
-				d,
-				i;
-
-	for (lane = 0; lane < count; lane += CPU_LANES)
-	{
-		vf			norm = 1.0f / (vf) total[lane / CPU_LANES];
-		uint16_t   *to = h->out + (size_t) (first + lane) * h->ld_out;
-
-		for (d = 0; d < h->dim; d += 2 * CPU_LANES)
+		for (r = 0; r < rows; r++)
 		{
-			vf			square[CPU_LANES];
+			__m512		norm = _mm512_set1_ps(s->norms[query + r]);
 
-			for (i = 0; i < CPU_LANES; i++)
-			{
-				vf			even = v_load(s->sums[d + 2 * i] + lane) * norm;
-				vf			odd = v_load(s->sums[d + 2 * i + 1] + lane) * norm;
-
-				square[i] = rows_narrow(even, odd);
-			}
-			transpose_square(square);
-			for (i = 0; i < CPU_LANES && lane + i < count; i++)
-				_mm512_storeu_ps(to + i * h->ld_out + d, (__m512) square[i]);
+			_mm512_storeu_si512(to + r * h->ld_out + d,
+								(__m512i) _mm512_cvtne2ps_pbh(sum[r][1] * norm, sum[r][0] * norm));
 		}
 	}
 }
+
+/*
+ * tile(first, how many) for all of n: PAIR_TILE at a time, then as many, or half of them, that begin among
+ * those that are done, as what is found is the same; where there are not so many one by one.
+ */
+#define EACH_PAIR_TILE(n, at, tile) \
+	do { \
+		for (at = 0; at + PAIR_TILE <= (n); at += PAIR_TILE) \
+			tile(at, PAIR_TILE); \
+		if ((n) - at > PAIR_TILE / 2 && (n) > PAIR_TILE) \
+		{ \
+			tile((n) - PAIR_TILE, PAIR_TILE); \
+			at = (n); \
+		} \
+		for (; at < (n) && (n) >= PAIR_TILE / 2; at += PAIR_TILE / 2) \
+			tile(at + PAIR_TILE / 2 <= (n) ? at : (n) - PAIR_TILE / 2, PAIR_TILE / 2); \
+		for (; at < (n); at++) \
+			tile(at, 1); \
+	} while (0)
 
 /* Of queries in so many vectors. */
 static inline __attribute__((always_inline)) void
-pair_attend_vectors(PairAttention *s, const RowsHead *h, __m512 total[2], int dim, int vectors)
+pair_attend_vectors(PairAttention *s, const RowsHead *h, int first, int count, int dim, int vectors)
 {
 	__m512		top[2] = {_mm512_set1_ps(-INFINITY), _mm512_set1_ps(-INFINITY)};
-	int			key,
-				d;
+	__m512		total[2];
+	uint16_t   *to = h->out + (size_t) first * h->ld_out;
+	int			i;
 
-	for (key = 0; key + PAIR_TILE <= h->length; key += PAIR_TILE)
-		pair_score(s, h, top, key, dim, PAIR_TILE, vectors);
-	/* the last tile may begin among keys that are done: what it finds is the same */
-	if (h->length - key > PAIR_TILE / 2 && h->length > PAIR_TILE)
-	{
-		pair_score(s, h, top, h->length - PAIR_TILE, dim, PAIR_TILE, vectors);
-		key = h->length;
-	}
-	for (; key < h->length && h->length >= PAIR_TILE / 2; key += PAIR_TILE / 2)
-		pair_score(s, h, top, key + PAIR_TILE / 2 <= h->length ? key : h->length - PAIR_TILE / 2, dim,
-				   PAIR_TILE / 2, vectors);
-	for (; key < h->length; key++)
-		pair_score(s, h, top, key, dim, 1, vectors);
+#define SCORE_TILE(key, rows)	pair_score(s, h, top, key, dim, rows, vectors)
+	EACH_PAIR_TILE(h->length, i, SCORE_TILE);
+#undef SCORE_TILE
 	pair_soften(s, h, top, total, vectors);
-	for (d = 0; d < dim; d += PAIR_TILE)
-		pair_mix(s, h, d, dim, vectors);
+	for (i = 0; i < vectors; i++)
+		_mm512_store_ps(s->norms + i * CPU_LANES, 1.0f / total[i]);
+#define MIX_TILE(query, rows)	pair_mix(s, h, to, query, dim, rows)
+	EACH_PAIR_TILE(count, i, MIX_TILE);
+#undef MIX_TILE
 }
 
 /* dim is h->dim, where it pays a constant after inlining */
 static inline __attribute__((always_inline)) void
 pair_attend_dim(PairAttention *s, const RowsHead *h, int first, int count, int dim)
 {
-	__m512		total[2];
-
 	pair_queries(s, h, first, count);
 	if (count <= CPU_LANES)
-		pair_attend_vectors(s, h, total, dim, 1);
+		pair_attend_vectors(s, h, first, count, dim, 1);
 	else
-		pair_attend_vectors(s, h, total, dim, 2);
-	pair_finish(s, h, total, first, count);
+		pair_attend_vectors(s, h, first, count, dim, 2);
 }
 
 static void
@@ -291,12 +278,15 @@ pair_attend(void *scratch, const RowsHead *h, int first, int count)
 	ROWS_OF_DIM(h, pair_attend_dim, scratch, h, first, count);
 }
 
+#include "attention_short_avx512.h"
+
 static void
 attention_bf16_avx512(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
 					  const DistilAttention *a)
 {
 	const RowsWay way = {.longest = PAIR_KEYS,.dim = PAIR_DIM,.multiple = 2 * CPU_LANES,
 		.queries = PAIR_QUERIES,.prepare = pair_head,.attend = pair_attend,
+		.brief = SHORT_ROWS,.brief_dim = SHORT_DIM,.heads = SHORT_HEADS,.attend_heads = short_attend,
 	.otherwise = distil_cpu_rows_avx512.attention};
 
 	rows_attend(dev, out, qkv, offsets, a, &way);

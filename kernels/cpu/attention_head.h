@@ -112,6 +112,12 @@ typedef struct RowsWay
 	int			queries;		/* at a time */
 	bool		(*prepare) (void *scratch, const RowsHead *h);	/* keys and values; false: they do not fit */
 	void		(*attend) (void *scratch, const RowsHead *h, int first, int count);
+	/* sequences of up to so many rows, whose heads are no wider, go so many heads at a time; 0: none */
+	int			brief;
+	int			brief_dim;
+	int			heads;
+	/* queries first .. end, h: the first of the heads */
+	void		(*attend_heads) (void *scratch, const RowsHead *h, int heads, int first, int end);
 	/* other heads, which it may do with scratch */
 	void		(*otherwise) (DistilDevice *dev, const DistilRows *out, const DistilRows *qkv,
 							  const int32_t *offsets, const DistilAttention *a);
@@ -124,10 +130,10 @@ rows_fit(const RowsWay *way, const DistilAttention *a, int length)
 		length <= way->longest && a->head_dim <= way->dim && a->head_dim % way->multiple == 0;
 }
 
-/* One sequence whose heads fit, offsets from its own on. */
+/* One head after the other of a sequence whose heads fit, offsets from its own on. */
 static inline void
-rows_attend_heads(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
-				  const DistilAttention *a, const RowsWay *way)
+rows_attend_each(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
+				 const DistilAttention *a, const RowsWay *way)
 {
 	void	   *scratch = ((CpuDevice *) dev)->scratch;
 	int			end = DISTIL_QUERY_END(a, offsets[1] - offsets[0]);
@@ -151,7 +157,38 @@ rows_attend_heads(DistilDevice *dev, const DistilRows *out, const DistilRows *qk
 		for (i = a->query_first; i < end; i += way->queries)
 			way->attend(scratch, &h, i, end - i < way->queries ? end - i : way->queries);
 	}
-	for (i = a->query_first; i < end; i++)
+}
+
+/* The same for a few rows: some heads after the others. */
+static inline void
+rows_attend_brief(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
+				  const DistilAttention *a, const RowsWay *way)
+{
+	void	   *scratch = ((CpuDevice *) dev)->scratch;
+	int			end = DISTIL_QUERY_END(a, offsets[1] - offsets[0]);
+	int			last = a->head_first + a->head_count;
+	int			head;
+
+	for (head = a->head_first; head < last; head += way->heads)
+	{
+		RowsHead	h = rows_head(out, qkv, offsets, a, head);
+
+		way->attend_heads(scratch, &h, last - head < way->heads ? last - head : way->heads, a->query_first,
+						  end);
+	}
+}
+
+static inline void
+rows_attend_heads(DistilDevice *dev, const DistilRows *out, const DistilRows *qkv, const int32_t *offsets,
+				  const DistilAttention *a, const RowsWay *way)
+{
+	int			i;
+
+	if (offsets[1] - offsets[0] <= way->brief && a->head_dim <= way->brief_dim)
+		rows_attend_brief(dev, out, qkv, offsets, a, way);
+	else
+		rows_attend_each(dev, out, qkv, offsets, a, way);
+	for (i = a->query_first; i < DISTIL_QUERY_END(a, offsets[1] - offsets[0]); i++)
 		fill_row((uint16_t *) out->data + (size_t) (offsets[0] + i) * out->ld,
 				 (size_t) a->heads * a->head_dim);
 }

@@ -360,6 +360,7 @@ try_attention(DistilDevice *dev, const AttentionCase *c, bool bytes)
 	a.nseq = nseq;
 	dev->ops->attention_rows(dev, &got, &qkv, offsets, &a);
 	ref->ops->attention_rows(ref, &want, &qkv, offsets, &a);
+	CHECK(c->query_first == 0 || isnan(get(&got, c->query_first - 1, 0)));	/* left out */
 	if (c->head_count > 0)		/* the other heads are not written */
 	{
 		for (i = 0; i < t * width; i++)
@@ -417,6 +418,16 @@ test_attention(DistilDevice *dev)
 {
 	static const AttentionCase cases[] = {
 		{2, 32, false, 0, false, 0, 0, {1, 17, 33, 5}},
+		/* every length of attention_short_avx512.h, heads that fill its groups and that do not */
+		{4, 32, false, 0, false, 0, 0, {1, 2, 3, 4}},
+		{3, 64, false, 0, false, 0, 0, {5, 6, 7, 8}},
+		{5, 32, false, 0, false, 0, 0, {9, 10, 11, 12}},
+		{8, 64, false, 0, false, 0, 0, {13, 14, 15, 16}},
+		{1, 32, false, 0, false, 0, 0, {16, 13, 8, 7}},
+		{6, 64, false, 0, false, 0, 0, {12, 11, 10, 9}},
+		{2, 32, false, 5, false, 0, 0, {12}},
+		{2, 64, false, 0, false, 0, 0, {15}},
+		{6, 32, false, 0, false, 1, 3, {11, 6}},
 		{1, 64, false, 0, false, 0, 0, {128, 1, 16}},
 		{2, 96, false, 0, false, 0, 0, {40, 31}},
 		{1, 128, true, 0, false, 0, 0, {50}},
@@ -471,27 +482,27 @@ put(const DistilRows *rows, int row, int column, float value)
  * hundred times as large as the others.
  */
 static void
-try_attention_sizes(DistilDevice *dev, bool bytes)
+try_attention_sizes(DistilDevice *dev, int rows, bool bytes)
 {
 	enum
 	{
-		HEADS = 7, DIM = 32, ROWS = 110, WIDTH = HEADS * DIM
+		HEADS = 7, DIM = 32, WIDTH = HEADS * DIM
 	};
-	int32_t		offsets[] = {0, ROWS};
+	int32_t		offsets[] = {0, rows};
 	DistilAttention a = {.nseq = 1,.heads = HEADS,.head_dim = DIM,.scale = 1.0f / sqrtf(DIM),
 	.head_count = HEADS,.bytes = bytes};
-	DistilRows	qkv = random_rows(ROWS, 3 * WIDTH, 2.0);
-	DistilRows	got = unset_rows(DISTIL_TYPE_BF16, ROWS, WIDTH);
-	DistilRows	want = unset_rows(DISTIL_TYPE_BF16, ROWS, WIDTH);
+	DistilRows	qkv = random_rows(rows, 3 * WIDTH, 2.0);
+	DistilRows	got = unset_rows(DISTIL_TYPE_BF16, rows, WIDTH);
+	DistilRows	want = unset_rows(DISTIL_TYPE_BF16, rows, WIDTH);
 	bool		lost = true;
 	int			i,
 				d;
 
-	for (i = 0; i < ROWS; i++)
+	for (i = 0; i < rows; i++)
 	{
 		put(&qkv, i, 3, 5.0f * (float) get(&qkv, i, 3));
 		put(&qkv, i, WIDTH + 3, 800.0f + (float) get(&qkv, i, WIDTH + 3));
-		for (d = 5 * DIM; d < 6 * DIM && i == 20; d++)
+		for (d = 5 * DIM; d < 6 * DIM && i == 20 % rows; d++)
 			put(&qkv, i, WIDTH + d, 100.0f * (float) get(&qkv, i, WIDTH + d));
 		for (d = 4 * DIM; d < 5 * DIM; d++)
 			put(&qkv, i, d, 4.0f * (float) get(&qkv, i, d));
@@ -508,10 +519,10 @@ try_attention_sizes(DistilDevice *dev, bool bytes)
 		}
 	}
 	put(&qkv, 9, 2 * WIDTH + 3 * DIM + 7, NAN);
-	put(&qkv, 40, 2 * WIDTH + 6 * DIM + 9, 200.0f);
+	put(&qkv, 40 % rows, 2 * WIDTH + 6 * DIM + 9, 200.0f);
 	dev->ops->attention_rows(dev, &got, &qkv, offsets, &a);
 	ref->ops->attention_rows(ref, &want, &qkv, offsets, &a);
-	for (i = 0; i < ROWS; i++)
+	for (i = 0; i < rows; i++)
 	{
 		lost = lost && isnan(get(&got, i, 3 * DIM + 7));
 		/* what infinite scores give is not laid down */
@@ -529,10 +540,10 @@ try_attention_sizes(DistilDevice *dev, bool bytes)
 	 * probabilities: few are not nought, and what scores are off by does not cancel
 	 */
 	for (i = 0; i < HEADS && bytes; i++)
-		near_rows("attention_rows of sizes in bytes", &got, &want, 0, ROWS, i * DIM, (i + 1) * DIM,
+		near_rows("attention_rows of sizes in bytes", &got, &want, 0, rows, i * DIM, (i + 1) * DIM,
 				  i == 1 || i == 4 ? 2 * BYTES_OFF : BYTES_OFF);
 	/* the last head: a probability's roundings count as much as the value a hundred times as large */
-	same_rows("attention_rows of sizes", &got, &want, 0, ROWS, WIDTH, bytes ? 0.5 : 2 * HALF_STEP,
+	same_rows("attention_rows of sizes", &got, &want, 0, rows, WIDTH, bytes ? 0.5 : 2 * HALF_STEP,
 			  2 * HALF_STEP);
 	drop(qkv.data);
 	drop(got.data);
@@ -542,8 +553,44 @@ try_attention_sizes(DistilDevice *dev, bool bytes)
 static void
 test_attention_sizes(DistilDevice *dev)
 {
-	try_attention_sizes(dev, false);
-	try_attention_sizes(dev, true);
+	try_attention_sizes(dev, 110, false);
+	try_attention_sizes(dev, 14, false);
+	try_attention_sizes(dev, 110, true);
+}
+
+/* Sequences of a few rows before one whose keys are a thousand times as large: nothing of it is seen. */
+static void
+test_attention_neighbour(DistilDevice *dev)
+{
+	enum
+	{
+		HEADS = 2, DIM = 32, WIDTH = HEADS * DIM, MOST = 20, NEXT = 16
+	};
+	int			rows;
+
+	for (rows = 1; rows <= MOST; rows++)
+	{
+		int32_t		offsets[] = {0, rows, rows + NEXT};
+		DistilAttention a = {.nseq = 2,.heads = HEADS,.head_dim = DIM,.scale = 1.0f / sqrtf(DIM),
+		.head_count = HEADS};
+		DistilRows	qkv = random_rows(rows + NEXT, 3 * WIDTH, 1.0);
+		DistilRows	got = unset_rows(DISTIL_TYPE_BF16, rows + NEXT, WIDTH);
+		DistilRows	want = unset_rows(DISTIL_TYPE_BF16, rows + NEXT, WIDTH);
+		int			i,
+					d;
+
+		for (i = rows; i < rows + NEXT; i++)
+		{
+			for (d = WIDTH; d < 2 * WIDTH; d++)
+				put(&qkv, i, d, 1000.0f * (float) get(&qkv, i, d));
+		}
+		dev->ops->attention_rows(dev, &got, &qkv, offsets, &a);
+		ref->ops->attention_rows(ref, &want, &qkv, offsets, &a);
+		same_rows("attention_rows beside large keys", &got, &want, 0, rows, WIDTH, HALF_STEP, 2 * HALF_STEP);
+		drop(qkv.data);
+		drop(got.data);
+		drop(want.data);
+	}
 }
 
 #define ONE_DIM 32
@@ -773,6 +820,7 @@ main(void)
 	on_every_rows_device(test_norm);
 	on_every_rows_device(test_attention);
 	on_every_rows_device(test_attention_sizes);
+	on_every_rows_device(test_attention_neighbour);
 	on_every_rows_device(test_attention_tail);
 	on_every_rows_device(test_attention_sink);
 	on_every_rows_device(test_attention_stairs);
