@@ -270,7 +270,7 @@ distil_bridge_array(const float *values, int n)
 	if (n == 0)
 		return PointerGetDatum(construct_empty_array(FLOAT4OID));
 	bytes = ARR_OVERHEAD_NONULLS(1) + (Size) n * sizeof(float4);
-	array = palloc0(bytes);
+	array = palloc(bytes);
 	SET_VARSIZE(array, bytes);
 	array->ndim = 1;
 	array->dataoffset = 0;
