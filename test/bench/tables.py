@@ -193,5 +193,5 @@ def run(report, server, model, folder, precisions, sets, core, peaks, options):
             contenders[f"{name}, batches of {batch}"] = (precision, fixed, None)
         reference = others["sentence-transformers"][1](texts, 32)
         rates(report, f"{len(texts)} {title}: rows per second", contenders, texts, reference, products(folder, texts), peaks,
-              2 if options.quick else 5)
+              2 if options.quick else 10)
         calls(report, f"{title}, one per call: milliseconds from text to vector", single, texts[:10 if options.quick else 40], 3)
