@@ -16,10 +16,12 @@
 #include "utils/syscache.h"
 
 #include "batch_plan.h"
+#include "compat.h"
 #include "guc.h"
 
 static planner_hook_type previous_planner = NULL;
 static ExecutorStart_hook_type previous_executor_start = NULL;
+static ExecutorRun_hook_type previous_executor_run = NULL;
 
 /*
  * A plan depends on each function that is not built in, and says so in its list of
@@ -129,6 +131,22 @@ batch_executor_start(QueryDesc *query, int eflags)
 		standard_ExecutorStart(query, eflags);
 }
 
+static void
+batch_executor_run(DISTIL_EXECUTOR_RUN_PARAMETERS)
+{
+	DestReceiver *client = query->dest;
+
+	if (calls_functions(query->plannedstmt))
+		query->dest = distil_batch_receiver(query);
+	if (previous_executor_run)
+		previous_executor_run(DISTIL_EXECUTOR_RUN_ARGUMENTS);
+	else
+		standard_ExecutorRun(DISTIL_EXECUTOR_RUN_ARGUMENTS);
+	if (query->dest != client)
+		query->dest->rDestroy(query->dest);
+	query->dest = client;
+}
+
 void
 distil_batch_hooks_init(void)
 {
@@ -136,4 +154,6 @@ distil_batch_hooks_init(void)
 	planner_hook = batch_planner;
 	previous_executor_start = ExecutorStart_hook;
 	ExecutorStart_hook = batch_executor_start;
+	previous_executor_run = ExecutorRun_hook;
+	ExecutorRun_hook = batch_executor_run;
 }

@@ -4,12 +4,13 @@
  *
  * batch_callee.c knows which functions can be batched, batch_split.c and batch_input.c cut
  * expressions in two, batch_ahead.c says what may be read ahead, batch_plan.c walks plans,
- * batch_hooks.c hooks into planner and executor, batch_node.c executes.
+ * batch_hooks.c hooks into planner and executor, batch_node.c executes, batch_send.c sends rows to clients.
  */
 #ifndef DISTIL_BATCH_PLAN_H
 #define DISTIL_BATCH_PLAN_H
 
 #include "postgres.h"
+#include "executor/execdesc.h"
 #include "nodes/extensible.h"
 
 #include "batch_call.h"
@@ -103,5 +104,8 @@ extern void distil_batch_rewrite(PlannedStmt *statement, bool partial, DistilBat
 
 /* Planner and executor hooks; called by distil_batch_node_init(). */
 extern void distil_batch_hooks_init(void);
+
+/* batch_send.c: where the rows of a started statement go: as it says, or to a receiver round that. */
+extern DestReceiver *distil_batch_receiver(QueryDesc *query);
 
 #endif							/* DISTIL_BATCH_PLAN_H */

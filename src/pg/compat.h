@@ -92,4 +92,20 @@
 #define DISTIL_MERGE_BY_SOURCE(action) ((void) (action), false)
 #endif
 
+/* The executor's hook to run lost an argument in 18. */
+#if PG_VERSION_NUM >= 180000
+#define DISTIL_EXECUTOR_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count
+#define DISTIL_EXECUTOR_RUN_ARGUMENTS query, direction, count
+#else
+#define DISTIL_EXECUTOR_RUN_PARAMETERS QueryDesc *query, ScanDirection direction, uint64 count, bool once
+#define DISTIL_EXECUTOR_RUN_ARGUMENTS query, direction, count, once
+#endif
+
+/* A text and its length into a message to the client (needs libpq/pqformat.h). */
+#if PG_VERSION_NUM >= 170000
+#define distil_compat_sendcountedtext(message, text, length) pq_sendcountedtext(message, text, length)
+#else
+#define distil_compat_sendcountedtext(message, text, length) pq_sendcountedtext(message, text, length, false)
+#endif
+
 #endif							/* DISTIL_COMPAT_H */
