@@ -1,6 +1,6 @@
 /*
  * attention_bf16_avx512.h
- *		Attention over rows of BF16 by vdpbf16ps, one sequence and head at a time.
+ *		Attention over rows of BF16 by vdpbf16ps, of longer sequences one head at a time.
  *
  * Scores are turned over, as in attention_cpu.h: a vector holds one key's with 16 queries.  Keys are read
  * where they lie, a broadcast pair of dimensions at a time; values are put in pairs of keys, as are

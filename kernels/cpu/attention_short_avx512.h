@@ -9,7 +9,7 @@
  */
 #define SHORT_ROWS	16			/* longest sequence */
 #define SHORT_DIM	64			/* widest head; heads are of half of it or all */
-#define SHORT_HEADS 4			/* at a time, even */
+#define SHORT_HEADS 4			/* at a time */
 
 typedef struct ShortHead
 {
@@ -22,6 +22,7 @@ typedef struct ShortHead
 
 _Static_assert(SHORT_HEADS * sizeof(ShortHead) <= CPU_AREAS * CPU_AREA_FLOATS * sizeof(float),
 			   "scratch is too small");
+_Static_assert(SHORT_HEADS % 2 == 0, "some steps are done for two heads");
 
 /*
  * By how many keys there are from one on, which may be less than none: what is left of it and the next one,
@@ -236,8 +237,8 @@ short_rows(ShortHead *s, const RowsHead *h, int heads, int first, int end, int d
 static void
 short_attend(void *scratch, const RowsHead *h, int heads, int first, int end)
 {
-	if (h->dim == 32)
-		short_rows(scratch, h, heads, first, end, 32);
+	if (h->dim == SHORT_DIM)
+		short_rows(scratch, h, heads, first, end, SHORT_DIM);
 	else
-		short_rows(scratch, h, heads, first, end, 64);
+		short_rows(scratch, h, heads, first, end, SHORT_DIM / 2);
 }

@@ -1,6 +1,6 @@
 /*
  * batch_hooks.c
- *		Planner and executor hooks: which statements get DistilBatch nodes, and when.
+ *		Planner and executor hooks: which statements get DistilBatch nodes, when, and where their rows go.
  *
  * Plans are rewritten when they are made.  The statement that makes the server load this
  * library is planned before the hook is there: it is rewritten when it starts.  A plan given to
@@ -135,16 +135,19 @@ static void
 batch_executor_run(DISTIL_EXECUTOR_RUN_PARAMETERS)
 {
 	DestReceiver *client = query->dest;
+	DestReceiver *own = calls_functions(query->plannedstmt) ? distil_batch_receiver(query) : NULL;
 
-	if (calls_functions(query->plannedstmt))
-		query->dest = distil_batch_receiver(query);
+	if (own != NULL)
+		query->dest = own;
 	if (previous_executor_run)
 		previous_executor_run(DISTIL_EXECUTOR_RUN_ARGUMENTS);
 	else
 		standard_ExecutorRun(DISTIL_EXECUTOR_RUN_ARGUMENTS);
-	if (query->dest != client)
-		query->dest->rDestroy(query->dest);
-	query->dest = client;
+	if (own != NULL)
+	{
+		query->dest = client;
+		own->rDestroy(own);
+	}
 }
 
 void

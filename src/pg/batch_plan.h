@@ -105,7 +105,7 @@ extern void distil_batch_rewrite(PlannedStmt *statement, bool partial, DistilBat
 /* Planner and executor hooks; called by distil_batch_node_init(). */
 extern void distil_batch_hooks_init(void);
 
-/* batch_send.c: where the rows of a started statement go: as it says, or to a receiver round that. */
+/* batch_send.c: a receiver round the client's for the rows of a started statement; NULL: the client's. */
 extern DestReceiver *distil_batch_receiver(QueryDesc *query);
 
 #endif							/* DISTIL_BATCH_PLAN_H */

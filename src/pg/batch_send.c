@@ -33,11 +33,12 @@ typedef struct SendReceiver
 {
 	DestReceiver pub;			/* must be first */
 	DestReceiver *client;
-	const int16 *formats;		/* of the client's columns */
-	SendColumn *columns;
-	StringInfoData message;
-	MemoryContext context;		/* of all of these, made by startup */
+	const int16 *formats;		/* the portal's, 0 or 1 for each column */
+	MemoryContext context;		/* of all below, made by startup */
 	MemoryContext row;			/* reset for each row */
+	StringInfoData message;
+	TupleDesc	described;		/* whose columns these are, NULL at first */
+	SendColumn *columns;
 } SendReceiver;
 
 /* Numbers of one dimension without NULL, as array_send() has them; false: another array. */
@@ -46,7 +47,7 @@ send_vector(StringInfo message, ArrayType *array)
 {
 	uint32		n;
 	Size		bytes;
-	uint32	   *to;
+	char	   *to;
 	const uint32 *from;
 	uint32		i;
 
@@ -62,12 +63,12 @@ send_vector(StringInfo message, ArrayType *array)
 	pq_sendint32(message, (uint32) ARR_LBOUND(array)[0]);
 	enlargeStringInfo(message, (int) bytes);
 	from = (const uint32 *) distil_bridge_array_data(array);
-	to = (uint32 *) (message->data + message->len);
+	to = message->data + message->len;
 	for (i = 0; i < n; i++)
 	{
 		uint32		pair[2] = {pg_hton32(sizeof(uint32)), pg_hton32(from[i])};
 
-		memcpy(to + 2 * i, pair, sizeof(pair));
+		memcpy(to + i * sizeof(pair), pair, sizeof(pair));
 	}
 	message->len += bytes;
 	message->data[message->len] = '\0';
@@ -94,6 +95,33 @@ send_value(StringInfo message, SendColumn *column, Datum value)
 	}
 }
 
+/* At the first row, as PostgreSQL does: a statement without rows may have columns that cannot be sent. */
+static void
+describe(SendReceiver *receiver, TupleDesc columns)
+{
+	MemoryContext old_context = MemoryContextSwitchTo(receiver->context);
+	int			i;
+
+	receiver->columns = palloc0(columns->natts * sizeof(SendColumn));
+	for (i = 0; i < columns->natts; i++)
+	{
+		SendColumn *column = &receiver->columns[i];
+		Oid			type = TupleDescAttr(columns, i)->atttypid;
+		Oid			function;
+		bool		is_varlena;
+
+		column->binary = receiver->formats[i] == 1;
+		column->vector = column->binary && type == FLOAT4ARRAYOID;
+		if (column->binary)
+			getTypeBinaryOutputInfo(type, &function, &is_varlena);
+		else
+			getTypeOutputInfo(type, &function, &is_varlena);
+		fmgr_info(function, &column->function);
+	}
+	receiver->described = columns;
+	MemoryContextSwitchTo(old_context);
+}
+
 static bool
 send_row(TupleTableSlot *slot, DestReceiver *self)
 {
@@ -102,6 +130,8 @@ send_row(TupleTableSlot *slot, DestReceiver *self)
 	int			n = slot->tts_tupleDescriptor->natts;
 	int			i;
 
+	if (receiver->described != slot->tts_tupleDescriptor)
+		describe(receiver, slot->tts_tupleDescriptor);
 	slot_getallattrs(slot);
 	old_context = MemoryContextSwitchTo(receiver->row);
 	pq_beginmessage_reuse(&receiver->message, 'D');
@@ -124,29 +154,12 @@ send_startup(DestReceiver *self, int operation, TupleDesc columns)
 {
 	SendReceiver *receiver = (SendReceiver *) self;
 	MemoryContext old_context;
-	int			i;
 
 	receiver->client->rStartup(receiver->client, operation, columns);
 	receiver->context = AllocSetContextCreate(CurrentMemoryContext, "distil rows", ALLOCSET_DEFAULT_SIZES);
 	receiver->row = AllocSetContextCreate(receiver->context, "distil row", ALLOCSET_DEFAULT_SIZES);
 	old_context = MemoryContextSwitchTo(receiver->context);
 	initStringInfo(&receiver->message);
-	receiver->columns = palloc0(columns->natts * sizeof(SendColumn));
-	for (i = 0; i < columns->natts; i++)
-	{
-		SendColumn *column = &receiver->columns[i];
-		Oid			type = TupleDescAttr(columns, i)->atttypid;
-		Oid			function;
-		bool		is_varlena;
-
-		column->binary = receiver->formats[i] == 1;
-		column->vector = column->binary && type == FLOAT4ARRAYOID;
-		if (column->binary)
-			getTypeBinaryOutputInfo(type, &function, &is_varlena);
-		else
-			getTypeOutputInfo(type, &function, &is_varlena);
-		fmgr_info(function, &column->function);
-	}
 	MemoryContextSwitchTo(old_context);
 }
 
@@ -189,33 +202,34 @@ is_plain(const DestReceiver *client)
 	return client->receiveSlot == printtup;
 }
 
-/* The formats of the columns, when it pays to send the rows of this statement here; otherwise NULL. */
-static const int16 *
-formats_of(QueryDesc *query)
+/* One of the columns is real[] in binary form, and no format is unknown, which PostgreSQL is to say. */
+static bool
+asks_for_vectors(const int16 *formats, TupleDesc columns)
 {
-	CommandDest dest = query->dest->mydest;
+	bool		vectors = false;
 	int			i;
 
-	if (query->operation != CMD_SELECT || (dest != DestRemote && dest != DestRemoteExecute) ||
-		ActivePortal == NULL || ActivePortal->queryDesc != query || ActivePortal->formats == NULL ||
-		!is_plain(query->dest) || !has_batch(query->planstate, NULL))
-		return NULL;
-	for (i = 0; i < query->tupDesc->natts; i++)
+	for (i = 0; i < columns->natts; i++)
 	{
-		if (ActivePortal->formats[i] == 1 && TupleDescAttr(query->tupDesc, i)->atttypid == FLOAT4ARRAYOID)
-			return ActivePortal->formats;
+		if (formats[i] != 0 && formats[i] != 1)
+			return false;
+		vectors = vectors || (formats[i] == 1 && TupleDescAttr(columns, i)->atttypid == FLOAT4ARRAYOID);
 	}
-	return NULL;
+	return vectors;
 }
 
 DestReceiver *
 distil_batch_receiver(QueryDesc *query)
 {
-	const int16 *formats = formats_of(query);
 	SendReceiver *receiver;
 
-	if (formats == NULL)
-		return query->dest;
+	if (query->operation != CMD_SELECT ||
+		(query->dest->mydest != DestRemote && query->dest->mydest != DestRemoteExecute) ||
+		ActivePortal == NULL || ActivePortal->queryDesc != query || ActivePortal->formats == NULL ||
+		!asks_for_vectors(ActivePortal->formats, query->tupDesc) || !is_plain(query->dest) ||
+		!has_batch(query->planstate, NULL))
+		return NULL;
+	elog(DEBUG1, "arrays of real are sent to the client by distil");
 	receiver = palloc0(sizeof(SendReceiver));
 	receiver->pub.receiveSlot = send_row;
 	receiver->pub.rStartup = send_startup;
@@ -223,6 +237,6 @@ distil_batch_receiver(QueryDesc *query)
 	receiver->pub.rDestroy = send_destroy;
 	receiver->pub.mydest = query->dest->mydest;
 	receiver->client = query->dest;
-	receiver->formats = formats;
+	receiver->formats = ActivePortal->formats;
 	return &receiver->pub;
 }

@@ -92,6 +92,10 @@ my @cases = (
 	["SELECT $call || 1::real, distil_token_ids(body, 'm') FROM docs", [1]],
 	["SELECT $call FROM docs WHERE id < 0", [1]],
 	["SELECT $call, 12 / (id - 40) FROM docs", [1]],
+	["SELECT $call, id FROM docs", [1, 2]],
+	# a type without a binary form, with and without rows
+	["SELECT $call, (acldefault('r', 10))[1] FROM docs WHERE id < 0", [1]],
+	["SELECT $call, (acldefault('r', 10))[1] FROM docs", [1]],
 );
 for my $case (@cases)
 {
@@ -105,8 +109,17 @@ for my $case (@cases)
 			$got{$batch} = join("\n", map { $_->[0] . ($sql eq $embed ? length $_->[1] : unpack('H*', $_->[1])) } run($sql, $formats, $rows));
 		}
 		ok($got{on} eq $got{off}, "$sql in formats (@$formats), $rows rows at a time");
-		like($got{on}, $sql =~ /id < 0/ ? qr/^C/m : qr/^D/m, '... with an answer');
+		like($got{on}, $sql =~ /id < 0/ ? qr/^C/m : $sql =~ /acl|, id FROM/ ? qr/^E/m : qr/^D/m, '... with an answer');
 	}
+}
+
+# Which statements it is that distil sends itself.
+for my $case ([$embed, [1], 1], [$embed, [0, 1], 1], [$embed, [1, 0], 0], [$embed, [0], 0], ['SELECT stored FROM docs', [1], 0])
+{
+	my ($sql, $formats, $expected) = @$case;
+	setting('SET client_min_messages = debug1');
+	my $found = grep { $_->[0] eq 'N' && $_->[1] =~ /sent to the client by distil/ } run($sql, $formats, 0);
+	is($found, $expected, "$sql in formats (@$formats) is " . ($expected ? '' : 'not ') . 'sent by distil');
 }
 close $client;
 $node->stop;
