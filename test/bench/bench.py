@@ -2,10 +2,10 @@
 """The figures of distil beside its rivals'; started by run.sh, which builds, installs and starts what this needs.
 
     bench.py --work DIR --programs DIR --model DIR --gpt2 DIR --socket DIR --port N --manual FILE --texts FILE --results DIR
-             [--quick] [--own FILE] [--models NAMES] [--sections NAMES] [--isa NAME]
+             [--quick] [--own FILE]... [--models NAMES] [--sections NAMES] [--isa NAME]
 
 --manual: all of its passages, one per line.  --texts: some of them, also the rows of the server's table passages(id, body).  --own:
-another file of texts for the tables.  --gpt2: a folder of GPT-2's tokenizer.
+another file of texts for the tables, of any number.  --gpt2: a folder of GPT-2's tokenizer.
 Models and sections are separated by commas; a choice of them is printed only, and written nowhere.  --isa: the engine and its rivals
 held to a lower instruction set, shapes only; written to a file of its own, without a chart.
 """
@@ -39,7 +39,7 @@ def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
     for name in ("work", "programs", "model", "gpt2", "socket", "port", "manual", "texts", "results"):
         parser.add_argument("--" + name, required=True)
-    parser.add_argument("--own")
+    parser.add_argument("--own", action="append", default=[])
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--models", type=lambda names: names.split(","))
     parser.add_argument("--sections", type=lambda names: names.split(","))
@@ -96,9 +96,9 @@ def text_sets(passages, own, count):
     """Title -> texts: single sentences of up to 20 words, and whole passages."""
     sentences = [s for p in passages for s in re.split(r"(?<=[.?!]) (?=[A-Z])", p) if 4 <= len(s.split()) <= 20]
     sets = {"single sentences of the PostgreSQL manual": sentences, "passages of the PostgreSQL manual": passages}
-    if own:
-        with open(own, encoding="utf-8") as file:
-            sets[f"lines of {os.path.basename(own)}"] = [line.rstrip("\n") for line in file if line.strip()]
+    for name in own:
+        with open(name, encoding="utf-8") as file:
+            sets[f"lines of {os.path.basename(name)}"] = [line.rstrip("\n") for line in file if line.strip()]
     return {title: [texts[i * len(texts) // count] for i in range(min(count, len(texts)))] for title, texts in sets.items()}
 
 

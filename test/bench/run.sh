@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The figures of distil beside its rivals', in one run on this machine:
 #
-#   test/bench/run.sh [--quick] [--texts FILE] [--results DIR] [--models NAMES] [--sections NAMES] [--isa NAME]
+#   test/bench/run.sh [--quick] [--texts FILE]... [--results DIR] [--models NAMES] [--sections NAMES] [--isa NAME]
 #
 # Installs the rivals (requirements.txt), builds, starts a private server, fetches all-MiniLM-L6-v2, GPT-2's tokenizer and the PostgreSQL
 # manual, and runs everything interleaved on one core: one text per call, tables of sentences, SQL, tokenizers, generation.  Prints it all
@@ -9,7 +9,7 @@
 # Asserts no figure, but fails when a rival is missing or gives other results.
 #
 #   --quick       all-MiniLM-L6-v2 alone, fewer rounds, nothing compiled by PyTorch: ten minutes instead of an hour
-#   --texts FILE  one more table, of the lines of FILE
+#   --texts FILE  one more table, of the lines of FILE; may be said again for others
 #   --models, --sections   some of MiniLM-L6,distilbert,bert-base and of shapes,tables,sql,programs: printed, not written
 #   --isa NAME    engine and rivals held to avx2, avx_vnni, avx512, avx512_vnni or avx512_bf16, to stand for older CPUs; one text
 #                 per call only, written to a file of its own
