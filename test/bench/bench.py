@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """The figures of distil beside its rivals'; started by run.sh, which builds, installs and starts what this needs.
 
-    bench.py --work DIR --programs DIR --model DIR --gpt2 DIR --socket DIR --port N --manual FILE --texts FILE --results DIR
-             [--quick] [--own FILE]... [--models NAMES] [--sections NAMES] [--isa NAME]
+    bench.py --work DIR --programs DIR --model DIR --gpt2 DIR --socket DIR --port N --manual FILE --texts FILE --table FILE
+             --results DIR [--quick] [--own FILE]... [--models NAMES] [--sections NAMES] [--isa NAME]
 
---manual: all of its passages, one per line.  --texts: some of them, also the rows of the server's table passages(id, body).  --own:
-another file of texts for the tables, of any number.  --gpt2: a folder of GPT-2's tokenizer.
+--manual: all of its passages, one per line.  --texts: some of them.  --table: the rows of the server's table passages(id, body).
+--own: another file of texts for the tables, of any number.  --gpt2: a folder of GPT-2's tokenizer.
 Models and sections are separated by commas; a choice of them is printed only, and written nowhere.  --isa: the engine and its rivals
 held to a lower instruction set, shapes only; written to a file of its own, without a chart.
 """
@@ -37,7 +37,7 @@ SECTIONS = ("shapes", "tables", "sql", "programs")
 
 def arguments():
     parser = argparse.ArgumentParser(description=__doc__)
-    for name in ("work", "programs", "model", "gpt2", "socket", "port", "manual", "texts", "results"):
+    for name in ("work", "programs", "model", "gpt2", "socket", "port", "manual", "texts", "table", "results"):
         parser.add_argument("--" + name, required=True)
     parser.add_argument("--own", action="append", default=[])
     parser.add_argument("--quick", action="store_true")
@@ -226,7 +226,7 @@ def main():
         tables.run(report, server, MODELS[0], models[MODELS[0]], copies, sets, core, peak, options)
         report.done("tables")
     if "sql" in options.sections:
-        servers.run(report, server, program, MODELS[0], copies, options.texts, core, options)
+        servers.run(report, server, program, MODELS[0], copies, options.table, core, options)
         report.done("sql")
     if "programs" in options.sections:
         equal = run_programs(report, options)

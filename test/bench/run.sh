@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The figures of distil beside its rivals', in one run on this machine:
 #
-#   test/bench/run.sh [--quick] [--texts FILE]... [--results DIR] [--models NAMES] [--sections NAMES] [--isa NAME]
+#   test/bench/run.sh [--quick] [--texts FILE]... [--table FILE] [--results DIR] [--models NAMES] [--sections NAMES] [--isa NAME]
 #
 # Installs the rivals (requirements.txt), builds, starts a private server, fetches all-MiniLM-L6-v2, GPT-2's tokenizer and the PostgreSQL
 # manual, and runs everything interleaved on one core: one text per call, tables of sentences, SQL, tokenizers, generation.  Prints it all
@@ -10,6 +10,7 @@
 #
 #   --quick       all-MiniLM-L6-v2 alone, fewer rounds, nothing compiled by PyTorch: ten minutes instead of an hour
 #   --texts FILE  one more table, of the lines of FILE; may be said again for others
+#   --table FILE  the table of the SQL part has the lines of FILE instead of one in eight of the manual's passages
 #   --models, --sections   some of MiniLM-L6,distilbert,bert-base and of shapes,tables,sql,programs: printed, not written
 #   --isa NAME    engine and rivals held to avx2, avx_vnni, avx512, avx512_vnni or avx512_bf16, to stand for older CPUs; one text
 #                 per call only, written to a file of its own
@@ -22,11 +23,13 @@ set -euo pipefail
 . "$(dirname "$0")/../setup.sh"
 cache=${DISTIL_BENCH:-/var/cache/distil/bench}
 results=$top/test/bench/results
+table=
 options=()
 while [ $# -gt 0 ]; do
   case $1 in
     --quick) options=(--quick "${options[@]}") ;;
     --texts) options+=(--own "$(realpath "${2:?}")"); shift ;;
+    --table) table=$(realpath "${2:?}"); shift ;;
     --models | --sections | --isa) options+=("$1" "${2:?}"); shift ;;
     --results) results=$(realpath "${2:?}"); shift ;;
     *) die "unknown option $1" ;;
@@ -76,13 +79,16 @@ fetch_minilm "$cache/all-MiniLM-L6-v2"
 fetch_gpt2_tokenizer "$cache/gpt2"
 (cd "$work" && apt-get -o APT::Sandbox::User=root download -qq "postgresql-doc-$pg" && dpkg-deb -x postgresql-doc-"$pg"_*.deb doc)
 python3 "$top/examples/manual_passages.py" "$(find "$work/doc" -type d -name html | head -n 1)" >"$work/manual.csv"
-"$python" - "$work" "${options[0]:-}" <<'PY'
+"$python" - "$work" "${options[0]:-}" "$table" <<'PY'
 import csv, sys
 rows = [row[2] for row in csv.reader(open(f"{sys.argv[1]}/manual.csv", encoding="utf-8"))]
 open(f"{sys.argv[1]}/manual.txt", "w", encoding="utf-8").write("".join(row + "\n" for row in rows))
 rows = rows[::32 if sys.argv[2] == "--quick" else 8]
 open(f"{sys.argv[1]}/passages.txt", "w", encoding="utf-8").write("".join(row + "\n" for row in rows))
-csv.writer(open(f"{sys.argv[1]}/passages.csv", "w", encoding="utf-8")).writerows(enumerate(rows))
+if sys.argv[3]:
+    rows = [line.rstrip("\n") for line in open(sys.argv[3], encoding="utf-8") if line.strip()]
+open(f"{sys.argv[1]}/table.txt", "w", encoding="utf-8").write("".join(row + "\n" for row in rows))
+csv.writer(open(f"{sys.argv[1]}/table.csv", "w", encoding="utf-8")).writerows(enumerate(rows))
 PY
 
 private_server "$work/server" "$work/stage" <<CONF
@@ -94,10 +100,10 @@ CONF
 server_sql "$work/server" postgres <<SQL
 CREATE EXTENSION distil;
 CREATE TABLE passages (id int, body text);
-\copy passages FROM '$work/passages.csv' (FORMAT csv)
+\copy passages FROM '$work/table.csv' (FORMAT csv)
 ANALYZE passages;
 SQL
 export TORCHINDUCTOR_CACHE_DIR=$cache/compiled
 "$python" "$top/test/bench/bench.py" --work "$cache/models" --programs "$programs/bench" --model "$cache/all-MiniLM-L6-v2" --gpt2 "$cache/gpt2" \
   --socket "$work/server/run" --port "$(cat "$work/server/port")" --manual "$work/manual.txt" --texts "$work/passages.txt" \
-  --results "$results" "${options[@]}"
+  --table "$work/table.txt" --results "$results" "${options[@]}"
