@@ -57,30 +57,35 @@ def arguments():
     return options
 
 
+def most(a, b):
+    return tuple(map(max, a, b))
+
+
 class Peaks:
-    """What one core reaches, measured again and again: other guests of the machine slow the matrix unit down for minutes, so that one
-    measurement may show half of it."""
+    """What one core reaches, measured again and again among the calls whose share of it is asked for: the clock drifts, and other guests
+    of the machine slow the matrix unit down for minutes, so that one measurement may show half of it."""
     def __init__(self, program, isa):
         self.program, self.isa = program, isa
-        self.kinds, self.times = {}, 0
+        self.kinds, self.best, self.times = {}, {}, 0
+
+    def begin(self):
+        """Forgets the peak of other minutes: best, (GFLOP/s, the same read from the first cache) of each precision, is from here on."""
+        self.best = {}
 
     def measure(self):
-        """best: (GFLOP/s, the same read from the first cache) of each precision: of the kinds of products this CPU, or the instruction
-        set, has, the one that is fastest in registers."""
+        """Of the kinds of products this CPU, or the instruction set, has, the best is the one that is fastest in registers."""
         output = subprocess.run([self.program], capture_output=True, text=True, check=True).stdout
         for name, precision, rate, fed in map(str.split, output.splitlines()):
             if self.isa is None or name in rivals.ISAS[self.isa][0]:
-                most = self.kinds.get((name, precision), (0, 0))
-                self.kinds[name, precision] = max(most[0], float(rate)), max(most[1], float(fed))
+                rates = float(rate), float(fed)
+                self.kinds[name, precision] = most(self.kinds.get((name, precision), rates), rates)
+                self.best[precision] = most(self.best.get(precision, rates), rates)
         self.times += 1
-        self.best = {}
-        for (_, precision), rates in self.kinds.items():
-            self.best[precision] = max(self.best.get(precision, (0, 0)), rates)
 
     def table(self, report):
         report.section(f"The peak of one core, the most of {self.times} measurements")
         report.line("Products of random numbers in registers, and read from the first cache as products of matrices do; GFLOP/s.  Shares of the\n"
-                    "peak are those of the most that was measured up to then.\n")
+                    "peak are those of the most that was measured in the rounds of the same table.\n")
         report.table(["instructions", "precision", "GFLOP/s", "read from cache"], [[*kind, *rates] for kind, rates in self.kinds.items()])
 
 
@@ -209,7 +214,6 @@ def main():
     core = options.cores[0]
     os.sched_setaffinity(0, {core})
     peak = Peaks(os.path.join(options.programs, "bench_peak"), options.isa)
-    peak.measure()
     report.section("Rivals' settings")
     report.table(["rival", "settings"], [[rival.name, rival.settings] for rival in rivals.RIVALS])
     if "shapes" in options.sections:

@@ -48,10 +48,13 @@ def slow(best, precisions):
             if not name.startswith("distil ") and best[name] > SLOW * rivals_best[precision]}
 
 
-def alternate(calls, precisions, rounds):
-    """calls: name -> () -> (median, best).  Name -> (best of its rounds, median of their medians), the order rotating by round."""
+def alternate(calls, precisions, rounds, peaks=None):
+    """calls: name -> () -> (median, best).  Name -> (best of its rounds, median of their medians), the order rotating by round.  The peak
+    is measured in each."""
     names, got = list(calls), {name: [] for name in calls}
     for i in range(rounds):
+        if peaks:
+            peaks.measure()
         late = slow({name: min(b for _, b in got[name]) for name in names}, precisions) if i >= SLOW_ROUNDS else ()
         for name in names[i % len(names):] + names[:i % len(names)]:
             if name not in late:
@@ -71,7 +74,7 @@ def operations(config, tokens):
     return config.num_hidden_layers * (2 * tokens * (4 * width * width + 2 * width * mlp) + 4 * tokens * tokens * width)
 
 
-def one_length(folder, engines, ids, peers, failed, options):
+def one_length(folder, engines, ids, peers, failed, peaks, options):
     """(name, precision, any length, best, median, cosine) of each peer; the names of those that do not run are added to failed."""
     batch = np.array([ids], np.int64)
     rivals.forget_compiled()
@@ -95,7 +98,7 @@ def one_length(folder, engines, ids, peers, failed, options):
             continue
         found[rival.name] = (rival.precision, rival.any_length, cosine(hidden, reference))
         calls[rival.name] = lambda run=run: timed(run, batch, options.seconds)
-    times = alternate(calls, {name: found[name][0] for name in calls}, options.rounds)
+    times = alternate(calls, {name: found[name][0] for name in calls}, options.rounds, peaks)
     return [(name, *found[name][:2], *times[name], found[name][2]) for name in found]
 
 
@@ -134,9 +137,8 @@ def run(report, model, folder, engines, lengths, token_ids, peaks, options, show
     for tokens in lengths:
         failed = set()
         report.section(f"{model}, 1 x {tokens} tokens")
-        peaks.measure()
-        rows = one_length(folder, engines, token_ids(tokens), offered, failed, options)
-        peaks.measure()
+        peaks.begin()
+        rows = one_length(folder, engines, token_ids(tokens), offered, failed, peaks, options)
         show(report, rows, operations(config, tokens), peaks.best)
         if failed:
             report.line(f"\nDid not run held to {options.isa}: {', '.join(sorted(failed))}.")

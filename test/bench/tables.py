@@ -128,9 +128,10 @@ def fastest(embed, backend, texts, seconds):
 def rates(report, title, contenders, texts, reference, work, peaks, rounds):
     """contenders: name -> (precision, embed, backend or None); work: operations of all texts."""
     times, similar = {name: [] for name in contenders}, {}
-    peaks.measure()
+    peaks.begin()
     precisions = {name: contender[0] for name, contender in contenders.items()}
     for i in range(-1, rounds):
+        peaks.measure()
         late = shapes.slow({name: min(x) for name, x in times.items()}, precisions) if i >= shapes.SLOW_ROUNDS else ()
         for name, (_, embed, backend) in contenders.items():
             if name in late:
