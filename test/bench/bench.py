@@ -69,11 +69,12 @@ class Peaks:
         self.kinds, self.best, self.times = {}, {}, 0
 
     def begin(self):
-        """Forgets the peak of other minutes: best, (GFLOP/s, the same read from the first cache) of each precision, is from here on."""
+        """Forgets the peak of other minutes."""
         self.best = {}
 
     def measure(self):
-        """Of the kinds of products this CPU, or the instruction set, has, the best is the one that is fastest in registers."""
+        """best: (GFLOP/s, the same read from the first cache) of each precision since begin(), each the most of all kinds of products
+        that this CPU, or the instruction set, has."""
         output = subprocess.run([self.program], capture_output=True, text=True, check=True).stdout
         for name, precision, rate, fed in map(str.split, output.splitlines()):
             if self.isa is None or name in rivals.ISAS[self.isa][0]:
