@@ -183,6 +183,7 @@ typedef struct DistilWeight
 	const float *scale;			/* [n], INT8 only */
 	const int32_t *sum;			/* [n], INT8 only */
 	const float *bias;			/* [n] or NULL */
+	const uint16_t *order;		/* INT8 only, or NULL: see distil_order_panel */
 } DistilWeight;
 
 typedef struct DistilDevice DistilDevice;
@@ -371,6 +372,8 @@ struct DistilKernels
 	 */
 	bool		(*has_type) (DistilDevice *dev, DistilType type);
 	DistilType	(*fast_type) (DistilDevice *dev);
+	/* Are INT8 weights with an order of their lines faster here?  NULL: no. */
+	bool		(*orders_lines) (DistilDevice *dev);
 	/*
 	 * The most of so many rows to take through several products in turn: what lies between, at most `width`
 	 * numbers for each, stays cached.  NULL: any.
@@ -575,6 +578,33 @@ distil_bf16(float x)
 extern void distil_pack_panel_bf16(uint16_t *to, const float *from, size_t ld, int rows, int k);
 /* The same of INT8; sum [rows]: those of the rows. */
 extern void distil_pack_panel_int8(int8_t *to, int32_t *sum, const int8_t *from, size_t ld, int rows, int k);
+
+/*
+ * An order of the lines of a panel's halves (eight outputs by four inputs each) for instruction sets whose
+ * products of unsigned and signed bytes are added by twos in 16 bits, which saturate.  For each half, order
+ * [distil_order_length(n, k)] has DISTIL_ORDER_HEAD numbers, the first two of which say how many lines are
+ * multiplied in pairs and how many alone, and then all lines: pairs, those alone, the rest.  Each comes with
+ * the turn its four inputs take (DISTIL_LINE), the first two of which are added, and the last two.  Of a pair
+ * no sum of four products, two of each line, leaves 16 bits whatever the inputs are; of a line alone no sum
+ * of two; of the rest some may.  k at most DISTIL_ORDER_INPUTS.
+ */
+#define DISTIL_ORDER_HEAD 16
+#define DISTIL_ORDER_INPUTS 65536
+#define DISTIL_LINE_TURNS 3
+#define DISTIL_LINE(line, turn) ((line) * 4 + (turn))
+extern const uint8_t distil_line_turns[DISTIL_LINE_TURNS][4];
+
+static inline size_t
+distil_order_length(int n, int k)
+{
+	size_t		halves = ((size_t) n + DISTIL_PANEL - 1) / DISTIL_PANEL * 2;
+
+	return halves * (DISTIL_ORDER_HEAD + distil_row_length(DISTIL_TYPE_INT8, (size_t) k) / 4);
+}
+
+/* Of one panel: order [distil_order_length(1, k)]; scratch [DISTIL_ORDER_SCRATCH(k)].  Host memory. */
+#define DISTIL_ORDER_SCRATCH(k) (24 * distil_row_length(DISTIL_TYPE_INT8, (size_t) (k)))
+extern void distil_order_panel(uint16_t *order, uint8_t *scratch, const int8_t *panel, int k);
 /* One panel: to [k][DISTIL_PANEL] from `rows` <= DISTIL_PANEL rows of k values, ld apart.  Host memory. */
 extern void distil_pack_panel(float *to, const float *from, size_t ld, int rows, int k);
 

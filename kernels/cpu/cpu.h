@@ -40,6 +40,7 @@
 typedef struct CpuRows
 {
 	DistilType	fast;			/* fast_type of kernels.h */
+	bool		orders_lines;	/* as of kernels.h */
 	int			chain;			/* chain_rows of kernels.h, of up to so many rows */
 	int			part;			/* and of more, at least */
 	void		(*linear[DISTIL_TYPES]) (DistilDevice *dev, const DistilRows *y, const DistilRows *x,
@@ -87,6 +88,7 @@ extern const CpuRows distil_cpu_rows_portable;
 
 extern bool distil_cpu_has_type(DistilDevice *dev, DistilType type);
 extern DistilType distil_cpu_fast_type(DistilDevice *dev);
+extern bool distil_cpu_orders_lines(DistilDevice *dev);
 extern int	distil_cpu_chain_rows(DistilDevice *dev, int rows, int width);
 extern void distil_cpu_linear_rows(DistilDevice *dev, const DistilRows *y, const DistilRows *x,
 								   const DistilWeight *w, DistilActivation act, int m);

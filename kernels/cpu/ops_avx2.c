@@ -14,7 +14,7 @@ distil_cpu_attention_floats_avx2(DistilDevice *dev, const DistilRows *out, const
 	attention_rows(dev, out, qkv, offsets, a);
 }
 
-CPU_ROWS_TABLE(distil_cpu_rows_avx2, avx2, distil_cpu_attention_words_avx2, NULL)
-CPU_ROWS_TABLE(distil_cpu_rows_avx_vnni, avx_vnni, distil_cpu_attention_words_avx_vnni,
+CPU_ROWS_TABLE(distil_cpu_rows_avx2, avx2, true, distil_cpu_attention_words_avx2, NULL)
+CPU_ROWS_TABLE(distil_cpu_rows_avx_vnni, avx_vnni, false, distil_cpu_attention_words_avx_vnni,
 			   distil_cpu_attention_bytes_avx_vnni)
 #endif

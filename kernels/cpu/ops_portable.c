@@ -6,4 +6,4 @@
 #define CPU_TABLE distil_cpu_kernels_portable
 #include "table_cpu.h"
 
-CPU_ROWS_TABLE(distil_cpu_rows_portable, portable, attention_rows, NULL)
+CPU_ROWS_TABLE(distil_cpu_rows_portable, portable, false, attention_rows, NULL)

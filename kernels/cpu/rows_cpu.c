@@ -30,6 +30,12 @@ distil_cpu_fast_type(DistilDevice *dev)
 	return rows_of(dev)->fast;
 }
 
+bool
+distil_cpu_orders_lines(DistilDevice *dev)
+{
+	return rows_of(dev)->orders_lines;
+}
+
 int
 distil_cpu_chain_rows(DistilDevice *dev, int rows, int width)
 {

@@ -59,6 +59,7 @@ const DistilKernels CPU_TABLE = {
 	.logits_loss = logits_loss,
 	.has_type = distil_cpu_has_type,
 	.fast_type = distil_cpu_fast_type,
+	.orders_lines = distil_cpu_orders_lines,
 	.chain_rows = distil_cpu_chain_rows,
 	.linear_rows = distil_cpu_linear_rows,
 	.quantize_rows = distil_cpu_quantize_rows,
@@ -67,9 +68,10 @@ const DistilKernels CPU_TABLE = {
 	.adamw = adamw,
 };
 
-/* The low-precision operations of a set; int8_set: the one whose products of bytes it uses. */
-#define CPU_ROWS_TABLE(name, int8_set, attention_function, attention_bytes_function) \
+/* The low-precision operations of a set; int8_set: whose products of bytes it uses; orders: orders_lines. */
+#define CPU_ROWS_TABLE(name, int8_set, orders, attention_function, attention_bytes_function) \
 const CpuRows name = { \
+	.orders_lines = orders, \
 	.chain = CPU_CHAIN_ROWS, \
 	.part = CPU_CHAIN_PART, \
 	.linear = {NULL, linear_bf16, distil_cpu_linear_int8_##int8_set}, \

@@ -274,6 +274,7 @@ extern void distil_quantized_free(DistilQuantized *quantized);	/* takes NULL */
 #define DISTIL_LAYOUT_F32P16 "f32p16"	/* weights of linear layers in panels of 16 rows */
 #define DISTIL_LAYOUT_BF16P16 "bf16p16" /* those of transformer layers in BF16 besides */
 #define DISTIL_LAYOUT_INT8P16 "int8p16" /* those that are quantised in INT8 instead */
+#define DISTIL_LAYOUT_INT8P16_ORDERED "int8p16order"	/* with an order of their lines, see kernels.h */
 
 /* Arithmetic of inference.  Whatever is chosen, sums, norms, softmax and results are float32. */
 typedef enum DistilPrecision
@@ -286,7 +287,7 @@ typedef enum DistilPrecision
 /* The layout that is best for this precision on this CPU and device (NULL: any); static storage. */
 extern const char *distil_image_layout(DistilPrecision precision, DistilDevice *device);
 
-/* The same for a quantised model: DISTIL_LAYOUT_INT8P16, unless float32 is asked for or all that is there. */
+/* The same for a quantised model: one of INT8, unless float32 is asked for or all that is there. */
 extern const char *distil_quantized_layout(DistilPrecision precision, DistilDevice *device);
 
 extern DistilStatus distil_image_write(const char *layout, const DistilReader *container,

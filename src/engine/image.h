@@ -37,7 +37,7 @@ typedef struct DistilImageHeader
 	uint32_t	dtype;			/* DistilDtype of the stored weights */
 	uint32_t	with_lm;
 	uint32_t	head;			/* DistilHeadKind + 1; 0: none */
-	/* bit 4 * layer + DistilPlace: that weight is INT8 in this image (DISTIL_LAYOUT_INT8P16) */
+	/* bit 4 * layer + DistilPlace: that weight is INT8 in this image (DISTIL_LAYOUT_INT8P16...) */
 	uint64_t	quantized[DISTIL_QUANTIZED_WORDS];
 	uint64_t	padding[3];
 	uint64_t	checksum;		/* of the bytes before it */

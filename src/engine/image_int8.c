@@ -99,25 +99,32 @@ gather(int8_t *numbers, int8_t *spare, const DistilParam *param, const DistilTen
 	return DISTIL_OK;
 }
 
-/* All of it into `to`, which is zero. */
-static void
-pack(char *to, const int8_t *numbers, const DistilParam *param, const DistilTensor *const *sources)
+/* All of it into `to`, which is zero; scratch [DISTIL_ORDER_SCRATCH]. */
+static DistilStatus
+pack(char *to, uint8_t *scratch, const int8_t *numbers, const DistilParam *param,
+	 const DistilTensor *const *sources, const DistilPoll *poll, DistilError *err)
 {
-	size_t		panel = distil_weight_bytes(DISTIL_TYPE_INT8, DISTIL_PANEL, param->cols);
-	size_t		line = ((size_t) param->rows * 4 + 63) / 64 * 64;
-	char	   *beside = to + distil_weight_bytes(DISTIL_TYPE_INT8, param->rows, param->cols);
-	int32_t    *sum = (int32_t *) (void *) (beside + line);
+	DistilBeside beside = distil_param_beside(param, to);
 	int			rows = param->rows / param->nsources;
 
 	for (int row = 0; row < param->rows; row += DISTIL_PANEL)
-		distil_pack_panel_int8((int8_t *) to + (size_t) (row / DISTIL_PANEL) * panel, sum + row,
-							   numbers + (size_t) row * (size_t) param->cols, (size_t) param->cols,
+	{
+		int8_t	   *panel = (int8_t *) to + distil_weight_bytes(DISTIL_TYPE_INT8, row, param->cols);
+
+		DISTIL_POLL(poll, err);
+		distil_pack_panel_int8(panel, beside.sum + row, numbers + (size_t) row * (size_t) param->cols,
+							   (size_t) param->cols,
 							   param->rows - row < DISTIL_PANEL ? param->rows - row : DISTIL_PANEL,
 							   param->cols);
+		if (beside.order != NULL)
+			distil_order_panel(beside.order + distil_order_length(row, param->cols), scratch, panel,
+							   param->cols);
+	}
 	for (int k = 0; k < param->nsources; k++)
-		memcpy(beside + (size_t) k * (size_t) rows * sizeof(float), output_scales(sources[k], param),
+		memcpy(beside.scale + (size_t) k * (size_t) rows, output_scales(sources[k], param),
 			   (size_t) rows * sizeof(float));
-	memcpy(beside + 2 * line, input_factors(sources[0], param), (size_t) param->cols * sizeof(float));
+	memcpy(beside.factor, input_factors(sources[0], param), (size_t) param->cols * sizeof(float));
+	return DISTIL_OK;
 }
 
 DistilStatus
@@ -125,15 +132,17 @@ distil_image_int8(char **bytes, const DistilParam *param, const DistilTensor *co
 				  const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
 {
 	int8_t	   *numbers = distil_alloc_array(alloc, param->count, 2);
+	uint8_t    *scratch = distil_alloc_array(alloc, DISTIL_ORDER_SCRATCH(param->cols), 1);
 	DistilStatus status = DISTIL_OK;
 
 	*bytes = distil_alloc_array(alloc, distil_param_bytes(param), 1);
-	if (numbers == NULL || *bytes == NULL)
+	if (numbers == NULL || scratch == NULL || *bytes == NULL)
 		status = distil_fail_memory(err, distil_param_bytes(param));
 	if (status == DISTIL_OK)
 		status = gather(numbers, numbers + param->count, param, sources, poll, err);
 	if (status == DISTIL_OK)
-		pack(*bytes, numbers, param, sources);
+		status = pack(*bytes, scratch, numbers, param, sources, poll, err);
+	distil_release(alloc, scratch);
 	distil_release(alloc, numbers);
 	return status;
 }

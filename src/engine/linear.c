@@ -127,6 +127,7 @@ weight_columns(const DistilWeight *w, int first, int count)
 	part.bias = w->bias != NULL ? w->bias + first : NULL;
 	part.scale = w->scale != NULL ? w->scale + first : NULL;
 	part.sum = w->sum != NULL ? w->sum + first : NULL;
+	part.order = w->order != NULL ? w->order + distil_order_length(first, w->k) : NULL;
 	return part;
 }
 

@@ -76,7 +76,8 @@ typedef enum DistilParamFlags
 	DISTIL_PARAM_ONES = 8,		/* init 1 (norm weight); otherwise 0 */
 	DISTIL_PARAM_OPTIONAL = 16, /* may be missing in a checkpoint: takes its init */
 	DISTIL_PARAM_PACKED = 32,	/* lies packed in this image, see packed.c; never in a student */
-	DISTIL_PARAM_TRANSPOSED = 64	/* the checkpoint's tensor is [cols, rows] (GPT-2's Conv1D) */
+	DISTIL_PARAM_TRANSPOSED = 64,	/* the checkpoint's tensor is [cols, rows] (GPT-2's Conv1D) */
+	DISTIL_PARAM_ORDERED = 128	/* packed in INT8 with an order of its lines */
 } DistilParamFlags;
 
 #define DISTIL_PARAM_MAX_SOURCES 3
@@ -307,10 +308,20 @@ extern void distil_param_weight(DistilWeight *weight, const DistilSpec *spec, co
 /* [cols] what the columns of its input are multiplied by; NULL unless the parameter is INT8. */
 extern const float *distil_param_factor(const DistilSpec *spec, const float *weights, int param);
 /*
- * Bytes of a packed parameter.  INT8: its panels, then scale, sum [rows] and
- * factor [cols], each from a cache line on.
+ * Bytes of a packed parameter.  INT8: its panels, then what DistilBeside has, each from a cache line on.
  */
 extern size_t distil_param_bytes(const DistilParam *param);
+
+/* What lies beside the panels of an INT8 parameter at `data`. */
+typedef struct DistilBeside
+{
+	float	   *scale;			/* [rows] */
+	int32_t    *sum;			/* [rows] */
+	float	   *factor;			/* [cols] */
+	uint16_t   *order;			/* see distil_order_length; NULL without DISTIL_PARAM_ORDERED */
+} DistilBeside;
+
+extern DistilBeside distil_param_beside(const DistilParam *param, void *data);
 /* Values first .. first + count of a parameter, row by row, wherever they lie; host memory. */
 extern void distil_param_read(float *to, const float *weights, const DistilParam *param, size_t first,
 							  size_t count);

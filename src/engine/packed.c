@@ -18,13 +18,15 @@ typedef struct Layout
 	const char *name;
 	bool		packed;
 	DistilType	type;			/* of the layers' weights */
+	bool		ordered;		/* INT8: has an order of lines */
 } Layout;
 
 static const Layout layouts[] = {
-	{DISTIL_LAYOUT_F32, false, DISTIL_TYPE_F32},
-	{DISTIL_LAYOUT_F32P16, true, DISTIL_TYPE_F32},
-	{DISTIL_LAYOUT_BF16P16, true, DISTIL_TYPE_BF16},
-	{DISTIL_LAYOUT_INT8P16, true, DISTIL_TYPE_INT8},
+	{DISTIL_LAYOUT_F32, false, DISTIL_TYPE_F32, false},
+	{DISTIL_LAYOUT_F32P16, true, DISTIL_TYPE_F32, false},
+	{DISTIL_LAYOUT_BF16P16, true, DISTIL_TYPE_BF16, false},
+	{DISTIL_LAYOUT_INT8P16, true, DISTIL_TYPE_INT8, false},
+	{DISTIL_LAYOUT_INT8P16_ORDERED, true, DISTIL_TYPE_INT8, true},
 };
 
 #define LAYOUTS (sizeof(layouts) / sizeof(layouts[0]))
@@ -67,12 +69,13 @@ distil_quantized_layout(DistilPrecision precision, DistilDevice *device)
 	if (precision != DISTIL_PRECISION_FLOAT32 && device != NULL && !device->ops->own_memory &&
 		device->ops->has_type != NULL && device->ops->has_type(device, DISTIL_TYPE_INT8) &&
 		device->ops->has_type(device, DISTIL_TYPE_BF16) && strcmp(distil_cpu_isa(), "reference") != 0)
-		return DISTIL_LAYOUT_INT8P16;
+		return device->ops->orders_lines != NULL && device->ops->orders_lines(device)
+			? DISTIL_LAYOUT_INT8P16_ORDERED : DISTIL_LAYOUT_INT8P16;
 	return distil_image_layout(precision, device);
 }
 
 static void
-pack_param(DistilSpec *spec, int index, DistilType type)
+pack_param(DistilSpec *spec, int index, DistilType type, bool ordered)
 {
 	DistilParam *param;
 
@@ -82,6 +85,8 @@ pack_param(DistilSpec *spec, int index, DistilType type)
 	if (param->vector || (type == DISTIL_TYPE_F32 && param->rows % DISTIL_PANEL != 0))
 		return;
 	param->flags |= DISTIL_PARAM_PACKED;
+	if (ordered && type == DISTIL_TYPE_INT8)
+		param->flags |= DISTIL_PARAM_ORDERED;
 	param->type = type;
 }
 
@@ -98,26 +103,27 @@ distil_param_bytes(const DistilParam *param)
 
 	if (param->type == DISTIL_TYPE_INT8)
 		bytes += 2 * whole_lines((size_t) param->rows * 4) + whole_lines((size_t) param->cols * 4);
+	if ((param->flags & DISTIL_PARAM_ORDERED) != 0)
+		bytes += whole_lines(distil_order_length(param->rows, param->cols) * sizeof(uint16_t));
 	return bytes;
 }
 
-/* Where the numbers beside the panels of an INT8 parameter lie. */
-typedef struct Beside
+DistilBeside
+distil_param_beside(const DistilParam *param, void *data)
 {
-	const float *scale;
-	const int32_t *sum;
-	const float *factor;
-} Beside;
+	char	   *scale = (char *) data + distil_weight_bytes(param->type, param->rows, param->cols);
+	char	   *sum = scale + whole_lines((size_t) param->rows * 4);
+	char	   *factor = sum + whole_lines((size_t) param->rows * 4);
+	char	   *order = factor + whole_lines((size_t) param->cols * 4);
 
-static Beside
+	return (DistilBeside) {(float *) (void *) scale, (int32_t *) (void *) sum, (float *) (void *) factor,
+		(param->flags & DISTIL_PARAM_ORDERED) != 0 ? (uint16_t *) (void *) order : NULL};
+}
+
+static DistilBeside
 find_beside(const DistilParam *param, const float *weights)
 {
-	const char *at = (const char *) (weights + param->offset) +
-		distil_weight_bytes(param->type, param->rows, param->cols);
-	size_t		line = whole_lines((size_t) param->rows * 4);
-	Beside		beside = {(const float *) at, (const int32_t *) (at + line), (const float *) (at + 2 * line)};
-
-	return beside;
+	return distil_param_beside(param, (void *) (weights + param->offset));
 }
 
 void
@@ -150,7 +156,8 @@ place_params(DistilParamTable *table)
 
 /* Types of the weights of one layer. */
 static void
-pack_layer(DistilSpec *spec, int layer, DistilType type, const uint64_t quantized[DISTIL_QUANTIZED_WORDS])
+pack_layer(DistilSpec *spec, int layer, const Layout *layout,
+		   const uint64_t quantized[DISTIL_QUANTIZED_WORDS])
 {
 	int			weights[4];
 	int			i;
@@ -160,8 +167,9 @@ pack_layer(DistilSpec *spec, int layer, DistilType type, const uint64_t quantize
 	{
 		int			bit = 4 * layer + i;
 		bool		marked = quantized != NULL && (quantized[bit / 64] >> (bit % 64) & 1) != 0;
+		DistilType	type = layout->type == DISTIL_TYPE_INT8 && !marked ? DISTIL_TYPE_BF16 : layout->type;
 
-		pack_param(spec, weights[i], type == DISTIL_TYPE_INT8 && !marked ? DISTIL_TYPE_BF16 : type);
+		pack_param(spec, weights[i], type, layout->ordered);
 	}
 }
 
@@ -176,7 +184,7 @@ add_low_decoder(DistilSpec *spec)
 
 	spec->lm.low_weight = distil_param_add(spec, "lm.decoder.low", decoder->sources, decoder->nsources,
 											decoder->rows, decoder->cols, 0);
-	pack_param(spec, spec->lm.low_weight, DISTIL_TYPE_BF16);
+	pack_param(spec, spec->lm.low_weight, DISTIL_TYPE_BF16, false);
 	return spec->lm.low_weight >= 0;
 }
 
@@ -190,12 +198,12 @@ distil_spec_pack(DistilSpec *spec, const char *layout, const uint64_t quantized[
 	if (found == NULL || !found->packed)
 		return true;
 	for (i = 0; i < spec->config.layers; i++)
-		pack_layer(spec, i, found->type, quantized);
-	pack_param(spec, spec->projection_weight, DISTIL_TYPE_F32);
+		pack_layer(spec, i, found, quantized);
+	pack_param(spec, spec->projection_weight, DISTIL_TYPE_F32, false);
 	if (spec->has_lm)
-		pack_param(spec, spec->lm.dense_weight, DISTIL_TYPE_F32);
+		pack_param(spec, spec->lm.dense_weight, DISTIL_TYPE_F32, false);
 	for (i = 0; i < spec->pipeline.ndense; i++)
-		pack_param(spec, spec->pipeline.dense[i].weight, DISTIL_TYPE_F32);
+		pack_param(spec, spec->pipeline.dense[i].weight, DISTIL_TYPE_F32, false);
 	spec->low = found->type;
 	if (found->type == DISTIL_TYPE_F32)
 		return true;
@@ -218,8 +226,11 @@ distil_param_weight(DistilWeight *weight, const DistilSpec *spec, const float *w
 	weight->bias = distil_weight(spec, weights, bias);
 	if (p->type == DISTIL_TYPE_INT8)
 	{
-		weight->scale = find_beside(p, weights).scale;
-		weight->sum = find_beside(p, weights).sum;
+		DistilBeside beside = find_beside(p, weights);
+
+		weight->scale = beside.scale;
+		weight->sum = beside.sum;
+		weight->order = beside.order;
 	}
 }
 

@@ -50,6 +50,7 @@ layout_dtype(const char *layout)
 	static const char *const dtypes[][2] = {
 		{DISTIL_LAYOUT_BF16P16, "bfloat16"},
 		{DISTIL_LAYOUT_INT8P16, "int8"},
+		{DISTIL_LAYOUT_INT8P16_ORDERED, "int8"},
 	};
 	int			i;
 

@@ -165,12 +165,9 @@ static inline void
 synthetic_pack_int8(char *to, const DistilParam *param, const float *from)
 {
 	size_t		panel = distil_weight_bytes(DISTIL_TYPE_INT8, DISTIL_PANEL, param->cols);
-	size_t		line = ((size_t) param->rows * 4 + 63) / 64 * 64;
-	char	   *beside = to + distil_weight_bytes(DISTIL_TYPE_INT8, param->rows, param->cols);
-	float	   *scale = (float *) (void *) beside;
-	int32_t    *sum = (int32_t *) (void *) (beside + line);
-	float	   *factor = (float *) (void *) (beside + 2 * line);
+	DistilBeside beside = distil_param_beside(param, to);
 	int8_t	   *numbers = malloc((size_t) DISTIL_PANEL * param->cols);
+	uint8_t    *scratch = malloc(DISTIL_ORDER_SCRATCH(param->cols));
 	int			row,
 				count,
 				i,
@@ -186,14 +183,19 @@ synthetic_pack_int8(char *to, const DistilParam *param, const float *from)
 
 			for (j = 0; j < param->cols; j++)
 				largest = fmaxf(largest, fabsf(values[j]));
-			scale[row + i] = largest / 127.0f;
+			beside.scale[row + i] = largest / 127.0f;
 			for (j = 0; j < param->cols; j++)
-				numbers[i * param->cols + j] = (int8_t) lrintf(values[j] / scale[row + i]);
+				numbers[i * param->cols + j] = (int8_t) lrintf(values[j] / beside.scale[row + i]);
 		}
-		distil_pack_panel_int8((int8_t *) to, sum + row, numbers, (size_t) param->cols, count, param->cols);
+		distil_pack_panel_int8((int8_t *) to, beside.sum + row, numbers, (size_t) param->cols, count,
+							   param->cols);
+		if (beside.order != NULL)
+			distil_order_panel(beside.order + distil_order_length(row, param->cols), scratch, (int8_t *) to,
+							   param->cols);
 	}
 	for (j = 0; j < param->cols; j++)
-		factor[j] = 1.0f;
+		beside.factor[j] = 1.0f;
+	free(scratch);
 	free(numbers);
 }
 

@@ -93,13 +93,32 @@ random_weight(int n, int k, bool bias)
 		sum[i] = 0;
 		for (j = 0; j < k; j++)
 		{
-			int			q = (int) (255.0 * uniform()) - 127;
+			/* of all sizes, so that of the lines of an order some are in pairs, some alone, some the rest */
+			int			q = (int) lrint((2.0 * uniform() - 1.0) * 127.0 * uniform());
 
 			data[distil_weight_index(DISTIL_TYPE_INT8, i, j, k)] = (int8_t) q;
 			sum[i] += q;
 		}
 	}
-	return (DistilWeight) {DISTIL_TYPE_INT8, n, k, data, scale, sum, bias ? random_floats(n, 0.5) : NULL};
+	return (DistilWeight) {.type = DISTIL_TYPE_INT8,.n = n,.k = k,.data = data,.scale = scale,.sum = sum,
+	.bias = bias ? random_floats(n, 0.5) : NULL};
+}
+
+/* The order of its lines, where there may be one. */
+static void
+order_weight(DistilWeight *w)
+{
+	uint16_t   *order = ref->ops->alloc(ref, distil_order_length(w->n, w->k) * sizeof(uint16_t));
+	uint8_t    *scratch = ref->ops->alloc(ref, DISTIL_ORDER_SCRATCH(w->k));
+	int			i;
+
+	for (i = 0; i < w->n && w->k <= DISTIL_ORDER_INPUTS; i += DISTIL_PANEL)
+		distil_order_panel(order + distil_order_length(i, w->k), scratch,
+						   (const int8_t *) w->data + distil_weight_bytes(DISTIL_TYPE_INT8, i, w->k), w->k);
+	w->order = w->k <= DISTIL_ORDER_INPUTS ? order : NULL;
+	drop(scratch);
+	if (w->order == NULL)
+		drop(order);
 }
 
 static void
@@ -109,6 +128,7 @@ drop_weight(DistilWeight *w)
 	drop((void *) w->scale);
 	drop((void *) w->sum);
 	drop((void *) w->bias);
+	drop((void *) w->order);
 }
 
 /* The largest of the terms that make element (i, j). */
@@ -212,12 +232,17 @@ test_linear(DistilDevice *dev)
 		DistilRows	x = make_rows(DISTIL_TYPE_INT8, m, k);
 
 		dev->ops->quantize_rows(dev, &x, &source, DISTIL_ACT_NONE, m, k);
-		for (size_t a = 0; a < (i < 8 ? sizeof(acts) / sizeof(acts[0]) : 2); a++)
+		for (int ordered = 0; ordered < 2; ordered++)
 		{
-			check_linear(dev, &x, &w, DISTIL_TYPE_F32, acts[a], m);
-			check_linear(dev, &x, &w, DISTIL_TYPE_BF16, acts[a], m);
+			for (size_t a = 0; a < (i < 8 ? sizeof(acts) / sizeof(acts[0]) : 2); a++)
+			{
+				check_linear(dev, &x, &w, DISTIL_TYPE_F32, acts[a], m);
+				check_linear(dev, &x, &w, DISTIL_TYPE_BF16, acts[a], m);
+			}
+			check_alone(dev, &x, &w, m);
+			if (ordered == 0)
+				order_weight(&w);
 		}
-		check_alone(dev, &x, &w, m);
 		drop_rows(&x);
 		drop_rows(&source);
 		drop_weight(&w);
@@ -234,10 +259,10 @@ test_largest(DistilDevice *dev)
 {
 	static const int shapes[][3] = {{1, 16, 64}, {7, 33, 130}, {40, 49, 1536}, {70, 17, 384}, {31, 16, 4160}};
 	static const int within[][2] = {
-		{64, 64}, {-64, -64}, {127, 1}, {-1, -127}, {127, -127}, {-127, 127}, {0, 127}
+		{64, 64}, {-64, -64}, {127, 1}, {-1, -127}, {127, -128}, {-128, 127}, {0, 127}
 	};
 	static const int beyond[][2] = {
-		{127, 127}, {-127, -127}, {65, 64}, {-64, -65}, {127, 2}, {-2, -127}, {64, 64}
+		{127, 127}, {-128, -128}, {65, 64}, {-64, -65}, {127, 2}, {-2, -127}, {64, 64}
 	};
 
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(shapes[0]); i++)
@@ -265,13 +290,108 @@ test_largest(DistilDevice *dev)
 				int			sign = j % 5 == 0 && l / 2 % 2 == 0 ? -1 : 1;
 				int			q = sign * (j / 8 % 2 == 0 ? beyond : within)[j % 7][l % 2];
 
+				q = q > INT8_MAX ? INT8_MAX : q;
 				((int8_t *) w.data)[distil_weight_index(DISTIL_TYPE_INT8, j, l, k)] = (int8_t) q;
 				((int32_t *) w.sum)[j] += q;
 			}
 		}
 		check_linear(dev, &x, &w, DISTIL_TYPE_F32, DISTIL_ACT_NONE, m);
 		check_alone(dev, &x, &w, m);
+		order_weight(&w);
+		check_linear(dev, &x, &w, DISTIL_TYPE_F32, DISTIL_ACT_NONE, m);
+		check_alone(dev, &x, &w, m);
 		drop_rows(&x);
+		drop_weight(&w);
+	}
+}
+
+/* ---------- the order of lines ---------- */
+
+/* The furthest that sums of these lines' products can get, each of two inputs a line; inputs are 0 to 255. */
+static int
+furthest_sum(const DistilWeight *w, int half, const uint16_t *lines, int n)
+{
+	int			furthest = 0;
+	int			sum,
+				i;
+
+	for (sum = 0; sum < 16; sum++)
+	{
+		int			ends[2] = {0, 0};
+
+		for (i = 0; i < 2 * n; i++)
+		{
+			const uint8_t *turn = distil_line_turns[lines[i / 2] % 4];
+			int			input = lines[i / 2] / 4 * 4 + turn[sum % 2 * 2 + i % 2];
+			size_t		at = distil_weight_index(DISTIL_TYPE_INT8, half * 8 + sum / 2, input, w->k);
+			int			q = ((const int8_t *) w->data)[at];
+
+			ends[q > 0] += 255 * q;
+		}
+		furthest = ends[1] > furthest ? ends[1] : furthest;
+		furthest = -ends[0] - 1 > furthest ? -ends[0] - 1 : furthest;
+	}
+	return furthest;
+}
+
+static void
+check_half(const DistilWeight *w, int half, bool small)
+{
+	int			lines = (int) distil_row_length(DISTIL_TYPE_INT8, w->k) / 4;
+	const uint16_t *order = w->order + half * (DISTIL_ORDER_HEAD + lines);
+	const uint16_t *line = order + DISTIL_ORDER_HEAD;
+	int			alone = order[0] + order[1];
+	bool	   *seen = calloc(lines, sizeof(bool));
+	bool		right = order[0] % 2 == 0 && alone <= lines;
+	int			i,
+				turn;
+
+	for (i = 0; i < lines && right; i++)
+	{
+		right = line[i] % 4 < DISTIL_LINE_TURNS && line[i] / 4 < lines && !seen[line[i] / 4];
+		if (right)
+			seen[line[i] / 4] = true;
+	}
+	CHECK_MSG(right, "%d inputs: not an order of all lines\n", w->k);
+	for (i = 0; i < lines && right; i++)
+	{
+		if (i < order[0])
+			right = i % 2 != 0 || furthest_sum(w, half, line + i, 2) <= INT16_MAX;
+		else if (i < alone)
+			right = furthest_sum(w, half, line + i, 1) <= INT16_MAX;
+		for (turn = 0; turn < DISTIL_LINE_TURNS && i >= alone; turn++)
+		{
+			uint16_t	turned = (uint16_t) DISTIL_LINE(line[i] / 4, turn);
+
+			right = right && furthest_sum(w, half, &turned, 1) > INT16_MAX;
+		}
+	}
+	CHECK_MSG(right, "%d inputs: a line is not where it belongs\n", w->k);
+	CHECK_MSG(!small || order[0] == lines, "%d inputs: %d of %d lines in pairs\n", w->k, order[0], lines);
+	free(seen);
+}
+
+/* Every line once, where its sums allow; small weights all in pairs; -128 too. */
+static void
+test_order(void)
+{
+	static const int shapes[][2] = {{1, 1}, {16, 64}, {17, 130}, {8, 384}, {40, 768}, {9, 4160}, {3, 65536}};
+
+	for (size_t i = 0; i < 3 * sizeof(shapes) / sizeof(shapes[0]); i++)
+	{
+		int			kind = (int) i % 3;	/* of all sizes, small ones, the largest */
+		DistilWeight w = random_weight(shapes[i / 3][0], shapes[i / 3][1], false);
+		size_t		bytes = distil_weight_bytes(DISTIL_TYPE_INT8, w.n, w.k);
+
+		for (size_t at = 0; at < bytes; at++)
+		{
+			int8_t	   *q = (int8_t *) w.data + at;
+
+			*q = kind == 1 ? (int8_t) (*q / 4) : kind == 2 && *q % 2 != 0 ? INT8_MIN : *q;
+		}
+		order_weight(&w);
+		for (int half = 0; half < (w.n + DISTIL_PANEL - 1) / DISTIL_PANEL * 2; half++)
+			check_half(&w, half, kind == 1);
 		drop_weight(&w);
 	}
 }
@@ -621,6 +741,7 @@ main(void)
 {
 	if (!open_reference())
 		return check_report("test_kernel_int8");
+	test_order();
 	on_every_rows_device(test_int8);
 	ref->ops->close(ref);
 	return check_report("test_kernel_int8");

@@ -9,7 +9,7 @@
 static DistilWeight
 random_weight(int n, int k, bool bias)
 {
-	DistilWeight w = {DISTIL_TYPE_BF16, n, k, NULL, NULL, NULL, NULL};
+	DistilWeight w = {.type = DISTIL_TYPE_BF16,.n = n,.k = k};
 	float	   *values = random_floats((size_t) n * k, 1.0);
 	size_t		length = distil_row_length(DISTIL_TYPE_BF16, k);
 	uint16_t   *data = ref->ops->alloc(ref, distil_weight_bytes(DISTIL_TYPE_BF16, n, k));
@@ -98,7 +98,7 @@ static void
 test_gelu(DistilDevice *dev)
 {
 	uint16_t	one[32] = {0};
-	DistilWeight w = {DISTIL_TYPE_BF16, 16, 1, NULL, NULL, NULL, NULL};
+	DistilWeight w = {.type = DISTIL_TYPE_BF16,.n = 16,.k = 1};
 	DistilRows	x = random_rows(1, 1, 1.0);
 	DistilRows	y = unset_rows(DISTIL_TYPE_F32, 1, 16);
 	uint16_t   *data = ref->ops->alloc(ref, distil_weight_bytes(DISTIL_TYPE_BF16, 16, 1));

@@ -321,14 +321,19 @@ test_chain(DistilDevice *device)
 static void
 test_models(DistilDevice *device)
 {
+	static const char *const layouts[] = {DISTIL_LAYOUT_BF16P16, DISTIL_LAYOUT_INT8P16,
+	DISTIL_LAYOUT_INT8P16_ORDERED};
+	bool		ordered = device->ops->orders_lines != NULL && device->ops->orders_lines(device);
+	size_t		n = sizeof(layouts) / sizeof(layouts[0]) - (ordered ? 0 : 1);
 	int			kind;
 
 	for (kind = 0; kind < MODEL_KINDS; kind++)
 	{
-		test_model(device, (ModelKind) kind, DISTIL_LAYOUT_BF16P16);
-		test_model(device, (ModelKind) kind, DISTIL_LAYOUT_INT8P16);
-		test_kinds(device, (ModelKind) kind, DISTIL_LAYOUT_BF16P16);
-		test_kinds(device, (ModelKind) kind, DISTIL_LAYOUT_INT8P16);
+		for (size_t i = 0; i < n; i++)
+		{
+			test_model(device, (ModelKind) kind, layouts[i]);
+			test_kinds(device, (ModelKind) kind, layouts[i]);
+		}
 	}
 }
 

@@ -149,6 +149,7 @@ test_models(void)
 	{
 		snprintf(path, sizeof(path), MODELS "%s", folders[i]);
 		check_folder(path, "int8", DISTIL_LAYOUT_INT8P16, COSINE);
+		check_folder(path, "int8", DISTIL_LAYOUT_INT8P16_ORDERED, COSINE);
 		check_folder(path, "int8", DISTIL_LAYOUT_F32, COSINE);
 		check_folder(path, "int8", DISTIL_LAYOUT_BF16P16, COSINE);
 		check_folder(path, "bfloat16", DISTIL_LAYOUT_BF16P16, 0.999);
@@ -191,17 +192,46 @@ test_export(void)
 	close_pair(&pair);
 }
 
+/* The order in the image is that of the panels beside it. */
+static bool
+order_is_right(const DistilModel *model, int param)
+{
+	DistilWeight w;
+	int			bias = model->spec.layer[0].norm1_bias;
+	uint8_t    *scratch;
+	uint16_t   *want;
+	size_t		panel;
+	bool		right;
+	int			row;
+
+	distil_param_weight(&w, &model->spec, model->weights, param, bias);
+	panel = distil_order_length(1, w.k);
+	scratch = malloc(DISTIL_ORDER_SCRATCH(w.k));
+	want = malloc(panel * sizeof(uint16_t));
+	right = w.order != NULL;
+	for (row = 0; row < w.n && right; row += DISTIL_PANEL)
+	{
+		distil_order_panel(want, scratch,
+						   (const int8_t *) w.data + distil_weight_bytes(DISTIL_TYPE_INT8, row, w.k), w.k);
+		right = memcmp(want, w.order + distil_order_length(row, w.k), panel * sizeof(uint16_t)) == 0;
+	}
+	free(scratch);
+	free(want);
+	return right;
+}
+
 /* A quantised weight read one by one, from panels, is that of the plain image. */
 static void
-test_layouts(void)
+check_layout(const char *layout)
 {
+	bool		ordered = strcmp(layout, DISTIL_LAYOUT_INT8P16_ORDERED) == 0;
 	Pair		plain;
 	Pair		packed;
 	int			differ = 0;
 	int			eight = 0;
 
 	if (!open_pair(&plain, MODELS "bert-mlm", "int8", DISTIL_LAYOUT_F32) ||
-		!open_pair(&packed, MODELS "bert-mlm", "int8", DISTIL_LAYOUT_INT8P16))
+		!open_pair(&packed, MODELS "bert-mlm", "int8", layout))
 		return;
 	for (int i = 0; i < plain.small.model->spec.table.n; i++)
 	{
@@ -209,6 +239,7 @@ test_layouts(void)
 		const DistilParam *q = &packed.small.model->spec.table.params[i];
 
 		eight += q->type == DISTIL_TYPE_INT8;
+		CHECK(q->type != DISTIL_TYPE_INT8 || !ordered || order_is_right(packed.small.model, i));
 		for (size_t at = 0; q->type == DISTIL_TYPE_INT8 && at < p->count; at++)
 		{
 			float		x;
@@ -232,6 +263,13 @@ test_layouts(void)
 	}
 	close_pair(&plain);
 	close_pair(&packed);
+}
+
+static void
+test_layouts(void)
+{
+	check_layout(DISTIL_LAYOUT_INT8P16);
+	check_layout(DISTIL_LAYOUT_INT8P16_ORDERED);
 }
 
 static void

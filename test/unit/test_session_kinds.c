@@ -349,6 +349,7 @@ test_sessions(DistilDevice *device)
 {
 	check_model(device, "bert", DISTIL_LAYOUT_BF16P16);
 	check_model(device, "bert", DISTIL_LAYOUT_INT8P16);
+	check_model(device, "bert", DISTIL_LAYOUT_INT8P16_ORDERED);
 	check_model(device, "albert", DISTIL_LAYOUT_INT8P16);
 	check_model(device, "roberta", DISTIL_LAYOUT_INT8P16);
 	check_model(device, "mpnet", DISTIL_LAYOUT_BF16P16);
