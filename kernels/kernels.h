@@ -183,7 +183,7 @@ typedef struct DistilWeight
 	const float *scale;			/* [n], INT8 only */
 	const int32_t *sum;			/* [n], INT8 only */
 	const float *bias;			/* [n] or NULL */
-	const uint16_t *order;		/* INT8 only, or NULL: see distil_order_panel */
+	const uint16_t *order;		/* INT8 only, or NULL: see distil_order_half */
 } DistilWeight;
 
 typedef struct DistilDevice DistilDevice;
@@ -582,29 +582,40 @@ extern void distil_pack_panel_int8(int8_t *to, int32_t *sum, const int8_t *from,
 /*
  * An order of the lines of a panel's halves (eight outputs by four inputs each) for instruction sets whose
  * products of unsigned and signed bytes are added by twos in 16 bits, which saturate.  For each half, order
- * [distil_order_length(n, k)] has DISTIL_ORDER_HEAD numbers, the first two of which say how many lines are
- * multiplied in pairs and how many alone, and then all lines: pairs, those alone, the rest.  Each comes with
+ * [distil_order_length(n, k)] has DISTIL_ORDER_HEAD numbers, how many lines are multiplied in pairs and how
+ * many alone, and then all lines: pairs, those alone, the rest.  Each comes with
  * the turn its four inputs take (DISTIL_LINE), the first two of which are added, and the last two.  Of a pair
  * no sum of four products, two of each line, leaves 16 bits whatever the inputs are; of a line alone no sum
  * of two; of the rest some may.  k at most DISTIL_ORDER_INPUTS.
  */
-#define DISTIL_ORDER_HEAD 16
+#define DISTIL_HALF (DISTIL_PANEL / 2)
+#define DISTIL_ORDER_HEAD 2
 #define DISTIL_ORDER_INPUTS 65536
 #define DISTIL_LINE_TURNS 3
 #define DISTIL_LINE(line, turn) ((line) * 4 + (turn))
+/* The inputs of a line in the order each turn gives them. */
 extern const uint8_t distil_line_turns[DISTIL_LINE_TURNS][4];
+
+/* Halves of a weight of n outputs. */
+static inline int
+distil_order_halves(int n)
+{
+	return (n + DISTIL_PANEL - 1) / DISTIL_PANEL * 2;
+}
 
 static inline size_t
 distil_order_length(int n, int k)
 {
-	size_t		halves = ((size_t) n + DISTIL_PANEL - 1) / DISTIL_PANEL * 2;
-
-	return halves * (DISTIL_ORDER_HEAD + distil_row_length(DISTIL_TYPE_INT8, (size_t) k) / 4);
+	return distil_order_halves(n) * (DISTIL_ORDER_HEAD + distil_row_length(DISTIL_TYPE_INT8, (size_t) k) / 4);
 }
 
-/* Of one panel: order [distil_order_length(1, k)]; scratch [DISTIL_ORDER_SCRATCH(k)].  Host memory. */
-#define DISTIL_ORDER_SCRATCH(k) (24 * distil_row_length(DISTIL_TYPE_INT8, (size_t) (k)))
-extern void distil_order_panel(uint16_t *order, uint8_t *scratch, const int8_t *panel, int k);
+/*
+ * Writes one half's part of `order`, which is that of the whole packed weight `data`; scratch
+ * [DISTIL_ORDER_SCRATCH(k)] bytes.  Host memory.
+ */
+#define DISTIL_ORDER_LINE 128
+#define DISTIL_ORDER_SCRATCH(k) (DISTIL_ORDER_LINE * distil_row_length(DISTIL_TYPE_INT8, (size_t) (k)) / 4)
+extern void distil_order_half(uint16_t *order, uint8_t *scratch, const int8_t *data, int half, int k);
 /* One panel: to [k][DISTIL_PANEL] from `rows` <= DISTIL_PANEL rows of k values, ld apart.  Host memory. */
 extern void distil_pack_panel(float *to, const float *from, size_t ld, int rows, int k);
 

@@ -1,6 +1,6 @@
 /*
  * line_order.c
- *		The order of an INT8 weight's lines, see distil_order_panel in kernels.h.
+ *		The order of an INT8 weight's lines, see distil_order_half in kernels.h.
  *
  * Plain C for any CPU: whoever writes packed weights does it once.  The rule a newcomer would break: inputs
  * are 0 to 255, so how far a sum of products can get depends on its positive weights or on its negative ones,
@@ -10,10 +10,10 @@
 
 #include <string.h>
 
-#define HALF_OUTPUTS 8
 #define MOST_LOAD	128			/* times 255 it fits into 16 bits */
 #define TAKEN		255			/* no line has such a load */
-#define WINDOW		64			/* lines that are looked at for a partner: near ones share cache lines */
+#define WINDOW		64			/* lines that are looked at for a partner, lest this be quadratic */
+#define LEAST		DISTIL_LINE_TURNS	/* behind a line's turns: the least of them in each place */
 
 const uint8_t distil_line_turns[DISTIL_LINE_TURNS][4] = {{0, 1, 2, 3}, {0, 2, 1, 3}, {0, 3, 1, 2}};
 
@@ -25,21 +25,34 @@ typedef struct Loads
 	Part		part[2];
 } Loads;
 
+typedef Loads LineLoads[DISTIL_LINE_TURNS + 1];
+
+_Static_assert(DISTIL_ORDER_LINE == sizeof(LineLoads), "scratch of a line");
+_Static_assert(DISTIL_LINE(DISTIL_ORDER_INPUTS / 4, 0) <= UINT16_MAX + 1, "too many lines");
+
 static uint8_t
 load(int a, int b)
 {
 	return (uint8_t) (a + b < TAKEN ? a + b : TAKEN - 1);
 }
 
-static void
-find_loads(Loads loads[DISTIL_LINE_TURNS], const int8_t *line)
+static Part
+lesser(Part a, Part b)
 {
-	uint8_t		size[2][4 * HALF_OUTPUTS];
+	Part		take_a = (Part) (a < b);
+
+	return (a & take_a) | (b & ~take_a);
+}
+
+static void
+find_loads(LineLoads loads, const int8_t *line)
+{
+	uint8_t		size[2][4 * DISTIL_HALF];
 	int			turn,
 				sign,
 				i;
 
-	for (i = 0; i < 4 * HALF_OUTPUTS; i++)
+	for (i = 0; i < 4 * DISTIL_HALF; i++)
 	{
 		size[0][i] = (uint8_t) (line[i] > 0 ? line[i] : 0);
 		size[1][i] = (uint8_t) (line[i] < 0 ? -line[i] : 0);
@@ -50,9 +63,9 @@ find_loads(Loads loads[DISTIL_LINE_TURNS], const int8_t *line)
 
 		for (sign = 0; sign < 2; sign++)
 		{
-			uint8_t		sum[2 * HALF_OUTPUTS];
+			uint8_t		sum[2 * DISTIL_HALF];
 
-			for (i = 0; i < HALF_OUTPUTS; i++)
+			for (i = 0; i < DISTIL_HALF; i++)
 			{
 				const uint8_t *four = size[sign] + 4 * i;
 
@@ -62,6 +75,10 @@ find_loads(Loads loads[DISTIL_LINE_TURNS], const int8_t *line)
 			memcpy(&loads[turn].part[sign], sum, sizeof(sum));
 		}
 	}
+	loads[LEAST] = loads[0];
+	for (turn = 1; turn < DISTIL_LINE_TURNS; turn++)
+		for (sign = 0; sign < 2; sign++)
+			loads[LEAST].part[sign] = lesser(loads[LEAST].part[sign], loads[turn].part[sign]);
 }
 
 static bool
@@ -83,19 +100,19 @@ room(const Loads *used)
 
 /* The first turn of a line none of whose loads is above its limit, or DISTIL_LINE_TURNS. */
 static int
-find_turn(const Loads loads[DISTIL_LINE_TURNS], const Loads *limit)
+find_turn(const LineLoads loads, const Loads *limit)
 {
 	int			turn;
 
-	for (turn = 0; turn < DISTIL_LINE_TURNS; turn++)
+	for (turn = loads_fit(&loads[LEAST], limit) ? 0 : DISTIL_LINE_TURNS; turn < DISTIL_LINE_TURNS; turn++)
 		if (loads_fit(&loads[turn], limit))
 			break;
 	return turn;
 }
 
-/* To pair[] line i and the next one that makes a pair with it, both in their turns; false: there is none. */
+/* To pair[] line i and one behind it that makes a pair with it, in their turns; false: there is none near. */
 static bool
-find_pair(uint16_t pair[2], Loads (*loads)[DISTIL_LINE_TURNS], int i, int lines)
+find_pair(uint16_t pair[2], const LineLoads *loads, int i, int lines)
 {
 	const Loads most = room(&(Loads) {0});
 	int			end = lines - i > WINDOW ? i + WINDOW : lines;
@@ -122,23 +139,26 @@ find_pair(uint16_t pair[2], Loads (*loads)[DISTIL_LINE_TURNS], int i, int lines)
 	return false;
 }
 
-static void
-order_half(uint16_t *order, Loads (*loads)[DISTIL_LINE_TURNS], const int8_t *half, int lines)
+void
+distil_order_half(uint16_t *order, uint8_t *scratch, const int8_t *data, int half, int k)
 {
 	const Loads most = room(&(Loads) {0});
-	uint16_t   *line = order + DISTIL_ORDER_HEAD;
+	int			lines = (int) (distil_row_length(DISTIL_TYPE_INT8, (size_t) k) / 4);
+	LineLoads  *loads = (LineLoads *) (void *) scratch;
+	uint16_t   *own = order + (size_t) half * (DISTIL_ORDER_HEAD + lines);
+	uint16_t   *line = own + DISTIL_ORDER_HEAD;
 	int			pairs = 0;
 	int			alone = 0;
 	int			rest = 0;
 	int			i,
 				turn;
 
-	memset(order, 0, DISTIL_ORDER_HEAD * sizeof(*order));
+	data += distil_weight_index(DISTIL_TYPE_INT8, (size_t) half * DISTIL_HALF, 0, (size_t) k);
 	for (i = 0; i < lines; i++)
-		find_loads(loads[i], half + (size_t) i * 4 * DISTIL_PANEL);
+		find_loads(loads[i], data + (size_t) i * 4 * DISTIL_PANEL);
 	for (i = 0; i < lines; i++)
 	{
-		if (loads[i][0].part[0][0] == TAKEN || !find_pair(line + pairs, loads, i, lines))
+		if (loads[i][0].part[0][0] == TAKEN || !find_pair(line + pairs, (const LineLoads *) loads, i, lines))
 			continue;
 		memset(loads[i], TAKEN, sizeof(loads[i]));
 		memset(loads[line[pairs + 1] / 4], TAKEN, sizeof(loads[i]));
@@ -154,16 +174,7 @@ order_half(uint16_t *order, Loads (*loads)[DISTIL_LINE_TURNS], const int8_t *hal
 		else
 			line[lines - ++rest] = (uint16_t) DISTIL_LINE(i, 0);
 	}
-	order[0] = (uint16_t) pairs;
-	order[1] = (uint16_t) alone;
-}
-
-void
-distil_order_panel(uint16_t *order, uint8_t *scratch, const int8_t *panel, int k)
-{
-	int			lines = (int) (distil_row_length(DISTIL_TYPE_INT8, (size_t) k) / 4);
-	Loads		(*loads)[DISTIL_LINE_TURNS] = (Loads (*)[DISTIL_LINE_TURNS]) (void *) scratch;
-
-	order_half(order, loads, panel, lines);
-	order_half(order + DISTIL_ORDER_HEAD + lines, loads, panel + 4 * HALF_OUTPUTS, lines);
+	memset(own, 0, DISTIL_ORDER_HEAD * sizeof(*own));
+	own[0] = (uint16_t) pairs;
+	own[1] = (uint16_t) alone;
 }

@@ -2,14 +2,14 @@
  * int8_avx2.c
  *		8-bit linear layers with AVX2, whose products of bytes saturate.
  *
- * vpmaddubsw adds two products in 16 bits, and the order of a weight's lines (distil_order_panel) says which
+ * vpmaddubsw adds two products in 16 bits, and the order of a weight's lines (distil_order_half) says which
  * never leave those.  Lines in pairs are added to each other before vpmaddwd makes 32 bits of them: three
  * multiplications instead of four.  Lines alone take two each, and the rest, which is little, two for each of
- * two lines it is the sum of.  Weights without an order are multiplied as words, which is exact always.
- * Rows are copied into strips that hold a line's inputs of all their rows side by side, once for each turn.
+ * two lines it is the sum of; so do all lines of a weight without an order.  Rows are copied into strips that
+ * hold a line's inputs of all their rows side by side, once for each turn.
  *
- * The rule a newcomer would break: four columns of four inputs make one vector of words, so each column has
- * two sums side by side, which meet only at the end of a tile.
+ * The rule a newcomer would break: an order comes from a file that may be damaged, so none of its numbers may
+ * lead out of the panel or the strip.
  */
 #if defined(__x86_64__)
 #define CPU_LANES 8
@@ -19,13 +19,14 @@
 #include <immintrin.h>
 #include "int8_cpu.h"
 
-#define TILE_WORDS	6			/* rows of a tile of words */
-#define TILE_BYTES	11			/* and of bytes */
-#define BLOCK_BYTES	98304		/* of rows at a time: with their turns they stay in the second-level cache */
+#define TILE_ROWS	11
+#define BLOCK_BYTES	98304		/* of rows at a time: their three turns fit a cache of 512 KB */
 #define MOST_INPUTS 131072		/* as quantize_rows() of kernels.h; of half as many any sums are exact */
 #define MOST_BYTES	(4 * MOST_INPUTS)	/* of a strip */
 #define LINE		(4 * DISTIL_PANEL)	/* bytes of a panel, to the next line */
+#define TURNS		4			/* what two bits of an order can say: the last one is the first again */
 
+_Static_assert(TURNS > DISTIL_LINE_TURNS, "one turn more");
 _Static_assert(DISTIL_LINE_TURNS * MOST_BYTES <= sizeof(float) * CPU_AREAS * CPU_AREA_FLOATS &&
 			   BLOCK_BYTES <= MOST_BYTES, "scratch is too small");
 
@@ -33,22 +34,18 @@ _Static_assert(DISTIL_LINE_TURNS * MOST_BYTES <= sizeof(float) * CPU_AREAS * CPU
 typedef struct Int8Half
 {
 	const int8_t *panel;
-	const uint16_t *order;		/* of its lines, or NULL: all are words */
-	const __m256i *turns;		/* [DISTIL_LINE_TURNS] that shuffle a line's bytes */
+	const uint16_t *line;		/* [lines], as in the order; NULL: as they lie */
+	const __m256i *turns;		/* [TURNS], shuffles of a line's bytes */
+	int			pairs;			/* so many lines are in pairs, */
+	int			safe;			/* and so many in pairs or alone */
 	int			lines;
 } Int8Half;
 
 typedef struct Int8Strip
 {
-	const uint8_t *turn[DISTIL_LINE_TURNS]; /* [lines][rows][4] each */
+	const uint8_t *turn[TURNS]; /* [lines][rows][4] each */
 	int			rows;
 } Int8Strip;
-
-static inline __m256i
-widen(const int8_t *w)
-{
-	return _mm256_cvtepi8_epi16(_mm_loadu_si128((const __m128i *) (const void *) w));
-}
 
 /* A row's four inputs, eight times. */
 static inline __attribute__((always_inline)) __m256i
@@ -60,23 +57,7 @@ repeat_bytes(const uint8_t *x)
 	return _mm256_set1_epi32(four);
 }
 
-/* The same as words, four times. */
-static inline __attribute__((always_inline)) __m256i
-repeat_words(const uint8_t *x)
-{
-	return _mm256_cvtepu8_epi16(_mm256_castsi256_si128(repeat_bytes(x)));
-}
-
-/* *sum += products of pairs of words, in one piece: compilers make all products first and spill the sums */
-static inline __attribute__((always_inline)) void
-add_words(__m256i *sum, __m256i a, __m256i b)
-{
-	__m256i		products;
-
-	__asm__ ("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x" (*sum), "=&x" (products) : "x" (a), "x" (b));
-}
-
-/* The same of four bytes, of which a is unsigned. */
+/* *sum += products of four bytes, those of a unsigned; in one piece: compilers spill the sums otherwise */
 static inline __attribute__((always_inline)) void
 add_bytes(__m256i *sum, __m256i a, __m256i w, __m256i ones)
 {
@@ -84,7 +65,7 @@ add_bytes(__m256i *sum, __m256i a, __m256i w, __m256i ones)
 			 : "+x" (*sum), "+x" (a) : "x" (w), "x" (ones));
 }
 
-/* Of eight bytes, whose products meet in 16 bits. */
+/* The same of eight bytes, whose products meet in 16 bits. */
 static inline __attribute__((always_inline)) void
 add_pairs(__m256i *sum, __m256i a, __m256i b, __m256i v, __m256i w, __m256i ones)
 {
@@ -95,72 +76,37 @@ add_pairs(__m256i *sum, __m256i a, __m256i b, __m256i v, __m256i w, __m256i ones
 
 /* ---------- tiles; rows is a constant after inlining ---------- */
 
-/* sums [rows][8] of a strip's rows from `first` on, by words */
-static inline __attribute__((always_inline)) void
-word_sums(int32_t *sums, const Int8Strip *s, const Int8Half *h, Int8Fetch *fetch, int first, int rows)
-{
-	const uint8_t *x = s->turn[0] + first * 4;
-	const int8_t *w = h->panel;
-	__m256i		sum[TILE_WORDS][2];
-	int			i,
-				r;
-
-#pragma GCC unroll 6
-	for (r = 0; r < rows; r++)
-		sum[r][0] = sum[r][1] = _mm256_setzero_si256();
-	for (i = 0; i < h->lines; i++, x += s->rows * 4, w += LINE)
-	{
-		__m256i		w0 = widen(w);
-		__m256i		w1 = widen(w + 16);
-
-#pragma GCC unroll 6
-		for (r = 0; r < rows; r++)
-		{
-			__m256i		a = repeat_words(x + r * 4);
-
-			add_words(&sum[r][0], a, w0);
-			add_words(&sum[r][1], a, w1);
-		}
-		int8_ask(fetch);
-	}
-#pragma GCC unroll 6
-	for (r = 0; r < rows; r++)
-		*(__m256i *) (void *) (sums + r * INT8_PAIR) =
-			_mm256_permute4x64_epi64(_mm256_hadd_epi32(sum[r][0], sum[r][1]), 0xd8);
-}
-
 /* A line in its turn: the weights, and where the inputs of a strip's rows are. */
 static inline __attribute__((always_inline)) __m256i
 turned_line(const uint8_t **x, const Int8Strip *s, const Int8Half *h, int line, int rows)
 {
-	size_t		number = line / 4;
+	size_t		number = line / 4 < h->lines ? line / 4 : 0;
 	__m256i		w = _mm256_loadu_si256((const __m256i *) (const void *) (h->panel + number * LINE));
 
-	*x = s->turn[line % 4] + number * rows * 4;
-	return _mm256_shuffle_epi8(w, h->turns[line % 4]);
+	*x = s->turn[line % TURNS] + number * rows * 4;
+	/* one address, and what each row adds to it: compilers add up each row's own otherwise */
+	__asm__ ("" : "+r" (*x));
+	return _mm256_shuffle_epi8(w, h->turns[line % TURNS]);
 }
 
-/* sums [rows][8] of all rows of a strip, by bytes in the order of lines */
+/* Of all rows of a strip with half a panel; those of a row are INT8_PAIR behind those of the one before. */
 static inline __attribute__((always_inline)) void
-byte_sums(int32_t *sums, const Int8Strip *s, const Int8Half *h, Int8Fetch *fetch, int rows)
+half_sums(int32_t *sums, const Int8Strip *s, const Int8Half *h, Int8Fetch *fetch, int rows)
 {
-	const uint16_t *line = h->order + DISTIL_ORDER_HEAD;
-	const uint16_t *pairs = line + h->order[0];
-	const uint16_t *alone = pairs + h->order[1];
-	const uint16_t *end = h->order + DISTIL_ORDER_HEAD + h->lines;
 	__m256i		ones = _mm256_set1_epi16(1);
-	__m256i		sum[TILE_BYTES];
+	__m256i		sum[TILE_ROWS];
 	const uint8_t *x;
 	const uint8_t *y;
-	int			r;
+	int			i,
+				r;
 
 #pragma GCC unroll 11
 	for (r = 0; r < rows; r++)
 		sum[r] = _mm256_setzero_si256();
-	for (; line < pairs; line += 2)
+	for (i = 0; i < h->pairs; i += 2)
 	{
-		__m256i		v = turned_line(&x, s, h, line[0], rows);
-		__m256i		w = turned_line(&y, s, h, line[1], rows);
+		__m256i		v = turned_line(&x, s, h, h->line[i], rows);
+		__m256i		w = turned_line(&y, s, h, h->line[i + 1], rows);
 
 #pragma GCC unroll 11
 		for (r = 0; r < rows; r++)
@@ -168,18 +114,18 @@ byte_sums(int32_t *sums, const Int8Strip *s, const Int8Half *h, Int8Fetch *fetch
 		int8_ask(fetch);
 		int8_ask(fetch);
 	}
-	for (; line < alone; line++)
+	for (; i < h->safe; i++)
 	{
-		__m256i		w = turned_line(&x, s, h, line[0], rows);
+		__m256i		w = turned_line(&x, s, h, h->line[i], rows);
 
 #pragma GCC unroll 11
 		for (r = 0; r < rows; r++)
 			add_bytes(&sum[r], repeat_bytes(x + r * 4), w, ones);
 		int8_ask(fetch);
 	}
-	for (; line < end; line++)
+	for (; i < h->lines; i++)
 	{
-		__m256i		w = turned_line(&x, s, h, line[0], rows);
+		__m256i		w = turned_line(&x, s, h, h->line != NULL ? h->line[i] : DISTIL_LINE(i, 0), rows);
 		/* both within 64, so that either could be alone */
 		__m256i		near = _mm256_max_epi8(_mm256_min_epi8(w, _mm256_set1_epi8(64)), _mm256_set1_epi8(-64));
 		__m256i		far = _mm256_sub_epi8(w, near);
@@ -197,66 +143,56 @@ byte_sums(int32_t *sums, const Int8Strip *s, const Int8Half *h, Int8Fetch *fetch
 		*(__m256i *) (void *) (sums + r * INT8_PAIR) = sum[r];
 }
 
-#define WORDS_CASE(rows) \
+#define ROWS_CASE(rows) \
 		case rows: \
-			word_sums(sums, s, h, fetch, first, rows); \
-			break;
-#define BYTES_CASE(rows) \
-		case rows: \
-			byte_sums(sums, s, h, fetch, rows); \
+			half_sums(sums, s, h, fetch, rows); \
 			break;
 
 static __attribute__((noinline)) void
-word_sums_any(int32_t *sums, const Int8Strip *s, const Int8Half *h, Int8Fetch *fetch, int first, int rows)
-{
-	switch (rows)
-	{
-		WORDS_CASE(1) WORDS_CASE(2) WORDS_CASE(3) WORDS_CASE(4) WORDS_CASE(5) WORDS_CASE(6)
-	}
-}
-
-static __attribute__((noinline)) void
-byte_sums_any(int32_t *sums, const Int8Strip *s, const Int8Half *h, Int8Fetch *fetch)
+half_sums_any(int32_t *sums, const Int8Strip *s, const Int8Half *h, Int8Fetch *fetch)
 {
 	switch (s->rows)
 	{
-		BYTES_CASE(1) BYTES_CASE(2) BYTES_CASE(3) BYTES_CASE(4) BYTES_CASE(5) BYTES_CASE(6)
-		BYTES_CASE(7) BYTES_CASE(8) BYTES_CASE(9) BYTES_CASE(10) BYTES_CASE(11)
+		ROWS_CASE(1) ROWS_CASE(2) ROWS_CASE(3) ROWS_CASE(4) ROWS_CASE(5) ROWS_CASE(6)
+		ROWS_CASE(7) ROWS_CASE(8) ROWS_CASE(9) ROWS_CASE(10) ROWS_CASE(11)
 	}
 }
 
 /* ---------- panels and rows ---------- */
 
-/* sums [rows][8] of a strip's rows */
-static inline void
-half_sums(int32_t *sums, const Int8Strip *s, const Int8Half *h, Int8Fetch *fetch)
-{
-	int			upper = s->rows > TILE_WORDS ? (s->rows + 1) / 2 : s->rows;
-
-	if (h->order != NULL)
-	{
-		byte_sums_any(sums, s, h, fetch);
-		return;
-	}
-	word_sums_any(sums, s, h, fetch, 0, upper);
-	if (upper < s->rows)
-		word_sums_any(sums + upper * INT8_PAIR, s, h, fetch, upper, s->rows - upper);
-}
-
 /* Shuffles that bring groups of four bytes into their turns. */
 static inline void
-make_turns(__m256i turns[DISTIL_LINE_TURNS])
+make_turns(__m256i turns[TURNS])
 {
 	__m256i		first = _mm256_broadcastsi128_si256(_mm_set_epi32(0x0c0c0c0c, 0x08080808, 0x04040404, 0));
 	int			i;
 
-	for (i = 0; i < DISTIL_LINE_TURNS; i++)
-		turns[i] = _mm256_add_epi8(first, repeat_bytes(distil_line_turns[i]));
+	for (i = 0; i < TURNS; i++)
+		turns[i] = _mm256_add_epi8(first, repeat_bytes(distil_line_turns[i % DISTIL_LINE_TURNS]));
 }
 
-/* A strip of rows, to `to` [DISTIL_LINE_TURNS][length][rows] */
+static inline Int8Half
+find_half(const DistilWeight *w, int number, size_t length, const __m256i turns[TURNS])
+{
+	const int8_t *panel = (const int8_t *) w->data + (size_t) (number / 2) * DISTIL_PANEL * length;
+	int			lines = (int) (length / 4);
+	Int8Half	half = {panel + number % 2 * 4 * DISTIL_HALF, NULL, turns, 0, 0, lines};
+
+	if (w->order != NULL)
+	{
+		const uint16_t *order = w->order + (size_t) number * (DISTIL_ORDER_HEAD + lines);
+		int			safe = order[0] + order[1];
+
+		half.line = order + DISTIL_ORDER_HEAD;
+		half.pairs = (order[0] < lines ? order[0] : lines) & ~1;
+		half.safe = safe < lines ? safe : lines;
+	}
+	return half;
+}
+
+/* A strip of rows, to `to` [DISTIL_LINE_TURNS][length / 4][rows][4] */
 static void
-lay_strip(Int8Strip *s, uint8_t *to, const __m256i turns[DISTIL_LINE_TURNS], const uint8_t *x, size_t ld,
+lay_strip(Int8Strip *s, uint8_t *to, const __m256i turns[TURNS], const uint8_t *x, size_t ld,
 		  size_t length, int rows)
 {
 	size_t		size = length * rows;
@@ -264,7 +200,7 @@ lay_strip(Int8Strip *s, uint8_t *to, const __m256i turns[DISTIL_LINE_TURNS], con
 	size_t		i;
 	int			r;
 
-	*s = (Int8Strip) {{to, to + size, to + 2 * size}, rows};
+	*s = (Int8Strip) {{to, to + size, to + 2 * size, to}, rows};
 	for (i = 0; i < length; i += 4)
 		for (r = 0; r < rows; r++, at += 4)
 			memcpy(at, x + r * ld + i, 4);
@@ -279,11 +215,10 @@ lay_strip(Int8Strip *s, uint8_t *to, const __m256i turns[DISTIL_LINE_TURNS], con
 
 /* Strips of rows, one behind the other, against all columns. */
 static inline __attribute__((always_inline)) void
-int8_block(const Int8Linear *l, const __m256i turns[DISTIL_LINE_TURNS], const Int8Strip *strip, int strips,
+int8_block(const Int8Linear *l, const __m256i turns[TURNS], const Int8Strip *strip, int strips,
 		   int first, size_t length, DistilActivation act, DistilType type)
 {
-	int32_t		sums[TILE_BYTES * INT8_PAIR] __attribute__((aligned(64)));
-	size_t		order = DISTIL_ORDER_HEAD + length / 4;
+	int32_t		sums[TILE_ROWS * INT8_PAIR] __attribute__((aligned(64)));
 	/* all strips together ask for what comes next; one of them reads as fast as memory gives weights */
 	Int8Fetch	fetch = {0, strips > 1 ? (size_t) (32 + strips - 1) / strips : 0};
 	Int8Columns columns;
@@ -301,13 +236,12 @@ int8_block(const Int8Linear *l, const __m256i turns[DISTIL_LINE_TURNS], const In
 		int8_columns(&columns, l->w, column);
 		halves = columns.count > DISTIL_PANEL ? 4 : 2;
 		for (j = 0; j < halves; j++)
-			half[j] = (Int8Half) {panel + j / 2 * DISTIL_PANEL * length + j % 2 * 32,
-			l->w->order != NULL ? l->w->order + (column / 8 + j) * order : NULL, turns, (int) (length / 4)};
+			half[j] = find_half(l->w, column / DISTIL_HALF + j, length, turns);
 		fetch.next = (uintptr_t) panel + halves / 2 * DISTIL_PANEL * length;
 		for (i = 0; i < strips; row += strip[i++].rows)
 		{
 			for (j = 0; j < halves; j++)
-				half_sums(sums + j * 8, &strip[i], &half[j], &fetch);
+				half_sums_any(sums + j * DISTIL_HALF, &strip[i], &half[j], &fetch);
 			int8_finish_rows(l, &columns, sums, row, strip[i].rows, act, type);
 		}
 	}
@@ -318,13 +252,13 @@ int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 {
 	uint8_t    *scratch = (uint8_t *) (void *) l->scratch;
 	size_t		length = distil_row_length(DISTIL_TYPE_INT8, l->w->k);
-	int			height = MOST_BYTES / length < TILE_BYTES ? (int) (MOST_BYTES / length) : TILE_BYTES;
+	int			height = MOST_BYTES / length < TILE_ROWS ? (int) (MOST_BYTES / length) : TILE_ROWS;
 	int			strips = (l->m + height - 1) / height;
 	int			fit = (int) (BLOCK_BYTES / length / height);
 	int			blocks = fit > 0 ? (strips + fit - 1) / fit : strips;
-	Int8Strip	strip[BLOCK_BYTES / 64 / TILE_BYTES];
+	Int8Strip	strip[BLOCK_BYTES / 64 / TILE_ROWS];
 	int			first = 0;
-	__m256i		turns[DISTIL_LINE_TURNS];
+	__m256i		turns[TURNS];
 
 	make_turns(turns);
 	for (; blocks > 0; blocks--)
@@ -357,13 +291,14 @@ int8_multiply(const Int8Linear *l, DistilActivation act, DistilType type)
 #define ATTENTION_ELSE distil_cpu_attention_floats_avx2
 #define WORDS_ROWS 4			/* with a register for products, which dot products of words do not need */
 
+/* In one piece: compilers make all products first and spill the sums. */
 static inline vi
 words_dot(vi sum, vi a, vi b)
 {
-	__m256i		all = (__m256i) sum;
+	vi			products;
 
-	add_words(&all, (__m256i) a, (__m256i) b);
-	return (vi) all;
+	__asm__ ("vpmaddwd %3, %2, %1\n\tvpaddd %1, %0, %0" : "+x" (sum), "=&x" (products) : "x" (a), "x" (b));
+	return sum;
 }
 
 #include "attention_words.h"

@@ -35,6 +35,7 @@ output_scales(const DistilTensor *tensor, const DistilParam *param)
 
 /* Sums of 8-bit products are 32 bits: 255 * 128 * 65793 is beyond them.  Wider ones run in bfloat16. */
 #define MAX_INPUTS 65536
+_Static_assert(MAX_INPUTS <= DISTIL_ORDER_INPUTS, "too many for an order of lines");
 
 static bool
 is_quantized(const DistilParam *param, const DistilTensor *const *sources)
@@ -93,8 +94,11 @@ gather(int8_t *numbers, int8_t *spare, const DistilParam *param, const DistilTen
 		if (!turned(param))
 			continue;
 		for (size_t i = 0; i < rows; i++)
+		{
+			DISTIL_POLL(poll, err);
 			for (size_t j = 0; j < cols; j++)
 				numbers[i * cols + j] = spare[j * rows + i];
+		}
 	}
 	return DISTIL_OK;
 }
@@ -109,16 +113,17 @@ pack(char *to, uint8_t *scratch, const int8_t *numbers, const DistilParam *param
 
 	for (int row = 0; row < param->rows; row += DISTIL_PANEL)
 	{
-		int8_t	   *panel = (int8_t *) to + distil_weight_bytes(DISTIL_TYPE_INT8, row, param->cols);
-
 		DISTIL_POLL(poll, err);
-		distil_pack_panel_int8(panel, beside.sum + row, numbers + (size_t) row * (size_t) param->cols,
+		distil_pack_panel_int8((int8_t *) to + distil_weight_bytes(DISTIL_TYPE_INT8, row, param->cols),
+							   beside.sum + row, numbers + (size_t) row * (size_t) param->cols,
 							   (size_t) param->cols,
 							   param->rows - row < DISTIL_PANEL ? param->rows - row : DISTIL_PANEL,
 							   param->cols);
-		if (beside.order != NULL)
-			distil_order_panel(beside.order + distil_order_length(row, param->cols), scratch, panel,
-							   param->cols);
+	}
+	for (int half = 0; half < distil_order_halves(param->rows) && beside.order != NULL; half++)
+	{
+		DISTIL_POLL(poll, err);
+		distil_order_half(beside.order, scratch, (const int8_t *) to, half, param->cols);
 	}
 	for (int k = 0; k < param->nsources; k++)
 		memcpy(beside.scale + (size_t) k * (size_t) rows, output_scales(sources[k], param),

@@ -203,7 +203,7 @@ def run_programs(report, options):
 
 def main():
     options = arguments()
-    server = ours.Server(options.socket, options.port)
+    server = ours.Server(options.socket, options.port, options.isa or "auto")
     program = os.path.join(options.programs, "bench_image")
     with open(options.texts, encoding="utf-8") as file:
         passages = [line.rstrip("\n") for line in file]

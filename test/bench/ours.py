@@ -20,7 +20,9 @@ def execute(db, statement, *parameters):
 class Server:
     """Connections are as a user's; pin(core) keeps a backend where its client is."""
 
-    def __init__(self, socket, port):
+    def __init__(self, socket, port, isa="auto"):
+        """isa: of the sessions' distil.isa."""
+        self.isa = isa
         self.address = dict(host=socket, port=port, user="postgres", dbname="postgres")
 
     def connect(self, core=None):
@@ -28,6 +30,7 @@ class Server:
         db.execute("SET jit = off")
         db.execute("SET client_min_messages = error")
         db.execute("SET max_parallel_workers_per_gather = 0")
+        db.execute("SELECT set_config('distil.isa', %s, false)", (self.isa,))
         if core is not None:
             db.execute("SET distil.threads = 1")
             os.sched_setaffinity(db.info.backend_pid, {core})

@@ -166,6 +166,7 @@ synthetic_pack_int8(char *to, const DistilParam *param, const float *from)
 {
 	size_t		panel = distil_weight_bytes(DISTIL_TYPE_INT8, DISTIL_PANEL, param->cols);
 	DistilBeside beside = distil_param_beside(param, to);
+	const int8_t *data = (const int8_t *) to;
 	int8_t	   *numbers = malloc((size_t) DISTIL_PANEL * param->cols);
 	uint8_t    *scratch = malloc(DISTIL_ORDER_SCRATCH(param->cols));
 	int			row,
@@ -189,10 +190,9 @@ synthetic_pack_int8(char *to, const DistilParam *param, const float *from)
 		}
 		distil_pack_panel_int8((int8_t *) to, beside.sum + row, numbers, (size_t) param->cols, count,
 							   param->cols);
-		if (beside.order != NULL)
-			distil_order_panel(beside.order + distil_order_length(row, param->cols), scratch, (int8_t *) to,
-							   param->cols);
 	}
+	for (i = 0; i < distil_order_halves(param->rows) && beside.order != NULL; i++)
+		distil_order_half(beside.order, scratch, data, i, param->cols);
 	for (j = 0; j < param->cols; j++)
 		beside.factor[j] = 1.0f;
 	free(scratch);

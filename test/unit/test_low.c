@@ -359,6 +359,18 @@ test_refused(void)
 	synthetic_free(&model);
 }
 
+/* Of those that have no dot products of four bytes. */
+static void
+test_quantized_choice(DistilDevice *device)
+{
+	bool		ordered = strcmp(under_test, "cpu/avx2") == 0 || strcmp(under_test, "cpu/avx512") == 0;
+	const char *layout = distil_quantized_layout(DISTIL_PRECISION_AUTO, device);
+
+	if (strncmp(under_test, "cpu/", 4) == 0 && strcmp(distil_cpu_isa(), "reference") != 0)
+		CHECK_MSG(strcmp(layout, ordered ? DISTIL_LAYOUT_INT8P16_ORDERED : DISTIL_LAYOUT_INT8P16) == 0,
+				  "%s: %s\n", under_test, layout);
+}
+
 static void
 test_choice(void)
 {
@@ -366,6 +378,7 @@ test_choice(void)
 	CHECK(strcmp(distil_image_layout(DISTIL_PRECISION_BFLOAT16, ref), DISTIL_LAYOUT_BF16P16) == 0);
 	CHECK(strncmp(distil_image_layout(DISTIL_PRECISION_AUTO, ref), "f32", 3) == 0);
 	CHECK(strncmp(distil_image_layout(DISTIL_PRECISION_FLOAT32, ref), "f32", 3) == 0);
+	on_every_rows_device(test_quantized_choice);
 }
 
 int

@@ -200,21 +200,17 @@ order_is_right(const DistilModel *model, int param)
 	int			bias = model->spec.layer[0].norm1_bias;
 	uint8_t    *scratch;
 	uint16_t   *want;
-	size_t		panel;
+	size_t		length;
 	bool		right;
-	int			row;
+	int			half;
 
 	distil_param_weight(&w, &model->spec, model->weights, param, bias);
-	panel = distil_order_length(1, w.k);
+	length = distil_order_length(w.n, w.k);
 	scratch = malloc(DISTIL_ORDER_SCRATCH(w.k));
-	want = malloc(panel * sizeof(uint16_t));
-	right = w.order != NULL;
-	for (row = 0; row < w.n && right; row += DISTIL_PANEL)
-	{
-		distil_order_panel(want, scratch,
-						   (const int8_t *) w.data + distil_weight_bytes(DISTIL_TYPE_INT8, row, w.k), w.k);
-		right = memcmp(want, w.order + distil_order_length(row, w.k), panel * sizeof(uint16_t)) == 0;
-	}
+	want = malloc(length * sizeof(uint16_t));
+	for (half = 0; half < distil_order_halves(w.n); half++)
+		distil_order_half(want, scratch, w.data, half, w.k);
+	right = w.order != NULL && memcmp(want, w.order, length * sizeof(uint16_t)) == 0;
 	free(scratch);
 	free(want);
 	return right;
