@@ -47,6 +47,23 @@ SKIP:
 }
 $_->quit for @sessions;
 
+# Whatever instruction set a session takes, it has a copy that serves it.
+my ($vector) = $node->safe_psql('postgres', "SELECT distil_embed('the same text for all', 'm8')::text");
+foreach my $isa (qw(amx avx512_bf16 avx512_vnni avx512 avx_vnni avx2))
+{
+	my ($status, $close, $error) = $node->psql('postgres', "SET distil.isa = '$isa';"
+		  . "SELECT distil_cosine(distil_embed('the same text for all', 'm8'), '$vector') > 0.999");
+
+  SKIP:
+	{
+		skip "this CPU has no $isa", 1 if $error =~ /instruction set/;
+		is($close, 't', "the same vector with $isa, but for rounding");
+	}
+}
+my $ordered = () = glob($node->data_dir . '/pgsql_tmp_distil/*.int8p16order');
+my $has_avx2 = $node->psql('postgres', "SET distil.isa = 'avx2'; SELECT distil_embed('x', 'm8')") == 0;
+is($ordered, $has_avx2 ? 1 : 0, 'AVX2 has a copy of its own');
+
 # In another database, by dump and restore: the same bits, no trace of the machine that quantised.
 my $dump = $node->basedir . '/dump';
 $node->command_ok([ 'pg_dump', '-Fc', '-f', $dump, '-h', $node->host, '-p', $node->port, 'postgres' ], 'dump');
