@@ -6,7 +6,7 @@
  * configuration before the first weight is read, and the content hash comes last.
  * The rule a newcomer would break: an image is read by processes that trust nothing but
  * its header's checksum, so whatever they follow (offsets, counts) must be checked in
- * distil_image_check or in distil_model_open.
+ * distil_image_check or in distil_model_open, and an order of lines by the kernel that uses it.
  */
 #include "image.h"
 

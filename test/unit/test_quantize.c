@@ -197,14 +197,13 @@ static bool
 order_is_right(const DistilModel *model, int param)
 {
 	DistilWeight w;
-	int			bias = model->spec.layer[0].norm1_bias;
 	uint8_t    *scratch;
 	uint16_t   *want;
 	size_t		length;
 	bool		right;
 	int			half;
 
-	distil_param_weight(&w, &model->spec, model->weights, param, bias);
+	distil_param_weight(&w, &model->spec, model->weights, param, model->spec.layer[0].norm1_bias);
 	length = distil_order_length(w.n, w.k);
 	scratch = malloc(DISTIL_ORDER_SCRATCH(w.k));
 	want = malloc(length * sizeof(uint16_t));
