@@ -75,6 +75,15 @@ threads_become(int n)
 	return count_threads() == n;
 }
 
+/* No use in waiting for the others: a stopped worker takes no item.  Only the calling thread asks the host. */
+static bool
+is_stopped(const Work *work, int worker)
+{
+	const DistilPoll *poll = distil_pool_poll(work->pool, worker);
+
+	return worker > 0 && poll->stop(poll->ctx);
+}
+
 static DistilStatus
 do_item(void *ctx, int worker, int item, DistilError *err)
 {
@@ -91,7 +100,7 @@ do_item(void *ctx, int worker, int item, DistilError *err)
 		if (!sigismember(&blocked, signals[i]))
 			atomic_fetch_add(&work->open_signals, 1);
 	atomic_fetch_add(&work->arrived, 1);
-	while (atomic_load(&work->arrived) < work->meet && waited++ < 20000)
+	while (atomic_load(&work->arrived) < work->meet && waited++ < 20000 && !is_stopped(work, worker))
 		pause_a_moment();
 	if (item == work->limit_at)
 		distil_pool_limit(work->pool, 1);
@@ -279,10 +288,12 @@ static void
 test_idle(void)
 {
 	static Work work;
-	DistilPool *pool = open_pool(WORKERS, 30, NULL);
+	DistilPool *pool;
 	DistilError err;
 	int			i;
 
+	CHECK(threads_become(1));	/* those of the pools before */
+	pool = open_pool(WORKERS, 30, NULL);
 	CHECK(count_threads() == 1);	/* none before the first run */
 	for (i = 0; i < 3; i++)
 	{
