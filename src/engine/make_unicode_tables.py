@@ -156,6 +156,11 @@ def rows(values, out):
     out.append(line)
 
 
+def const(name):
+    """Only the properties of characters are read outside unicode.c (unicode.h declares them)."""
+    return "const " if name == "char" else "static const "
+
+
 def two_stage(name, values, limit, kind, out):
     blocks, index, flat = {}, [], []
     for start in range(0, limit, BLOCK):
@@ -165,10 +170,10 @@ def two_stage(name, values, limit, kind, out):
             flat.extend(block)
         index.append(blocks[block])
     assert len(blocks) <= 256
-    out.append("const uint8_t distil_%s_index[%d] = {" % (name, len(index)))
+    out.append("%suint8_t distil_%s_index[%d] = {" % (const(name), name, len(index)))
     rows(index, out)
     out.append("};")
-    out.append("const %s distil_%s_blocks[%d] = {" % (kind, name, len(flat)))
+    out.append("%s%s distil_%s_blocks[%d] = {" % (const(name), kind, name, len(flat)))
     rows(flat, out)
     out.append("};")
 
@@ -184,7 +189,7 @@ def sequences(name, mapping, out):
         values[cp] = where[text]
     assert len(pool) < 65536 and max(mapping) < MAP_LIMIT and max(map(len, mapping.values())) <= 18
     two_stage(name, values, MAP_LIMIT, "uint16_t", out)
-    out.append("const uint32_t distil_%s_pool[%d] = {" % (name, len(pool)))
+    out.append("%suint32_t distil_%s_pool[%d] = {" % (const(name), name, len(pool)))
     rows(pool, out)
     out.append("};")
 
@@ -204,7 +209,7 @@ def main():
            " *\t\tThese are numbers only, one table for all of Unicode: that is why the file is longer than others",
            " *\t\tmay be.",
            " */",
-           "const DistilCharProps distil_char_records[%d] = {" % len(records)]
+           "%sDistilCharProps distil_char_records[%d] = {" % (const("char"), len(records))]
     line = "\t"
     for flag, combining in records:
         text = "{%d, %d}, " % (flag, combining)
@@ -219,7 +224,7 @@ def main():
     sequences("lower", lowers, out)
     sequences("nfkd", compatible, out)
     pairs = compositions(decompositions)
-    out.append("const uint32_t distil_pairs[%d] = {" % (3 * len(pairs)))
+    out.append("%suint32_t distil_pairs[%d] = {" % (const("pairs"), 3 * len(pairs)))
     rows([value for pair in pairs for value in pair], out)
     out.append("};")
     sys.stdout.write("\n".join(out) + "\n")

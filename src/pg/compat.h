@@ -74,6 +74,16 @@
 #define DISTIL_FUNCTION_ACLCHECK(function, role) pg_proc_aclcheck(function, role, ACL_EXECUTE)
 #endif
 
+/* reverse(bytea) came in 18, until when reverse(text) was the only one (needs utils/fmgroids.h). */
+#if PG_VERSION_NUM < 180000
+#define F_REVERSE_TEXT F_REVERSE
+#endif
+
+/* In front of a function that does not come back: a keyword from 18 on. */
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn pg_attribute_noreturn()
+#endif
+
 /* Nodes that only RETURNING of a statement that writes can evaluate. */
 #if PG_VERSION_NUM >= 180000
 #define DISTIL_IS_RETURNING_NODE(node) (IsA(node, MergeSupportFunc) || IsA(node, ReturningExpr))

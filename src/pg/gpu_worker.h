@@ -5,7 +5,7 @@
 #ifndef DISTIL_GPU_WORKER_H
 #define DISTIL_GPU_WORKER_H
 
-#include "postgres.h"
+#include "compat.h"
 #include "gpu_protocol.h"
 
 /* Entry point of the background worker. */
@@ -15,7 +15,7 @@ extern PGDLLEXPORT void distil_gpu_main(Datum arg);
  * What its child process does, until the worker closes `control` or nobody wants anything any more:
  * serves the connections that `listener` takes.  Settings come through `control`.
  */
-extern void distil_gpu_serve(int listener, int control) pg_attribute_noreturn();
+pg_noreturn extern void distil_gpu_serve(int listener, int control);
 
 /* Milliseconds of a clock that nobody sets. */
 extern int64 distil_gpu_clock(void);

@@ -9,7 +9,7 @@
 #ifndef DISTIL_MODEL_STORE_H
 #define DISTIL_MODEL_STORE_H
 
-#include "postgres.h"
+#include "compat.h"
 #include "distil_engine.h"
 
 typedef struct DistilModelRow
@@ -32,7 +32,7 @@ extern void distil_store_lookup(DistilModelRow *row, const char *name);
 /* The same without the check of rights; false when there is no such model. */
 extern bool distil_store_find(DistilModelRow *row, const char *name);
 /* 42704 for a name distil_store_find did not find. */
-extern void distil_store_unknown(const char *name) pg_attribute_noreturn();
+pg_noreturn extern void distil_store_unknown(const char *name);
 
 /* Names (22023): 1 to 63 bytes, no slash (hint for hub names), no control characters, not blank. */
 extern void distil_store_check_name(const char *name);
