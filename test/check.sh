@@ -2,11 +2,12 @@
 # Every test, on a fresh Debian 12 or 13, as root or with sudo:
 #
 #   test/check.sh              all of it
-#   test/check.sh SUITE...     some of: layers unit sanitizer fuzz server other gpu
+#   test/check.sh SUITE...     some of: layers unit sanitizer fuzz server other gpu, or testing
 #
 # Installs the packages the tests need, builds in a temporary folder with -Wall -Wextra -Werror, runs unit tests (also
 # under ASan and UBSan, those with threads under TSan), goldens, a short run of each fuzzer, and pg_regress, isolation and TAP tests on a private server
 # as an unprivileged user; then the server tests again in a chroot of the other Debian (PostgreSQL 15 or 17, pgvector on 17).
+# testing, which is not one of all, runs them in a chroot of Debian testing, which has a later PostgreSQL and compiler.
 # Cleans up.  Closing line: "N passed, N failed, N skipped".
 set -euo pipefail
 
@@ -16,6 +17,9 @@ export OPENBLAS_NUM_THREADS=1
 fuzz_seconds=${DISTIL_FUZZ_SECONDS:-20}
 suites=${*:-layers unit sanitizer fuzz server other gpu}
 passed=0 failed=0 skipped=0 failures=()
+for s in $suites; do
+  case " layers unit sanitizer fuzz server other gpu testing " in *" $s "*) ;; *) die "unknown suite: $s" ;; esac
+done
 
 work=$(mktemp -d /var/tmp/distil-check.XXXXXX)
 chmod 755 "$work"
@@ -189,21 +193,26 @@ server_suites() {
 
 chroot_unmount() { ! mountpoint -q "$chroot" || umount -l "$chroot"; }
 
-# A chroot with the other Debian's PostgreSQL; the system is kept below /var/cache for the next run.
+# The other of Debian 12 and 13.
 other_debian() {
-  local here other cache=/var/cache/distil mirror file
+  local here
   here=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
   case $here in
-    bookworm) other=trixie ;;
-    trixie) other=bookworm ;;
-    *) skip "other Debian: this is neither Debian 12 nor 13 ($here)"; return ;;
+    bookworm) debian_server trixie ;;
+    trixie) debian_server bookworm ;;
+    *) skip "other Debian: this is neither Debian 12 nor 13 ($here)" ;;
   esac
+}
+
+# debian_server NAME: the server tests in a chroot with that Debian's PostgreSQL; the system is kept below /var/cache for the next run.
+debian_server() {
+  local other=$1 cache=/var/cache/distil mirror file
   [ "$(id -u)" = 0 ] || { skip "other Debian ($other): a chroot needs root"; return; }
   [ -z "${DISTIL_CHECK_INSIDE:-}" ] || return 0
   need_packages debootstrap util-linux
   mirror=$(awk '/security/ {next} $1 == "URIs:" {print $2; exit} $1 == "deb" {print ($2 ~ /^\[/ ? $4 : $2); exit}' \
     /etc/apt/sources.list.d/* /etc/apt/sources.list 2>/dev/null || true)
-  chroot=$work/chroot
+  chroot=$work/$other
   mkdir -p "$cache" "$chroot"
   if [ ! -s "$cache/$other.tar" ]; then
     if ! debootstrap --variant=minbase --include=ca-certificates "$other" "$chroot" "${mirror:-http://deb.debian.org/debian}" \
@@ -232,6 +241,7 @@ other_debian() {
   suite "$other" env -i HOME=/root TERM=dumb LANG=C.UTF-8 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
     DISTIL_CHECK_INSIDE=1 unshare --pid --fork --kill-child --propagation unchanged --mount-proc="$chroot/proc" \
     chroot "$chroot" bash -c 'cd /src && exec bash test/check.sh server'
+  chroot_unmount
 }
 
 # ---- all of it ----
@@ -240,7 +250,6 @@ say "Preparing"
 need_server
 need_packages binutils procps
 copy_tree
-wanted unit || wanted sanitizer || wanted fuzz || wanted layers || wanted server || wanted other || wanted gpu || die "unknown suite: $suites"
 if wanted layers; then suite layers bash -c "cd '$tree' && bash test/check_layers.sh"; fi
 if wanted unit; then suite unit run_unit; fi
 if wanted sanitizer; then
@@ -255,6 +264,7 @@ if wanted fuzz; then
 fi
 if wanted server; then server_suites ''; fi
 if wanted other; then other_debian; fi
+if wanted testing; then debian_server testing; fi
 if wanted gpu; then
   need_packages g++
   suite cuda-emulated run_emulated

@@ -24,6 +24,10 @@ server_version() {
   printf '%s\n' "$v"
 }
 
+apt_install() {
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@" >"$work/apt.log" 2>&1
+}
+
 # need_packages NAME...: installs what is missing, with one apt-get call.
 need_packages() {
   local p missing=()
@@ -33,7 +37,8 @@ need_packages() {
   [ ${#missing[@]} -gt 0 ] || return 0
   have_root || die "these packages are missing and neither root nor sudo is at hand: ${missing[*]}"
   echo "installing ${missing[*]}"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >"$work/apt.log" 2>&1 ||
+  # lists of an earlier day may name packages that are there no more
+  apt_install "${missing[@]}" || { as_root apt-get update -qq && apt_install "${missing[@]}"; } ||
     { tail -n 20 "$work/apt.log" >&2; die "apt-get could not install: ${missing[*]}"; }
 }
 
@@ -83,11 +88,16 @@ build_stage() {
     { tail -n 30 "$work/build.log" >&2; die "the build failed"; }
 }
 
-# server_settings STAGE: settings that make a server use a staged installation (Debian's extension_destdir).
+# server_settings STAGE: settings that make a server use a staged installation (from 18 on PostgreSQL's own, before Debian's).
 server_settings() {
   local libdir
   libdir=$("$pg_config" --pkglibdir)
-  printf "extension_destdir = '%s'\ndynamic_library_path = '%s%s:\$libdir'\n" "$1" "$1" "$libdir"
+  if [ "$pg" -ge 18 ]; then
+    printf "extension_control_path = '%s%s:\$system'\n" "$1" "$("$pg_config" --sharedir)"
+  else
+    printf "extension_destdir = '%s'\n" "$1"
+  fi
+  printf "dynamic_library_path = '%s%s:\$libdir'\n" "$1" "$libdir"
 }
 
 # free_port: a TCP port nobody listens on.
