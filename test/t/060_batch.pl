@@ -111,11 +111,14 @@ sub query
 	return "WITH w AS MATERIALIZED (SELECT $t.id, $a AS a FROM $source $where) SELECT x.id, x.a, y.a AS b FROM w x JOIN w y ON x.id = y.id + 1 " . tail_of(3);
 }
 
+# A row that a statement writes, as RETURNING names it.
+sub written { return $major >= 18 ? one($_[0], 'old', 'new') : $_[0]; }
+
 sub write_query
 {
 	my $a = number_of('docs', 2);
 	my $where = where_of('docs');
-	my $returning = 'RETURNING docs.id, ' . number_of('docs', 1) . ' AS a, ' . number_of('docs', 2) . ' AS b';
+	my $returning = 'RETURNING docs.id, ' . number_of(written('docs'), 1) . ' AS a, ' . number_of(written('docs'), 2) . ' AS b';
 	return one(
 		"UPDATE docs SET n = $a $where $returning",
 		"UPDATE docs SET n = s.a FROM (SELECT id, " . number_of('p', 1) . " AS a FROM parts p) s WHERE s.id = docs.id + 1 $returning",
@@ -125,8 +128,9 @@ sub write_query
 		"MERGE INTO " . one('docs', 'parts') . " m USING (SELECT * FROM docs s " . where_of('s') . ") s ON m.id = s.id + " . one(0, 3) . ' ' .
 			one('WHEN MATCHED THEN UPDATE SET n = ' . number_of('s', 1), 'WHEN MATCHED AND s.n > 2 THEN UPDATE SET n = ' . number_of('s', 1) . ' WHEN MATCHED THEN DELETE', '') .
 			' WHEN NOT MATCHED THEN INSERT VALUES (s.id + 100, s.body, ' . number_of('s', 1) . ", 'm')" .
-			($major >= 17 ? one('', ' WHEN NOT MATCHED BY SOURCE THEN DELETE', ' WHEN NOT MATCHED BY SOURCE AND m.n > 1 THEN UPDATE SET n = ' . number_of('m', 1)) : ''),
-		"UPDATE parts SET n = " . number_of('parts', 1) . ' ' . where_of('parts') . ' RETURNING parts.id, ' . number_of('parts', 1) . ' AS a');
+			($major >= 17 ? one('', ' WHEN NOT MATCHED BY SOURCE THEN DELETE', ' WHEN NOT MATCHED BY SOURCE AND m.n > 1 THEN UPDATE SET n = ' . number_of('m', 1)) .
+				one('', ' RETURNING merge_action() AS action, m.id, ' . number_of(one('s', written('m')), 1) . ' AS a') : ''),
+		"UPDATE parts SET n = " . number_of('parts', 1) . ' ' . where_of('parts') . ' RETURNING parts.id, ' . number_of(written('parts'), 1) . ' AS a');
 }
 
 # ---- the server: other planner and executor hooks loaded before and after ----
@@ -168,7 +172,7 @@ BEGIN
         rows := rows || jsonb_build_array(to_jsonb(r));
       END LOOP;
     ELSIF mode = 'write' THEN
-      IF query LIKE 'MERGE%' THEN
+      IF query LIKE 'MERGE%' AND query NOT LIKE '%RETURNING%' THEN
         EXECUTE query;
       ELSE
         EXECUTE format('WITH w AS (%s) SELECT jsonb_agg(to_jsonb(w)) FROM w', query) INTO rows;
