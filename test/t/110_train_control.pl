@@ -140,7 +140,6 @@ is($node->safe_psql('postgres', "SELECT state || ' ' || error_code FROM distil.j
 $node->safe_psql('postgres', "CREATE ROLE u LOGIN; GRANT EXECUTE ON PROCEDURE distil_train TO u; GRANT SELECT ON docs TO u; SELECT distil_grant('m', 'u')");
 my $blocker = train('blocker', $long);
 wait_step($blocker);
-$node->safe_psql('postgres', "CALL distil_train('m', 'docs', 'late')", extra_params => ['-U', 'u']) if 0;
 $node->safe_psql('postgres', "SET ROLE u; CALL distil_train('m', 'docs', 'late')");
 $node->safe_psql('postgres', "REVOKE SELECT ON docs FROM u; SELECT distil_cancel($blocker)");
 my $late = $node->safe_psql('postgres', "SELECT job FROM distil_jobs WHERE student = 'late'");
