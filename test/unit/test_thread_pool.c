@@ -75,7 +75,7 @@ threads_become(int n)
 	return count_threads() == n;
 }
 
-/* No use in waiting for the others: a stopped worker takes no item.  Only the calling thread asks the host. */
+/* No use in waiting then: a stopped worker takes no item.  (Only the calling thread asks the host.) */
 static bool
 is_stopped(const Work *work, int worker)
 {
