@@ -73,7 +73,8 @@ HALF_FLAG := $(shell $(CC) -mavx512fp16 -E -x c /dev/null >/dev/null 2>&1 && ech
 ISA_amx_plain = $(ISA_avx512) -mavx512vbmi
 ISA_avx_vnni = $(ISA_avx2) -mavxvnni
 ISA_avx512_vnni = $(ISA_avx512) -mavx512vnni
-ISAS = avx2 avx_vnni avx512 avx512_vnni avx512_bf16 amx amx_plain
+# For other processors these files are empty.
+ISAS = $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),avx2 avx_vnni avx512 avx512_vnni avx512_bf16 amx amx_plain)
 $(foreach isa,$(ISAS),$(eval kernels/cpu/ops_$(isa).o kernels/cpu/int8_$(isa).o: override CFLAGS += $(ISA_$(isa))))
 
 # ---- the CUDA backend: a module of its own, opened at run time ----

@@ -229,15 +229,29 @@ distil_head_backward(const DistilSpec *spec, const float *weights, float *gradie
 
 /* ---------- the loss they share ---------- */
 
+/* No fmax: in a loop over floats it is an internal error of GCC 12 for ARM. */
+double
+distil_largest(const float *x, int n, size_t step)
+{
+	float		top = -INFINITY;
+	int			i;
+
+	for (i = 0; i < n; i++)
+	{
+		float		value = x[(size_t) i * step];
+
+		top = value > top ? value : top;
+	}
+	return top;
+}
+
 double
 distil_cross_entropy(float *dlogits, const float *logits, size_t step, int k, int label, double weight)
 {
-	double		top = -INFINITY;
+	double		top = distil_largest(logits, k, step);
 	double		sum = 0;
 	int			i;
 
-	for (i = 0; i < k; i++)
-		top = fmax(top, logits[(size_t) i * step]);
 	for (i = 0; i < k; i++)
 		sum += exp(logits[(size_t) i * step] - top);
 	for (i = 0; dlogits != NULL && i < k; i++)

@@ -55,6 +55,8 @@ extern DistilStatus distil_head_backward(const DistilSpec *spec, const float *we
 #define DISTIL_NO_LABEL (-100)
 /* Mean cross-entropy over the labelled of `rows` rows [k]; head_token.c, also of masked and causal LMs. */
 extern double distil_loss_labels(float *dlogits, const float *logits, const int32_t *labels, int rows, int k);
+/* The largest of n numbers, step apart; -INFINITY of none, and a NaN is passed over. */
+extern double distil_largest(const float *x, int n, size_t step);
 /* -log softmax(logits [k])[label], numbers of a row ld apart from the next; *gradient += weight * ... */
 extern double distil_cross_entropy(float *dlogits, const float *logits, size_t step, int k, int label,
 								   double weight);

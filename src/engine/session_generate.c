@@ -7,6 +7,7 @@
  */
 #include "session.h"
 
+#include "head.h"
 #include "rng.h"
 
 #include <math.h>
@@ -290,21 +291,6 @@ distil_session_generate(DistilSession *session, char **text, size_t *length, con
 
 /* ---------- perplexity ---------- */
 
-/* -log softmax(logits [v])[label] */
-static double
-surprise(const float *logits, int v, int32_t label)
-{
-	double		top = -INFINITY;
-	double		sum = 0;
-	int			i;
-
-	for (i = 0; i < v; i++)
-		top = fmax(top, logits[i]);
-	for (i = 0; i < v; i++)
-		sum += exp(logits[i] - top);
-	return log(sum) + top - logits[label];
-}
-
 typedef struct Surprise
 {
 	const int32_t *ids;
@@ -318,7 +304,7 @@ add_surprise(void *ctx, int t, const float *logits, int v, DistilError *err)
 	Surprise   *surprises = ctx;
 
 	(void) err;
-	surprises->sum += surprise(logits, v, surprises->ids[t + 1]);
+	surprises->sum += distil_cross_entropy(NULL, logits, 1, v, surprises->ids[t + 1], 1);
 	return DISTIL_OK;
 }
 

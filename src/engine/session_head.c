@@ -211,12 +211,10 @@ distil_session_head_logits(DistilSession *session, const float **logits, int *ro
 void
 distil_softmax(double *p, const float *x, int n, size_t step)
 {
-	double		top = -INFINITY;
+	double		top = distil_largest(x, n, step);
 	double		sum = 0;
 	int			i;
 
-	for (i = 0; i < n; i++)
-		top = fmax(top, x[(size_t) i * step]);
 	for (i = 0; i < n; i++)
 		sum += p[i] = exp(x[(size_t) i * step] - top);
 	for (i = 0; i < n; i++)
