@@ -60,7 +60,7 @@ CREATE PROCEDURE clear_copy(model text) LANGUAGE plpgsql AS $$
 BEGIN
 	LOOP	-- until the sessions before have let go of it
 		PERFORM distil_cache_clear();
-		EXIT WHEN (SELECT resident FROM distil_models WHERE name = model) = 0;
+		EXIT WHEN NOT EXISTS (SELECT FROM distil_models WHERE name = model AND resident > 0);
 		PERFORM pg_sleep(0.01);
 	END LOOP;
 END $$;
