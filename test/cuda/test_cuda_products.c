@@ -68,7 +68,7 @@ test_shape(DistilDevice *dev, int m, int n, int k, int pad)
 
 			for (l = 0; l < k; l++)
 				sum += rounded(x[i * ldx + l]) * rounded(w[(size_t) j * k + l]);
-			worst[0] = fmax(worst[0], fabs(sum - y[i * ldy + j]));
+			worst[0] = check_worse(worst[0], fabs(sum - y[i * ldy + j]));
 		}
 	for (i = 0; i < m; i++)
 		for (l = 0; l < k; l++)
@@ -77,7 +77,7 @@ test_shape(DistilDevice *dev, int m, int n, int k, int pad)
 
 			for (j = 0; j < n; j++)
 				sum += rounded(dy[i * ldy + j]) * rounded(w[(size_t) j * k + l]);
-			worst[1] = fmax(worst[1], fabs(sum - dx[i * ldx + l]));
+			worst[1] = check_worse(worst[1], fabs(sum - dx[i * ldx + l]));
 		}
 	for (j = 0; j < n; j++)
 		for (l = 0; l < k; l++)
@@ -86,7 +86,7 @@ test_shape(DistilDevice *dev, int m, int n, int k, int pad)
 
 			for (i = 0; i < m; i++)
 				sum += rounded(dy[i * ldy + j]) * rounded(x[i * ldx + l]);
-			worst[2] = fmax(worst[2], fabs(sum - dw[(size_t) j * k + l]));
+			worst[2] = check_worse(worst[2], fabs(sum - dw[(size_t) j * k + l]));
 		}
 	CHECK_MSG(worst[0] <= allowed(k), "forward %d %d %d +%d: %g\n", m, n, k, pad, worst[0]);
 	CHECK_MSG(worst[1] <= allowed(n), "input %d %d %d +%d: %g\n", m, n, k, pad, worst[1]);

@@ -146,7 +146,7 @@ test_pool_skip(DistilDevice *device)
 
 					sum += w * x;
 					weights += w;
-					largest = fmax(largest, x);
+					largest = check_worse(largest, x);
 				}
 				if (mode == DISTIL_POOL_CLS)
 					expected = hidden[ranges[2 * b] * 12 + j];
@@ -195,7 +195,7 @@ test_ragged(DistilDevice *device, const char *name)
 								 &err)
 		  == DISTIL_OK);
 	for (i = 0; i < 18 * 48; i++)
-		worst = fmax(worst, fabs((double) all[i] - hidden[i]));
+		worst = check_worse(worst, fabs((double) all[i] - hidden[i]));
 	for (b = 0; b < LENGTHS; b++)
 	{
 		DistilBatch one = batch.batch;
@@ -212,7 +212,7 @@ test_ragged(DistilDevice *device, const char *name)
 		CHECK(distil_encoder_forward(&model.spec, model.weights, &one, small, 0, &hidden, device, NULL, &err)
 			  == DISTIL_OK);
 		for (i = 0; i < lengths[b] * 48; i++)
-			worst_alone = fmax(worst_alone, fabs((double) hidden[i] - all[start * 48 + i]));
+			worst_alone = check_worse(worst_alone, fabs((double) hidden[i] - all[start * 48 + i]));
 	}
 	/* values are of size 1; a product's order of additions may depend on its shape */
 	CHECK_MSG(worst <= 1e-6 * 4, "%s: saved and unsaved differ by %g", name, worst);
@@ -329,13 +329,13 @@ test_backend(DistilDevice *reference, DistilDevice *other, const char *name)
 			memcpy(gradients[d], model.gradients, sizeof(float) * model.spec.table.total);
 			if (d == 1)
 				for (i = 0; i < (size_t) problem.rows * (size_t) problem.width; i++)
-					worst = fmax(worst, fabs((double) outputs[0][i] - outputs[1][i]));
+					worst = check_worse(worst, fabs((double) outputs[0][i] - outputs[1][i]));
 			problem_free(&problem);
 		}
 		for (i = 0; i < model.spec.table.total; i++)
 		{
-			worst_gradient = fmax(worst_gradient, fabs((double) gradients[0][i] - gradients[1][i]));
-			size = fmax(size, fabs((double) gradients[0][i]));
+			worst_gradient = check_worse(worst_gradient, fabs((double) gradients[0][i] - gradients[1][i]));
+			size = check_worse(size, fabs((double) gradients[0][i]));
 		}
 		/* float sums of up to 300 terms of size 1: 300 * 2^-24, and the same relative in gradients */
 		CHECK_MSG(worst <= 2e-5, "%s, part %d: outputs differ by %g", name, part, worst);

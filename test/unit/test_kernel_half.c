@@ -129,7 +129,7 @@ test_forward(int m, int n, int k, int pad, DistilActivation act, bool with_befor
 		float	   *to = want_y + i / n * ldy + i % n;
 
 		ref->ops->activation_forward(ref, act, to, want + i, 1);
-		most = fmax(most, fabs((double) want[i]));
+		most = check_worse(most, fabs((double) want[i]));
 	}
 	dev->ops->half->linear_forward(dev, y, ldy, before, dx, dw, db, act, m, n, k);
 	near("output", take_half(y, (size_t) m * ldy), want_y, (size_t) m * ldy, UNIT,
@@ -167,7 +167,7 @@ test_backward(int m, int n, int k, int pad, DistilActivation act, bool accumulat
 	dev->ops->half->linear_backward_weight(dev, dw, db, hdy, lddy, hx, m, n, k);
 	ref->ops->linear_backward_input(ref, want_dx, k, dy, lddy, w, accumulate, m, n, k);
 	for (i = 0; i < mk; i++)
-		most = fmax(most, fabs((double) want_dx[i]));
+		most = check_worse(most, fabs((double) want_dx[i]));
 	if (act != DISTIL_ACT_NONE)
 		ref->ops->activation_backward(ref, act, want_dx, want_dx, x, mk);
 	ref->ops->linear_backward_weight(ref, want_dw, want_db, dy, lddy, x, k, m, n, k);

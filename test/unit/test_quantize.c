@@ -426,7 +426,7 @@ check_gram(double *h)
 
 			for (int t = 0; t < INPUTS; t++)
 				sum += (double) layer.x[t * n + i] * layer.x[t * n + j];
-			worst = fmax(worst, fabs(sum - got));
+			worst = check_worse(worst, fabs(sum - got));
 			h[i * n + j] = sum * layer.factor[i] * layer.factor[j];
 			mean += i == j ? h[i * n + j] / n : 0.0;
 		}
@@ -507,7 +507,7 @@ check_rounding(int rows, int cols)
 				want += share * (w[from] / layer.factor[from] - q[from] * (double) layer.scale[i]);
 			}
 			want = fmin(fmax(want / layer.scale[i], -127.0), 127.0);
-			worst = fmax(worst, fabs(q[at] - want));
+			worst = check_worse(worst, fabs(q[at] - want));
 		}
 	}
 	/* half a step, and float32's part in a sum over all columns */

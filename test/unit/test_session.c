@@ -326,7 +326,7 @@ check_batches(const DistilModel *model, size_t memory)
 
 		CHECK(has[i]);
 		CHECK(distil_session_embed(session, alone, &one, &many[i], 1, -1, &err) == DISTIL_OK && one);
-		worst = fmax(worst, largest_difference(alone, out + (size_t) i * d, (size_t) d));
+		worst = check_worse(worst, largest_difference(alone, out + (size_t) i * d, (size_t) d));
 	}
 	CHECK_MSG(worst == 0.0, "alone and in a batch differ by %g", worst);
 	/* equal texts were computed once: a third less than the texts one by one */

@@ -398,9 +398,8 @@ test_update(void)
 	{
 		squares += (double) job.trainer->copies[0].moment1[i] * job.trainer->copies[0].moment1[i];
 		/* m = 0.1 g, v = 0.001 g^2 */
-		worst = fmax(worst,
-					 fabs(job.trainer->copies[0].moment2[i] -
-						  0.1 * job.trainer->copies[0].moment1[i] * job.trainer->copies[0].moment1[i]));
+		worst = check_worse(worst, fabs(job.trainer->copies[0].moment2[i] -
+										0.1 * pow(job.trainer->copies[0].moment1[i], 2)));
 	}
 	CHECK_NEAR(sqrt(squares) / 0.1, 0.05, 1e-6);	/* clipped to max_grad_norm */
 	CHECK(worst < 1e-9);
@@ -418,7 +417,7 @@ test_update(void)
 			double		v = job.trainer->copies[0].moment2[i] / (1 - 0.999 * 0.999);
 			double		expected = before[i] * (1 - 0.01 * decay) - 0.01 * m / (sqrt(v) + 1e-8);
 
-			worst = fmax(worst, fabs(expected - job.trainer->copies[0].weights[i]));
+			worst = check_worse(worst, fabs(expected - job.trainer->copies[0].weights[i]));
 		}
 	}
 	/* float32: 1 - 0.999^2 rounds at 3e-5 of a step of 0.01, weights of size 1 at 1e-7 */

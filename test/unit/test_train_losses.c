@@ -133,8 +133,8 @@ compare_gradients(const DistilTrainer *trainer, const char *kind)
 			CHECK_MSG(count == part, "%s", name);
 			for (i = 0; i < count; i++)
 			{
-				largest = fmax(largest, fabs(theirs[i]));
-				difference = fmax(difference, fabs(theirs[i] - mine[i]));
+				largest = check_worse(largest, fabs(theirs[i]));
+				difference = check_worse(difference, fabs(theirs[i] - mine[i]));
 			}
 			/* The key's bias has no gradient but rounding: softmax does not see it. */
 			CHECK_MSG(difference <= 2e-5 * largest + 2e-6, "%s: differs by %g of %g", name, difference,
@@ -450,7 +450,7 @@ test_extraction(const char *folder, const char *json)
 	logits_of(student.model, device, &mine);
 	CHECK(mine.used == theirs.used && mine.used > 0);
 	for (i = 0; i < mine.used && i < theirs.used; i++)
-		difference = fmax(difference, fabs(mine.data[i] - theirs.data[i]));
+		difference = check_worse(difference, fabs(mine.data[i] - theirs.data[i]));
 	/* the segment row is added in another order: some roundings of logits of size 10 */
 	CHECK_MSG(difference < 5e-5, "logits differ by %g", difference);
 	free(mine.data);
