@@ -74,7 +74,7 @@ ISA_amx_plain = $(ISA_avx512) -mavx512vbmi
 ISA_avx_vnni = $(ISA_avx2) -mavxvnni
 ISA_avx512_vnni = $(ISA_avx512) -mavx512vnni
 # For other processors these files are empty.
-ISAS = $(if $(filter x86_64-%,$(shell $(CC) -dumpmachine)),avx2 avx_vnni avx512 avx512_vnni avx512_bf16 amx amx_plain)
+ISAS := $(if $(filter x86_64-%,$(shell $(or $(UNIT_CC),$(CC)) -dumpmachine)),avx2 avx_vnni avx512 avx512_vnni avx512_bf16 amx amx_plain)
 $(foreach isa,$(ISAS),$(eval kernels/cpu/ops_$(isa).o kernels/cpu/int8_$(isa).o: override CFLAGS += $(ISA_$(isa))))
 
 # ---- the CUDA backend: a module of its own, opened at run time ----
@@ -111,6 +111,8 @@ else
 UNIT_DIR = $(BUILD)/unit
 endif
 UNIT_CC ?= cc
+# What runs the tests of another processor, say qemu-aarch64-static.
+UNIT_RUN ?=
 UNIT_CFLAGS = -g -Wall -Wextra -Werror -Wdeclaration-after-statement -Wmissing-prototypes -Wvla $(ENGINE_CFLAGS) $(NO_FMA) $(SAN_FLAGS) $(INCLUDES)
 UNIT_LIBS = -ljansson -lm -ldl -lpthread
 UNIT_OBJS = $(addprefix $(UNIT_DIR)/,$(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o))
@@ -145,7 +147,7 @@ unit: $(UNIT_TESTS)
 UNIT_RUNS = $(addsuffix .run,$(LONG_TESTS) $(filter-out $(LONG_TESTS),$(UNIT_TESTS)))
 unit-run: $(UNIT_RUNS)
 $(UNIT_RUNS): %.run:
-	@$*
+	@$(UNIT_RUN) $*
 .PHONY: unit-run $(UNIT_RUNS)
 
 # The module compiled for the CPU lies beside the tests that open it.
