@@ -39,7 +39,7 @@ static int	check_failed;
 			   __FILE__, __LINE__, #a, check_a_, #b, check_b_, fabs(check_a_ - check_b_), check_t_); } \
 	} while (0)
 
-/* The larger of two differences, in place of fmax(), which passes over a NaN: here it stays. */
+/* The larger of two numbers, as fmax(); but that passes over a NaN, and here it stays. */
 static inline double
 check_worse(double worst, double difference)
 {
