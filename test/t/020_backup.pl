@@ -37,10 +37,15 @@ $standby->stop;
 # dump and restore
 my $dump = $node->backup_dir . '/dump';
 $node->safe_psql('postgres', "CREATE ROLE reader; SELECT distil_grant('m', 'reader')");
+$node->safe_psql('postgres', "CREATE INDEX nearest ON docs (distil_cosine(distil_embed(body, 'm'), distil_embed('text', 'm')))");
 $node->command_ok([ 'pg_dump', '-Fc', '-Z0', '-f', $dump, '-d', $node->connstr('postgres') ], 'pg_dump');
 $node->safe_psql('postgres', 'CREATE DATABASE copy');
 $node->command_ok([ 'pg_restore', '--exit-on-error', '-d', $node->connstr('copy'), $dump ], 'pg_restore');
 is($node->safe_psql('copy', $vector), $expected, 'a restored database gives the same vectors');
+is($node->safe_psql('copy', "SET enable_seqscan = off; SELECT count(*) FROM docs "
+		. "WHERE distil_cosine(distil_embed(body, 'm'), distil_embed('text', 'm')) > 0"),
+	$node->safe_psql('postgres', "SELECT count(*) FROM docs WHERE distil_cosine(e, distil_embed('text', 'm')) > 0"),
+	'an index over a model is made again');
 is($node->safe_psql('copy', "SELECT bool_and(ok) FROM distil_verify('m')"), 't', 'a restored model verifies');
 is($node->safe_psql('copy', "SELECT name || is_default FROM distil_models"), 'mtrue', 'the default model is restored');
 is( $node->safe_psql('copy', "SET ROLE reader; SELECT cardinality(distil_embed('x', 'm')) > 0"),
@@ -61,7 +66,7 @@ like($err, qr/ERROR:.*"m"/, 'weights that are missing give an error that names t
 like($node->safe_psql('partial', 'SELECT problem FROM distil_check()'), qr/./, 'distil_check() reports the missing weights');
 
 # drop
-$node->safe_psql('postgres', "SELECT distil_drop_model('m')");
+$node->safe_psql('postgres', "DROP INDEX nearest; SELECT distil_drop_model('m')");
 is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_largeobject_metadata'), '0', 'dropping a model leaves no large object');
 $node->safe_psql('postgres', "SELECT distil_import('m2', '" . model_path('distilbert-mlm') . "')");
 $node->safe_psql('postgres', 'DROP EXTENSION distil CASCADE');
