@@ -412,6 +412,7 @@ SET parallel_setup_cost = 0; SET parallel_tuple_cost = 0; SET min_parallel_table
 SELECT * FROM plan_of('SELECT id, distil_embed(body) FROM docs');
 CREATE TABLE parallel AS SELECT id, distil_embed(body) AS e FROM docs;
 SELECT count(*), count(p.e), count(*) FILTER (WHERE NOT is_close(to_jsonb(p.e), to_jsonb(d.e))) AS differ FROM docs d JOIN parallel p USING (id);
+SELECT count(distil_embed(NULLIF(body, body), 'nowhere')) FROM docs;
 SELECT substring(batches_of('SELECT id, distil_embed(body) FROM docs') from '/\d+') AS rows;
 SELECT * FROM plan_of('SELECT sum(distil_token_count(body)) FROM docs');
 SELECT sum(distil_token_count(body)) = (SELECT sum(n) FROM (SELECT distil_token_count(body) AS n FROM docs OFFSET 0) s) AS same FROM docs;

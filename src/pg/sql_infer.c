@@ -41,7 +41,7 @@ PG_FUNCTION_INFO_V1(distil_fill_mask);
 static void
 embed_group(DistilBatchArgs *args, int first, int end, const char *model, const char *prompt, bool query)
 {
-	DistilOpenModel *open = distil_run_embedder(model);
+	DistilOpenModel *open;
 	DistilText *texts = palloc((end - first) * sizeof(DistilText));
 	int		   *rows = palloc((end - first) * sizeof(int));
 	int			n = 0;
@@ -56,6 +56,9 @@ embed_group(DistilBatchArgs *args, int first, int end, const char *model, const 
 		texts[n] = distil_bridge_text(args->values[0][i]);
 		rows[n++] = i;
 	}
+	if (n == 0)					/* nothing asks for the model: it need not exist */
+		return;
+	open = distil_run_embedder(model);
 	vectors = distil_run_embeddings(&has, open, texts, n, prompt, query);
 	for (i = 0; i < n; i++)
 	{
@@ -86,8 +89,6 @@ run_embed(DistilBatchArgs *args, bool query)
 
 		end = distil_run_group(args, first, named ? 1 : -1, query ? -1 : 2, &model, &prompt);
 		if (named && model == NULL)
-			continue;
-		if (end == first + 1 && args->nulls[0][first])
 			continue;
 		embed_group(args, first, end, model, prompt, query);
 	}
