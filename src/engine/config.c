@@ -368,9 +368,8 @@ read_class(const char **name, const DistilJsonDoc *doc, DistilError *err)
 	return DISTIL_OK;
 }
 
-/* The activation sentence-transformers puts on a cross-encoder's score; sigmoid without one. */
-static DistilStatus
-read_rank_activation(DistilActivation *out, const DistilJsonDoc *doc, DistilError *err)
+DistilStatus
+distil_config_rank_activation(DistilActivation *out, const char *name, const char *file, DistilError *err)
 {
 	static const struct
 	{
@@ -380,21 +379,9 @@ read_rank_activation(DistilActivation *out, const DistilJsonDoc *doc, DistilErro
 		{"Sigmoid", DISTIL_ACT_SIGMOID}, {"Identity", DISTIL_ACT_NONE}, {"Tanh", DISTIL_ACT_TANH},
 		{"ReLU", DISTIL_ACT_RELU}, {"GELU", DISTIL_ACT_GELU}, {"SiLU", DISTIL_ACT_SILU}
 	};
-	const DistilJson *root = distil_json_root(doc);
-	const DistilJson *object = distil_json_member(root, "sentence_transformers");
-	const char *name = NULL;
-	const char *last;
+	const char *last = strrchr(name, '.');
 	char		shown[80];
 
-	*out = DISTIL_ACT_SIGMOID;
-	if (object != NULL && distil_json_type(object) == DISTIL_JSON_OBJECT)
-		DISTIL_FORWARD(distil_json_get_string(doc, object, "activation_fn", NULL, &name, err));
-	if (name == NULL)
-		DISTIL_FORWARD(distil_json_get_string(doc, root, "sbert_ce_default_activation_function", NULL, &name,
-											  err));
-	if (name == NULL)
-		return DISTIL_OK;
-	last = strrchr(name, '.');
 	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
 		if (strncmp(name, "torch.nn.", 9) == 0 && last != NULL && strcmp(last + 1, known[i].name) == 0)
 		{
@@ -404,7 +391,24 @@ read_rank_activation(DistilActivation *out, const DistilJsonDoc *doc, DistilErro
 	distil_fail(err, DISTIL_ERR_UNSUPPORTED, "activation \"%s\" is not supported",
 				distil_printable(shown, sizeof(shown), name, strlen(name)));
 	return distil_fail_detail(err, DISTIL_ERR_UNSUPPORTED,
-							  "File \"config.json\" names it for the scores of a cross-encoder.");
+							  "File \"%s\" names it for the scores of a cross-encoder.", file);
+}
+
+/* The activation sentence-transformers puts on a cross-encoder's score; sigmoid without one. */
+static DistilStatus
+read_rank_activation(DistilActivation *out, const DistilJsonDoc *doc, DistilError *err)
+{
+	const DistilJson *root = distil_json_root(doc);
+	const DistilJson *object = distil_json_member(root, "sentence_transformers");
+	const char *name = NULL;
+
+	*out = DISTIL_ACT_SIGMOID;
+	if (object != NULL && distil_json_type(object) == DISTIL_JSON_OBJECT)
+		DISTIL_FORWARD(distil_json_get_string(doc, object, "activation_fn", NULL, &name, err));
+	if (name == NULL)
+		DISTIL_FORWARD(distil_json_get_string(doc, root, "sbert_ce_default_activation_function", NULL, &name,
+											  err));
+	return name == NULL ? DISTIL_OK : distil_config_rank_activation(out, name, "config.json", err);
 }
 
 /* model_type and its architecture; *type borrowed from doc */

@@ -39,6 +39,10 @@ extern DistilStatus distil_pipeline_dense_dirs(const char *const **dirs, int *n,
 											   DistilArena *arena, const DistilAllocator *alloc,
 												   DistilError *err);
 
+/* A class of torch.nn named by a file as what a cross-encoder's score goes through. */
+extern DistilStatus distil_config_rank_activation(DistilActivation *out, const char *name, const char *file,
+												  DistilError *err);
+
 /* ---------- for architectures ---------- */
 
 /* A size in [1, limit]: below is DISTIL_ERR_TEXT_FILE, above DISTIL_ERR_LIMIT. */

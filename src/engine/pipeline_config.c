@@ -3,7 +3,7 @@
  *		The sentence pipeline of a folder: modules.json and the files it names.
  *
  * Layouts of sentence-transformers 2 to 6: Transformer, Pooling, then Dense modules and
- * a Normalize.  The rule a newcomer would break: module types, pooling modes and keys of
+ * a Normalize; or the Transformer of a cross-encoder alone.  The rule a newcomer would break: module types, pooling modes and keys of
  * a module's config.json that are not known are refused by name, because each of them
  * may change the embedding.
  */
@@ -27,6 +27,7 @@ typedef struct PipelineParser
 	const DistilFolder *folder;
 	const DistilAllocator *alloc;
 	DistilError *err;
+	bool		ranks;			/* the Transformer is a cross-encoder, with its head */
 } PipelineParser;
 
 typedef DistilStatus (*FileFn) (PipelineParser *parser, const DistilJsonDoc *doc, const char *file);
@@ -330,7 +331,8 @@ check_modality(PipelineParser *parser, const DistilJsonDoc *doc, const char *fil
 						   "\"modality_config\" of file \"%s\" has no \"text\"",
 						   file);
 	DISTIL_FORWARD(check_fixed(parser, doc, text, file, "method", "forward"));
-	return check_fixed(parser, doc, text, file, "method_output_name", "last_hidden_state");
+	return check_fixed(parser, doc, text, file, "method_output_name",
+					   parser->ranks ? "logits" : "last_hidden_state");
 }
 
 static DistilStatus
@@ -347,6 +349,7 @@ read_transformer(PipelineParser *parser, const DistilJsonDoc *doc, const char *f
 	};
 	const DistilJson *root = distil_json_root(doc);
 	DistilPipeline *pipeline = &parser->spec->pipeline;
+	const char *task;
 	int64_t		length;
 
 	DISTIL_FORWARD(check_keys(parser, doc, file, known));
@@ -360,8 +363,12 @@ read_transformer(PipelineParser *parser, const DistilJsonDoc *doc, const char *f
 							   "\"%s\" of file \"%s\" is not supported",
 							   empty[i], file);
 	}
-	DISTIL_FORWARD(check_fixed(parser, doc, root, file, "transformer_task", "feature-extraction"));
-	DISTIL_FORWARD(check_fixed(parser, doc, root, file, "module_output_name", "token_embeddings"));
+	DISTIL_FORWARD(distil_json_get_string(doc, root, "transformer_task", NULL, &task, parser->err));
+	parser->ranks = task != NULL && strcmp(task, "sequence-classification") == 0;
+	if (!parser->ranks)
+		DISTIL_FORWARD(check_fixed(parser, doc, root, file, "transformer_task", "feature-extraction"));
+	DISTIL_FORWARD(check_fixed(parser, doc, root, file, "module_output_name",
+							   parser->ranks ? "scores" : "token_embeddings"));
 	DISTIL_FORWARD(check_modality(parser, doc, file));
 	DISTIL_FORWARD(distil_json_get_int(doc, root, "max_seq_length", 0, 1, INT32_MAX, &length, parser->err));
 	pipeline->max_seq_length = (int) length;
@@ -439,6 +446,27 @@ read_prompts(PipelineParser *parser, const DistilJsonDoc *doc, const char *file)
 		return distil_fail(parser->err, DISTIL_ERR_TEXT_FILE,
 						   "\"default_prompt_name\" of file \"%s\" is not one of its prompts", file);
 	return DISTIL_OK;
+}
+
+/* The same file of a cross-encoder. */
+static DistilStatus
+read_cross_encoder(PipelineParser *parser, const DistilJsonDoc *doc, const char *file)
+{
+	static const char *const known[] = {
+		"__version__", "model_type", "activation_fn", "prompts", "default_prompt_name", NULL
+	};
+	const DistilJson *root = distil_json_root(doc);
+	const DistilJson *prompts = distil_json_member(root, "prompts");
+	const char *name;
+
+	DISTIL_FORWARD(check_keys(parser, doc, file, known));
+	DISTIL_FORWARD(check_fixed(parser, doc, root, file, "model_type", "CrossEncoder"));
+	if (prompts != NULL && distil_json_count(prompts) > 0)
+		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,
+						   "\"prompts\" of file \"%s\" are not supported for a cross-encoder", file);
+	DISTIL_FORWARD(distil_json_get_string(doc, root, "activation_fn", NULL, &name, parser->err));
+	return name == NULL ? DISTIL_OK
+		: distil_config_rank_activation(&parser->spec->config.rank_activation, name, file, parser->err);
 }
 
 /* ---------- modules.json ---------- */
@@ -537,6 +565,19 @@ check_modules(const DistilJsonDoc *doc, DistilError *err)
 	return DISTIL_OK;
 }
 
+/* A cross-encoder's one module has its head; as a sentence model it is a folder without modules. */
+static DistilStatus
+rank_pipeline(PipelineParser *parser, size_t modules)
+{
+	if (modules != 1)
+		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,
+						   "a cross-encoder of %zu modules in file \"" MODULES_FILE "\" is not supported",
+						   modules);
+	parser->spec->pipeline.present = false;
+	parser->spec->pipeline.npoolings = 1;
+	return with_file(parser, PROMPTS_FILE, false, read_cross_encoder);
+}
+
 static DistilStatus
 read_modules(PipelineParser *parser, const DistilJsonDoc *doc)
 {
@@ -554,6 +595,8 @@ read_modules(PipelineParser *parser, const DistilJsonDoc *doc)
 		DISTIL_FORWARD(module_entry(parser, doc, distil_json_item(root, i), &kind, &path));
 		DISTIL_FORWARD(read_module(parser, (int) i, kind, path));
 	}
+	if (parser->ranks)
+		return rank_pipeline(parser, distil_json_count(root));
 	if (pipeline->npoolings == 0)
 		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,
 						   "sentence models without Pooling are not supported");
@@ -564,7 +607,7 @@ DistilStatus
 distil_pipeline_parse(DistilSpec *spec, const DistilFolder *folder, const DistilAllocator *alloc,
 					  DistilError *err)
 {
-	PipelineParser parser = {spec, folder, alloc, err};
+	PipelineParser parser = {spec, folder, alloc, err, false};
 	DistilPipeline *pipeline = &spec->pipeline;
 	DistilJsonDoc *doc;
 	DistilStatus status;
@@ -608,7 +651,7 @@ DistilStatus
 distil_pipeline_dense_dirs(const char *const **dirs, int *n, const DistilFolder *folder,
 						   DistilArena *arena, const DistilAllocator *alloc, DistilError *err)
 {
-	PipelineParser parser = {NULL, folder, alloc, err};
+	PipelineParser parser = {NULL, folder, alloc, err, false};
 	const char **found;
 	DistilJsonDoc *doc;
 	DistilStatus status;

@@ -261,6 +261,51 @@ test_pipeline_config(void)
 	RUN_CASES("bert-sentence", cases);
 }
 
+/* The folder of a cross-encoder as sentence-transformers 6 saves it. */
+static void
+test_cross_encoder(void)
+{
+	static const struct
+	{
+		const char *settings;
+		DistilStatus status;
+		DistilActivation activation;
+		const char *message;
+	}			cases[] = {
+		{"{}", DISTIL_OK, DISTIL_ACT_SIGMOID, NULL},
+		{"{\"activation_fn\": \"torch.nn.modules.linear.Identity\", \"prompts\": {}}", DISTIL_OK,
+		DISTIL_ACT_NONE, NULL},
+		{"{\"activation_fn\": \"mine.Tanh\"}", DISTIL_ERR_UNSUPPORTED, DISTIL_ACT_NONE, "mine.Tanh"},
+		{"{\"prompts\": {\"web\": \"web: \"}}", DISTIL_ERR_UNSUPPORTED, DISTIL_ACT_NONE, "prompts"},
+		{"{\"model_type\": \"SentenceTransformer\"}", DISTIL_ERR_UNSUPPORTED, DISTIL_ACT_NONE, "model_type"},
+		{"{\"future\": 1}", DISTIL_ERR_UNSUPPORTED, DISTIL_ACT_NONE, "future"}
+	};
+	TestFolder	folder;
+
+	if (!test_folder_load(&folder, MODELS "bert-sentence"))
+		return;
+	test_folder_set_text(&folder, MODULES, "[{\"path\": \"\", \"type\": \"" OLD "Transformer\"}]");
+	test_folder_set_text(&folder, SENTENCE,
+						 "{\"transformer_task\": \"sequence-classification\", "
+						 "\"modality_config\": {\"text\": {\"method\": \"forward\", "
+						 "\"method_output_name\": \"logits\"}}, \"module_output_name\": \"scores\"}");
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		LoadedModel loaded;
+		DistilError err;
+
+		test_folder_set_text(&folder, PROMPTS, cases[i].settings);
+		CHECK(load_folder(&loaded, &folder.folder, &options, &err) == cases[i].status);
+		if (cases[i].message != NULL)
+			CHECK(strstr(err.message, cases[i].message) != NULL);
+		if (loaded.model != NULL)
+			CHECK(loaded.model->spec.config.rank_activation == cases[i].activation &&
+				  !loaded.model->spec.pipeline.present);
+		load_free(&loaded);
+	}
+	test_folder_free(&folder);
+}
+
 /* Poolings and length limits land in the spec. */
 static void
 test_pipeline_values(void)
@@ -570,6 +615,7 @@ main(void)
 	test_pipeline();
 	test_config();
 	test_pipeline_config();
+	test_cross_encoder();
 	test_pipeline_values();
 	test_tensors();
 	test_tied();
