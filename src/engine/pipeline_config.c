@@ -2,10 +2,10 @@
  * pipeline_config.c
  *		The sentence pipeline of a folder: modules.json and the files it names.
  *
- * Layouts of sentence-transformers 2 to 6: Transformer, Pooling, then Dense modules and
- * a Normalize; or the Transformer of a cross-encoder alone.  The rule a newcomer would break: module types, pooling modes and keys of
- * a module's config.json that are not known are refused by name, because each of them
- * may change the embedding.
+ * Layouts of sentence-transformers 2 to 6: Transformer, Pooling, then Dense modules and a
+ * Normalize; or the Transformer of a cross-encoder alone.  The rule a newcomer would break:
+ * module types, pooling modes and keys of a module's config.json that are not known are
+ * refused by name, because each of them may change the embedding.
  */
 #include "config.h"
 
