@@ -247,8 +247,14 @@ distil_tokenizer_max_length(int64_t *max_length, const DistilFolder *folder,
 	if (distil_json_type(distil_json_root(doc)) != DISTIL_JSON_OBJECT)
 		status = distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"tokenizer_config.json\" is not an object");
 	else
-		status = distil_json_get_number(doc, distil_json_root(doc), "model_max_length", 0, 0, 1e300, &value,
-										err);
+	{
+		const DistilJson *root = distil_json_root(doc);
+
+		/* older files call it max_len */
+		status = distil_json_get_number(doc, root, "max_len", 0, 0, 1e300, &value, err);
+		if (status == DISTIL_OK)
+			status = distil_json_get_number(doc, root, "model_max_length", value, 0, 1e300, &value, err);
+	}
 	distil_json_free(doc);
 	/* "no limit" is written as 1e30 */
 	if (status == DISTIL_OK && value < 1e9)

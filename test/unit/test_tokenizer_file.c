@@ -393,7 +393,8 @@ test_max_length(void)
 		int64_t		want;
 	}			cases[] = {
 		{"{\"model_max_length\": 512}", 512}, {"{}", 0}, {"{\"model_max_length\": null}", 0},
-		{"{\"model_max_length\": 1000000000000000019884624838656}", 0}, {"{\"model_max_length\": 1e30}", 0}
+		{"{\"model_max_length\": 1000000000000000019884624838656}", 0}, {"{\"model_max_length\": 1e30}", 0},
+		{"{\"max_len\": 10}", 10}, {"{\"max_len\": 10, \"model_max_length\": 512}", 512}
 	};
 	DistilError err = {{0}, {0}, {0}};
 	int64_t		got;
