@@ -368,8 +368,8 @@ read_class(const char **name, const DistilJsonDoc *doc, DistilError *err)
 	return DISTIL_OK;
 }
 
-DistilStatus
-distil_config_rank_activation(DistilActivation *out, const char *name, const char *file, DistilError *err)
+bool
+distil_config_torch_activation(DistilActivation *out, const char *name)
 {
 	static const struct
 	{
@@ -379,15 +379,30 @@ distil_config_rank_activation(DistilActivation *out, const char *name, const cha
 		{"Sigmoid", DISTIL_ACT_SIGMOID}, {"Identity", DISTIL_ACT_NONE}, {"Tanh", DISTIL_ACT_TANH},
 		{"ReLU", DISTIL_ACT_RELU}, {"GELU", DISTIL_ACT_GELU}, {"SiLU", DISTIL_ACT_SILU}
 	};
-	const char *last = strrchr(name, '.');
-	char		shown[80];
+	static const char *const modules[] = {
+		"torch.nn.modules.activation.", "torch.nn.modules.linear.", "torch.nn."
+	};
+	size_t		skip = 0;
 
-	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]); i++)
-		if (strncmp(name, "torch.nn.", 9) == 0 && last != NULL && strcmp(last + 1, known[i].name) == 0)
+	for (size_t i = 0; i < sizeof(modules) / sizeof(modules[0]) && skip == 0; i++)
+		if (strncmp(name, modules[i], strlen(modules[i])) == 0)
+			skip = strlen(modules[i]);
+	for (size_t i = 0; i < sizeof(known) / sizeof(known[0]) && skip > 0; i++)
+		if (strcmp(name + skip, known[i].name) == 0)
 		{
 			*out = known[i].activation;
-			return DISTIL_OK;
+			return true;
 		}
+	return false;
+}
+
+DistilStatus
+distil_config_rank_activation(DistilActivation *out, const char *name, const char *file, DistilError *err)
+{
+	char		shown[80];
+
+	if (distil_config_torch_activation(out, name))
+		return DISTIL_OK;
 	distil_fail(err, DISTIL_ERR_UNSUPPORTED, "activation \"%s\" is not supported",
 				distil_printable(shown, sizeof(shown), name, strlen(name)));
 	return distil_fail_detail(err, DISTIL_ERR_UNSUPPORTED,

@@ -39,7 +39,9 @@ extern DistilStatus distil_pipeline_dense_dirs(const char *const **dirs, int *n,
 											   DistilArena *arena, const DistilAllocator *alloc,
 												   DistilError *err);
 
-/* A class of torch.nn named by a file as what a cross-encoder's score goes through. */
+/* "torch.nn.Tanh", or where the class really is: "torch.nn.modules.activation.Tanh"; false: no known one. */
+extern bool distil_config_torch_activation(DistilActivation *out, const char *name);
+/* The same, named by a file as what a cross-encoder's score goes through. */
 extern DistilStatus distil_config_rank_activation(DistilActivation *out, const char *name, const char *file,
 												  DistilError *err);
 

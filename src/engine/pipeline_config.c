@@ -199,19 +199,6 @@ read_pooling(PipelineParser *parser, const DistilJsonDoc *doc, const char *file)
 
 /* ---------- Dense, Normalize ---------- */
 
-static const struct
-{
-	const char *name;
-	DistilActivation activation;
-}			dense_activations[] = {
-	{"torch.nn.modules.linear.Identity", DISTIL_ACT_NONE},
-	{"torch.nn.modules.activation.Tanh", DISTIL_ACT_TANH},
-	{"torch.nn.modules.activation.ReLU", DISTIL_ACT_RELU},
-	{"torch.nn.modules.activation.GELU", DISTIL_ACT_GELU},
-	{"torch.nn.modules.activation.SiLU", DISTIL_ACT_SILU},
-	{"torch.nn.modules.activation.Sigmoid", DISTIL_ACT_SIGMOID}
-};
-
 static DistilStatus
 read_dense_activation(PipelineParser *parser, const DistilJsonDoc *doc, const char *file,
 					  DistilActivation *out)
@@ -221,12 +208,8 @@ read_dense_activation(PipelineParser *parser, const DistilJsonDoc *doc, const ch
 
 	DISTIL_FORWARD(distil_json_get_string(doc, distil_json_root(doc), "activation_function",
 										  "torch.nn.modules.activation.Tanh", &name, parser->err));
-	for (size_t i = 0; i < sizeof(dense_activations) / sizeof(dense_activations[0]); i++)
-		if (strcmp(dense_activations[i].name, name) == 0)
-		{
-			*out = dense_activations[i].activation;
-			return DISTIL_OK;
-		}
+	if (distil_config_torch_activation(out, name))
+		return DISTIL_OK;
 	return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,
 					   "activation \"%s\" of file \"%s\" is not supported",
 					   distil_printable(shown, sizeof(shown), name, strlen(name)), file);

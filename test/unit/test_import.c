@@ -231,6 +231,8 @@ test_pipeline_config(void)
 		{POOLING, "\"embedding_dimension\": 32", "\"embedding_dimension\": 31", DISTIL_ERR_TEXT_FILE, "31"},
 		{POOLING, "\"include_prompt\": true", "\"include_prompt\": false", DISTIL_OK, NULL},
 		{DENSE, "activation.Tanh", "activation.ReLU", DISTIL_OK, NULL},
+		{DENSE, "modules.activation.Tanh", "Tanh", DISTIL_OK, NULL},
+		{DENSE, "modules.activation.Tanh", "functional.tanh", DISTIL_ERR_UNSUPPORTED, "functional.tanh"},
 		{DENSE, "activation.Tanh", "activation.Mish", DISTIL_ERR_UNSUPPORTED, "activation.Mish"},
 		{DENSE, "\"in_features\": 32", "\"in_features\": 31", DISTIL_ERR_TEXT_FILE, "in_features"},
 		{DENSE, "\"out_features\": 24", "\"out_features\": 25", DISTIL_ERR_MODEL_FILE, "[25, 32]"},
