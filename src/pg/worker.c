@@ -389,6 +389,7 @@ distil_worker_main(Datum arg)
 {
 	DistilWorkerArgs args;
 	int64		job;
+	int64		before;
 	Oid			owner;
 
 	(void) arg;
@@ -398,6 +399,9 @@ distil_worker_main(Datum arg)
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	BackgroundWorkerUnblockSignals();
 	BackgroundWorkerInitializeConnectionByOid(args.database, args.role, DISTIL_BYPASS_ROLELOGIN);
+
+	/* ALTER ROLE or ALTER DATABASE may have set another role than the job's owner. */
+	SetConfigOption("role", "none", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("statement_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 	SetConfigOption("lock_timeout", "0", PGC_SUSET, PGC_S_OVERRIDE);
 #ifdef DISTIL_HAS_TRANSACTION_TIMEOUT
@@ -417,7 +421,14 @@ distil_worker_main(Datum arg)
 
 		if (outcome == DISTIL_RUN_NOTHING || outcome == DISTIL_RUN_TERMINATED)
 			break;
+		before = job;
 		job = next_job(&owner);
+		if (job == before && outcome == DISTIL_RUN_GONE)
+		{
+			/* Nor could the next worker start it, nor the one after that. */
+			ereport(LOG, (errmsg("distil job " INT64_FORMAT " stays queued: it could not start", job)));
+			break;
+		}
 		if (job == 0 || distil_job_launch(job, owner))
 			break;
 

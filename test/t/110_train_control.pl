@@ -165,6 +165,15 @@ SKIP:
 }
 wait_until(sub { job($behind, 'state') eq 'done' }, 'the next job to end');
 
+# a role whose sessions begin as another role
+$node->safe_psql('postgres',
+	"CREATE ROLE grp; CREATE ROLE app LOGIN IN ROLE grp; ALTER ROLE app SET role = 'grp';
+	 GRANT EXECUTE ON PROCEDURE distil_train TO app; GRANT SELECT ON docs TO app; SELECT distil_grant('m', 'app')");
+$node->safe_psql('postgres', "SET ROLE app; CALL distil_train('m', 'docs', 'other_role', options => '$short')");
+my $other = $node->safe_psql('postgres', "SELECT job FROM distil_jobs WHERE student = 'other_role'");
+ok(wait_state($other, 'done'), 'a job runs as its owner, whatever role the owner has set');
+is($node->safe_psql('postgres', "SELECT owner FROM distil_models WHERE name = 'other_role'"), 'app', 'who gets the model');
+
 # the extension is dropped under a running job: in a database of its own
 $node->safe_psql('postgres', 'CREATE DATABASE other');
 $node->safe_psql('other',
