@@ -502,12 +502,14 @@ distil_job_for_student(const char *student, int64 except)
 }
 
 /*
- * A job of a role that was dropped, or may not log in any more, must not stand in the way
- * of the others: its worker would end before it looks at the queue.
+ * A job of a role that was dropped, or may not log in or connect any more, must not stand
+ * in the way of the others: its worker would end before it looks at the queue.
  */
 #define OWNER_CAN_RUN(bypass) \
 	"EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) owner" \
-	" AND (r.rolcanlogin OR " bypass "))"
+	" AND (r.rolcanlogin OR " bypass ")" \
+	" AND pg_catalog.has_database_privilege(r.oid, pg_catalog.current_database()::pg_catalog.text," \
+	" 'CONNECT'))"
 
 int64
 distil_job_next(Oid owner, Oid *job_owner)

@@ -164,6 +164,18 @@ SKIP:
 	ok(wait_state($behind, 'done'), 'and does not stand in the way of the next job');
 }
 wait_until(sub { job($behind, 'state') eq 'done' }, 'the next job to end');
+# the same with a role that may not connect
+$node->safe_psql('postgres',
+	"CREATE ROLE v LOGIN; GRANT EXECUTE ON PROCEDURE distil_train TO v; GRANT SELECT ON docs TO v; SELECT distil_grant('m', 'v')");
+$blocker = train('blocker', $long);
+wait_step($blocker);
+$node->safe_psql('postgres', "SET ROLE v; CALL distil_train('m', 'docs', 'unconnected')");
+$behind = train('behind2', $short);
+$node->safe_psql('postgres', "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; SELECT distil_cancel($blocker)");
+ok(wait_state($behind, 'done'), 'a job whose owner may not connect does not stand in the way');
+is($node->safe_psql('postgres', "SELECT state FROM distil_jobs WHERE student = 'unconnected'"), 'queued', 'and stays queued');
+$node->safe_psql('postgres',
+	"GRANT CONNECT ON DATABASE postgres TO PUBLIC; SELECT distil_cancel(job) FROM distil_jobs WHERE state = 'queued'");
 
 # a role whose sessions begin as another role
 $node->safe_psql('postgres',
