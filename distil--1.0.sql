@@ -383,15 +383,18 @@ CREATE TABLE distil.job_log (
 
 REVOKE ALL ON distil.job, distil.job_log FROM PUBLIC;
 
--- A worker holds an advisory lock of its own class (objsubid) as long as it runs its job.
+-- A worker holds an advisory lock of its own class (objsubid) as long as it runs its job;
+-- those of the primary are not seen on a standby.
 CREATE VIEW distil_jobs WITH (security_barrier) AS
 	SELECT j.job, j.kind, j.teacher, j.student, j.corpus, j.method,
-		CASE WHEN j.state = 'running' AND a.pid IS NULL THEN 'interrupted' ELSE j.state END AS state,
+		CASE WHEN j.state = 'running' AND a.pid IS NULL AND NOT pg_catalog.pg_is_in_recovery()
+			THEN 'interrupted' ELSE j.state END AS state,
 		pg_catalog.format('cpu (%s, %s threads)', j.isa, j.threads) AS device,
 		j.step, j.steps, j.epoch, j.loss, j.loss_ce, j.loss_mlm, j.loss_clm, j.loss_mse, j.loss_cos,
 		j.eval_loss, j.learning_rate, j.tokens, j.tokens_per_second,
 		j.created_at, j.started_at, j.finished_at,
-		CASE WHEN j.state = 'running' AND a.pid IS NOT NULL THEN j.eta END AS eta,
+		CASE WHEN j.state = 'running' AND (a.pid IS NOT NULL OR pg_catalog.pg_is_in_recovery())
+			THEN j.eta END AS eta,
 		j.error,
 		CASE WHEN j.state = 'done' THEN '[##########] 100 %'
 			WHEN COALESCE(j.steps, 0) = 0 THEN '[..........] 0 %'

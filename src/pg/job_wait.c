@@ -4,12 +4,16 @@
  *
  * The rule a newcomer would break: every look at the row is a transaction of its own, so
  * that the wait sees what others commit and keeps no snapshot for hours.
+ *
+ * On a standby the rows are the primary's, and so are the workers: nothing is launched
+ * there, and no job is called lost.
  */
 #include "postgres.h"
 
 #include <math.h>
 
 #include "access/xact.h"
+#include "access/xlog.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "storage/latch.h"
@@ -167,6 +171,7 @@ look(Waiter *waiter)
 	bool		found;
 	bool		queued;
 	bool		running;
+	bool		elsewhere;
 	int			holder = 0;
 	int			taken = 0;
 
@@ -174,15 +179,18 @@ look(Waiter *waiter)
 	found = distil_job_read(waiter->job, &row);
 	queued = found && strcmp(row.state, "queued") == 0;
 	running = found && strcmp(row.state, "running") == 0;
-	if (queued)
+	elsewhere = RecoveryInProgress();
+	if (queued && !elsewhere)
 		taken = distil_job_slots_taken();
-	if (running)
+	if (running && !elsewhere)
 		holder = distil_job_holder(waiter->job);
 	PopActiveSnapshot();
 	SPI_commit();
-	if (queued)
+	if (queued && !elsewhere)
 		watch_queued(waiter, &row, taken);
-	if (running)
+	if (running && elsewhere)
+		show_progress(waiter, &row);
+	else if (running)
 		watch_running(waiter, &row, holder);
 	return !queued && !running;
 }

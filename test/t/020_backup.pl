@@ -8,7 +8,7 @@ use FindBin;
 use lib $FindBin::RealBin;
 use DistilTest;
 
-my $node = new_node('primary', allows_streaming => 1);
+my $node = new_node('primary', allows_streaming => 1, conf => "log_min_messages = debug1\n");
 my $path = model_path('bert-sentence');
 $node->safe_psql('postgres', "SELECT distil_import('m', '$path')");
 $node->safe_psql('postgres',
@@ -29,6 +29,24 @@ my ($code, $out, $err) = quiet_psql($standby, "SELECT distil_import('x', '$path'
 like($err, qr/25006/, 'importing on a standby is refused as read-only');
 my @files = glob($standby->data_dir . '/pgsql_tmp_distil/*');
 ok(@files > 0, 'the standby made its own mapped copy');
+
+# jobs of the primary, seen from the standby
+$node->safe_psql('postgres', "CREATE ROLE nobody; INSERT INTO distil.job (owner, teacher, student, corpus, method, options, search_path, isa, threads, state)
+	SELECT 'nobody'::regrole, 'm', s, 'docs', 'embedding', '{}', '', '', 1, s FROM unnest(ARRAY['queued', 'running']) s");
+$node->wait_for_catchup($standby);
+is($standby->safe_psql('postgres', "SELECT string_agg(state, ' ' ORDER BY job) FROM distil_jobs"), 'queued running',
+	'a standby does not call a job of the primary interrupted');
+for my $state ('queued', 'running')
+{
+	my $job = $standby->safe_psql('postgres', "SELECT job FROM distil_jobs WHERE state = '$state'");
+	($code, $out, $err) = quiet_psql($standby, "CALL distil_wait($job, '4 seconds')");
+	is($code, 0, "a standby waits for a $state job");
+	like($err, qr/job $job goes on, the time to wait is over/, 'and does not call it lost');
+}
+unlike(slurp_file($standby->logfile), qr/registering background worker "distil job/, 'and starts no worker');
+is($node->safe_psql('postgres', 'SELECT state FROM distil_jobs ORDER BY job DESC LIMIT 1'), 'interrupted', 'the primary does');
+$node->safe_psql('postgres', 'DELETE FROM distil.job; DROP ROLE nobody');
+$node->wait_for_catchup($standby);
 $standby->promote;
 is($standby->safe_psql('postgres', "SELECT distil_drop_model('m'); SELECT count(*) FROM pg_largeobject_metadata"), "\n0",
 	'a promoted standby can drop a model');
