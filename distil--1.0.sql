@@ -68,7 +68,9 @@ CREATE FUNCTION distil.model_changed() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_model_changed';
 CREATE FUNCTION distil.model_truncated() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_model_truncated';
-REVOKE EXECUTE ON FUNCTION distil.model_changed(), distil.model_truncated() FROM PUBLIC;
+CREATE FUNCTION distil.local_only() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_local_only';
+REVOKE EXECUTE ON FUNCTION distil.model_changed(), distil.model_truncated(), distil.local_only() FROM PUBLIC;
 
 CREATE TRIGGER model_deleted AFTER DELETE ON distil.model
 	FOR EACH ROW EXECUTE FUNCTION distil.model_changed();
@@ -78,6 +80,17 @@ CREATE TRIGGER model_frozen BEFORE UPDATE ON distil.model
 	EXECUTE FUNCTION distil.model_changed();
 CREATE TRIGGER model_truncated BEFORE TRUNCATE ON distil.model
 	FOR EACH STATEMENT EXECUTE FUNCTION distil.model_truncated();
+
+-- No table takes the rows of another server by logical replication.
+CREATE TRIGGER local_only BEFORE INSERT OR UPDATE OR DELETE ON distil.model
+	FOR EACH ROW EXECUTE FUNCTION distil.local_only();
+ALTER TABLE distil.model ENABLE ALWAYS TRIGGER local_only;
+CREATE TRIGGER local_only BEFORE INSERT OR UPDATE OR DELETE ON distil.head
+	FOR EACH ROW EXECUTE FUNCTION distil.local_only();
+ALTER TABLE distil.head ENABLE ALWAYS TRIGGER local_only;
+CREATE TRIGGER local_only BEFORE INSERT OR UPDATE OR DELETE ON distil.tombstone
+	FOR EACH ROW EXECUTE FUNCTION distil.local_only();
+ALTER TABLE distil.tombstone ENABLE ALWAYS TRIGGER local_only;
 
 -- ---------- models: sql_model.c ----------
 
@@ -382,6 +395,12 @@ CREATE TABLE distil.job_log (
 );
 
 REVOKE ALL ON distil.job, distil.job_log FROM PUBLIC;
+CREATE TRIGGER local_only BEFORE INSERT OR UPDATE OR DELETE ON distil.job
+	FOR EACH ROW EXECUTE FUNCTION distil.local_only();
+ALTER TABLE distil.job ENABLE ALWAYS TRIGGER local_only;
+CREATE TRIGGER local_only BEFORE INSERT OR UPDATE OR DELETE ON distil.job_log
+	FOR EACH ROW EXECUTE FUNCTION distil.local_only();
+ALTER TABLE distil.job_log ENABLE ALWAYS TRIGGER local_only;
 
 -- A worker holds an advisory lock of its own class (objsubid) as long as it runs its job;
 -- those of the primary are not seen on a standby.

@@ -1,6 +1,6 @@
 /*
  * sql_model.c
- *		Models: import, create, drop, default, rights, configuration; the triggers of distil.model.
+ *		Models: import, create, drop, default, rights, configuration; triggers.
  */
 #include "postgres.h"
 
@@ -19,6 +19,7 @@
 #include "fmgr.h"
 #include "libpq/be-fsstubs.h"
 #include "miscadmin.h"
+#include "replication/logicalworker.h"
 #include "storage/fd.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
@@ -45,6 +46,7 @@ PG_FUNCTION_INFO_V1(distil_grant);
 PG_FUNCTION_INFO_V1(distil_revoke);
 PG_FUNCTION_INFO_V1(distil_model_changed);
 PG_FUNCTION_INFO_V1(distil_model_truncated);
+PG_FUNCTION_INFO_V1(distil_local_only);
 
 /* ---------- import ---------- */
 
@@ -409,6 +411,26 @@ distil_model_truncated(PG_FUNCTION_ARGS)
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("table distil.model cannot be truncated"),
 			 errhint("Use distil_drop_model(), or DELETE.")));
+}
+
+/*
+ * Row trigger of all tables: a publication of all tables publishes these too, but their
+ * rows are about large objects, folders and workers, which stay on the server they are on.
+ */
+Datum
+distil_local_only(PG_FUNCTION_ARGS)
+{
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_FOR_ROW(trigger->tg_event) ||
+		!TRIGGER_FIRED_BEFORE(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("distil_local_only() can only be called as a row trigger before the change")));
+	if (IsLogicalWorker())
+		return PointerGetDatum(NULL);
+	return PointerGetDatum(TRIGGER_FIRED_BY_UPDATE(trigger->tg_event)
+						   ? trigger->tg_newtuple : trigger->tg_trigtuple);
 }
 
 /* ---------- default and rights ---------- */
