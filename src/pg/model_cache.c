@@ -63,6 +63,7 @@ typedef struct Memo
 	uint32		xcnt;
 	int32		subxcnt;
 	CommandId	command;
+	CommandId	now;			/* a model is also looked for under a later snapshot */
 } Memo;
 
 static CacheEntry *entries = NULL;
@@ -256,6 +257,7 @@ fill_memo(Memo *key, const char *name, Layouts layouts)
 	key->xcnt = snapshot->xcnt;
 	key->subxcnt = snapshot->subxcnt;
 	key->command = snapshot->curcid;
+	key->now = GetCurrentCommandId(false);
 }
 
 /* Is the last lookup the one of key? */

@@ -2,8 +2,9 @@
  * model_store.c
  *		Rows of distil.model and the large objects that hold the weights.
  *
- * Rows are read by index scan under the active snapshot, without asking for rights on
- * the table: they are public, the right to use a model is the ACL of its large object.
+ * Rows are read by index scan under the active snapshot, then under a later one, without
+ * asking for rights on the table: they are public, the right to use a model is the ACL of
+ * its large object.
  * Rows are written as the owner of the tables, by fixed statements.
  * The rule a newcomer would break: large objects only through be_lo_open() and
  * lo_read()/lo_write(); bare inv_* calls crash the server after an abort.
@@ -170,6 +171,20 @@ distil_store_unknown(const char *name)
 			 : errhint("There is no model yet: import one with distil_import(name, path).")));
 }
 
+/*
+ * Make a later snapshot the active one; false where there can be none.  Constants are folded,
+ * and simple expressions of PL/pgSQL run, under the snapshot of the command around them, which
+ * does not see what that command has imported.  A name never stands for other content.
+ */
+static bool
+push_later_snapshot(void)
+{
+	if (IsInParallelMode())
+		return false;
+	PushActiveSnapshot(GetLatestSnapshot());
+	return true;
+}
+
 /* Is the large object there for the current snapshot?  (LargeObjectExists asks for now.) */
 static bool
 object_visible(Oid object)
@@ -191,14 +206,24 @@ object_visible(Oid object)
 bool
 distil_store_find(DistilModelRow *row, const char *name)
 {
+	bool		found;
+
 	if (name == NULL && distil_default_model != NULL && distil_default_model[0] != '\0')
 		name = distil_default_model;
-	return find_row(row, name);
+	found = find_row(row, name);
+	if (!found && name != NULL && push_later_snapshot())
+	{
+		found = find_row(row, name);
+		PopActiveSnapshot();
+	}
+	return found;
 }
 
 void
 distil_store_lookup(DistilModelRow *row, const char *name)
 {
+	bool		later = false;
+
 	if (!distil_store_find(row, name))
 	{
 		if (name == NULL && distil_default_model != NULL && distil_default_model[0] != '\0')
@@ -211,7 +236,8 @@ distil_store_lookup(DistilModelRow *row, const char *name)
 							 "distil_set_default(model).")));
 		distil_store_unknown(name);
 	}
-	if (!object_visible(row->weights))
+	if (!object_visible(row->weights) &&
+		(!(later = push_later_snapshot()) || !object_visible(row->weights)))
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("model \"%s\" has lost its weights", row->name),
@@ -227,6 +253,8 @@ distil_store_lookup(DistilModelRow *row, const char *name)
 				 errhint("Its owner can run: SELECT distil_grant(%s, %s).",
 						 quote_literal_cstr(row->name),
 						 quote_literal_cstr(GetUserNameFromId(GetUserId(), false)))));
+	if (later)
+		PopActiveSnapshot();
 }
 
 /* ---------- checks ---------- */
@@ -349,9 +377,12 @@ DistilReader *
 distil_store_open(Oid weights, int64 bytes)
 {
 	StoreReader *store = palloc0(sizeof(StoreReader));
+	bool		later = !object_visible(weights) && push_later_snapshot();
 
 	store->fd = DatumGetInt32(DirectFunctionCall2(be_lo_open, ObjectIdGetDatum(weights),
 												  Int32GetDatum(INV_READ)));
+	if (later)
+		PopActiveSnapshot();	/* the large object keeps it */
 	if (bytes < 0)
 	{
 		bytes = DatumGetInt64(DirectFunctionCall3(be_lo_lseek64, Int32GetDatum(store->fd), Int64GetDatum(0),
