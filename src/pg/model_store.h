@@ -23,9 +23,10 @@ typedef struct DistilModelRow
 } DistilModelRow;
 
 /*
- * Row of a model by name under the current snapshot or, of a name it lacks, a later one, NULL name = the default model
- * (setting distil.default_model, then the catalog flag).  Checks that GetUserId() may
- * use it (42501).  Unknown: 42704 with the known names as a hint; no default set: 42704.
+ * Row of a model by name under the current snapshot or, where that lacks the name, a later
+ * one; NULL name = the default model (setting distil.default_model, then the catalog flag).
+ * Checks that GetUserId() may use it (42501).  Unknown: 42704 with the known names as a
+ * hint; no default set: 42704.
  */
 extern void distil_store_lookup(DistilModelRow *row, const char *name);
 
