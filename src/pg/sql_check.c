@@ -120,8 +120,8 @@ static void
 check_catalogs(ReturnSetInfo *rsinfo, MemoryContext context)
 {
 	/*
-	 * A container is a safetensors file of ours: 8 bytes of length,
-	 * then a header that begins with our metadata.
+	 * A container is a safetensors file of ours: 8 bytes of length, then a header that
+	 * begins with our metadata.  Models of others name tensors "distilbert...".
 	 */
 	static const char *const sql =
 		"SELECT pg_catalog.format('model %s', m.name), "
@@ -134,9 +134,8 @@ check_catalogs(ReturnSetInfo *rsinfo, MemoryContext context)
 		"SELECT pg_catalog.format('large object %s', p.loid), 'weights that no model refers to', "
 		"pg_catalog.format('SELECT lo_unlink(%s)', p.loid) "
 		"FROM pg_catalog.pg_largeobject p WHERE p.pageno OPERATOR(pg_catalog.=) 0 "
-		"AND pg_catalog.position(p.data, '\\x64697374696c'::pg_catalog.bytea) OPERATOR(pg_catalog.>) 0 "
-		"AND pg_catalog.substr(p.data, 9, 14) OPERATOR(pg_catalog.=) "
-		"pg_catalog.convert_to('{\"__metadata__', 'UTF8') "
+		"AND pg_catalog.substr(p.data, 9, 36) OPERATOR(pg_catalog.=) "
+		"pg_catalog.convert_to('{\"__metadata__\":{\"distil.container\":', 'UTF8') "
 		"AND NOT EXISTS (SELECT FROM distil.model m WHERE m.weights OPERATOR(pg_catalog.=) p.loid) "
 		"ORDER BY 1";
 	uint64		i;

@@ -38,4 +38,15 @@ for my $use ("PERFORM distil_embed('a', 'x')", "EXECUTE 'SELECT distil_embed(''a
 		. "EXCEPTION WHEN division_by_zero THEN NULL; END; PERFORM distil_embed('a', 'x'); END \$\$");
 like($err, qr/model "x" does not exist/, 'so is one whose import was rolled back');
 
+# distil_check() knows its own files from those of others
+my $file = model_path('distilbert-mlm') . '/model.safetensors';
+my $foreign = $node->safe_psql('postgres', "SELECT lo_import('$file')");
+is($node->safe_psql('postgres', "SELECT data LIKE '%{\"__metadata__%distilbert.%' FROM pg_largeobject WHERE loid = $foreign AND pageno = 0"),
+	't', 'a file of DistilBERT begins like a stored model');
+is($node->safe_psql('postgres', 'SELECT * FROM distil_check()'), '', 'distil_check() leaves it alone');
+$node->safe_psql('postgres', "SELECT lo_unlink($foreign); SELECT distil_import('y', '$path')");
+my $copy = $node->safe_psql('postgres', "SELECT lo_from_bytea(0, lo_get(weights)) FROM distil.model");
+is($node->safe_psql('postgres', 'SELECT fix FROM distil_check()'), "SELECT lo_unlink($copy)", 'distil_check() names weights without a model');
+$node->safe_psql('postgres', "SELECT lo_unlink($copy)");
+
 done_testing();
