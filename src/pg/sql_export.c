@@ -26,6 +26,9 @@
 #include "sql_args.h"
 
 #define EXPORT_CHUNK (1024 * 1024)
+/* Exported folders and files may be read by everyone, as those of COPY TO. */
+#define FOLDER_MODE (S_IRWXU | S_IRGRP | S_IXGRP | S_IROTH | S_IXOTH)
+#define FILE_MODE (S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH)
 
 PG_FUNCTION_INFO_V1(distil_export);
 PG_FUNCTION_INFO_V1(distil_export_objects);
@@ -97,6 +100,48 @@ write_piece(int fd, const char *path, const char *buffer, size_t bytes)
 	}
 }
 
+/* An existing folder will do. */
+static void
+make_folder(const char *path)
+{
+	mode_t		mask = umask(S_IWGRP | S_IWOTH);
+	int			result = mkdir(path, FOLDER_MODE);
+	int			error = errno;
+
+	umask(mask);
+	errno = error;
+	if (result != 0 && errno != EEXIST)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create directory \"%s\": %m", path)));
+}
+
+/* A new file, open for writing. */
+static int
+create_file(const char *path)
+{
+	mode_t		mask = umask(S_IWGRP | S_IWOTH);
+	volatile int fd = -1;
+
+	PG_TRY();
+	{
+		fd = OpenTransientFilePerm(path, O_CREAT | O_EXCL | O_WRONLY | PG_BINARY, FILE_MODE);
+	}
+	PG_FINALLY();
+	{
+		int			error = errno;
+
+		umask(mask);
+		errno = error;
+	}
+	PG_END_TRY();
+	if (fd < 0)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not create file \"%s\": %m", path)));
+	return fd;
+}
+
 /* Folders that lead to the file, below `path`. */
 static void
 make_parents(const char *path, const char *name)
@@ -105,12 +150,7 @@ make_parents(const char *path, const char *name)
 
 	while ((slash = strchr(slash, '/')) != NULL)
 	{
-		char	   *folder = psprintf("%s/%.*s", path, (int) (slash - name), name);
-
-		if (mkdir(folder, S_IRWXU) != 0 && errno != EEXIST)
-			ereport(ERROR,
-					(errcode_for_file_access(),
-					 errmsg("could not create directory \"%s\": %m", folder)));
+		make_folder(psprintf("%s/%.*s", path, (int) (slash - name), name));
 		slash++;
 	}
 }
@@ -126,12 +166,7 @@ write_file(const char *path, const DistilFile *file, List **created)
 
 	distil_args_check_file_name(file->name);
 	make_parents(path, file->name);
-	fd = OpenTransientFilePerm(full, O_CREAT | O_EXCL | O_WRONLY | PG_BINARY,
-							   S_IRUSR | S_IWUSR | S_IRGRP | S_IROTH);
-	if (fd < 0)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not create file \"%s\": %m", full)));
+	fd = create_file(full);
 	*created = lappend(*created, full);
 	for (offset = 0; offset < file->reader.size;)
 	{
@@ -170,10 +205,7 @@ distil_export(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("path \"%s\" for model \"%s\" is not absolute", path, name)));
 	open_export(&export, name);
-	if (mkdir(path, S_IRWXU | S_IRGRP | S_IXGRP | S_IROTH | S_IXOTH) != 0 && errno != EEXIST)
-		ereport(ERROR,
-				(errcode_for_file_access(),
-				 errmsg("could not create directory \"%s\": %m", path)));
+	make_folder(path);
 	PG_TRY();
 	{
 		for (i = 0; i < export.folder->nfiles; i++)

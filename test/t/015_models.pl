@@ -49,4 +49,10 @@ my $copy = $node->safe_psql('postgres', "SELECT lo_from_bytea(0, lo_get(weights)
 is($node->safe_psql('postgres', 'SELECT fix FROM distil_check()'), "SELECT lo_unlink($copy)", 'distil_check() names weights without a model');
 $node->safe_psql('postgres', "SELECT lo_unlink($copy)");
 
+# exported files can be read by everyone
+my $folder = PostgreSQL::Test::Utils::tempdir_short() . '/exported';
+$node->safe_psql('postgres', "SELECT distil_export('y', '$folder')");
+my @modes = map { sprintf('%03o', (stat "$folder/$_")[2] & 0777) } ('', 'config.json', '1_Pooling', '1_Pooling/config.json');
+is("@modes", '755 644 755 644', 'exported files can be read by everyone');
+
 done_testing();
