@@ -23,11 +23,9 @@ mpnet_parse(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, 
 									  err));
 	DISTIL_FORWARD(distil_config_size(&config->relative_buckets, doc, "relative_attention_num_buckets", 32,
 									  65536, err));
-	if (config->relative_buckets < 8 || config->relative_buckets > 256 || config->relative_buckets % 4 != 0)
+	if (config->relative_buckets != 32) /* transformers computes with 32 whatever it says */
 		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-						   "\"relative_attention_num_buckets\" must be a multiple of 4 between 8 and 256, "
-						   "not %d",
-						   config->relative_buckets);
+						   "\"relative_attention_num_buckets\" must be 32, not %d", config->relative_buckets);
 	config->types = 0;
 	DISTIL_FORWARD(distil_config_encoder(config, doc, err));
 	DISTIL_FORWARD(distil_config_check(config, "hidden_size", "num_attention_heads", err));

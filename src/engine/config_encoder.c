@@ -24,7 +24,7 @@ distil_spec_clear(DistilSpec *spec)
 	spec->projection_weight = spec->projection_bias = -1;
 	spec->final_norm_weight = spec->final_norm_bias = -1;
 	spec->relative = -1;
-	spec->lm = (DistilLmParams) {-1, -1, -1, -1, -1, -1, -1};
+	spec->lm = (DistilLmParams) {-1, -1, -1, -1, -1, -1, -1, false};
 	spec->head.dense_weight = spec->head.dense_bias = -1;
 	spec->head.out_weight = spec->head.out_bias = -1;
 }
@@ -138,6 +138,8 @@ distil_lm_head_params(DistilSpec *spec, const DistilLmNames *names, DistilError 
 	DistilLmParams *lm = &spec->lm;
 	int			width = distil_table_width(config);
 
+	/* RobertaLMHead and MPNetLMHead do not look at hidden_act */
+	lm->gelu = names == &distil_roberta_lm_names;
 	DISTIL_FORWARD(distil_pair_params(spec, &lm->dense_weight, &lm->dense_bias, "lm.dense", names->dense,
 									  width, config->width, err));
 	DISTIL_FORWARD(distil_pair_params(spec, &lm->norm_weight, &lm->norm_bias, "lm.norm", names->norm, width,

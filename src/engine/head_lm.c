@@ -28,6 +28,12 @@ gradient_of(const DistilSpec *spec, float *gradients, int param)
 	return distil_pass_gradient(&pass, param);
 }
 
+static DistilActivation
+lm_activation(const DistilSpec *spec)
+{
+	return spec->lm.gelu ? DISTIL_ACT_GELU : spec->config.activation;
+}
+
 /* h [n, E] from x [n, C]; scratch [n, E] holds the activations on the way. */
 DistilStatus
 distil_lm_transform(const DistilSpec *spec, const float *weights, float *h, const float *x, int n,
@@ -48,7 +54,7 @@ distil_lm_transform(const DistilSpec *spec, const float *weights, float *h, cons
 	}
 	DISTIL_FORWARD(distil_param_forward(dense, (size_t) e, x, (size_t) c, spec, weights, lm->dense_weight,
 										lm->dense_bias, DISTIL_ACT_NONE, n, device, poll, err));
-	DISTIL_FORWARD(distil_activation_rows(spec->config.activation, scratch, dense, ne, device, poll, err));
+	DISTIL_FORWARD(distil_activation_rows(lm_activation(spec), scratch, dense, ne, device, poll, err));
 	return distil_norm_rows(h, sum, sum != NULL ? sum + ne : NULL, sum != NULL ? sum + ne + n : NULL,
 							scratch, NULL, distil_weight(spec, weights, lm->norm_weight),
 							distil_weight(spec, weights, lm->norm_bias), spec->config.norm_eps, n, e,
@@ -78,7 +84,7 @@ distil_lm_transform_backward(const DistilSpec *spec, const float *weights, float
 											 sum + ne, sum + ne + n,
 											 distil_weight(spec, weights, lm->norm_weight), n, e,
 											 device, poll, err));
-	DISTIL_FORWARD(distil_activation_backward_rows(spec->config.activation, scratch, scratch, saved, ne,
+	DISTIL_FORWARD(distil_activation_backward_rows(lm_activation(spec), scratch, scratch, saved, ne,
 												   device, poll, err));
 	return distil_linear_backward(dx, (size_t) c, false, gradient_of(spec, gradients, lm->dense_weight),
 								  gradient_of(spec, gradients, lm->dense_bias), scratch, (size_t) e,

@@ -124,6 +124,7 @@ typedef struct DistilLmParams
 	int			decoder_weight; /* the word table when tied */
 	int			decoder_bias;
 	int			low_weight;		/* the decoder's once more, packed in BF16, in images of low precision */
+	bool		gelu;			/* its activation, whatever the layers have */
 } DistilLmParams;
 
 /* What a head answers; the kinds have their names and arithmetic in head.c. */
