@@ -379,6 +379,10 @@ read_transformer_file(PipelineParser *parser)
 static DistilStatus
 read_prompts(PipelineParser *parser, const DistilJsonDoc *doc, const char *file)
 {
+	static const char *const known[] = {
+		"__version__", "model_type", "prompts", "default_prompt_name", "similarity_fn_name", "requirements",
+		NULL
+	};
 	DistilPipeline *pipeline = &parser->spec->pipeline;
 	DistilArena *arena = parser->spec->arena;
 	const DistilJson *root = distil_json_root(doc);
@@ -392,6 +396,7 @@ read_prompts(PipelineParser *parser, const DistilJsonDoc *doc, const char *file)
 	size_t		n = map == NULL ? 0 : distil_json_count(map);
 
 	DISTIL_FORWARD(check_fixed(parser, doc, root, file, "model_type", "SentenceTransformer"));
+	DISTIL_FORWARD(check_keys(parser, doc, file, known));
 	if (map != NULL && distil_json_type(map) != DISTIL_JSON_OBJECT &&
 		distil_json_type(map) != DISTIL_JSON_NULL)
 		return distil_fail(parser->err, DISTIL_ERR_TEXT_FILE,

@@ -257,6 +257,10 @@ test_pipeline_config(void)
 		{PROMPTS, "\"default_prompt_name\": null", "\"default_prompt_name\": \"x\"", DISTIL_ERR_TEXT_FILE,
 		 "prompt"},
 		{PROMPTS, "\"query: \"", "1", DISTIL_ERR_TEXT_FILE, "prompt"},
+		{PROMPTS, "\"default_prompt_name\"", "\"truncate_dim\": null, \"default_prompt_name\"", DISTIL_OK,
+		NULL},
+		{PROMPTS, "\"default_prompt_name\"", "\"truncate_dim\": 8, \"default_prompt_name\"",
+		 DISTIL_ERR_UNSUPPORTED, "truncate_dim"},
 		{PROMPTS, "SentenceTransformer", "SparseEncoder", DISTIL_ERR_UNSUPPORTED, "SparseEncoder"}
 	};
 
