@@ -462,8 +462,8 @@ extern void distil_session_share(DistilSession *session, DistilPool *pool, Disti
  */
 extern DistilStatus distil_model_prompt(const DistilModel *model, int *prompt, const char *name,
 										DistilError *err);
-extern int	distil_model_query_prompt(const DistilModel *model);	/* as encode_query: "query" if there, else
-																	 * default, else -1 */
+/* As encode_query: "query" if it is there, else -1. */
+extern int	distil_model_query_prompt(const DistilModel *model);
 
 /*
  * Sentence embeddings, as sentence-transformers encode: out [n, D'] in input order,

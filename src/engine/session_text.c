@@ -64,7 +64,7 @@ distil_model_prompt(const DistilModel *model, int *prompt, const char *name, Dis
 	return distil_fail_detail(err, DISTIL_ERR_UNKNOWN, "Its prompts are: %s.", list);
 }
 
-/* "query" if the model has it, else the default prompt, else -1. */
+/* "query" if the model has it, else -1, though there be a default prompt. */
 int
 distil_model_query_prompt(const DistilModel *model)
 {
@@ -74,7 +74,7 @@ distil_model_query_prompt(const DistilModel *model)
 	for (i = 0; i < pipeline->nprompts; i++)
 		if (strcmp(pipeline->prompt_names[i], "query") == 0)
 			return i;
-	return pipeline->default_prompt < pipeline->nprompts ? pipeline->default_prompt : -1;
+	return -1;
 }
 
 /* Bytes of the special token that begins at text, or 0. */

@@ -186,6 +186,12 @@ test_sentence(void)
 	CHECK(distil_model_prompt(loaded.model, &passage, "passage", &err) == DISTIL_OK && passage >= 0);
 	CHECK(distil_model_prompt(loaded.model, &prompt, NULL, &err) == DISTIL_OK && prompt == -1);
 	CHECK(distil_model_query_prompt(loaded.model) == query);
+	/* without one of that name a query has no prompt, though there be a default */
+	loaded.model->spec.pipeline.nprompts = query;
+	loaded.model->spec.pipeline.default_prompt = passage;
+	CHECK(passage < query && distil_model_query_prompt(loaded.model) == -1);
+	loaded.model->spec.pipeline.nprompts = query + 1;
+	loaded.model->spec.pipeline.default_prompt = -1;
 	CHECK(distil_model_prompt(loaded.model, &prompt, "poem", &err) == DISTIL_ERR_UNKNOWN);
 	CHECK(strstr(err.message, "\"poem\"") != NULL && strstr(err.detail, "query") != NULL &&
 		  strstr(err.detail, "passage") != NULL);
