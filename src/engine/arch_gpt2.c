@@ -136,9 +136,7 @@ gpt2_write_config(const DistilConfig *config, const char *class_name, DistilBuff
 							 config->width, config->heads, config->mlp) &&
 		distil_config_printf(out, "  \"n_layer\": %d,\n  \"n_positions\": %d,\n", config->layers,
 							 config->positions);
-	if (ok && config->nend > 0)
-		ok = distil_config_printf(out, "  \"eos_token_id\": %d,\n", config->end_ids[0]);
-	ok = ok &&
+	ok = ok && distil_config_write_ends(config, out) &&
 		distil_config_printf(out, "  \"scale_attn_by_inverse_layer_idx\": %s,\n",
 							 config->layer_scaled_attention ? "true" : "false") &&
 		distil_config_printf(out, "  \"scale_attn_weights\": %s,\n",

@@ -249,34 +249,6 @@ default_labels(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *aren
 	return DISTIL_OK;
 }
 
-/* eos_token_id: a number or a list */
-static DistilStatus
-read_end_ids(DistilConfig *config, const DistilJsonDoc *doc, DistilError *err)
-{
-	const DistilJson *value = distil_json_member(distil_json_root(doc), "eos_token_id");
-	size_t		n;
-
-	if (value == NULL || distil_json_type(value) == DISTIL_JSON_NULL)
-		return DISTIL_OK;
-	config->nend = 0;
-	n = distil_json_type(value) == DISTIL_JSON_ARRAY ? distil_json_count(value) : 1;
-	if (n > DISTIL_MAX_END_IDS)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "\"eos_token_id\" has more than %d tokens",
-						   DISTIL_MAX_END_IDS);
-	for (size_t i = 0; i < n; i++)
-	{
-		const DistilJson *id = distil_json_type(value) == DISTIL_JSON_ARRAY ? distil_json_item(value, i)
-			: value;
-
-		if (distil_json_type(id) != DISTIL_JSON_INTEGER || distil_json_integer(id) < -1 ||
-			distil_json_integer(id) > DISTIL_MAX_VOCABULARY)
-			return distil_fail(err, DISTIL_ERR_TEXT_FILE,
-							   "\"eos_token_id\" must be a token or a list of tokens");
-		config->end_ids[config->nend++] = (int) distil_json_integer(id);
-	}
-	return DISTIL_OK;
-}
-
 static DistilStatus
 read_problem(DistilProblem *problem, const DistilJsonDoc *doc, DistilError *err)
 {
@@ -466,7 +438,7 @@ read_config(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, 
 									   -1,
 									   DISTIL_MAX_VOCABULARY, &pad, err));
 	config->pad_id = (int) pad;
-	DISTIL_FORWARD(read_end_ids(config, doc, err));
+	DISTIL_FORWARD(distil_config_generation(config, doc, err));
 	DISTIL_FORWARD(read_problem(&config->problem, doc, err));
 	DISTIL_FORWARD(read_rank_activation(&config->rank_activation, doc, err));
 	DISTIL_FORWARD(read_labels(config, doc, arena, err));
@@ -611,23 +583,6 @@ fill_info(DistilSpec *spec, const DistilSpecFacts *facts, DistilError *err)
 	return DISTIL_OK;
 }
 
-/* generation_config.json, if there is one, says where generation ends. */
-static DistilStatus
-generation_config(DistilConfig *config, const DistilFolder *folder, const DistilAllocator *alloc,
-				  DistilError *err)
-{
-	DistilJsonDoc *doc;
-	DistilStatus status = DISTIL_OK;
-
-	DISTIL_FORWARD(distil_folder_json(folder, "generation_config.json", false, &doc, alloc, err));
-	if (doc == NULL)
-		return DISTIL_OK;
-	if (distil_json_type(distil_json_root(doc)) == DISTIL_JSON_OBJECT)
-		status = read_end_ids(config, doc, err);
-	distil_json_free(doc);
-	return status;
-}
-
 DistilStatus
 distil_spec_build(DistilSpec *spec, const DistilFolder *folder, const DistilSpecFacts *facts,
 				  DistilArena *arena, const DistilAllocator *alloc, DistilError *err)
@@ -644,7 +599,7 @@ distil_spec_build(DistilSpec *spec, const DistilFolder *folder, const DistilSpec
 	if (status != DISTIL_OK)
 		return status;
 	if (spec->config.causal)
-		DISTIL_FORWARD(generation_config(&spec->config, folder, alloc, err));
+		DISTIL_FORWARD(distil_config_generation_file(&spec->config, folder, alloc, err));
 	DISTIL_FORWARD(spec->config.arch->params(spec, facts->with_lm, err));
 	DISTIL_FORWARD(distil_head_params(spec, facts->head, err));
 	DISTIL_FORWARD(distil_pipeline_parse(spec, folder, alloc, err));

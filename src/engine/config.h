@@ -45,6 +45,15 @@ extern bool distil_config_torch_activation(DistilActivation *out, const char *na
 extern DistilStatus distil_config_rank_activation(DistilActivation *out, const char *name, const char *file,
 												  DistilError *err);
 
+/*
+ * Which tokens end a text, and a setting of generation that we do not implement, of config.json's document;
+ * the second takes both from generation_config.json if the folder has one.  config_generation.c
+ */
+extern DistilStatus distil_config_generation(DistilConfig *config, const DistilJsonDoc *doc,
+											 DistilError *err);
+extern DistilStatus distil_config_generation_file(DistilConfig *config, const DistilFolder *folder,
+												  const DistilAllocator *alloc, DistilError *err);
+
 /* ---------- for architectures ---------- */
 
 /* A size in [1, limit]: below is DISTIL_ERR_TEXT_FILE, above DISTIL_ERR_LIMIT. */
@@ -60,6 +69,8 @@ extern DistilStatus distil_config_float(float *out, const DistilJsonDoc *doc, co
 extern DistilStatus distil_config_activation(DistilActivation *out, const DistilJsonDoc *doc,
 											 const char *key,
 											 const char *def, DistilError *err);
+/* "eos_token_id" of a config.json that is written; false: no memory. */
+extern bool distil_config_write_ends(const DistilConfig *config, DistilBuffer *out);
 /* The name a configuration uses for an activation. */
 extern const char *distil_activation_name(DistilActivation activation);
 /* Checks that hold for every architecture (H divides C, ...); fills head_dim. */

@@ -59,6 +59,9 @@ typedef struct DistilConfig
 	int			pad_id;			/* -1: none */
 	int			end_ids[DISTIL_MAX_END_IDS];	/* generation stops at these */
 	int			nend;
+	bool		ends_known;		/* by a file; otherwise the tokenizer's end token is the only one */
+	const char *writing_setting;	/* of generation, not implemented and not neutral; or NULL */
+	const char *sampling_setting;	/* the same, where it matters for sampling only */
 	DistilActivation rank_activation;	/* of a cross-encoder's score */
 	DistilProblem problem;		/* problem_type; what it means when absent is up to the head */
 	int			nlabels;

@@ -130,7 +130,7 @@ is_end(const DistilSession *session, int32_t id)
 	for (int i = 0; i < config->nend; i++)
 		if (config->end_ids[i] == id)
 			return true;
-	return config->nend == 0 && session->model->tokenizer != NULL &&
+	return !config->ends_known && session->model->tokenizer != NULL &&
 		distil_tokenizer_special(session->model->tokenizer)->eos == id;
 }
 
@@ -158,8 +158,10 @@ write_on(Generation *g, int *written, DistilError *err)
 /* ---------- memory ---------- */
 
 static DistilStatus
-check_options(const DistilGenerateOptions *options, DistilError *err)
+check_options(const DistilGenerateOptions *options, const DistilConfig *config, DistilError *err)
 {
+	const char *setting = config->writing_setting;
+
 	if (options->max_tokens < 1)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "max_tokens must be at least 1");
 	if (!(options->temperature >= 0) || isinf(options->temperature))
@@ -168,6 +170,14 @@ check_options(const DistilGenerateOptions *options, DistilError *err)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "top_k must be at least 0");
 	if (!(options->top_p > 0 && options->top_p <= 1))
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "top_p must be above 0 and at most 1");
+	if (setting == NULL && options->temperature > 0)
+		setting = config->sampling_setting;
+	if (setting != NULL)
+		return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+												 "the model generates with \"%s\", which is not supported",
+												 setting),
+								"Without it in generation_config.json (config.json where there is none) "
+								"the model can be imported anew.");
 	return DISTIL_OK;
 }
 
@@ -220,7 +230,7 @@ distil_session_generate_ids(DistilSession *session, int32_t **ids, int *n, const
 	*ids = NULL;
 	*n = 0;
 	DISTIL_FORWARD(distil_session_lm_prepare(session, true, err));
-	DISTIL_FORWARD(check_options(options, err));
+	DISTIL_FORWARD(check_options(options, &session->model->spec.config, err));
 	DISTIL_FORWARD(distil_session_check_ids(session, prompt, NULL, nprompt, err));
 	if (nprompt < 1)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "there is no token to go on from");
