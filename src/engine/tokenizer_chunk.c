@@ -12,7 +12,10 @@
 
 #include "status.h"
 
+#include <limits.h>
 #include <string.h>
+
+#define WINDOW_BYTES	16		/* of a long unit are looked at first, for each token of the budget */
 
 typedef struct Unit
 {
@@ -36,23 +39,51 @@ typedef struct Chunker
 	DistilEncoding encoding;
 } Chunker;
 
-/*
- * Tokens of bytes [start, end), special ones not counted; never more than one beyond
- * the budget, so that a long run without blanks is not encoded to its end each time.
- */
+/* Tokens of bytes [start, end), special ones not counted; never more than one beyond `most`. */
 static DistilStatus
-count_tokens(Chunker *c, size_t start, size_t end, bool offsets, int *tokens, DistilError *err)
+count_to(Chunker *c, size_t start, size_t end, int most, bool offsets, int *tokens, DistilError *err)
 {
 	DistilText	part = {c->text->data + start, end - start};
 	DistilEncodeOptions options = distil_tokenizer_defaults(c->tokenizer);
 
 	options.add_special = false;
 	options.offsets = offsets;
-	options.max_tokens = c->budget + 1;
+	options.max_tokens = most + 1;
 	options.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
 	DISTIL_FORWARD(distil_tokenizer_encode(c->tokenizer, &c->encoding, &part, NULL, &options, c->poll, err));
 	*tokens = c->encoding.n;
 	return DISTIL_OK;
+}
+
+static DistilStatus
+count_tokens(Chunker *c, size_t start, size_t end, int *tokens, DistilError *err)
+{
+	return count_to(c, start, end, c->budget, false, tokens, err);
+}
+
+/*
+ * Tokens of a unit; of more than the budget no more is said than that.  A byte-level BPE merges a run of
+ * letters as a whole before its first token is known, so of a long unit only a beginning is encoded if that
+ * has twice the budget's tokens: then the first ones do not hang on what is behind.
+ */
+static DistilStatus
+count_unit(Chunker *c, Unit *unit, bool offsets, DistilError *err)
+{
+	size_t		length = unit->byte_end - unit->byte_start;
+	size_t		window = (size_t) WINDOW_BYTES * (size_t) c->budget;
+	int			most = c->budget < INT_MAX / 2 ? 2 * c->budget : c->budget;
+
+	for (; window < length / 2; window *= 4)
+	{
+		size_t		end = unit->byte_start + window;
+
+		while (((uint8_t) c->text->data[end] & 0xC0) == 0x80)
+			end++;
+		DISTIL_FORWARD(count_to(c, unit->byte_start, end, most, offsets, &unit->tokens, err));
+		if (unit->tokens > most)
+			return DISTIL_OK;
+	}
+	return count_to(c, unit->byte_start, unit->byte_end, c->budget, offsets, &unit->tokens, err);
 }
 
 static size_t
@@ -94,12 +125,15 @@ cut_position(const Chunker *c)
 static DistilStatus
 split_unit(Chunker *c, Unit unit, DistilError *err)
 {
-	while (unit.tokens > c->budget)
+	for (;;)
 	{
-		Unit		head = unit;
+		Unit		head;
 		int32_t		chars;
 
-		DISTIL_FORWARD(count_tokens(c, unit.byte_start, unit.byte_end, true, &unit.tokens, err));
+		DISTIL_FORWARD(count_unit(c, &unit, true, err));
+		if (unit.tokens <= c->budget)
+			return push_unit(c, &unit, err);
+		head = unit;
 		chars = cut_position(c);
 		if (chars >= unit.end_pos - unit.start_pos)
 			chars = unit.end_pos - unit.start_pos - 1;
@@ -109,7 +143,7 @@ split_unit(Chunker *c, Unit unit, DistilError *err)
 				chars = 1;
 			head.byte_end = skip_chars(c->text, unit.byte_start, chars);
 			head.end_pos = unit.start_pos + chars;
-			DISTIL_FORWARD(count_tokens(c, head.byte_start, head.byte_end, false, &head.tokens, err));
+			DISTIL_FORWARD(count_tokens(c, head.byte_start, head.byte_end, &head.tokens, err));
 			if (head.tokens <= c->budget)
 				break;
 			if (chars == 1)
@@ -122,10 +156,10 @@ split_unit(Chunker *c, Unit unit, DistilError *err)
 		unit.byte_start = head.byte_end;
 		unit.start_pos = head.end_pos;
 		unit.piece = true;
-		DISTIL_FORWARD(count_tokens(c, unit.byte_start, unit.byte_end, false, &unit.tokens, err));
+		if (unit.byte_start == unit.byte_end)
+			return DISTIL_OK;
 		DISTIL_POLL(c->poll, err);
 	}
-	return unit.byte_start < unit.byte_end ? push_unit(c, &unit, err) : DISTIL_OK;
 }
 
 static DistilStatus
@@ -135,7 +169,7 @@ finish_unit(Chunker *c, Unit *unit, size_t byte, int32_t pos, DistilError *err)
 		return DISTIL_OK;
 	unit->byte_end = byte;
 	unit->end_pos = pos;
-	DISTIL_FORWARD(count_tokens(c, unit->byte_start, byte, false, &unit->tokens, err));
+	DISTIL_FORWARD(count_unit(c, unit, false, err));
 	return unit->tokens <= c->budget ? push_unit(c, unit, err) : split_unit(c, *unit, err);
 }
 
@@ -185,7 +219,7 @@ try_chunk(Chunker *c, const Unit *units, size_t from, size_t to, bool *fits, Dis
 		units[from].byte_start, units[to - 1].byte_end, units[from].start_pos, units[to - 1].end_pos, 0
 	};
 
-	DISTIL_FORWARD(count_tokens(c, chunk.byte_start, chunk.byte_end, false, &chunk.tokens, err));
+	DISTIL_FORWARD(count_tokens(c, chunk.byte_start, chunk.byte_end, &chunk.tokens, err));
 	chunk.tokens += c->max_tokens - c->budget;
 	*fits = chunk.tokens <= c->max_tokens;
 	if (*fits && !distil_buffer_append(&c->chunks, &chunk, sizeof(chunk)))
@@ -211,7 +245,7 @@ overlap_start(Chunker *c, const Unit *units, size_t from, size_t to, size_t n, s
 		tokens += units[--start].tokens;
 	for (; start < to; start++)
 	{
-		DISTIL_FORWARD(count_tokens(c, units[start].byte_start, units[to - 1].byte_end, false, &tokens, err));
+		DISTIL_FORWARD(count_tokens(c, units[start].byte_start, units[to - 1].byte_end, &tokens, err));
 		if (tokens <= c->overlap)
 			break;
 	}

@@ -498,6 +498,35 @@ check_chunks(const DistilTokenizer *t, const char *data, int max_tokens, int ove
 	count_release(NULL, status == DISTIL_OK ? chunks : NULL);
 }
 
+static bool
+count_polls(void *ctx)
+{
+	++*(size_t *) ctx;
+	return false;
+}
+
+/* A run of letters that byte-level BPE merges as a whole is not merged anew to its end for each chunk. */
+static void
+test_long_word(char *run, size_t length)
+{
+	size_t		polls = 0;
+	DistilPoll	poll = {count_polls, &polls};
+	DistilText	text = {run, length};
+	DistilChunk *chunks = NULL;
+	DistilError err = {{0}, {0}, {0}};
+	int			n = 0;
+
+	for (size_t i = 0; i < length; i++)
+		run[i] = (char) ('a' + i * i % 23);
+	CHECK_MSG(distil_tokenizer_chunk(find_variant("bpe"), &chunks, &n, &text, 100, 0, &counting, &poll,
+									 &err) == DISTIL_OK, "%s", err.message);
+	CHECK_MSG(n > 500 && polls < 8 * (size_t) n, "%d chunks, looked %zu times for a cancel", n, polls);
+	for (int i = 0; i < n; i++)
+		CHECK(chunks[i].tokens <= 100 && chunks[i].byte_start == (i > 0 ? chunks[i - 1].byte_end : 0));
+	CHECK(n > 0 && chunks[n - 1].byte_end == length);
+	count_release(NULL, chunks);
+}
+
 static void
 test_chunks(void)
 {
@@ -526,6 +555,7 @@ test_chunks(void)
 	for (size_t i = 0; i < sizeof(run) - 1; i++)
 		run[i] = "dog,cute.x-"[i % 11];
 	check_chunks(variants[0].tokenizer, run, 1000, 0);
+	test_long_word(run, sizeof(run) - 1);
 	CHECK(distil_tokenizer_chunk(variants[0].tokenizer, &chunks, &n, &text, 2, 0, &counting, NULL,
 								 &err) == DISTIL_ERR_ARGUMENT);
 	CHECK(distil_tokenizer_chunk(variants[0].tokenizer, &chunks, &n, &text, 9, 7, &counting, NULL,
