@@ -332,6 +332,7 @@ typedef struct DistilEncodeOptions
 	bool		add_special;	/* [CLS] ... [SEP] */
 	bool		parse_special;	/* special tokens written in the text become their ids */
 	bool		offsets;		/* fill start and end (slower) */
+	bool		count_only;		/* of the whole text: n, and none of the arrays */
 	int			max_tokens;		/* special tokens included; 0 = no limit */
 	DistilTruncation truncation;
 } DistilEncodeOptions;

@@ -61,11 +61,21 @@ grow(DistilEncoding *encoding, DistilError *err)
 }
 
 static inline DistilStatus
-put_token(DistilEncoding *encoding, int32_t id, int32_t type, uint32_t start, uint32_t end, int32_t word,
+put_token(DistilWords *words, int32_t id, int32_t type, uint32_t start, uint32_t end, int32_t word,
 		  bool special, DistilError *err)
 {
+	DistilEncoding *encoding = words->out;
 	int			n = encoding->n;
 
+	if ((uint32_t) id >= words->tokenizer->blob->vocabulary && words->outside < 0)
+		words->outside = id;
+	if (words->count_only)
+	{
+		if (n == INT32_MAX)
+			return distil_fail(err, DISTIL_ERR_LIMIT, "text has too many tokens");
+		encoding->n = n + 1;
+		return DISTIL_OK;
+	}
 	if (n == encoding->capacity)
 		DISTIL_FORWARD(grow(encoding, err));
 	encoding->ids[n] = id;
@@ -93,7 +103,7 @@ distil_words_token(DistilWords *words, int32_t id, uint32_t start, uint32_t end,
 		if (text != NULL)
 			distil_words_trim(words, text, length, &start, &end);
 	}
-	return put_token(words->out, id, words->type, start, end, words->word, false, err);
+	return put_token(words, id, words->type, start, end, words->word, false, err);
 }
 
 DistilStatus
@@ -102,8 +112,7 @@ distil_words_added(DistilWords *words, const DistilBlobAdded *added, const uint8
 {
 	if (words->trim)
 		distil_words_trim(words, (const char *) text, length, &start, &end);
-	DISTIL_FORWARD(put_token(words->out, (int32_t) added->id, words->type, start, end, words->word, false,
-							 err));
+	DISTIL_FORWARD(put_token(words, (int32_t) added->id, words->type, start, end, words->word, false, err));
 	words->word++;
 	return DISTIL_OK;
 }
@@ -212,6 +221,8 @@ check_job(Job *job, const DistilTokenizer *tokenizer, DistilError *err)
 	job->pieces = pair ? tokenizer->pair : tokenizer->single;
 	job->npieces = pair ? tokenizer->npair : tokenizer->nsingle;
 	job->budget = -1;
+	if (options->count_only)
+		return DISTIL_OK;
 	if (options->max_tokens < 0)
 		return distil_fail(err, DISTIL_ERR_ARGUMENT, "max_tokens %d is negative", options->max_tokens);
 	if (options->max_tokens == 0 || options->truncation == DISTIL_TRUNCATE_NONE)
@@ -249,7 +260,7 @@ encode_pieces(DistilWords *words, Job *job, DistilError *err)
 		if (piece->what == DISTIL_PIECE_SPECIAL)
 		{
 			if (job->options->add_special)
-				DISTIL_FORWARD(put_token(out, piece->id, piece->type, 0, 0, -1, true, err));
+				DISTIL_FORWARD(put_token(words, piece->id, piece->type, 0, 0, -1, true, err));
 			continue;
 		}
 		job->starts[which] = out->n;
@@ -280,37 +291,44 @@ truncate_pieces(DistilEncoding *out, Job *job, DistilError *err)
 	return DISTIL_OK;
 }
 
-/* After truncation: a token that is cut off is in nobody's way. */
 static DistilStatus
-check_inside(const DistilTokenizer *tokenizer, const DistilEncoding *encoding, DistilError *err)
+fail_outside(const DistilTokenizer *tokenizer, int32_t id, DistilError *err)
 {
-	uint32_t	vocabulary = tokenizer->blob->vocabulary;
 	char		printable[64] = "";
 	bool		special = false;
 
-	for (int i = 0; i < encoding->n; i++)
+	for (uint32_t k = 0; k < tokenizer->nadded; k++)
 	{
-		if ((uint32_t) encoding->ids[i] < vocabulary)
-			continue;
-		for (uint32_t k = 0; k < tokenizer->nadded; k++)
-		{
-			const DistilBlobAdded *added = &tokenizer->added[k];
+		const DistilBlobAdded *added = &tokenizer->added[k];
 
-			if (added->id == (uint32_t) encoding->ids[i] && added->text <= tokenizer->strings_size &&
-				added->length <= tokenizer->strings_size - added->text)
-			{
-				distil_printable(printable, sizeof(printable), tokenizer->strings + added->text,
-								 added->length);
-				special = (added->flags & DISTIL_ADDED_SPECIAL) != 0;
-			}
+		if (added->id == (uint32_t) id && added->text <= tokenizer->strings_size &&
+			added->length <= tokenizer->strings_size - added->text)
+		{
+			distil_printable(printable, sizeof(printable), tokenizer->strings + added->text, added->length);
+			special = (added->flags & DISTIL_ADDED_SPECIAL) != 0;
 		}
-		return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_ARGUMENT,
-												 "the text has the token \"%s\", for which the model has no"
-												 " weights", printable),
-								"Its id is %d, and the model's word table ends before.  Take it out of the "
-								"text%s.", (int) encoding->ids[i],
-								special ? ", or import the model with the option parse_special false" : "");
 	}
+	return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_ARGUMENT,
+											 "the text has the token \"%s\", for which the model has no"
+											 " weights", printable),
+							"Its id is %d, and the model's word table ends before.  Take it out of the "
+							"text%s.", (int) id,
+							special ? ", or import the model with the option parse_special false" : "");
+}
+
+/* After truncation: a token that is cut off is in nobody's way. */
+static DistilStatus
+check_inside(const DistilWords *words, DistilError *err)
+{
+	const DistilEncoding *encoding = words->out;
+
+	if (words->outside < 0)
+		return DISTIL_OK;
+	if (words->count_only)
+		return fail_outside(words->tokenizer, words->outside, err);
+	for (int i = 0; i < encoding->n; i++)
+		if ((uint32_t) encoding->ids[i] >= words->tokenizer->blob->vocabulary)
+			return fail_outside(words->tokenizer, encoding->ids[i], err);
 	return DISTIL_OK;
 }
 
@@ -331,6 +349,8 @@ distil_tokenizer_encode(const DistilTokenizer *tokenizer, DistilEncoding *encodi
 	words.out = encoding;
 	words.poll = poll;
 	words.offsets = options->offsets;
+	words.count_only = options->count_only;
+	words.outside = -1;
 	words.parse_special = options->parse_special;
 	words.max_chars = (int) tokenizer->blob->max_chars;
 	words.trim = options->offsets && (tokenizer->blob->flags & DISTIL_BLOB_TRIM) != 0;
@@ -341,6 +361,5 @@ distil_tokenizer_encode(const DistilTokenizer *tokenizer, DistilEncoding *encodi
 	distil_buffer_free(&words.span);
 	DISTIL_FORWARD(status);
 	DISTIL_FORWARD(truncate_pieces(encoding, &job, err));
-	return (tokenizer->blob->flags & DISTIL_BLOB_OUTSIDE) != 0 ? check_inside(tokenizer, encoding, err)
-		: DISTIL_OK;
+	return (tokenizer->blob->flags & DISTIL_BLOB_OUTSIDE) != 0 ? check_inside(&words, err) : DISTIL_OK;
 }

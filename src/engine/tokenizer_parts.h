@@ -347,6 +347,8 @@ typedef struct DistilWords
 	DistilEncoding *out;
 	const DistilPoll *poll;
 	bool		offsets;
+	bool		count_only;
+	int32_t		outside;		/* first id beyond the vocabulary, -1: none */
 	bool		parse_special;
 	bool		trim;			/* offsets leave out blanks */
 	int			limit;			/* out->n at which to stop */

@@ -26,12 +26,19 @@ PG_FUNCTION_INFO_V1(distil_token_count);
 PG_FUNCTION_INFO_V1(distil_decode);
 PG_FUNCTION_INFO_V1(distil_chunk);
 
+typedef enum Wanted
+{
+	WANT_IDS,
+	WANT_OFFSETS,				/* and ids */
+	WANT_COUNT					/* only: a long text needs no memory for its tokens */
+} Wanted;
+
 /*
  * The encoding of token functions: its arrays are kept for the next call, in memory of
  * the backend.  One user at a time: they are read before the next call of encode().
  */
 static DistilEncoding *
-encode(const DistilTokenizer *tokenizer, const DistilText *input, const DistilText *pair, bool offsets)
+encode(const DistilTokenizer *tokenizer, const DistilText *input, const DistilText *pair, Wanted wanted)
 {
 	static DistilEncoding *encoding = NULL;
 	DistilEncodeOptions options = distil_tokenizer_defaults(tokenizer);
@@ -46,7 +53,8 @@ encode(const DistilTokenizer *tokenizer, const DistilText *input, const DistilTe
 	}
 	else if (encoding->capacity > 1024 * 1024)
 		distil_encoding_reset(encoding);
-	options.offsets = offsets;
+	options.offsets = wanted == WANT_OFFSETS;
+	options.count_only = wanted == WANT_COUNT;
 	options.max_tokens = 0;
 	options.truncation = DISTIL_TRUNCATE_NONE;
 	distil_bridge_check(distil_tokenizer_encode(tokenizer, encoding, input, pair, &options,
@@ -108,7 +116,7 @@ distil_run_token_ids(DistilBatchArgs *args)
 			input = distil_bridge_text(args->values[0][i]);
 			if (has_pair)
 				pair = distil_bridge_text(args->values[2][i]);
-			encoding = encode(tokenizer, &input, has_pair ? &pair : NULL, false);
+			encoding = encode(tokenizer, &input, has_pair ? &pair : NULL, WANT_IDS);
 			args->results[i] = int_array(encoding->ids, encoding->n);
 		}
 	}
@@ -145,7 +153,7 @@ distil_run_token_count(DistilBatchArgs *args)
 			if (tokenizer == NULL)
 				tokenizer = distil_model_tokenizer(distil_cache_get_tokenizer(model)->model);
 			input = distil_bridge_text(args->values[0][i]);
-			args->results[i] = Int32GetDatum(encode(tokenizer, &input, NULL, false)->n);
+			args->results[i] = Int32GetDatum(encode(tokenizer, &input, NULL, WANT_COUNT)->n);
 		}
 	}
 }
@@ -172,7 +180,7 @@ distil_tokenize(PG_FUNCTION_ARGS)
 		return (Datum) 0;
 	tokenizer = distil_model_tokenizer(distil_cache_get_tokenizer(distil_args_optional(fcinfo, 1))->model);
 	input = distil_bridge_text(PG_GETARG_DATUM(0));
-	encoding = encode(tokenizer, &input, NULL, true);
+	encoding = encode(tokenizer, &input, NULL, WANT_OFFSETS);
 	for (i = 0; i < encoding->n; i++)
 	{
 		size_t		length = 0;

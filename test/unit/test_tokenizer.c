@@ -155,6 +155,28 @@ show_encoding(char *out, size_t size, const DistilTokenizer *tokenizer, const Di
 	count_release(NULL, text);
 }
 
+/* Without its arrays an encoding has as many tokens. */
+static void
+check_count(const DistilTokenizer *tokenizer, const DistilText *text, const DistilText *pair,
+			const DistilEncodeOptions *asked)
+{
+	DistilEncodeOptions options = *asked;
+	DistilEncoding whole;
+	DistilEncoding counted;
+	DistilError err = {{0}, {0}, {0}};
+
+	options.truncation = DISTIL_TRUNCATE_NONE;
+	distil_encoding_init(&whole, &counting);
+	distil_encoding_init(&counted, &counting);
+	CHECK(distil_tokenizer_encode(tokenizer, &whole, text, pair, &options, NULL, &err) == DISTIL_OK);
+	options.count_only = true;
+	options.offsets = false;
+	CHECK(distil_tokenizer_encode(tokenizer, &counted, text, pair, &options, NULL, &err) == DISTIL_OK);
+	CHECK_MSG(counted.n == whole.n && counted.capacity == 0 && counted.ids == NULL, "%d tokens, expected %d",
+			  counted.n, whole.n);
+	distil_encoding_reset(&whole);
+}
+
 static void
 test_goldens(const char *file)
 {
@@ -206,6 +228,7 @@ test_goldens(const char *file)
 			CHECK_MSG(strcmp(got, line + at + 1) == 0, "%s %c %d of %s\nwant %s\ngot  %s", name, mode, max,
 					  texts[0],
 					  line + at + 1, got);
+			check_count(tokenizer, &text, has_pair ? &pair : NULL, &options);
 			results++;
 		}
 	}

@@ -213,6 +213,12 @@ test_outside(void)
 			CHECK((distil_tokenizer_encode(made, &e, &texts[k], NULL, &options, NULL, &err) == DISTIL_OK) ==
 				  known);
 			CHECK(known ? k == 0 || e.ids[2] == 3 + k : strstr(err.message, k == 1 ? "<e>" : "<m>") != NULL);
+			err.message[0] = '\0';
+			options.count_only = true;
+			CHECK((distil_tokenizer_encode(made, &e, &texts[k], NULL, &options, NULL, &err) == DISTIL_OK) ==
+				  known);
+			CHECK(known || strstr(err.message, k == 1 ? "<e>" : "<m>") != NULL);
+			options.count_only = false;
 			options.max_tokens = 3;
 			options.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
 			CHECK(distil_tokenizer_encode(made, &e, &texts[k], NULL, &options, NULL, &err) == DISTIL_OK &&
