@@ -54,7 +54,6 @@ typedef struct CudaPlan
 
 struct CudaBlas
 {
-	void	   *library;
 	cublasLtHandle_t handle;
 	void	   *workspace;
 	uint16_t   *operands[2];	/* bfloat16 only */
@@ -97,22 +96,33 @@ cuda_blas_close(CudaDevice *cuda)
 	cuda->blas = NULL;
 }
 
+/* One library; it may be there and not work with this driver. */
 static bool
-cuda_blas_load(CudaBlas *blas)
+cuda_blas_try(CudaBlas *blas, const char *name)
 {
-	static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
+	void	   *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
 
-	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]) && blas->library == NULL; i++)
-		blas->library = dlopen(names[i], RTLD_NOW | RTLD_LOCAL);
-	if (blas->library == NULL)
+	if (library == NULL)
 		return false;
 #define CUDA_BLAS_LOAD(name) \
-	*(void **) &blas->name = dlsym(blas->library, #name); \
+	*(void **) &blas->name = dlsym(library, #name); \
 	if (blas->name == NULL) \
 		return false;
 	CUDA_BLAS_FUNCTIONS(CUDA_BLAS_LOAD)
 #undef CUDA_BLAS_LOAD
 	return blas->cublasLtCreate(&blas->handle) == CUBLAS_STATUS_SUCCESS;
+}
+
+static bool
+cuda_blas_load(CudaBlas *blas)
+{
+	static const char *const names[] = {"libcublasLt.so.13", "libcublasLt.so.12"};
+
+	for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++)
+		if (cuda_blas_try(blas, names[i]))
+			return true;
+	blas->handle = NULL;
+	return false;
 }
 
 /* Leaves cuda->blas NULL where the library or the memory for it is not to be had. */
@@ -165,6 +175,8 @@ cuda_plan_create(CudaDevice *cuda, CudaPlan *plan, const void *vector)
 	cublasLtMatmulHeuristicResult_t result;
 	size_t		workspace = CUDA_BLAS_WORKSPACE;
 	uint32_t	alignment = (uint32_t) s->alignment;
+	uint32_t	in_float = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
+	uint32_t	reduction = s->half_c ? in_float : in_float | (uint32_t) CUBLASLT_REDUCTION_SCHEME_INPLACE;
 	int			found = 0;
 
 	if (blas->cublasLtMatmulDescCreate(&plan->desc, compute, CUDA_R_32F) != CUBLAS_STATUS_SUCCESS)
@@ -192,6 +204,9 @@ cuda_plan_create(CudaDevice *cuda, CudaPlan *plan, const void *vector)
 		blas->cublasLtMatmulPreferenceSetAttribute(preference, (cublasLtMatmulPreferenceAttributes_t)
 												   (CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES + i),
 												   &alignment, sizeof(alignment));
+	/* parts of a sum are added in float32, and a result is rounded once */
+	blas->cublasLtMatmulPreferenceSetAttribute(preference, CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK,
+											   &reduction, sizeof(reduction));
 	if (blas->cublasLtMatmulAlgoGetHeuristic(blas->handle, plan->desc, plan->a, plan->b, plan->c, plan->c,
 											 preference, 1, &result, &found) != CUBLAS_STATUS_SUCCESS)
 		found = 0;

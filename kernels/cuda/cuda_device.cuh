@@ -23,6 +23,7 @@ extern "C"
 #define CUDA_GRID_ROWS 32768	/* blocks of a grid's second dimension, at most */
 #define CUDA_BLOCKS 512			/* memory blocks that alloc may have given out */
 #define CUDA_SCRATCH ((size_t) 64 << 20)	/* bytes for parts of sums */
+#define CUDA_RESERVE ((size_t) 512 << 20)	/* bytes left to the driver, on small GPUs a 16th of all */
 
 typedef enum CudaPrecision
 {
@@ -43,6 +44,7 @@ typedef struct CudaDevice
 	int			number;			/* of the GPU */
 	cudaStream_t stream;
 	CudaPrecision precision;
+	bool		reads_host;		/* copies may read the host's own memory when they have returned */
 	bool		rounds;			/* opened for bfloat16: round_products may choose it */
 	char	   *scratch;		/* CUDA_SCRATCH bytes */
 	char		failure[200];	/* "" while all is well */

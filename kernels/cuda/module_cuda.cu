@@ -14,9 +14,12 @@
 #include "pool_cuda.cuh"
 
 #include <dlfcn.h>
+#include <time.h>
 
 /* Work of a call, see DISTIL_UNIT_FLOPS: under a millisecond. */
 #define CUDA_UNITS 512
+#define CUDA_SPIN 0.0005		/* seconds of waiting at full speed */
+#define CUDA_PAUSE 20000		/* nanoseconds between looks afterwards */
 
 static void
 cuda_note(CudaDevice *cuda, cudaError_t error, const char *what)
@@ -35,19 +38,42 @@ cuda_failure(DistilDevice *dev)
 
 /* ---------- memory ---------- */
 
+/*
+ * Memory that is left to the driver: the code of a kernel is loaded when it first runs, and graphs need some.
+ * Without it a launch would fail where an allocation can still be refused.
+ */
+static bool
+cuda_leaves_reserve(void)
+{
+	size_t		left = 0;
+	size_t		all = 0;
+
+	return cudaMemGetInfo(&left, &all) == cudaSuccess &&
+		left >= (all / 16 < CUDA_RESERVE ? all / 16 : CUDA_RESERVE);
+}
+
 static void *
 cuda_alloc(DistilDevice *dev, size_t bytes)
 {
 	CudaDevice *cuda = cuda_device(dev);
 	CudaBlock  *block = &cuda->blocks[cuda->nblocks];
+	cudaError_t error;
 
 	if (cuda->nblocks == CUDA_BLOCKS || bytes > SIZE_MAX / 2 ||
 		(cuda->limit > 0 && cuda->used + bytes > cuda->limit))
 		return NULL;
 	cuda_use(cuda);
-	if (cudaMalloc(&block->address, bytes > 0 ? bytes : 1) != cudaSuccess)
+	error = cudaMalloc(&block->address, bytes > 0 ? bytes : 1);
+	if (error == cudaSuccess && !cuda_leaves_reserve())
+	{
+		cuda_note(cuda, cudaFree(block->address), "cudaFree");
+		error = cudaErrorMemoryAllocation;
+	}
+	if (error != cudaSuccess)
 	{
 		(void) cudaGetLastError();
+		if (error != cudaErrorMemoryAllocation)
+			cuda_note(cuda, error, "cudaMalloc");
 		return NULL;
 	}
 	block->bytes = bytes;
@@ -84,8 +110,34 @@ cuda_copy_in(DistilDevice *dev, void *device, const void *host, size_t bytes)
 	CudaDevice *cuda = cuda_device(dev);
 
 	if (bytes > 0 && cuda_may_copy(cuda))
+	{
 		cuda_note(cuda, cudaMemcpyAsync(device, host, bytes, cudaMemcpyHostToDevice, cuda->stream),
 				  "copy in");
+		if (cuda->reads_host)
+			cuda_note(cuda, cudaStreamSynchronize(cuda->stream), "copy in");
+	}
+}
+
+static double
+cuda_clock(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double) now.tv_sec + 1e-9 * (double) now.tv_nsec;
+}
+
+/* Waits for all that is queued; after a while without a core of its own, which the runtime would keep. */
+static void
+cuda_wait(CudaDevice *cuda)
+{
+	static const struct timespec pause = {0, CUDA_PAUSE};
+	double		start = cuda_clock();
+
+	while (cudaStreamQuery(cuda->stream) == cudaErrorNotReady)
+		if (cuda_clock() - start > CUDA_SPIN)
+			nanosleep(&pause, NULL);
+	(void) cudaGetLastError();
 }
 
 static void
@@ -95,6 +147,7 @@ cuda_copy_out(DistilDevice *dev, void *host, const void *device, size_t bytes)
 
 	if (bytes == 0 || !cuda_may_copy(cuda))
 		return;
+	cuda_wait(cuda);
 	cuda_note(cuda, cudaMemcpyAsync(host, device, bytes, cudaMemcpyDeviceToHost, cuda->stream), "copy out");
 	cuda_note(cuda, cudaStreamSynchronize(cuda->stream), "the work before a copy");
 }
@@ -268,11 +321,12 @@ cuda_choose_device(int number, char *message, size_t message_size)
 }
 
 static DistilDevice *
-cuda_open(int number, size_t table_size, const char *precision, char *message, size_t message_size)
+cuda_try_open(int number, size_t table_size, const char *precision, char *message, size_t message_size)
 {
 	CudaPrecision chosen;
 	CudaDevice *cuda;
 	void	   *memory;
+	int			reads_host = 0;
 
 	if (!distil_cuda_check(table_size, message, message_size))
 		return NULL;
@@ -283,6 +337,9 @@ cuda_open(int number, size_t table_size, const char *precision, char *message, s
 	}
 	if (cuda_choose_device(number, message, message_size) != cudaSuccess)
 		return NULL;
+	if (cudaDeviceGetAttribute(&reads_host, cudaDevAttrPageableMemoryAccessUsesHostPageTables,
+							   number) != cudaSuccess)
+		reads_host = 1;
 	if (cudaMallocHost(&memory, sizeof(CudaDevice)) != cudaSuccess)
 	{
 		snprintf(message, message_size, "out of memory opening the cuda backend");
@@ -291,6 +348,7 @@ cuda_open(int number, size_t table_size, const char *precision, char *message, s
 	memset(memory, 0, sizeof(CudaDevice));
 	cuda = (CudaDevice *) memory;
 	cuda->number = number;
+	cuda->reads_host = reads_host != 0;
 	cuda_set_precision(cuda, chosen);
 	cuda->rounds = chosen == CUDA_BF16;
 	if (cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking) != cudaSuccess ||
@@ -308,6 +366,17 @@ cuda_open(int number, size_t table_size, const char *precision, char *message, s
 		return NULL;
 	}
 	return &cuda->base;
+}
+
+/* What went wrong is told here: the runtime's own note of it would meet the next launch. */
+static DistilDevice *
+cuda_open(int number, size_t table_size, const char *precision, char *message, size_t message_size)
+{
+	DistilDevice *dev = cuda_try_open(number, table_size, precision, message, message_size);
+
+	if (dev == NULL)
+		(void) cudaGetLastError();
+	return dev;
 }
 
 /*
@@ -338,5 +407,6 @@ distil_cuda_open_group(size_t table_size, const char *precision, DistilDevice **
 	}
 	while (open > 0)
 		cuda_close(devices[--open]);
+	(void) cudaGetLastError();
 	return false;
 }

@@ -56,7 +56,21 @@ struct CudaGroup
 #undef CUDA_NCCL_MEMBER
 };
 
-/* All communicators go, whatever is running, and all devices have failed. */
+/* All communicators go together: each one's end may wait for the others'. */
+static void
+cuda_group_end(CudaGroup *group, int (*end) (void *comm))
+{
+	group->call_ncclGroupStart();
+	for (int i = 0; i < group->n; i++)
+	{
+		if (group->comms[i] != NULL)
+			end(group->comms[i]);
+		group->comms[i] = NULL;
+	}
+	group->call_ncclGroupEnd();
+}
+
+/* All devices have failed, whatever is running. */
 static void
 cuda_group_fail(CudaGroup *group, const char *what, const char *reason)
 {
@@ -66,10 +80,8 @@ cuda_group_fail(CudaGroup *group, const char *what, const char *reason)
 
 		if (member->failure[0] == '\0')
 			snprintf(member->failure, sizeof(member->failure), "%s: %s", what, reason);
-		if (group->comms[i] != NULL)
-			group->call_ncclCommAbort(group->comms[i]);
-		group->comms[i] = NULL;
 	}
+	cuda_group_end(group, group->call_ncclCommAbort);
 }
 
 /* Returns when the sum is there on all devices, or has failed. */
@@ -225,12 +237,8 @@ cuda_group_leave(CudaDevice *cuda)
 {
 	CudaGroup  *group = cuda->group;
 
-	for (int i = 0; group != NULL && i < group->n; i++)
-	{
-		if (group->comms[i] != NULL)
-			group->call_ncclCommDestroy(group->comms[i]);
-		group->comms[i] = NULL;
-	}
+	if (group != NULL)
+		cuda_group_end(group, group->call_ncclCommDestroy);
 	if (group != NULL && --group->open == 0)
 		cudaFreeHost(group);
 	cuda->group = NULL;

@@ -54,8 +54,16 @@ typedef enum
 typedef enum
 {
 	CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES = 1,
+	CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK = 3,
 	CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES = 5
 } cublasLtMatmulPreferenceAttributes_t;
+
+enum
+{
+	CUBLASLT_REDUCTION_SCHEME_INPLACE = 1,
+	CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE = 2,
+	CUBLASLT_REDUCTION_SCHEME_MASK = 7
+};
 
 typedef void *cublasLtHandle_t;
 typedef struct StubDesc *cublasLtMatmulDesc_t;

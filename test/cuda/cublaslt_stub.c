@@ -35,6 +35,7 @@ typedef struct StubPreference
 {
 	uint64_t	workspace;
 	uint32_t	alignment[4];
+	uint32_t	reduction;
 } StubPreference;
 
 typedef struct StubProduct
@@ -136,6 +137,7 @@ cublasLtMatmulPreferenceCreate(cublasLtMatmulPreference_t *preference)
 	*preference = calloc(1, sizeof(**preference));
 	for (i = 0; i < 4; i++)
 		(*preference)->alignment[i] = 256;
+	(*preference)->reduction = CUBLASLT_REDUCTION_SCHEME_MASK;
 	return CUBLAS_STATUS_SUCCESS;
 }
 
@@ -153,6 +155,8 @@ cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t preference,
 {
 	if (attribute == CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES && bytes == sizeof(uint64_t))
 		memcpy(&preference->workspace, value, bytes);
+	else if (attribute == CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK && bytes == sizeof(uint32_t))
+		memcpy(&preference->reduction, value, bytes);
 	else if ((int) attribute >= 5 && (int) attribute <= 8 && bytes == sizeof(uint32_t))
 		memcpy(&preference->alignment[(int) attribute - 5], value, bytes);
 	else
@@ -187,6 +191,9 @@ cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t des
 	int			i;
 
 	*found = 0;
+	/* parts of a sum would be added in the type of the result */
+	if (d->type == CUDA_R_16BF && preference->reduction != CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE)
+		return CUBLAS_STATUS_INVALID_VALUE;
 	if (handle == NULL || wanted != 1 || c != d || !fits(desc, a, b, d))
 		return CUBLAS_STATUS_INVALID_VALUE;
 	for (i = 0; i < 4; i++)

@@ -372,6 +372,7 @@ enum
 	cudaErrorInvalidResourceHandle = 400,
 	cudaErrorIllegalState = 401,
 	cudaErrorNotReady = 600,
+	cudaErrorIllegalAddress = 700,
 	cudaErrorStreamCaptureUnsupported = 900
 };
 
@@ -384,16 +385,32 @@ enum cudaMemcpyKind
 enum
 {
 	cudaDevAttrComputeCapabilityMajor,
+	cudaDevAttrPageableMemoryAccessUsesHostPageTables,
 	cudaStreamNonBlocking
 };
 
 static inline cudaError_t
 cudaMalloc(void **memory, size_t bytes)
 {
+	if (emulated_graph != NULL)
+		return cudaErrorStreamCaptureUnsupported;
+	if (getenv("EMULATED_LOST") != NULL)
+		return cudaErrorIllegalAddress;
 	*memory = bytes < (size_t) 1 << 40 ? aligned_alloc(256, (bytes + 255) / 256 * 256) : NULL;
 	if (*memory != NULL)
-		memset(*memory, 0xff, bytes < 4096 ? bytes : 4096);
+		memset(*memory, 0xff, bytes);
 	return *memory != NULL ? cudaSuccess : cudaErrorMemoryAllocation;
+}
+
+/* EMULATED_FREE: bytes that are left on the device. */
+static inline cudaError_t
+cudaMemGetInfo(size_t *left, size_t *all)
+{
+	const char *bytes = getenv("EMULATED_FREE");
+
+	*all = (size_t) 16 << 30;
+	*left = bytes != NULL ? strtoull(bytes, NULL, 10) : *all;
+	return cudaSuccess;
 }
 
 static inline cudaError_t
@@ -569,9 +586,8 @@ cudaSetDevice(int device)
 static inline cudaError_t
 cudaDeviceGetAttribute(int *value, int attribute, int device)
 {
-	(void) attribute;
 	(void) device;
-	*value = 9;
+	*value = attribute == cudaDevAttrComputeCapabilityMajor ? 9 : 0;
 	return cudaSuccess;
 }
 

@@ -88,6 +88,8 @@ ncclCommInitAll(Comm **comm, int n, const int *devices)
 static int
 leave(Comm *comm)
 {
+	if (depth == 0)
+		return INVALID_USAGE;
 	if (comm == NULL || !comm->live)
 		return INVALID_ARGUMENT;
 	comm->live = false;

@@ -280,12 +280,45 @@ test_device(void)
 	CHECK(distil_cuda_available(message, sizeof(message)));
 }
 
+#ifdef DISTIL_TEST_EMULATED
+/*
+ * What a real GPU cannot be asked for: memory is refused while the driver still has some for itself, and a
+ * GPU that is lost has failed, it is not full.
+ */
+static void
+test_emulated_memory(void)
+{
+	char		message[400] = "";
+	DistilDevice *dev = distil_device_open("cuda", NULL, message, sizeof(message));
+	void	   *block;
+
+	CHECK_MSG(dev != NULL, "%s\n", message);
+	if (dev == NULL)
+		return;
+	setenv("EMULATED_FREE", "536870911", 1);
+	CHECK(dev->ops->alloc(dev, 1000) == NULL && dev->ops->failure(dev) == NULL);
+	setenv("EMULATED_FREE", "536870912", 1);
+	block = dev->ops->alloc(dev, 1000);
+	CHECK(block != NULL);
+	dev->ops->release(dev, block);
+	unsetenv("EMULATED_FREE");
+	setenv("EMULATED_LOST", "1", 1);
+	CHECK(dev->ops->alloc(dev, 1000) == NULL && dev->ops->failure(dev) != NULL);
+	CHECK(distil_device_open("cuda", NULL, message, sizeof(message)) == NULL);
+	unsetenv("EMULATED_LOST");
+	dev->ops->close(dev);
+}
+#endif
+
 int
 main(void)
 {
 	if (!open_reference())
 		return check_report("cuda_products");
 	test_device();
+#ifdef DISTIL_TEST_EMULATED
+	test_emulated_memory();
+#endif
 	test_products();
 	test_attentions();
 	test_sums();
