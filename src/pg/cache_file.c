@@ -35,6 +35,7 @@
 #include "cache_file.h"
 #include "guc.h"
 #include "model_cache.h"
+#include "model_weights.h"
 
 /* The image is written in pieces of this size. */
 #define FILE_CHUNK (256 * 1024)
@@ -393,7 +394,7 @@ distil_cache_file_map(DistilMapping *mapping, const DistilModelRow *row, const c
 	lock_build(&tag, row);
 	if (!map_good_file(mapping, row, path))
 	{
-		distil_store_check_hash(row);
+		distil_weights_check(row);
 		(void) unlink(path);
 		if (!build_file(row, layout, path) || !map_file(mapping, path))
 		{

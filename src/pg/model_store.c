@@ -15,11 +15,9 @@
 #include "access/htup_details.h"
 #include "access/table.h"
 #include "access/xact.h"
-#include "catalog/dependency.h"
 #include "catalog/namespace.h"
 #include "catalog/pg_class.h"
 #include "catalog/pg_collation.h"
-#include "catalog/pg_largeobject.h"
 #include "catalog/pg_largeobject_metadata.h"
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
@@ -45,6 +43,7 @@
 #include "guc.h"
 #include "model_cache.h"
 #include "model_store.h"
+#include "model_weights.h"
 
 /* Columns of distil.model read here, in the order of distil--1.0.sql. */
 #define ANUM_MODEL_NAME 1
@@ -59,8 +58,8 @@
 /* Known models named in a hint. */
 #define HINT_MODELS 10
 
-static Oid
-store_relation(const char *name)
+Oid
+distil_store_relation(const char *name)
 {
 	Oid			schema = get_namespace_oid("distil", true);
 	Oid			relation = OidIsValid(schema) ? get_relname_relid(name, schema) : InvalidOid;
@@ -101,7 +100,7 @@ read_row(DistilModelRow *row, HeapTuple tuple, TupleDesc desc)
 static bool
 find_row(DistilModelRow *row, const char *name)
 {
-	Relation	relation = table_open(store_relation("model"), AccessShareLock);
+	Relation	relation = table_open(distil_store_relation("model"), AccessShareLock);
 	SysScanDesc scan;
 	ScanKeyData key;
 	HeapTuple	tuple;
@@ -111,7 +110,8 @@ find_row(DistilModelRow *row, const char *name)
 	{
 		ScanKeyInit(&key, ANUM_MODEL_NAME, BTEqualStrategyNumber, F_TEXTEQ, CStringGetTextDatum(name));
 		key.sk_collation = C_COLLATION_OID;
-		scan = systable_beginscan(relation, store_relation("model_pkey"), true, GetActiveSnapshot(), 1, &key);
+		scan = systable_beginscan(relation, distil_store_relation("model_pkey"), true, GetActiveSnapshot(), 1,
+								  &key);
 	}
 	else
 	{
@@ -131,9 +131,9 @@ find_row(DistilModelRow *row, const char *name)
 static char *
 known_models(void)
 {
-	Relation	relation = table_open(store_relation("model"), AccessShareLock);
-	SysScanDesc scan = systable_beginscan(relation, store_relation("model_pkey"), true, GetActiveSnapshot(),
-										  0, NULL);
+	Relation	relation = table_open(distil_store_relation("model"), AccessShareLock);
+	SysScanDesc scan = systable_beginscan(relation, distil_store_relation("model_pkey"), true,
+										  GetActiveSnapshot(), 0, NULL);
 	StringInfoData names;
 	HeapTuple	tuple;
 	DistilModelRow row;
@@ -238,12 +238,7 @@ distil_store_lookup(DistilModelRow *row, const char *name)
 	}
 	if (!object_visible(row->weights) &&
 		(!(later = push_later_snapshot()) || !object_visible(row->weights)))
-		ereport(ERROR,
-				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-				 errmsg("model \"%s\" has lost its weights", row->name),
-				 errdetail("Large object %u does not exist.", row->weights),
-				 errhint("Restore the large objects of the dump, or remove the model with "
-						 "distil_drop_model(name, force => true).")));
+		distil_weights_lost(row);
 	if (!lo_compat_privileges &&
 		pg_largeobject_aclcheck_snapshot(row->weights, GetUserId(), ACL_SELECT,
 										 GetActiveSnapshot()) != ACLCHECK_OK)
@@ -290,16 +285,6 @@ distil_store_check_name(const char *name)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("model name \"%s\" is too long", name),
 				 errdetail("It has %zu bytes, the limit is %d.", length, NAMEDATALEN - 1)));
-}
-
-void
-distil_store_check_owner(const DistilModelRow *row)
-{
-	if (LargeObjectExists(row->weights) ? !distil_compat_owns_largeobject(row->weights, GetUserId())
-		: !superuser())
-		ereport(ERROR,
-				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("must be owner of model \"%s\"", row->name)));
 }
 
 void
@@ -404,52 +389,6 @@ distil_store_close(DistilReader *reader)
 	pfree(reader->ctx);
 }
 
-bool
-distil_store_hash_fits(const DistilModelRow *row)
-{
-	DistilReader *reader = distil_store_open(row->weights, -1);
-	pg_cryptohash_ctx *hash = pg_cryptohash_create(PG_SHA256);
-	char	   *buffer = palloc(STORE_CHUNK);
-	uint8		digest[PG_SHA256_DIGEST_LENGTH];
-	uint64		offset = 0;
-	bool		same = reader->size == (uint64_t) row->bytes;
-	DistilError err;
-
-	if (hash == NULL || pg_cryptohash_init(hash) < 0)
-		elog(ERROR, "could not start sha256");
-	while (same && offset < reader->size)
-	{
-		size_t		bytes = Min(reader->size - offset, (uint64_t) STORE_CHUNK);
-
-		CHECK_FOR_INTERRUPTS();
-		distil_bridge_check(reader->read(reader->ctx, offset, buffer, bytes, &err), &err);
-		if (pg_cryptohash_update(hash, (uint8 *) buffer, bytes) < 0)
-			elog(ERROR, "could not compute sha256");
-		offset += bytes;
-	}
-	if (same)
-	{
-		if (pg_cryptohash_final(hash, digest, sizeof(digest)) < 0)
-			elog(ERROR, "could not finish sha256");
-		same = memcmp(digest, row->sha256, sizeof(digest)) == 0;
-	}
-	pg_cryptohash_free(hash);
-	pfree(buffer);
-	distil_store_close(reader);
-	return same;
-}
-
-void
-distil_store_check_hash(const DistilModelRow *row)
-{
-	if (!distil_store_hash_fits(row))
-		ereport(ERROR,
-				(errcode(ERRCODE_DATA_CORRUPTED),
-				 errmsg("the stored weights of model \"%s\" were modified", row->name),
-				 errdetail("Large object %u does not have the size and sha256 of the import.", row->weights),
-				 errhint("Drop the model and import it again.")));
-}
-
 /* ---------- writing ---------- */
 
 uint64
@@ -457,7 +396,7 @@ distil_store_execute(const char *sql, int nargs, Oid *types, Datum *values, cons
 {
 	Oid			user;
 	int			context;
-	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(store_relation("model")));
+	HeapTuple	tuple = SearchSysCache1(RELOID, ObjectIdGetDatum(distil_store_relation("model")));
 	Oid			owner;
 	char	   *flags = NULL;
 	uint64		processed = 0;
@@ -680,54 +619,6 @@ insert_row(const DistilModelRow *row, DistilImport *import, const char *teacher)
 	insert_heads(row->name, info);
 }
 
-static void
-link_weights(Oid weights)
-{
-	ObjectAddress object;
-	ObjectAddress table;
-
-	ObjectAddressSet(object, LargeObjectRelationId, weights);
-	ObjectAddressSet(table, RelationRelationId, store_relation("model"));
-	recordDependencyOn(&object, &table, DEPENDENCY_AUTO);
-}
-
-int
-distil_store_relink(void)
-{
-	int			links = 0;
-	uint64		i;
-	List	   *missing = NIL;
-	ListCell   *cell;
-	MemoryContext context = CurrentMemoryContext;
-
-	SPI_connect();
-	if (SPI_execute("SELECT m.weights FROM distil.model m "
-					"JOIN pg_catalog.pg_largeobject_metadata l ON l.oid OPERATOR(pg_catalog.=) m.weights "
-					"WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend d "
-					"WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_largeobject'::pg_catalog.regclass "
-					"AND d.objid OPERATOR(pg_catalog.=) m.weights "
-					"AND d.refobjid OPERATOR(pg_catalog.=) 'distil.model'::pg_catalog.regclass)", true,
-					0) < 0)
-		elog(ERROR, "could not read the catalog of models");
-	for (i = 0; i < SPI_processed; i++)
-	{
-		bool		isnull;
-		Oid			weights = DatumGetObjectId(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1,
-															 &isnull));
-		MemoryContext old = MemoryContextSwitchTo(context);
-
-		missing = lappend_oid(missing, weights);
-		MemoryContextSwitchTo(old);
-	}
-	SPI_finish();
-	foreach(cell, missing)
-	{
-		link_weights(lfirst_oid(cell));
-		links++;
-	}
-	return links;
-}
-
 void
 distil_store_set_cosine(const char *name, double mean, double least)
 {
@@ -752,10 +643,10 @@ distil_store_import(const char *name, DistilImport *import, const char *teacher)
 	strlcpy(row.name, name, NAMEDATALEN);
 	write_container(&row, import);
 	/* One import at a time from here to the commit: the name and the default flag are decided. */
-	LockRelationOid(store_relation("model"), ShareRowExclusiveLock);
+	LockRelationOid(distil_store_relation("model"), ShareRowExclusiveLock);
 	check_name_final(&row);
 	insert_row(&row, import, teacher);
-	link_weights(row.weights);
+	distil_weights_link(row.weights);
 	CommandCounterIncrement();
 	distil_cache_trim();
 }

@@ -37,17 +37,15 @@ pg_noreturn extern void distil_store_unknown(const char *name);
 
 /* Names (22023): 1 to 63 bytes, no slash (hint for hub names), no control characters, not blank. */
 extern void distil_store_check_name(const char *name);
-/* 42501 unless GetUserId() owns the model's large object. */
-extern void distil_store_check_owner(const DistilModelRow *row);
 /* 42710 when the name is taken by a model; called before any work is done. */
 extern void distil_store_check_free(const char *name);
+
+/* A relation of schema distil; 42704 where the extension is not. */
+extern Oid	distil_store_relation(const char *name);
 
 /* Container reader over a large object; valid until distil_store_close. */
 extern DistilReader *distil_store_open(Oid weights, int64 bytes);
 extern void distil_store_close(DistilReader *reader);
-/* Whether the large object has the size and sha256 of its row; XX001 unless it has. */
-extern bool distil_store_hash_fits(const DistilModelRow *row);
-extern void distil_store_check_hash(const DistilModelRow *row);
 
 /*
  * Import a checked folder as a new model owned by the current user: large object, row,
@@ -64,8 +62,5 @@ extern void distil_store_set_cosine(const char *name, double mean, double least)
  * Returns the rows processed.
  */
 extern uint64 distil_store_execute(const char *sql, int nargs, Oid *types, Datum *values, const bool *nulls);
-
-/* Record what DROP EXTENSION needs to remove large objects, where it was lost; returns the links made. */
-extern int	distil_store_relink(void);
 
 #endif							/* DISTIL_MODEL_STORE_H */

@@ -18,6 +18,7 @@
 #include "job.h"
 #include "model_cache.h"
 #include "model_store.h"
+#include "model_weights.h"
 #include "sql_args.h"
 
 PG_FUNCTION_INFO_V1(distil_verify);
@@ -73,7 +74,7 @@ report_item(void *ctx, const char *item, bool ok, const char *detail)
 static bool
 verify_weights(ReturnSetInfo *rsinfo, const DistilModelRow *row)
 {
-	bool		ok = distil_store_hash_fits(row);
+	bool		ok = distil_weights_fit(row);
 
 	put_item(rsinfo, "container", ok,
 			 ok ? psprintf(INT64_FORMAT " bytes have the sha256 of the import", row->bytes)
@@ -187,17 +188,26 @@ Datum
 distil_check(PG_FUNCTION_ARGS)
 {
 	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bool		may_write = !RecoveryInProgress() && !XactReadOnly;
+	List	   *strangers;
+	ListCell   *cell;
 	int			links;
 
 	InitMaterializedSRF(fcinfo, 0);
 	check_catalogs(rsinfo, CurrentMemoryContext);
-	if (!RecoveryInProgress() && !XactReadOnly)
+	links = distil_weights_relink(may_write, &strangers);
+	if (links > 0 && may_write)
+		put_problem(rsinfo, "extension distil",
+					psprintf("large objects of models that would outlive DROP EXTENSION: %d", links),
+					"done: their links were recorded again");
+	foreach(cell, strangers)
 	{
-		links = distil_store_relink();
-		if (links > 0)
-			put_problem(rsinfo, "extension distil",
-						psprintf("large objects of models that would outlive DROP EXTENSION: %d", links),
-						"done: their links were recorded again");
+		DistilModelRow *row = lfirst(cell);
+
+		put_problem(rsinfo, psprintf("model %s", row->name),
+					psprintf("large object %u is not the one with its weights", row->weights),
+					psprintf("restore the large objects, or SELECT distil_drop_model(%s, force => true)",
+							 quote_literal_cstr(row->name)));
 	}
 	if (!RecoveryInProgress())
 		check_folders(rsinfo);

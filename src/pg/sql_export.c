@@ -23,6 +23,7 @@
 
 #include "bridge.h"
 #include "model_store.h"
+#include "model_weights.h"
 #include "sql_args.h"
 
 #define EXPORT_CHUNK (1024 * 1024)
@@ -48,7 +49,7 @@ open_export(Export *export, const char *name)
 	DistilError err;
 
 	distil_store_lookup(&row, name);
-	distil_store_check_hash(&row);
+	distil_weights_check(&row);
 	export->container = distil_store_open(row.weights, row.bytes);
 	distil_bridge_check(distil_bundle_open(&export->bundle, export->container,
 										   distil_bridge_allocator(CurrentMemoryContext), &err), &err);

@@ -33,6 +33,7 @@
 #include "model_cache.h"
 #include "model_folder.h"
 #include "model_store.h"
+#include "model_weights.h"
 #include "sql_args.h"
 
 PG_FUNCTION_INFO_V1(distil_import);
@@ -348,7 +349,7 @@ distil_drop_model(PG_FUNCTION_ARGS)
 	PreventCommandIfReadOnly("distil_drop_model()");
 	if (!distil_store_find(&row, name))
 		distil_store_unknown(name);
-	distil_store_check_owner(&row);
+	distil_weights_check_owner(&row);
 	if (!PG_GETARG_BOOL(1))
 		check_unused(name);
 	values[0] = CStringGetTextDatum(name);
@@ -360,17 +361,18 @@ distil_drop_model(PG_FUNCTION_ARGS)
 }
 
 /*
- * Row trigger of distil.model.  DELETE: the weights go with the row, and the name is kept
- * with its hash so that it never stands for other weights.  UPDATE: content is frozen.
+ * Row trigger of distil.model.  DELETE: the weights go with the row (not another object
+ * that has their number), and the name is kept with its hash so that it never stands for
+ * other weights.  UPDATE: content is frozen.
  */
 Datum
 distil_model_changed(PG_FUNCTION_ARGS)
 {
 	TriggerData *trigger = (TriggerData *) fcinfo->context;
+	DistilModelRow row = {0};
 	TupleDesc	desc;
-	Datum		name;
-	Datum		sha256;
-	Oid			weights;
+	HeapTuple	tuple;
+	bytea	   *sha256;
 	bool		isnull;
 	Oid			types[2] = {TEXTOID, BYTEAOID};
 	Datum		values[2];
@@ -385,19 +387,21 @@ distil_model_changed(PG_FUNCTION_ARGS)
 				 errmsg("the content of a model cannot be changed"),
 				 errhint("Import the new content under a new name.")));
 	desc = RelationGetDescr(trigger->tg_relation);
-	name = heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "name"), desc, &isnull);
-	sha256 = heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "sha256"), desc, &isnull);
-	weights = DatumGetObjectId(heap_getattr(trigger->tg_trigtuple, SPI_fnumber(desc, "weights"), desc,
-											&isnull));
-	values[0] = name;
-	values[1] = sha256;
+	tuple = trigger->tg_trigtuple;
+	values[0] = heap_getattr(tuple, SPI_fnumber(desc, "name"), desc, &isnull);
+	values[1] = heap_getattr(tuple, SPI_fnumber(desc, "sha256"), desc, &isnull);
 	distil_store_execute("INSERT INTO distil.tombstone (name, sha256) VALUES ($1, $2) ON CONFLICT DO NOTHING",
 						 2, types, values, NULL);
-	if (LargeObjectExists(weights))
+	strlcpy(row.name, TextDatumGetCString(values[0]), NAMEDATALEN);
+	sha256 = DatumGetByteaPP(values[1]);
+	memcpy(row.sha256, VARDATA_ANY(sha256), Min(VARSIZE_ANY_EXHDR(sha256), sizeof(row.sha256)));
+	row.weights = DatumGetObjectId(heap_getattr(tuple, SPI_fnumber(desc, "weights"), desc, &isnull));
+	row.bytes = DatumGetInt64(heap_getattr(tuple, SPI_fnumber(desc, "bytes"), desc, &isnull));
+	if (distil_weights_ours(&row))
 	{
 		ObjectAddress object;
 
-		ObjectAddressSet(object, LargeObjectRelationId, weights);
+		ObjectAddressSet(object, LargeObjectRelationId, row.weights);
 		performDeletion(&object, DROP_CASCADE, 0);
 	}
 	return PointerGetDatum(trigger->tg_trigtuple);
@@ -472,7 +476,9 @@ change_rights(FunctionCallInfo fcinfo, const char *command, const char *word)
 	PreventCommandIfReadOnly(command);
 	if (!distil_store_find(&row, name))
 		distil_store_unknown(name);
-	distil_store_check_owner(&row);
+	distil_weights_check_owner(&row);
+	if (!distil_weights_ours(&row))
+		distil_weights_lost(&row);
 	if (strcmp(role, "public") == 0)
 		role = "PUBLIC";
 	else

@@ -16,6 +16,7 @@
 #include "bridge.h"
 #include "corpus.h"
 #include "model_store.h"
+#include "model_weights.h"
 #include "sql_args.h"
 
 /* Of a query; more would only take longer. */
@@ -105,7 +106,7 @@ distil_quantize_model(PG_FUNCTION_ARGS)
 	distil_bridge_check(distil_quantize_options_parse(&options, dtype, json.data, json.length, alloc, &err),
 						&err);
 	distil_store_lookup(&row, model);
-	distil_store_check_hash(&row);
+	distil_weights_check(&row);
 	if (options.query != NULL)
 		read_query(&options);
 	reader = distil_store_open(row.weights, row.bytes);

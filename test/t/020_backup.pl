@@ -83,6 +83,20 @@ $node->psql('partial', "SELECT distil_embed('x', 'm')", stdout => \$out, stderr 
 like($err, qr/ERROR:.*"m"/, 'weights that are missing give an error that names the model');
 like($node->safe_psql('partial', 'SELECT problem FROM distil_check()'), qr/./, 'distil_check() reports the missing weights');
 
+# a number that was lost is free for anybody's object, which the model has nothing to do with
+my $lost = $node->safe_psql('partial', 'SELECT weights FROM distil.model');
+$node->safe_psql('partial', "CREATE ROLE stranger; SET ROLE stranger; SELECT lo_from_bytea($lost, 'theirs')");
+my $theirs = "SELECT convert_from(lo_get(oid), 'UTF8') FROM pg_largeobject_metadata WHERE oid = $lost";
+$node->psql('partial', "SET ROLE stranger; SELECT distil_drop_model('m', force => true)", stdout => \$out, stderr => \$err);
+like($err, qr/must be owner of model "m"\nDETAIL:  Large object $lost is not the one/, 'who made the object cannot drop the model');
+like($node->safe_psql('partial', 'SELECT problem FROM distil_check()'), qr/^large object $lost is not the one with its weights$/m,
+	'distil_check() reports the object');
+is($node->safe_psql('partial', "BEGIN; SET client_min_messages = error; DROP EXTENSION distil CASCADE; $theirs; ROLLBACK"),
+	'theirs', 'and does not give it to the extension');
+$node->psql('partial', "SELECT distil_grant('m', 'public')", stdout => \$out, stderr => \$err);
+like($err, qr/model "m" has lost its weights/, 'rights on it are not granted');
+is($node->safe_psql('partial', "SELECT distil_drop_model('m', force => true); $theirs"), "\ntheirs", 'dropping the model leaves it');
+
 # drop
 $node->safe_psql('postgres', "DROP INDEX nearest; SELECT distil_drop_model('m')");
 is($node->safe_psql('postgres', 'SELECT count(*) FROM pg_largeobject_metadata'), '0', 'dropping a model leaves no large object');
