@@ -119,7 +119,7 @@ extern void distil_job_requeue(int64 job);
 /* Write what is asked of a running job. */
 extern void distil_job_set_request(int64 job, const char *request);
 
-/* Another job that is queued, running or paused with this student; 0 = none. */
+/* Another job that is queued, running or paused with this student, as of now; 0 = none. */
 extern int64 distil_job_for_student(const char *student, int64 except);
 /* Oldest queued job of that owner; InvalidOid: of any role a worker can run as.  0 = none. */
 extern int64 distil_job_next(Oid owner, Oid *job_owner);
@@ -135,13 +135,15 @@ extern List *distil_job_queue(void);
 /* After a start of the server: jobs whose process is gone -> queued; their starts stay counted. */
 extern void distil_job_requeue_interrupted(void);
 
-/* ---------- locks (of the session and never waiting, but for the first) ---------- */
+/* ---------- locks (of the session and never waiting, but for the first two) ---------- */
 
 /*
  * Commands on one job come one after the other: waits, and lasts until the transaction has
  * done all that it does at its commit.
  */
 extern void distil_job_command_lock(int64 job);
+/* Whoever gives a new model this name, or promises it to a job: one transaction at a time.  Waits. */
+extern void distil_job_name_lock(const char *name);
 
 extern bool distil_job_lock(int64 job);
 extern void distil_job_unlock(int64 job);

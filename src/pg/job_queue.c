@@ -6,8 +6,9 @@
  * those of pg_advisory_lock(): class 17481 (bigint job number) says that a process runs
  * the job, class 17482 (number of the place) that one of distil.max_jobs places is taken.
  * They belong to the session and vanish with the process, however it ends.  Class 17483
- * (bigint job number) puts the commands on a job one after the other; it belongs to the
- * transaction.
+ * (bigint job number) puts the commands on a job one after the other, class 17484 (hash of
+ * the name) puts those after each other that give a new model its name, or promise it to a
+ * job; these two belong to the transaction.
  *
  * Nothing is missed without a supervisor: a worker frees its place first and looks for
  * queued jobs afterwards; a worker that finds no place leaves its job queued.  Whoever
@@ -27,6 +28,7 @@
 
 #include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
@@ -47,6 +49,7 @@
 #define JOB_LOCK_CLASS 17481	/* the view distil_jobs knows this number */
 #define SLOT_LOCK_CLASS 17482
 #define COMMAND_LOCK_CLASS 17483
+#define NAME_LOCK_CLASS 17484
 
 typedef struct CommitAction
 {
@@ -100,6 +103,16 @@ distil_job_command_lock(int64 job)
 	LOCKTAG		tag;
 
 	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (job >> 32), (uint32) job, COMMAND_LOCK_CLASS);
+	(void) LockAcquire(&tag, ExclusiveLock, false, false);
+}
+
+void
+distil_job_name_lock(const char *name)
+{
+	uint64		hash = hash_bytes_extended((const unsigned char *) name, strlen(name), 0);
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, (uint32) (hash >> 32), (uint32) hash, NAME_LOCK_CLASS);
 	(void) LockAcquire(&tag, ExclusiveLock, false, false);
 }
 

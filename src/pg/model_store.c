@@ -219,6 +219,17 @@ distil_store_find(DistilModelRow *row, const char *name)
 	return found;
 }
 
+bool
+distil_store_find_now(DistilModelRow *row, const char *name)
+{
+	bool		later = push_later_snapshot();
+	bool		found = find_row(row, name);
+
+	if (later)
+		PopActiveSnapshot();
+	return found;
+}
+
 void
 distil_store_lookup(DistilModelRow *row, const char *name)
 {
@@ -292,7 +303,7 @@ distil_store_check_free(const char *name)
 {
 	DistilModelRow row;
 
-	if (find_row(&row, name))
+	if (distil_store_find_now(&row, name))
 		ereport(ERROR,
 				(errcode(ERRCODE_DUPLICATE_OBJECT),
 				 errmsg("model \"%s\" already exists", name),
@@ -586,11 +597,12 @@ insert_row(const DistilModelRow *row, DistilImport *import, const char *teacher)
 {
 	const DistilModelInfo *info = distil_import_info(import);
 	const char *config = distil_import_config(import);
-	Oid			types[14] = {TEXTOID, OIDOID, BYTEAOID, INT8OID, TEXTOID, TEXTARRAYOID, INT8OID,
-	INT4OID, INT4OID, INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID};
-	Datum		values[14];
-	bool		nulls[14] = {false};
+	Oid			types[15] = {TEXTOID, OIDOID, BYTEAOID, INT8OID, TEXTOID, TEXTARRAYOID, INT8OID,
+	INT4OID, INT4OID, INT4OID, INT4OID, TEXTOID, TEXTOID, TEXTOID, BOOLOID};
+	Datum		values[15];
+	bool		nulls[15] = {false};
 	bytea	   *sha256 = palloc(VARHDRSZ + 32);
+	DistilModelRow other;
 
 	SET_VARSIZE(sha256, VARHDRSZ + 32);
 	memcpy(VARDATA(sha256), row->sha256, 32);
@@ -609,13 +621,13 @@ insert_row(const DistilModelRow *row, DistilImport *import, const char *teacher)
 	values[12] = distil_bridge_datum(config, strlen(config));
 	values[13] = teacher != NULL ? CStringGetTextDatum(teacher) : (Datum) 0;
 	nulls[13] = teacher == NULL;
+	values[14] = BoolGetDatum(!distil_store_find_now(&other, NULL));
 	distil_store_execute("INSERT INTO distil.model (name, weights, sha256, bytes, is_default, architecture, "
 						 "tasks, "
 						 "parameters, layers, dimensions, max_tokens, vocabulary, dtype, config, teacher) "
-						 "SELECT $1, $2, $3, $4, NOT EXISTS (SELECT FROM distil.model m WHERE m.is_default), "
-						 "$5, $6, "
-						 "$7, $8, $9, $10, $11, $12, $13::pg_catalog.jsonb, $14",
-						 14, types, values, nulls);
+						 "VALUES ($1, $2, $3, $4, $15, $5, $6, "
+						 "$7, $8, $9, $10, $11, $12, $13::pg_catalog.jsonb, $14)",
+						 15, types, values, nulls);
 	insert_heads(row->name, info);
 }
 

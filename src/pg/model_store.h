@@ -32,6 +32,8 @@ extern void distil_store_lookup(DistilModelRow *row, const char *name);
 
 /* The same without the check of rights; false when there is no such model. */
 extern bool distil_store_find(DistilModelRow *row, const char *name);
+/* The same as of now, and NULL name = the catalog flag: after waiting for a lock. */
+extern bool distil_store_find_now(DistilModelRow *row, const char *name);
 /* 42704 for a name distil_store_find did not find. */
 pg_noreturn extern void distil_store_unknown(const char *name);
 

@@ -60,6 +60,8 @@ distil_args_new_model(FunctionCallInfo fcinfo, int arg, const char *argument, co
 
 	distil_store_check_name(name);
 	PreventCommandIfReadOnly(command);
+	PreventCommandIfParallelMode(command);
+	distil_job_name_lock(name);
 	distil_store_check_free(name);
 	/* Otherwise hours of training would end with a name that is taken. */
 	job = distil_job_for_student(name, 0);

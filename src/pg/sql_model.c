@@ -21,6 +21,7 @@
 #include "miscadmin.h"
 #include "replication/logicalworker.h"
 #include "storage/fd.h"
+#include "storage/lmgr.h"
 #include "utils/acl.h"
 #include "utils/builtins.h"
 #include "utils/jsonb.h"
@@ -457,6 +458,11 @@ distil_set_default(PG_FUNCTION_ARGS)
 				 errmsg("permission denied to set the default model"),
 				 errdetail("Only the owner of the database may do so."),
 				 errhint("Set distil.default_model for a session or a role instead.")));
+
+	/* One at a time, and none while a model is being dropped or imported. */
+	LockRelationOid(distil_store_relation("model"), ShareRowExclusiveLock);
+	if (!distil_store_find_now(&row, name))
+		distil_store_unknown(name);
 	values[0] = CStringGetTextDatum(name);
 	distil_store_execute("UPDATE distil.model SET is_default = false "
 						 "WHERE is_default AND name OPERATOR(pg_catalog.<>) $1", 1, types, values, NULL);
@@ -477,6 +483,11 @@ change_rights(FunctionCallInfo fcinfo, const char *command, const char *word)
 	if (!distil_store_find(&row, name))
 		distil_store_unknown(name);
 	distil_weights_check_owner(&row);
+
+	/* GRANT itself takes no lock: two at once would be one too many. */
+	LockDatabaseObject(LargeObjectRelationId, row.weights, 0, ShareUpdateExclusiveLock);
+	if (!distil_store_find_now(&row, name))
+		distil_store_unknown(name);
 	if (!distil_weights_ours(&row))
 		distil_weights_lost(&row);
 	if (strcmp(role, "public") == 0)

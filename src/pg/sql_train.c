@@ -114,6 +114,7 @@ check_student(const char *student)
 	int64		job;
 
 	distil_store_check_name(student);
+	distil_job_name_lock(student);
 	distil_store_check_free(student);
 
 	/* The same weights could have the name again, but hours of work must not hang on that. */
@@ -389,6 +390,7 @@ distil_resume(PG_FUNCTION_ARGS)
 	if (strcmp(row.state, "running") == 0 && distil_job_holder(row.job) != 0)
 		refuse_state(&row, row.state,
 					 row.request != NULL ? "It is about to stop; try again in a moment." : NULL);
+	distil_job_name_lock(row.student);
 	distil_store_check_free(row.student);
 	other = distil_job_for_student(row.student, row.job);
 	if (other != 0)
