@@ -443,6 +443,22 @@ SELECT id, distil_embed(body, 'no such model') FROM docs;
 SELECT id, distil_embed(body, CASE WHEN id = 250 THEN 'none' ELSE 'batch-tiny' END) IS NULL FROM docs;
 \set VERBOSITY default
 
+-- Rows with more columns than one may have are not made for the sake of batches
+SELECT string_agg(format('cardinality(distil_token_ids(body || %1$s, pair => body || -%1$s)) AS c%1$s', i), ', ') AS columns,
+	string_agg(format('max(distil_token_ids(body || %1$s, pair => body || -%1$s)) AS c%1$s', i), ', ') AS aggregates,
+	string_agg(format('distil_token_count(body || %1$s)', i), ', ') AS values FROM generate_series(1, 900) i \gset
+SELECT 'SELECT ' || :'columns' || ' FROM docs WHERE id < 3' AS wide \gset
+SELECT plan_of(:'wide');
+SELECT * FROM compare(:'wide');
+SELECT 'SELECT ' || :'aggregates' || ' FROM docs WHERE id < 3' AS wide \gset
+SELECT count(*) FROM plan_of(:'wide');
+SELECT * FROM compare(:'wide');
+SELECT 'SELECT id FROM docs WHERE id < 3 AND greatest(' || :'values' || ') > 0' AS wide \gset
+SELECT plan_of(:'wide');
+SELECT * FROM compare(:'wide');
+SELECT 'UPDATE docs SET id = id WHERE id < 3 RETURNING ' || :'columns' AS wide \gset
+SELECT * FROM compare(:'wide');
+
 -- The first statement of a session, planned before the library was there
 \c -reuse-previous=on "options='-csession_preload_libraries= -cmax_parallel_workers_per_gather=0'"
 EXPLAIN (COSTS OFF) UPDATE docs SET e = distil_embed(body);

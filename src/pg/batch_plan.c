@@ -216,7 +216,7 @@ wrap_targetlist(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	}
 	save_plan(&saved, plan);
 	node = distil_batch_split(plan, rewrite->next_node_id);
-	if (place.partial && !distil_batch_reads_ahead(plan))
+	if (node == NULL || (place.partial && !distil_batch_reads_ahead(plan)))
 	{
 		restore_plan(plan, &saved);
 		return plan;
@@ -246,7 +246,7 @@ wrap_conditions(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	}
 	save_plan(&saved, plan);
 	node = distil_batch_split_condition(plan, clause, rewrite->next_node_id);
-	if (below.partial && !distil_batch_reads_ahead(plan))
+	if (node == NULL || (below.partial && !distil_batch_reads_ahead(plan)))
 	{
 		restore_plan(plan, &saved);
 		return plan;

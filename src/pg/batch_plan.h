@@ -38,7 +38,8 @@ extern bool distil_batch_has_call(List *targetlist);
 
 /*
  * Cut the target list of plan: plan keeps its columns and the arguments of calls; the returned
- * node (plan is its outer child) has the calls and plan's old output.
+ * node (plan is its outer child) has the calls and plan's old output.  NULL: it would need more
+ * columns than a row can have; plan is to be restored.
  */
 extern CustomScan *distil_batch_split(Plan *plan, int plan_node_id);
 
@@ -50,7 +51,7 @@ extern int	distil_batch_condition(Plan *plan);
  */
 extern CustomScan *distil_batch_split_condition(Plan *plan, int clause, int plan_node_id);
 
-/* The same for RETURNING; NULL, and nothing changed, when partitions differ too much. */
+/* The same for RETURNING; NULL, and nothing changed, also when partitions differ too much. */
 extern CustomScan *distil_batch_split_returning(ModifyTable *modify, int plan_node_id);
 
 /* Calls in arguments of aggregates of an Agg or WindowAgg, made for each row of its input. */

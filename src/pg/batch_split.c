@@ -17,6 +17,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
@@ -245,6 +246,12 @@ other_column_walker(Node *node, void *context)
 	return expression_tree_walker(node, other_column_walker, context);
 }
 
+bool
+distil_split_fits(const DistilSplit *split, int more)
+{
+	return list_length(split->child) + list_length(split->calls) + more <= MaxTupleAttributeNumber;
+}
+
 /* Whether the child has the arguments of a call, or can compute them. */
 static bool
 has_arguments(const DistilSplit *split, const FuncExpr *call)
@@ -253,6 +260,8 @@ has_arguments(const DistilSplit *split, const FuncExpr *call)
 
 	if (!split->is_input)
 		return true;
+	if (!distil_split_fits(split, list_length(call->args) + 1))
+		return false;
 	if (other_column_walker((Node *) call->args, NULL) || (split->guard != NULL && !split->can_extend))
 		return false;
 	foreach(cell, call->args)
@@ -463,6 +472,8 @@ distil_batch_split(Plan *plan, int plan_node_id)
 	List	   *targetlist = distil_split_upper_list(&split, plan->targetlist, true);
 	CustomScan *node;
 
+	if (!distil_split_fits(&split, 0))
+		return NULL;
 	targetlist = (List *) distil_split_number_calls((Node *) targetlist, INDEX_VAR, list_length(split.child));
 	node = distil_split_node(plan, &split, targetlist, plan_node_id);
 	plan->targetlist = split.child;
@@ -537,6 +548,8 @@ distil_batch_split_condition(Plan *plan, int clause, int plan_node_id)
 	for_each_from(cell, clauses, clause)
 		qual = lappend(qual, distil_split_upper(&split, lfirst(cell), foreach_current_index(cell) == clause));
 	targetlist = distil_split_upper_list(&split, plan->targetlist, false);
+	if (!distil_split_fits(&split, 0))
+		return NULL;
 	targetlist = (List *) distil_split_number_calls((Node *) targetlist, INDEX_VAR, list_length(split.child));
 	qual = (List *) distil_split_number_calls((Node *) qual, INDEX_VAR, list_length(split.child));
 	node = distil_split_node(plan, &split, targetlist, plan_node_id);
@@ -567,6 +580,8 @@ distil_batch_split_returning(ModifyTable *modify, int plan_node_id)
 			return NULL;
 		lists = lappend(lists, split.child);
 	}
+	if (!distil_split_fits(&first, 0))
+		return NULL;
 	targetlist = (List *) distil_split_number_calls((Node *) targetlist, INDEX_VAR, list_length(first.child));
 	node = distil_split_node(&modify->plan, &first, targetlist, plan_node_id);
 	modify->returningLists = lists;

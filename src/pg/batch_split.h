@@ -35,6 +35,9 @@ extern List *distil_split_upper_list(DistilSplit *split, List *targetlist, bool 
 /* Columns of calls as columns of varno that follow `before` others. */
 extern Node *distil_split_number_calls(Node *node, int varno, int before);
 
+/* Whether a row has room for the columns of the split and so many more. */
+extern bool distil_split_fits(const DistilSplit *split, int more);
+
 extern Var *distil_split_column(int varno, int attno, Node *node);
 
 /* The node above plan that has this target list. */
