@@ -202,27 +202,16 @@ open_shards(OpenFolder *open, const char *path)
 	FreeDir(dir);
 }
 
-/* The folders that modules.json names; malformed JSON is the engine's to report. */
+/* The folders named in the text of a modules.json; throws what the server has to say about bad JSON. */
 static List *
-module_folders(const OpenFolder *open)
+folders_of(const char *json)
 {
-	const DistilReader *reader = NULL;
 	MemoryContext context = CurrentMemoryContext;
 	List	   *folders = NIL;
-	DistilError err;
-	char	   *json;
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1];
 	uint64		row;
-	int			i;
 
-	for (i = 0; i < open->folder.nfiles; i++)
-		if (strcmp(open->files[i].name, "modules.json") == 0)
-			reader = &open->files[i].reader;
-	if (reader == NULL || reader->size > MODULES_MAX_BYTES)
-		return NIL;
-	json = palloc0(reader->size + 1);
-	distil_bridge_check(reader->read(reader->ctx, 0, json, reader->size, &err), &err);
 	values[0] = distil_bridge_datum(json, strlen(json));
 	SPI_connect();
 	if (SPI_execute_with_args("SELECT DISTINCT p OPERATOR(pg_catalog.#>>) '{}' FROM "
@@ -240,6 +229,47 @@ module_folders(const OpenFolder *open)
 		MemoryContextSwitchTo(old);
 	}
 	SPI_finish();
+	return folders;
+}
+
+/* The folders that modules.json names. */
+static List *
+module_folders(const OpenFolder *open)
+{
+	const DistilReader *reader = NULL;
+	MemoryContext context = CurrentMemoryContext;
+	List	   *volatile folders = NIL;
+	DistilError err;
+	char	   *json;
+	int			i;
+
+	for (i = 0; i < open->folder.nfiles; i++)
+		if (strcmp(open->files[i].name, "modules.json") == 0)
+			reader = &open->files[i].reader;
+	if (reader == NULL || reader->size > MODULES_MAX_BYTES)
+		return NIL;
+	json = palloc0(reader->size + 1);
+	distil_bridge_check(reader->read(reader->ctx, 0, json, reader->size, &err), &err);
+	PG_TRY();
+	{
+		folders = folders_of(json);
+	}
+	PG_CATCH();
+	{
+		ErrorData  *error;
+
+		/* The server's words about JSON and encodings do not say which file it is. */
+		MemoryContextSwitchTo(context);
+		error = CopyErrorData();
+		if (ERRCODE_TO_CATEGORY(error->sqlerrcode) == ERRCODE_DATA_EXCEPTION)
+		{
+			FlushErrorState();
+			error->message = psprintf("file \"modules.json\" cannot be read: %s", error->message);
+			ReThrowError(error);
+		}
+		PG_RE_THROW();
+	}
+	PG_END_TRY();
 	return folders;
 }
 

@@ -49,6 +49,13 @@ my $copy = $node->safe_psql('postgres', "SELECT lo_from_bytea(0, lo_get(weights)
 is($node->safe_psql('postgres', 'SELECT fix FROM distil_check()'), "SELECT lo_unlink($copy)", 'distil_check() names weights without a model');
 $node->safe_psql('postgres', "SELECT lo_unlink($copy)");
 
+# a broken modules.json, which the server reads before the engine does
+my $broken = PostgreSQL::Test::Utils::tempdir_short();
+PostgreSQL::Test::Utils::append_to_file("$broken/modules.json", '[{"path": "1_Pooling"');
+($code, $out, $err) = quiet_psql($node, "SELECT distil_import('z', '$broken')");
+like($err, qr/ERROR:  file "modules.json" cannot be read: invalid input syntax for type json\nDETAIL:  The input string ended unexpectedly/,
+	'a broken modules.json is named');
+
 # exported files can be read by everyone
 my $folder = PostgreSQL::Test::Utils::tempdir_short() . '/exported';
 $node->safe_psql('postgres', "SELECT distil_export('y', '$folder')");
