@@ -131,6 +131,23 @@ SELECT try('SELECT distil_export(''tiny'', ''/nonexistent/folder/model'')');
 SELECT try('SELECT distil_export(''nobody'')');
 SELECT try('SELECT distil.resident(''\x00'')');
 
+-- long names are not repeated at length, and are cut between characters
+SELECT octet_length(e) < 2500, e LIKE '%' || repeat('é', 10) || '..." does not exist%' FROM try(format('SELECT distil_embed(%L, %L)', 'a', repeat('é', 1000000))) e;
+SELECT octet_length(e) < 2500 FROM try(format('SELECT distil_import(%L, %L)', repeat('n', 1000000), '/x')) e;
+SELECT octet_length(e) < 2500 FROM try(format('SELECT distil_import(%L, %L)', repeat('n', 100000) || '/' || repeat('m', 100000), '/x')) e;
+SELECT octet_length(e) < 2500 FROM try(format('SELECT distil_import(%L, %L)', 'm', repeat('p', 1000000))) e;
+SELECT octet_length(e) < 2500 FROM try(format('SELECT distil_import(%L, %L)', 'm', '/' || repeat('p', 1000000))) e;
+SELECT octet_length(e) < 2500 FROM try(format('SELECT distil_import_objects(%L, %L)', 'm', format('{"%s": 1}', repeat('f', 1000000)))) e;
+SELECT octet_length(e) < 2500 FROM try(format('SELECT distil_logits(%L, %L)', 'a', 'mlm/' || repeat('h', 1000000))) e;
+SELECT octet_length(e) < 2500 FROM try(format('SELECT distil_logits(%L, %L)', 'a', repeat('h', 1000000))) e;
+SELECT octet_length(e) < 2500 FROM try(format('SELECT distil_logits(%L, %L)', 'a', repeat('h', 1000000) || '/lm')) e;
+SELECT octet_length(e) < 2500 FROM try(format('SELECT distil_embed(%L, %L, %L)', 'a', 'tiny', repeat('p', 1000000))) e;
+SELECT octet_length(e) < 2500 FROM try(format('SELECT distil_quantize(%L, %L, %L)', 'tiny', 'q', repeat('d', 1000000))) e;
+SELECT octet_length(e) < 2500 FROM try(format('SELECT distil_quantize(%L, %L, %L, %L)', 'tiny', 'q', 'int8', format('{"%s": 1}', repeat('d', 1000000)))) e;
+SELECT octet_length(e) < 2500 FROM try(format('SELECT * FROM distil_entities(%L, %L, %L)', 'a', 'mlm/lm', repeat('d', 1000000))) e;
+SELECT octet_length(e) < 2500 FROM try(format('CALL distil_train(%L, %L, column_name => %L)', 'tiny', 'SELECT 1::text', repeat('d', 1000000))) e;
+SELECT octet_length(e) < 2500 FROM try(format('CALL distil_train(%L, %L, method => %L)', 'tiny', 'SELECT 1::text', repeat('d', 1000000))) e;
+
 -- settings
 SELECT try('SET distil.truncation = maybe');
 SELECT try('SET distil.batch_rows = 0');

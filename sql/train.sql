@@ -116,6 +116,14 @@ CALL distil_train('train-sentence', 'train_empty', 'train-x', wait => true);
 \set VERBOSITY default
 SELECT state, error_code, error FROM distil.job WHERE job = distil_last_job();
 
+-- its errors may be long
+CREATE FUNCTION train_fail() RETURNS text LANGUAGE plpgsql AS
+	$$ BEGIN RAISE '%', repeat('é', 100000) USING DETAIL = repeat('d', 100000), HINT = repeat('h', 100000); END $$;
+\set VERBOSITY sqlstate
+CALL distil_train('train-sentence', 'SELECT train_fail()', 'train-x', wait => true);
+\set VERBOSITY default
+SELECT state, octet_length(error), octet_length(error_hint), right(left(error, 504), 6) FROM distil.job WHERE job = distil_last_job();
+
 -- in a transaction block: no waiting, and nothing starts before the commit
 BEGIN;
 CALL distil_train('train-sentence', 'train_docs', 'train-x', wait => true);
@@ -230,7 +238,7 @@ SELECT count(*) FROM pg_ls_dir('pgsql_tmp_distil') f WHERE f LIKE 'job%'
 
 DROP TABLE train_docs, train_two, train_none, train_empty, train_temp CASCADE;
 DROP SEQUENCE train_seq;
-DROP FUNCTION train_unlock;
+DROP FUNCTION train_unlock, train_fail;
 SELECT distil_drop_model(name, true) FROM distil_models WHERE name LIKE '%train-%' ORDER BY name;
 REVOKE EXECUTE ON PROCEDURE distil_train FROM train_user;
 DROP ROLE train_user;

@@ -23,6 +23,9 @@
 #include "compat.h"
 #include "guc.h"
 
+/* Bytes of a text of others in an error. */
+#define CLIP_BYTES 1000
+
 /* The last error caught inside a callback of the engine (in TopMemoryContext); is it still to be thrown? */
 static ErrorData *saved_error = NULL;
 static bool saved_pending = false;
@@ -259,6 +262,16 @@ distil_bridge_datum(const char *utf8, size_t length)
 	if (converted == utf8)
 		return PointerGetDatum(cstring_to_text_with_len(utf8, (int) length));
 	return PointerGetDatum(cstring_to_text(converted));
+}
+
+const char *
+distil_bridge_clip(const char *text)
+{
+	size_t		length = text != NULL ? strnlen(text, CLIP_BYTES + MAX_MULTIBYTE_CHAR_LEN) : 0;
+
+	if (length <= CLIP_BYTES)
+		return text;
+	return psprintf("%.*s...", pg_mbcliplen(text, (int) length, CLIP_BYTES), text);
 }
 
 Datum

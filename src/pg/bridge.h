@@ -40,6 +40,8 @@ extern int	distil_bridge_sqlstate(DistilStatus status);
 extern DistilText distil_bridge_text(Datum text_datum);
 /* UTF-8 from the engine to a text Datum in the server encoding; what it cannot hold is 22P05. */
 extern Datum distil_bridge_datum(const char *utf8, size_t length);
+/* A name or message of others for an error: text, or its first 1,000 bytes or so, by whole characters. */
+extern const char *distil_bridge_clip(const char *text);
 /* real[] Datum of n floats, no NULLs, in the current context. */
 extern Datum distil_bridge_array(const float *values, int n);
 /* real[rows][columns] with room for the values, zero; empty without rows or columns; too large is 54000. */

@@ -26,6 +26,7 @@
 #include "utils/snapmgr.h"
 #include "utils/varlena.h"
 
+#include "bridge.h"
 #include "compat.h"
 #include "corpus.h"
 
@@ -146,8 +147,8 @@ choose_column(TupleDesc desc, const char *what, const char *column_name)
 	if (column_name != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s has no column \"%s\"", what, column_name),
-				 ntext > 0 ? errdetail("Its text columns: %s.", names.data) : 0));
+				 errmsg("%s has no column \"%s\"", what, distil_bridge_clip(column_name)),
+				 ntext > 0 ? errdetail("Its text columns: %s.", distil_bridge_clip(names.data)) : 0));
 	if (ntext == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -155,7 +156,7 @@ choose_column(TupleDesc desc, const char *what, const char *column_name)
 	if (ntext > 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("%s has several text columns: %s", what, names.data),
+				 errmsg("%s has several text columns: %s", what, distil_bridge_clip(names.data)),
 				 errhint("Choose one with column_name => '...'.")));
 	return found;
 }

@@ -24,6 +24,7 @@
 #include "utils/snapmgr.h"
 #include "utils/syscache.h"
 
+#include "bridge.h"
 #include "compat.h"
 #include "job.h"
 
@@ -451,15 +452,16 @@ bool
 distil_job_end(int64 job, const char *state, const ErrorData *error)
 {
 	Statement	st = {0};
-	char	   *message = NULL;
+	const char *message = NULL;
 
 	if (error != NULL)
-		message = error->detail != NULL ? psprintf("%s: %s", error->message, error->detail) : error->message;
+		message = error->detail == NULL ? distil_bridge_clip(error->message)
+			: psprintf("%s: %s", distil_bridge_clip(error->message), distil_bridge_clip(error->detail));
 	add_int64(&st, job);
 	add_text(&st, state);
 	add_text(&st, message);
 	add_text(&st, error != NULL ? unpack_sql_state(error->sqlerrcode) : NULL);
-	add_text(&st, error != NULL ? error->hint : NULL);
+	add_text(&st, error != NULL ? distil_bridge_clip(error->hint) : NULL);
 	return execute_alone(&st, "UPDATE distil.job SET state = $2, error = $3, error_code = $4,"
 						 " error_hint = $5,"
 						 " request = NULL, eta = NULL, updated_at = pg_catalog.clock_timestamp(),"

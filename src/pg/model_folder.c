@@ -149,7 +149,7 @@ open_file(OpenFolder *open, const char *path, const char *name)
 	if (snprintf(full, sizeof(full), "%s/%s", path, name) >= (int) sizeof(full))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("path \"%s/%s\" is too long", path, name)));
+				 errmsg("path \"%s/%s\" is too long", distil_bridge_clip(path), name)));
 	fd = OpenTransientFile(full, O_RDONLY | O_NONBLOCK | O_NOCTTY | PG_BINARY);
 	if (fd < 0 && (errno == ENOENT || errno == ENOTDIR))
 		return;
@@ -283,7 +283,7 @@ distil_folder_open_server(const char *path)
 	if (stat(path, &info) != 0)
 		ereport(ERROR,
 				(errcode_for_file_access(),
-				 errmsg("could not open model folder \"%s\": %m", path),
+				 errmsg("could not open model folder \"%s\": %m", distil_bridge_clip(path)),
 				 errhint("The path is one of the server, not of the client; see distil_import_objects() for "
 						 "files of the client.")));
 	if (!S_ISDIR(info.st_mode))

@@ -161,12 +161,12 @@ distil_store_unknown(const char *name)
 	if (strchr(name, '/') != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("model \"%s\" does not exist", name),
+				 errmsg("model \"%s\" does not exist", distil_bridge_clip(name)),
 				 errhint("Names of a hub are not looked up: download the model's folder and import it with "
 						 "distil_import(name, path).")));
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("model \"%s\" does not exist", name),
+			 errmsg("model \"%s\" does not exist", distil_bridge_clip(name)),
 			 known != NULL ? errhint("Known models: %s.", known)
 			 : errhint("There is no model yet: import one with distil_import(name, path).")));
 }
@@ -288,13 +288,13 @@ distil_store_check_name(const char *name)
 	if (strchr(name, '/') != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("model name \"%s\" has a slash", name),
+				 errmsg("model name \"%s\" has a slash", distil_bridge_clip(name)),
 				 errhint("The part after the last slash of a hub name makes a good name: %s.",
-						 quote_literal_cstr(strrchr(name, '/') + 1))));
+						 quote_literal_cstr(distil_bridge_clip(strrchr(name, '/') + 1)))));
 	if (length >= NAMEDATALEN)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("model name \"%s\" is too long", name),
+				 errmsg("model name \"%s\" is too long", distil_bridge_clip(name)),
 				 errdetail("It has %zu bytes, the limit is %d.", length, NAMEDATALEN - 1)));
 }
 

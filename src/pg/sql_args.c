@@ -10,6 +10,7 @@
 #include "miscadmin.h"
 #include "utils/builtins.h"
 
+#include "bridge.h"
 #include "job.h"
 #include "model_store.h"
 #include "sql_args.h"
@@ -95,7 +96,7 @@ distil_args_check_file_name(const char *name)
 	if (!good)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("\"%s\" is not the name of a file inside a model folder", name),
+				 errmsg("\"%s\" is not the name of a file inside a model folder", distil_bridge_clip(name)),
 				 errhint("Use relative names such as \"config.json\" or \"1_Pooling/config.json\".")));
 }
 
@@ -161,7 +162,7 @@ distil_args_head_model(const char *head)
 	list = head_list(NULL, &n);
 	ereport(ERROR,
 			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("head \"%s\" does not exist", head),
+			 errmsg("head \"%s\" does not exist", distil_bridge_clip(head)),
 			 n > 0 ? errhint("Known heads: %s.", list) : errhint("No model in this database has a head.")));
 }
 

@@ -197,14 +197,16 @@ distil_export(PG_FUNCTION_ARGS)
 	if (!has_privs_of_role(GetUserId(), ROLE_PG_WRITE_SERVER_FILES))
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
-				 errmsg("permission denied to export model \"%s\" to a folder of the server", name),
+				 errmsg("permission denied to export model \"%s\" to a folder of the server",
+						distil_bridge_clip(name)),
 				 errdetail("Only roles with privileges of role \"pg_write_server_files\" may do so."),
 				 errhint("distil_export(%s) gives large objects for \\lo_export.",
-						 quote_literal_cstr(name))));
+						 quote_literal_cstr(distil_bridge_clip(name)))));
 	if (!is_absolute_path(path))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("path \"%s\" for model \"%s\" is not absolute", path, name)));
+				 errmsg("path \"%s\" for model \"%s\" is not absolute", distil_bridge_clip(path),
+						distil_bridge_clip(name))));
 	open_export(&export, name);
 	make_folder(path);
 	PG_TRY();

@@ -73,7 +73,7 @@ open_head(const char *head, const char *task, const DistilHeadInfo **info)
 	if (*info == NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("head \"%s\" does not exist", head),
+				 errmsg("head \"%s\" does not exist", distil_bridge_clip(head)),
 				 known.len > 0 ? errhint("Heads of this model: %s.", known.data)
 				 : errhint("Model \"%s\" has no head.", open->name)));
 	pfree(known.data);

@@ -117,7 +117,7 @@ distil_import(PG_FUNCTION_ARGS)
 	if (!is_absolute_path(path))
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("path \"%s\" of model \"%s\" is not absolute", path, name)));
+				 errmsg("path \"%s\" of model \"%s\" is not absolute", distil_bridge_clip(path), name)));
 	folder = distil_folder_open_server(path);
 	import_folder(name, folder, &options);
 	distil_folder_close(folder);

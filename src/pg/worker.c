@@ -125,8 +125,8 @@ end_failed(DistilRun *run, ErrorData *error)
 {
 	ereport(LOG,
 			(errcode(error->sqlerrcode),
-			 errmsg("distil job " INT64_FORMAT " failed: %s", run->job, error->message),
-			 error->detail != NULL ? errdetail_internal("%s", error->detail) : 0));
+			 errmsg("distil job " INT64_FORMAT " failed: %s", run->job, distil_bridge_clip(error->message)),
+			 error->detail != NULL ? errdetail_internal("%s", distil_bridge_clip(error->detail)) : 0));
 
 	/* Only a checkpoint is worth keeping for distil_resume(). */
 	if (!end_job(run, "failed", error) || !distil_run_has_checkpoint(run))
