@@ -183,6 +183,19 @@ END $$;
 CALL distil_train('train-sentence', 'SELECT train_unlock(body) AS body FROM train_docs', 'train-l', options => '{"max_steps": 3, "threads": 1}', wait => true);
 SELECT state FROM distil_jobs WHERE job = distil_last_job();
 
+-- nor do settings that functions of the corpus leave behind stay
+CREATE ROLE train_other;
+GRANT SELECT ON train_docs TO train_other;
+CREATE FUNCTION train_settings(t text) RETURNS text LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM set_config('role', 'train_other', false), set_config('default_transaction_read_only', 'on', false),
+		set_config('transaction_read_only', 'on', false);
+	RETURN t;
+END $$;
+CALL distil_train('train-sentence', 'SELECT train_settings(body) AS body FROM train_docs', 'train-r', options => '{"max_steps": 3, "threads": 1}', wait => true);
+SELECT state, error FROM distil_jobs WHERE job = distil_last_job();
+SELECT owner = current_user AS mine FROM distil_models WHERE name = 'train-r';
+
 -- commands
 \set VERBOSITY sqlstate
 SELECT distil_cancel(distil_last_job());
@@ -238,7 +251,8 @@ SELECT count(*) FROM pg_ls_dir('pgsql_tmp_distil') f WHERE f LIKE 'job%'
 
 DROP TABLE train_docs, train_two, train_none, train_empty, train_temp CASCADE;
 DROP SEQUENCE train_seq;
-DROP FUNCTION train_unlock, train_fail;
+DROP FUNCTION train_unlock, train_fail, train_settings;
+DROP ROLE train_other;
 SELECT distil_drop_model(name, true) FROM distil_models WHERE name LIKE '%train-%' ORDER BY name;
 REVOKE EXECUTE ON PROCEDURE distil_train FROM train_user;
 DROP ROLE train_user;

@@ -161,6 +161,9 @@ write_spool(DistilRun *run, DistilFileSink *file)
 		distil_corpus_open(&corpus, run->row.corpus, run->row.column_name);
 		distil_corpus_read(&corpus, PG_INT64_MAX, add_text, &writer);
 		SPI_finish();
+
+		/* Back to what was set before, whatever functions of the corpus have set: role, read-only, ... */
+		AtEOXact_GUC(false, level);
 		distil_bridge_check(distil_spool_finish(writer.spool, &run->err), &run->err);
 		check_corpus(distil_spool_info(writer.spool));
 		distil_bridge_check(distil_file_sink_finish(file, path_of(run, "spool"), &run->err), &run->err);
@@ -171,7 +174,6 @@ write_spool(DistilRun *run, DistilFileSink *file)
 		distil_spool_free(writer.spool);
 	}
 	PG_END_TRY();
-	AtEOXact_GUC(true, level);
 }
 
 void
