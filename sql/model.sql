@@ -157,7 +157,30 @@ SELECT distil_drop_model('brain');
 ALTER TABLE docs ALTER n DROP DEFAULT;
 CREATE INDEX docs_first ON docs (((distil_embed(body, 'brain'))[1]));
 SELECT distil_drop_model('brain');
+DROP INDEX docs_first;
+CREATE TABLE parted (body text) PARTITION BY RANGE (distil_token_count(body, 'brain'));
+SELECT distil_drop_model('brain');
+DROP TABLE parted;
+CREATE STATISTICS docs_tokens ON id, (distil_token_count(body, 'brain')) FROM docs;
+SELECT distil_drop_model('brain');
+DROP STATISTICS docs_tokens;
+CREATE DOMAIN short AS text CHECK (distil_token_count(VALUE, 'brain') < 9);
+SELECT distil_drop_model('brain');
+DROP DOMAIN short;
+CREATE DOMAIN counted AS int DEFAULT distil_token_count('a b', 'brain');
+SELECT distil_drop_model('brain');
+DROP DOMAIN counted;
 SELECT distil_drop_model('brain', force => true);
+-- whatever the name
+SELECT distil_import('its \ o''clock', :'path');
+ALTER TABLE docs ADD CHECK (distil_logits(body, 'its \ o''clock/lm') IS NOT NULL);
+SELECT distil_drop_model('its \ o''clock');
+SET standard_conforming_strings = off;
+SET escape_string_warning = off;
+SELECT distil_drop_model('its \\ o''clock');
+RESET standard_conforming_strings;
+RESET escape_string_warning;
+SELECT distil_drop_model('its \ o''clock', force => true);
 DROP TABLE docs;
 -- DELETE does as distil_drop_model
 SELECT weights AS lost FROM distil.model WHERE name = 'half' \gset

@@ -19,6 +19,7 @@
 #include "fmgr.h"
 #include "libpq/be-fsstubs.h"
 #include "miscadmin.h"
+#include "parser/parser.h"
 #include "replication/logicalworker.h"
 #include "storage/fd.h"
 #include "storage/lmgr.h"
@@ -285,13 +286,31 @@ distil_config(PG_FUNCTION_ARGS)
 
 /* ---------- dropping ---------- */
 
+/* A string as a literal begins with it where the server writes out an expression. */
+static char *
+literal_start(const char *string)
+{
+	StringInfoData literal;
+	const char *p;
+
+	initStringInfo(&literal);
+	appendStringInfoChar(&literal, '\'');
+	for (p = string; *p != '\0'; p++)
+	{
+		if (SQL_STR_DOUBLE(*p, !standard_conforming_strings))
+			appendStringInfoChar(&literal, *p);
+		appendStringInfoChar(&literal, *p);
+	}
+	return literal.data;
+}
+
 /*
- * 2BP01 when an index, a column default or a constraint calls a function of distil with
- * the model's name, or an unfinished job uses it as teacher.  A name in an expression is
- * only a literal: there is no dependency the server knows of.
+ * What has an expression that calls a function of distil with a literal that is the model's
+ * name or begins with it and a slash; NULL: nothing.  A name in an expression is only a literal:
+ * there is no dependency the server knows of.
  */
-static void
-check_unused(const char *name)
+static char *
+find_use(const char *name)
 {
 	static const char *const sql =
 		"SELECT what FROM ("
@@ -304,26 +323,50 @@ check_unused(const char *name)
 		"JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid "
 		"AND a.attnum OPERATOR(pg_catalog.=) d.adnum "
 		"UNION ALL SELECT pg_catalog.format('constraint %I of %s', c.conname, "
-		"c.conrelid::pg_catalog.regclass), "
+		"CASE WHEN c.conrelid OPERATOR(pg_catalog.<>) 0 "
+		"THEN c.conrelid::pg_catalog.regclass::pg_catalog.text "
+		"ELSE pg_catalog.concat('domain ', c.contypid::pg_catalog.regtype) END), "
 		"pg_catalog.pg_get_constraintdef(c.oid) FROM pg_catalog.pg_constraint c "
-		"WHERE c.contype OPERATOR(pg_catalog.=) 'c' AND c.conrelid OPERATOR(pg_catalog.<>) 0"
+		"WHERE c.contype OPERATOR(pg_catalog.=) 'c' "
+		"UNION ALL SELECT pg_catalog.format('default of domain %s', t.oid::pg_catalog.regtype), "
+		"pg_catalog.pg_get_expr(t.typdefaultbin, 0) FROM pg_catalog.pg_type t "
+		"WHERE t.typdefaultbin IS NOT NULL "
+		"UNION ALL SELECT pg_catalog.format('partition key of %s', p.partrelid::pg_catalog.regclass), "
+		"pg_catalog.pg_get_partkeydef(p.partrelid) FROM pg_catalog.pg_partitioned_table p "
+		"WHERE p.partexprs IS NOT NULL "
+		"UNION ALL SELECT pg_catalog.format('statistics object %I of %s', e.stxname, "
+		"e.stxrelid::pg_catalog.regclass), "
+		"pg_catalog.pg_get_statisticsobjdef(e.oid) FROM pg_catalog.pg_statistic_ext e "
+		"WHERE e.stxexprs IS NOT NULL"
 		") objects (what, definition) "
 		"WHERE pg_catalog.strpos(definition, 'distil_') OPERATOR(pg_catalog.>) 0 "
-		"AND (pg_catalog.strpos(definition, pg_catalog.quote_literal($1)) OPERATOR(pg_catalog.>) 0 "
-		"OR pg_catalog.strpos(definition, pg_catalog.concat('''', $1, '/')) OPERATOR(pg_catalog.>) 0) "
+		"AND (pg_catalog.strpos(definition, pg_catalog.concat($1, '''')) OPERATOR(pg_catalog.>) 0 "
+		"OR pg_catalog.strpos(definition, pg_catalog.concat($1, '/')) OPERATOR(pg_catalog.>) 0) "
 		"ORDER BY 1 LIMIT 1";
 	MemoryContext context = CurrentMemoryContext;
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1];
 	char	   *user = NULL;
 
-	values[0] = CStringGetTextDatum(name);
+	values[0] = CStringGetTextDatum(literal_start(name));
 	SPI_connect();
 	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 1) < 0)
 		elog(ERROR, "could not look for uses of the model");
 	if (SPI_processed > 0)
 		user = MemoryContextStrdup(context, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
 	SPI_finish();
+	return user;
+}
+
+/* 2BP01 when an expression of the schema uses the model, or an unfinished job has it as teacher. */
+static void
+check_unused(const char *name)
+{
+	Oid			types[1] = {TEXTOID};
+	Datum		values[1];
+	char	   *user = find_use(name);
+
+	values[0] = CStringGetTextDatum(name);
 	if (user == NULL &&
 		distil_store_execute("SELECT FROM distil.job WHERE teacher OPERATOR(pg_catalog.=) $1 "
 							 "AND state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused'])",
