@@ -237,6 +237,21 @@ CALL distil_train('train-sentence', 'train_docs', 'train-u', options => '{"max_s
 SELECT state, owner, texts FROM distil_jobs;
 RESET ROLE;
 SELECT pg_get_userbyid(lomowner) AS owner FROM pg_largeobject_metadata m JOIN distil.model d ON d.weights = m.oid WHERE d.name = 'train-u';
+-- who may not train any more cannot go on either
+SET ROLE train_user;
+BEGIN;
+CALL distil_train('train-sentence', 'train_docs', 'train-v');
+SELECT distil_cancel(distil_last_job());
+COMMIT;
+RESET ROLE;
+REVOKE EXECUTE ON PROCEDURE distil_train FROM train_user;
+SET ROLE train_user;
+\set VERBOSITY terse
+DO $$ BEGIN PERFORM distil_resume(distil_last_job()); EXCEPTION WHEN insufficient_privilege THEN
+	RAISE WARNING '%', regexp_replace(sqlerrm, '\d+', 'N'); END $$;
+\set VERBOSITY default
+RESET ROLE;
+GRANT EXECUTE ON PROCEDURE distil_train TO train_user;
 GRANT pg_monitor TO train_user;
 SET ROLE train_user;
 SELECT count(*) > 5 AS all_jobs FROM distil_jobs;

@@ -307,6 +307,27 @@ distil_job_insert(const DistilJobRequest *request)
 	return job;
 }
 
+bool
+distil_job_allowed(Oid role)
+{
+	Statement	st = {0};
+	bool		allowed;
+
+	SPI_connect();
+	add_datum(&st, OIDOID, ObjectIdGetDatum(role), false);
+	allowed = execute(&st, "SELECT FROM pg_catalog.pg_proc p"
+					  " JOIN pg_catalog.pg_depend d ON d.objid OPERATOR(pg_catalog.=) p.oid"
+					  " JOIN pg_catalog.pg_extension e ON e.oid OPERATOR(pg_catalog.=) d.refobjid"
+					  " WHERE p.proname OPERATOR(pg_catalog.=) 'distil_train'"
+					  " AND e.extname OPERATOR(pg_catalog.=) 'distil'"
+					  " AND d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_proc'::pg_catalog.regclass"
+					  " AND d.refclassid OPERATOR(pg_catalog.=)"
+					  " 'pg_catalog.pg_extension'::pg_catalog.regclass"
+					  " AND pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE')") > 0;
+	SPI_finish();
+	return allowed;
+}
+
 int64
 distil_job_last(void)
 {

@@ -73,6 +73,8 @@ extern int	distil_job_sql(const char *sql, int nargs, Oid *types, Datum *values,
 
 /* New row in state queued, owned by the current user; also remembered as this session's last job. */
 extern int64 distil_job_insert(const DistilJobRequest *request);
+/* Whether a role may start jobs: the right to execute distil_train. */
+extern bool distil_job_allowed(Oid role);
 /* This session's last job, 0 = none. */
 extern int64 distil_job_last(void);
 

@@ -376,6 +376,21 @@ distil_pause(PG_FUNCTION_ARGS)
 	PG_RETURN_VOID();
 }
 
+/* A job runs with the rights of its owner, the one to train included. */
+static void
+check_allowed(const DistilJob *row)
+{
+	char	   *owner = GetUserNameFromId(row->owner, true);
+
+	if (!distil_job_allowed(row->owner))
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
+				 errmsg("permission denied to resume job " INT64_FORMAT, row->job),
+				 errdetail("Its owner may not execute distil_train any more."),
+				 owner != NULL ? errhint("To allow it: GRANT EXECUTE ON PROCEDURE distil_train TO %s.",
+										 quote_identifier(owner)) : 0));
+}
+
 Datum
 distil_resume(PG_FUNCTION_ARGS)
 {
@@ -390,6 +405,7 @@ distil_resume(PG_FUNCTION_ARGS)
 	if (strcmp(row.state, "running") == 0 && distil_job_holder(row.job) != 0)
 		refuse_state(&row, row.state,
 					 row.request != NULL ? "It is about to stop; try again in a moment." : NULL);
+	check_allowed(&row);
 	distil_job_name_lock(row.student);
 	distil_store_check_free(row.student);
 	other = distil_job_for_student(row.student, row.job);
