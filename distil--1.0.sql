@@ -66,11 +66,11 @@ SELECT pg_catalog.pg_extension_config_dump('distil.tombstone', '');
 
 CREATE FUNCTION distil.model_changed() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_model_changed';
-CREATE FUNCTION distil.model_truncated() RETURNS trigger
-	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_model_truncated';
+CREATE FUNCTION distil.no_truncate() RETURNS trigger
+	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_no_truncate';
 CREATE FUNCTION distil.local_only() RETURNS trigger
 	LANGUAGE c AS 'MODULE_PATHNAME', 'distil_local_only';
-REVOKE EXECUTE ON FUNCTION distil.model_changed(), distil.model_truncated(), distil.local_only() FROM PUBLIC;
+REVOKE EXECUTE ON FUNCTION distil.model_changed(), distil.no_truncate(), distil.local_only() FROM PUBLIC;
 
 CREATE TRIGGER model_deleted AFTER DELETE ON distil.model
 	FOR EACH ROW EXECUTE FUNCTION distil.model_changed();
@@ -78,19 +78,23 @@ CREATE TRIGGER model_frozen BEFORE UPDATE ON distil.model
 	FOR EACH ROW WHEN (OLD.name <> NEW.name OR OLD.weights <> NEW.weights OR OLD.sha256 <> NEW.sha256
 					   OR OLD.bytes <> NEW.bytes OR OLD.config <> NEW.config)
 	EXECUTE FUNCTION distil.model_changed();
-CREATE TRIGGER model_truncated BEFORE TRUNCATE ON distil.model
-	FOR EACH STATEMENT EXECUTE FUNCTION distil.model_truncated();
 
--- No table takes the rows of another server by logical replication.
+-- No table takes the rows of another server by logical replication, nor hands on a TRUNCATE.
 CREATE TRIGGER local_only BEFORE INSERT OR UPDATE OR DELETE ON distil.model
 	FOR EACH ROW EXECUTE FUNCTION distil.local_only();
 ALTER TABLE distil.model ENABLE ALWAYS TRIGGER local_only;
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON distil.model
+	FOR EACH STATEMENT EXECUTE FUNCTION distil.no_truncate();
 CREATE TRIGGER local_only BEFORE INSERT OR UPDATE OR DELETE ON distil.head
 	FOR EACH ROW EXECUTE FUNCTION distil.local_only();
 ALTER TABLE distil.head ENABLE ALWAYS TRIGGER local_only;
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON distil.head
+	FOR EACH STATEMENT EXECUTE FUNCTION distil.no_truncate();
 CREATE TRIGGER local_only BEFORE INSERT OR UPDATE OR DELETE ON distil.tombstone
 	FOR EACH ROW EXECUTE FUNCTION distil.local_only();
 ALTER TABLE distil.tombstone ENABLE ALWAYS TRIGGER local_only;
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON distil.tombstone
+	FOR EACH STATEMENT EXECUTE FUNCTION distil.no_truncate();
 
 -- ---------- models: sql_model.c ----------
 
@@ -398,9 +402,13 @@ REVOKE ALL ON distil.job, distil.job_log FROM PUBLIC;
 CREATE TRIGGER local_only BEFORE INSERT OR UPDATE OR DELETE ON distil.job
 	FOR EACH ROW EXECUTE FUNCTION distil.local_only();
 ALTER TABLE distil.job ENABLE ALWAYS TRIGGER local_only;
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON distil.job
+	FOR EACH STATEMENT EXECUTE FUNCTION distil.no_truncate();
 CREATE TRIGGER local_only BEFORE INSERT OR UPDATE OR DELETE ON distil.job_log
 	FOR EACH ROW EXECUTE FUNCTION distil.local_only();
 ALTER TABLE distil.job_log ENABLE ALWAYS TRIGGER local_only;
+CREATE TRIGGER no_truncate BEFORE TRUNCATE ON distil.job_log
+	FOR EACH STATEMENT EXECUTE FUNCTION distil.no_truncate();
 
 -- A worker holds an advisory lock of its own class (objsubid) as long as it runs its job;
 -- those of the primary are not seen on a standby.

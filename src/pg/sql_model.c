@@ -48,7 +48,7 @@ PG_FUNCTION_INFO_V1(distil_set_default);
 PG_FUNCTION_INFO_V1(distil_grant);
 PG_FUNCTION_INFO_V1(distil_revoke);
 PG_FUNCTION_INFO_V1(distil_model_changed);
-PG_FUNCTION_INFO_V1(distil_model_truncated);
+PG_FUNCTION_INFO_V1(distil_no_truncate);
 PG_FUNCTION_INFO_V1(distil_local_only);
 
 /* ---------- import ---------- */
@@ -451,14 +451,23 @@ distil_model_changed(PG_FUNCTION_ARGS)
 	return PointerGetDatum(trigger->tg_trigtuple);
 }
 
-/* Statement trigger of distil.model: TRUNCATE would leave the large objects behind. */
+/*
+ * Statement trigger of all tables: TRUNCATE would leave large objects and folders behind, and the
+ * row trigger below could not keep it from a subscriber's tables.
+ */
 Datum
-distil_model_truncated(PG_FUNCTION_ARGS)
+distil_no_truncate(PG_FUNCTION_ARGS)
 {
+	TriggerData *trigger = (TriggerData *) fcinfo->context;
+
+	if (!CALLED_AS_TRIGGER(fcinfo) || !TRIGGER_FIRED_BY_TRUNCATE(trigger->tg_event))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("distil_no_truncate() can only be called as a trigger of TRUNCATE")));
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-			 errmsg("table distil.model cannot be truncated"),
-			 errhint("Use distil_drop_model(), or DELETE.")));
+			 errmsg("table distil.%s cannot be truncated", RelationGetRelationName(trigger->tg_relation)),
+			 errhint("Use DELETE; for models, distil_drop_model().")));
 }
 
 /*

@@ -40,10 +40,17 @@ $publisher->safe_psql('postgres',
 		VALUES (10, 'm2', 's', 'docs', 'embedding', '{}', '', '', 1, 'paused');
 	 INSERT INTO distil.job_log (job, step, logged_at) SELECT job, 1, now() FROM distil.job");
 is($publisher->safe_psql('postgres', $others), '1|1|1', 'the publisher has a dropped model and a job');
+$subscriber->safe_psql('postgres', "INSERT INTO distil.job (owner, teacher, student, corpus, method, options, search_path, isa, threads, state)
+	VALUES (10, 'mlm', 'own', 'docs', 'embedding', '{}', '', '', 1, 'paused')");
+for my $table ('job_log', 'job', 'head', 'tombstone', 'model')
+{
+	my ($code, $out, $err) = quiet_psql($publisher, "TRUNCATE distil.$table CASCADE");
+	like($err, qr/table distil\.\w+ cannot be truncated/, "no TRUNCATE of distil.$table, which would be replicated");
+}
 $publisher->safe_psql('postgres', 'DELETE FROM docs; INSERT INTO docs VALUES (2)');
 ok(wait_until(sub { $subscriber->safe_psql('postgres', 'SELECT array_agg(id) FROM docs') eq '{2}' }, 'row 2'), 'a table is replicated');
 is($subscriber->safe_psql('postgres', $state), $before, 'models are not');
-is($subscriber->safe_psql('postgres', $others), '0|0|0', 'nor dropped names and jobs');
+is($subscriber->safe_psql('postgres', $others), '0|1|0', 'nor dropped names and jobs');
 is($subscriber->safe_psql('postgres', $vector), $expected, 'the default model gives the same vector');
 is($subscriber->safe_psql('postgres', "SELECT bool_and(ok) FROM distil_models, distil_verify(name)"), 't', 'and all verify');
 is($subscriber->safe_psql('postgres', "SELECT distil_drop_model('m'); SELECT count(*) FROM distil.tombstone"), "\n1",
