@@ -71,6 +71,9 @@ make_hex(char hex[HEX_LENGTH + 1], const uint8 sha256[32])
 
 /* ---------- mapping ---------- */
 
+/* How a copy is opened: a link or pipe that has its name is neither followed nor waited for. */
+#define COPY_FLAGS (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | PG_BINARY)
+
 /* Map a file as it is; false (with errno) when it is not there or cannot be mapped.  Never throws. */
 static bool
 map_file(DistilMapping *mapping, const char *path)
@@ -78,7 +81,7 @@ map_file(DistilMapping *mapping, const char *path)
 	struct stat info;
 	int			saved;
 
-	mapping->fd = BasicOpenFile(path, O_RDONLY | O_NOFOLLOW | PG_BINARY);
+	mapping->fd = BasicOpenFile(path, COPY_FLAGS);
 	if (mapping->fd < 0)
 		return false;
 	if (fstat(mapping->fd, &info) == 0 && S_ISREG(info.st_mode))
@@ -227,7 +230,8 @@ build_file(const DistilModelRow *row, const char *layout, const char *path)
 	if (MakePGDirectory(DISTIL_CACHE_DIR) < 0 && errno != EEXIST)
 		return false;
 	snprintf(temporary, sizeof(temporary), "%s/tmp.%d", DISTIL_CACHE_DIR, MyProcPid);
-	sink.fd = OpenTransientFile(temporary, O_CREAT | O_TRUNC | O_WRONLY | O_NOFOLLOW | PG_BINARY);
+	(void) unlink(temporary);
+	sink.fd = OpenTransientFile(temporary, O_CREAT | O_EXCL | O_WRONLY | PG_BINARY);
 	if (sink.fd < 0)
 		return false;
 	PG_TRY();
@@ -500,7 +504,7 @@ list_files(int *nfiles)
 static bool
 remove_unused(const CacheFile *file)
 {
-	int			fd = OpenTransientFile(file->path, O_RDONLY | O_NOFOLLOW | PG_BINARY);
+	int			fd = OpenTransientFile(file->path, COPY_FLAGS);
 	bool		removed = false;
 
 	if (fd < 0)
@@ -568,7 +572,7 @@ resident_bytes(const char *path)
 	int64		resident = 0;
 	int			fd;
 
-	fd = OpenTransientFile(path, O_RDONLY | O_NOFOLLOW | PG_BINARY);
+	fd = OpenTransientFile(path, COPY_FLAGS);
 	if (fd < 0)
 		return 0;
 	if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0)

@@ -88,7 +88,8 @@ distil_file_sink_open(DistilFileSink *file, const char *path, DistilError *err)
 	file->sink.ctx = file;
 	file->used = 0;
 	strlcpy(file->path, path, sizeof(file->path));
-	file->fd = BasicOpenFilePerm(path, O_WRONLY | O_CREAT | O_TRUNC | PG_BINARY, pg_file_create_mode);
+	(void) unlink(path);
+	file->fd = BasicOpenFilePerm(path, O_WRONLY | O_CREAT | O_EXCL | PG_BINARY, pg_file_create_mode);
 	return file->fd < 0 ? fail(err, "create", path) : DISTIL_OK;
 }
 
@@ -127,7 +128,7 @@ distil_file_sink_discard(DistilFileSink *file)
 const void *
 distil_file_map(const char *path, size_t *size)
 {
-	int			fd = BasicOpenFilePerm(path, O_RDONLY | PG_BINARY, 0);
+	int			fd = BasicOpenFilePerm(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | PG_BINARY, 0);
 	struct stat info;
 	void	   *data = MAP_FAILED;
 

@@ -4,6 +4,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use POSIX qw(mkfifo);
 use FindBin;
 use lib $FindBin::RealBin;
 use DistilTest;
@@ -50,6 +51,20 @@ is(scalar(@files), 1, 'concurrent first use leaves one copy and no temporary fil
 # A fresh connection maps, it does not load.
 is( $node->safe_psql('postgres', "SELECT cardinality(distil_embed('x')) > 0; SELECT distil.cache_builds()"),
 	"t\n0", 'a fresh connection loads no model');
+
+# A pipe in the place of the copy, or of the file it is built in, is not waited for.
+my ($copy) = @files;
+unlink $copy;
+my $timed_out;
+mkfifo($copy, 0600) or die "mkfifo: $!";
+$node->psql('postgres', "SELECT distil_embed('x')", timeout => 30, timed_out => \$timed_out);
+ok(!$timed_out, 'a pipe in the place of a copy is not opened');
+ok(-f $copy, 'but replaced');
+unlink $copy;
+my $pid = $node->safe_psql('postgres', 'SELECT pg_backend_pid()');
+mkfifo($node->data_dir . "/pgsql_tmp_distil/tmp.$_", 0600) for $pid + 1 .. $pid + 100;
+$node->psql('postgres', "SELECT distil_embed('x')", timeout => 30, timed_out => \$timed_out);
+ok(!$timed_out && -f $copy, 'nor one in the place of a file being built');
 
 # A folder that cannot be written: private copy and a warning.
 SKIP:
