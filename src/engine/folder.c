@@ -167,7 +167,8 @@ disk_scan(DiskFolder *disk, const char *path, const char *prefix, const DistilAl
 			continue;
 		if (snprintf(full, sizeof(full), "%s/%s", path, entry->d_name) >= (int) sizeof(full) ||
 			snprintf(name, sizeof(name), "%s%s", prefix, entry->d_name) > DISTIL_MAX_NAME)
-			status = distil_fail(err, DISTIL_ERR_LIMIT, "a file name in folder \"%s\" is too long", path);
+			status = distil_fail(err, DISTIL_ERR_LIMIT, "a file name in folder \"%s\" is too long, "
+								 "the limit is %d bytes", path, DISTIL_MAX_NAME);
 		else if (stat(full, &info) != 0)
 			status = distil_fail(err, DISTIL_ERR_IO, "could not examine file \"%s\": %s", full,
 								 strerror(errno));

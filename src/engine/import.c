@@ -268,7 +268,8 @@ check_folder(const DistilFolder *folder, DistilError *err)
 
 		distil_printable(shown, sizeof(shown), name, strlen(name));
 		if (name[0] == '\0' || strlen(name) > DISTIL_MAX_NAME - strlen(DISTIL_FILE_PREFIX))
-			return distil_fail(err, DISTIL_ERR_LIMIT, "file name \"%s\" is empty or too long", shown);
+			return distil_fail(err, DISTIL_ERR_LIMIT, "file name \"%s\" is empty or too long, the limit "
+							   "is %zu bytes", shown, DISTIL_MAX_NAME - strlen(DISTIL_FILE_PREFIX));
 		if (distil_folder_find(folder, name) != &folder->files[i])
 			return distil_fail(err, DISTIL_ERR_ARGUMENT, "file \"%s\" is given twice", shown);
 	}

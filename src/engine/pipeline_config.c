@@ -18,6 +18,7 @@
 #define MODULES_FILE "modules.json"
 #define PROMPTS_FILE "config_sentence_transformers.json"
 #define MAX_MODULES 64
+#define MAX_MODULE_NAME 60
 #define MAX_PROMPTS 1000
 
 /* One parse: the file at hand is `doc`, named `file` in messages. */
@@ -529,9 +530,10 @@ module_entry(PipelineParser *parser, const DistilJsonDoc *doc, const DistilJson 
 	if (*kind == NULL)
 		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED, "modules of type \"%s\" are not supported",
 						   distil_printable(shown, sizeof(shown), type, strlen(type)));
-	if (strlen(*path) > 60 || strlen(*kind) > 60)
+	if (strlen(*path) > MAX_MODULE_NAME || strlen(*kind) > MAX_MODULE_NAME)
 		return distil_fail(parser->err, DISTIL_ERR_LIMIT,
-						   "a name in file \"" MODULES_FILE "\" is too long");
+						   "a name in file \"" MODULES_FILE "\" is too long, the limit is %d bytes",
+						   MAX_MODULE_NAME);
 	/* "1_Pooling": containers tell a module's files by the number */
 	if ((*path)[0] != '\0' && ((*path)[0] < '0' || (*path)[0] > '9' || strchr(*path, '/') != NULL))
 		return distil_fail(parser->err, DISTIL_ERR_UNSUPPORTED,

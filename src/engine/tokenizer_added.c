@@ -483,8 +483,8 @@ begin(Adding *adding, DistilError *err)
 	}
 	if (more > DISTIL_MAX_ADDED - draft->nadded)
 		return distil_fail(err, DISTIL_ERR_LIMIT,
-						   "%zu added tokens are too many, %zu of them in file \"tokenizer_config.json\"",
-						   draft->nadded + more, more);
+						   "%zu added tokens are too many, %zu of them in file \"tokenizer_config.json\"; "
+						   "the limit is %d", draft->nadded + more, more, DISTIL_MAX_ADDED);
 	more += draft->nadded;
 	added = distil_arena_alloc(draft->arena, more, sizeof(*added));
 	adding->entries = distil_arena_alloc(draft->arena, more, sizeof(*adding->entries));

@@ -556,7 +556,8 @@ read_merges(DistilDraft *draft, const DistilJson *list, DistilError *err)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "model BPE has no list \"merges\"");
 	n = distil_json_count(list);
 	if (n > MAX_MERGES)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "%zu merges are too many", n);
+		return distil_fail(err, DISTIL_ERR_LIMIT, "%zu merges are too many, the limit is %d", n,
+						   MAX_MERGES);
 	merges = distil_arena_alloc(draft->arena, n + 1, sizeof(*merges));
 	if (merges == NULL)
 		return distil_fail_memory(err, (n + 1) * sizeof(*merges));

@@ -116,7 +116,8 @@ compile_model(Compiler *c, DistilError *err)
 	if (n == 0)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "tokenizer has an empty vocabulary");
 	if (bytes > DISTIL_TOKEN_OFFSET / 2)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary has %zu bytes of text, too many", bytes);
+		return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary has %zu bytes of text, the limit is %u",
+						   bytes, DISTIL_TOKEN_OFFSET / 2);
 	DISTIL_FORWARD(trie_section(c, DISTIL_BLOB_MODEL_TRIE, n, err));
 	return DISTIL_OK;
 }
@@ -346,7 +347,8 @@ compile_strings(Compiler *c, DistilError *err)
 			DISTIL_FORWARD(append(c, text, length, err));
 		at += length;
 		if (at > DISTIL_TOKEN_OFFSET)
-			return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary has too many bytes of text");
+			return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary has too many bytes of text, the limit "
+							   "is %u", DISTIL_TOKEN_OFFSET);
 	}
 	entries[c->vocabulary] = (uint32_t) at;
 	DISTIL_FORWARD(added_texts(c, at, err));

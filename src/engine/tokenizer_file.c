@@ -144,7 +144,8 @@ distil_draft_vocabulary(DistilDraft *draft, const DistilJson *vocab, const char 
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "%s has no object of tokens", what);
 	count = distil_json_count(vocab);
 	if (count > DISTIL_MAX_VOCABULARY)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary of %zu tokens is too large", count);
+		return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary of %zu tokens is too large, the limit "
+						   "is %d", count, DISTIL_MAX_VOCABULARY);
 	draft->tokens = distil_arena_alloc(draft->arena, count + 1, sizeof(*draft->tokens));
 	if (draft->tokens == NULL)
 		return distil_fail_memory(err, (count + 1) * sizeof(*draft->tokens));
@@ -159,8 +160,9 @@ distil_draft_vocabulary(DistilDraft *draft, const DistilJson *vocab, const char 
 							   distil_printable(printable, sizeof(printable), key, length), what,
 							   DISTIL_MAX_VOCABULARY - 1);
 		if (length > DISTIL_MAX_TOKEN_BYTES)
-			return distil_fail(err, DISTIL_ERR_LIMIT, "token \"%s\" of %zu bytes is too long",
-							   distil_printable(printable, sizeof(printable), key, length), length);
+			return distil_fail(err, DISTIL_ERR_LIMIT, "token \"%s\" of %zu bytes is too long, the limit "
+							   "is %d", distil_printable(printable, sizeof(printable), key, length), length,
+							   DISTIL_MAX_TOKEN_BYTES);
 		token->text = key;
 		token->length = (uint32_t) length;
 		token->id = (int32_t) distil_json_integer(value);

@@ -113,7 +113,8 @@ read_lines(DistilDraft *draft, const char *text, size_t length, DistilError *err
 	for (size_t i = 0; i < length; i++)
 		count += text[i] == '\n';
 	if (count >= DISTIL_MAX_VOCABULARY)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary of %zu tokens is too large", count);
+		return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary of %zu tokens is too large, the limit "
+						   "is %d", count, DISTIL_MAX_VOCABULARY - 1);
 	if (!distil_utf8_valid(text, length))
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"vocab.txt\" is not valid UTF-8");
 	draft->tokens = distil_arena_alloc(draft->arena, count + 1, sizeof(*draft->tokens));
@@ -129,8 +130,8 @@ read_lines(DistilDraft *draft, const char *text, size_t length, DistilError *err
 		if (end > start && text[end - 1] == '\r')
 			end--;
 		if (end - start > DISTIL_MAX_TOKEN_BYTES)
-			return distil_fail(err, DISTIL_ERR_LIMIT, "line %zu of file \"vocab.txt\" is too long",
-							   draft->ntokens + 1);
+			return distil_fail(err, DISTIL_ERR_LIMIT, "line %zu of file \"vocab.txt\" is too long, the "
+							   "limit is %d bytes", draft->ntokens + 1, DISTIL_MAX_TOKEN_BYTES);
 		token->text = text + start;
 		token->length = (uint32_t) (end - start);
 		token->id = (int32_t) draft->ntokens++;

@@ -417,7 +417,8 @@ distil_draft_replace(DistilDraft *draft, uint32_t kind, uint32_t flags, const ch
 	uint32_t	n;
 
 	if (nfrom > DISTIL_MAX_TOKEN_BYTES || nto > DISTIL_MAX_TOKEN_BYTES)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "pattern of tokenizer.json is too long");
+		return distil_fail(err, DISTIL_ERR_LIMIT, "pattern of tokenizer.json is too long, the limit is "
+						   "%d bytes", DISTIL_MAX_TOKEN_BYTES);
 	data = distil_arena_alloc(draft->arena, nfrom + nto + 1, sizeof(*data));
 	if (data == NULL)
 		return distil_fail_memory(err, (nfrom + nto + 1) * sizeof(*data));

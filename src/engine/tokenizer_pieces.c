@@ -313,7 +313,8 @@ read_model(DistilDraft *draft, Model *model, const char *name, const uint8_t *da
 	if (!ok)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "file \"%s\" is not a SentencePiece model", name);
 	if (n > DISTIL_MAX_VOCABULARY - 16)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary of %zu pieces is too large", n);
+		return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary of %zu pieces is too large, the limit "
+						   "is %d", n, DISTIL_MAX_VOCABULARY - 16);
 	*model = (Model) {.kind = 1};
 	model->pieces = distil_arena_alloc(draft->arena, n + 1, sizeof(*model->pieces));
 	if (model->pieces == NULL)
@@ -398,8 +399,8 @@ add_pieces(DistilDraft *draft, const Model *model, DistilError *err)
 		if (text == NULL)
 			return distil_fail_memory(err, piece->length);
 		if (piece->length > DISTIL_MAX_TOKEN_BYTES)
-			return distil_fail(err, DISTIL_ERR_LIMIT, "control piece of %zu bytes is too long",
-							   piece->length);
+			return distil_fail(err, DISTIL_ERR_LIMIT, "control piece of %zu bytes is too long, the limit "
+							   "is %d", piece->length, DISTIL_MAX_TOKEN_BYTES);
 		draft->added[draft->nadded++] = (DistilDraftAdded) {
 			.text = text, .length = (uint32_t) piece->length,
 			.flags = piece->type == 3 ? DISTIL_ADDED_SPECIAL : 0, .id = -1

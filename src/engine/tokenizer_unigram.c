@@ -298,7 +298,8 @@ parse_unigram(DistilDraft *draft, const DistilJson *value, DistilError *err)
 		return distil_fail(err, DISTIL_ERR_TEXT_FILE, "model Unigram has no list \"vocab\"");
 	n = distil_json_count(list);
 	if (n > DISTIL_MAX_VOCABULARY)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary of %zu tokens is too large", n);
+		return distil_fail(err, DISTIL_ERR_LIMIT, "vocabulary of %zu tokens is too large, the limit "
+						   "is %d", n, DISTIL_MAX_VOCABULARY);
 	draft->tokens = distil_arena_alloc(draft->arena, n + 1, sizeof(*draft->tokens));
 	scores = distil_arena_alloc(draft->arena, n + 1, sizeof(*scores));
 	if (draft->tokens == NULL || scores == NULL)

@@ -411,7 +411,10 @@ distil_cache_file_map(DistilMapping *mapping, const DistilModelRow *row, const c
 						(errcode_for_file_access(),
 						 errmsg("could not write the shared copy of model \"%s\": %m", row->name),
 						 errdetail("This session uses a private copy."),
-						 errhint("Make room for directory \"%s\" in the data directory.", DISTIL_CACHE_DIR)));
+						 error == ENOSPC || error == EDQUOT
+						 ? errhint("Make room for directory \"%s\" in the data directory.", DISTIL_CACHE_DIR)
+						 : errhint("The server must be able to write to directory \"%s\" in the data "
+								   "directory.", DISTIL_CACHE_DIR)));
 			}
 			warned = true;
 			build_private(mapping, row, layout);

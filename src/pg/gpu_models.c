@@ -146,7 +146,8 @@ open_model(GpuModel **opened, const DistilGpuKey *key, DistilError *err)
 		snprintf(err->message, sizeof(err->message),
 				 "the GPU service cannot map the shared copy of the model");
 		snprintf(err->detail, sizeof(err->detail), "%s.", strerror(errno));
-		snprintf(err->hint, sizeof(err->hint), "Make room for directory \"%s\" in the data directory.",
+		snprintf(err->hint, sizeof(err->hint),
+				 "The server must be able to write to directory \"%s\" in the data directory, and find room.",
 				 DISTIL_CACHE_DIR);
 		MemoryContextDelete(context);
 		return DISTIL_ERR_NO_FILE;

@@ -69,12 +69,13 @@ ok(!$timed_out && -f $copy, 'nor one in the place of a file being built');
 # A folder that cannot be written: private copy and a warning.
 SKIP:
 {
-	skip 'root can write everywhere', 2 if $> == 0;
+	skip 'root can write everywhere', 3 if $> == 0;
 	unlink @files;
 	chmod 0500, $node->data_dir . '/pgsql_tmp_distil';
 	my ($code, $out, $err) = quiet_psql($node, "SELECT cardinality(distil_embed('x')) > 0; SELECT cardinality(distil_embed('y')) > 0");
 	is($out, "t\nt", 'without a writable cache folder each connection has a copy of its own');
 	is(scalar(() = $err =~ /WARNING/g), 1, 'and says so once');
+	like($err, qr/Permission denied.*HINT:  The server must be able to write to directory "pgsql_tmp_distil"/s, 'and why');
 	chmod 0700, $node->data_dir . '/pgsql_tmp_distil';
 }
 
