@@ -92,6 +92,7 @@ typedef struct DistilAttention
 	int			head_dim;		/* D */
 	int			head_first;
 	int			head_count;
+	int			longest;		/* rows of the longest sequence, 0: not known; results do not hang on it */
 	float		scale;			/* usually 1/sqrt(D) */
 	bool		causal;
 	DistilDropout dropout;		/* on probabilities; element = (row * H + head) * 65536 + key */

@@ -423,8 +423,8 @@ cuda_forward_bf16(DistilDevice *dev, T *out, float *lse, const T *qkv, const int
 {
 	auto		kernel = attention_forward_bf16<D, T>;
 
-	CUDA_RUN_GRID(dev, kernel, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, out, lse, qkv,
-				  offsets, *a);
+	CUDA_RUN_GRID(dev, kernel, a->nseq * a->head_count, cuda_share(dev, a, CUDA_KEYS, CUDA_TILE_SHARE),
+				  CUDA_TILE_THREADS, out, lse, qkv, offsets, *a);
 }
 
 template <int D, typename T>
@@ -435,10 +435,11 @@ cuda_backward_bf16(DistilDevice *dev, T *dqkv, CudaGradient<T> g, const T *qkv, 
 	auto		queries = attention_backward_queries<D, T>;
 	auto		keys = attention_backward_keys<D, T>;
 
-	CUDA_RUN_GRID(dev, queries, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, dqkv, g, qkv,
-				  offsets, *a);
-	CUDA_RUN_GRID(dev, keys, a->nseq * a->head_count, CUDA_TILE_SHARE, CUDA_TILE_THREADS, dqkv, g, qkv,
-				  offsets, *a);
+	int			share = cuda_share(dev, a, CUDA_KEYS, CUDA_TILE_SHARE);
+
+	CUDA_RUN_GRID(dev, queries, a->nseq * a->head_count, share, CUDA_TILE_THREADS, dqkv, g, qkv, offsets,
+				  *a);
+	CUDA_RUN_GRID(dev, keys, a->nseq * a->head_count, share, CUDA_TILE_THREADS, dqkv, g, qkv, offsets, *a);
 }
 
 template <typename T>

@@ -61,6 +61,42 @@ cuda_dot(const T *a, const T *b, int n)
 	return sum;
 }
 
+/* The same sum; runs of eight are read at once where both begin at 16 bytes. */
+static __device__ inline float
+cuda_dot(const uint16_t *a, const uint16_t *b, int n)
+{
+	float		sum = 0.0f;
+	int			d = 0;
+
+	if ((((uintptr_t) a | (uintptr_t) b) & 15) == 0)
+		for (; d + 8 <= n; d += 8)
+		{
+			float		x[8];
+			float		y[8];
+
+			cuda_load<8>(x, a + d);
+			cuda_load<8>(y, b + d);
+#pragma unroll
+			for (int e = 0; e < 8; e++)
+				sum += x[e] * y[e];
+		}
+	for (; d < n; d++)
+		sum += cuda_number(a[d]) * cuda_number(b[d]);
+	return sum;
+}
+
+/*
+ * Blocks that share a sequence and head, at most `most`: no more than have work, if each does `rows` rows at
+ * once.  What is noted will be repeated with sequences of other lengths.
+ */
+static inline int
+cuda_share(DistilDevice *dev, const DistilAttention *a, int rows, int most)
+{
+	int			parts = (a->longest + rows - 1) / rows;
+
+	return a->longest == 0 || cuda_device(dev)->noting || parts > most ? most : parts;
+}
+
 template <typename T>
 static __device__ inline float
 cuda_score(const CudaHead<T> *h, const DistilAttention *a, int query, int key)
@@ -326,7 +362,8 @@ static void
 cuda_forward_float32(DistilDevice *dev, T *out, float *lse, const T *qkv, const int32_t *offsets,
 					 const DistilAttention *a)
 {
-	CUDA_RUN_GRID(dev, attention_forward_kernel<T>, a->nseq * a->head_count, CUDA_ATTENTION_SHARE,
+	CUDA_RUN_GRID(dev, attention_forward_kernel<T>, a->nseq * a->head_count,
+				  cuda_share(dev, a, CUDA_ROW_WARPS, CUDA_ATTENTION_SHARE),
 				  32 * CUDA_ROW_WARPS, out, lse, qkv, offsets, *a);
 }
 
@@ -335,7 +372,8 @@ static void
 cuda_backward_float32(DistilDevice *dev, T *dqkv, CudaGradient<T> g, const T *qkv, const int32_t *offsets,
 					  const DistilAttention *a)
 {
-	CUDA_RUN_GRID(dev, attention_backward_kernel<T>, a->nseq * a->head_count, CUDA_ATTENTION_SHARE,
+	CUDA_RUN_GRID(dev, attention_backward_kernel<T>, a->nseq * a->head_count,
+				  cuda_share(dev, a, CUDA_ROW_WARPS, CUDA_ATTENTION_SHARE),
 				  32 * CUDA_ROW_WARPS, dqkv, g, qkv, offsets, *a);
 }
 

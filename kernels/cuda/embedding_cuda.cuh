@@ -51,6 +51,27 @@ cuda_seen_before(const int32_t *rows, const int32_t *leaders, int first, int i)
 	return __syncthreads_or(seen) != 0;
 }
 
+/*
+ * sum += dy[j, column] for the rows j in [first, end) that have the target (and lead, unless leaders is
+ * NULL), in order.  A warp looks at 32 rows at once: most are of other targets.
+ */
+static __device__ inline float
+cuda_add_rows(float sum, const float *dy, const int32_t *rows, const int32_t *leaders, int32_t target,
+			  int first, int end, int c, int column)
+{
+	for (int base = first; base < end; base += 32)
+	{
+		int			j = base + cuda_lane();
+		unsigned	found = __ballot_sync(0xffffffffu, j < end && rows[j] == target &&
+										  (leaders == NULL || leaders[j]));
+
+		for (; found != 0; found &= found - 1)
+			if (column < c)
+				sum += dy[(size_t) (base + __ffs((int) found) - 1) * c + column];
+	}
+	return sum;
+}
+
 /* All rows are one group: dx[rows[i]] += dy[i] in order of i.  A block for each row. */
 __global__ void
 scatter_one_group(float *dx, const float *dy, const int32_t *rows, int n, int c)
@@ -60,14 +81,14 @@ scatter_one_group(float *dx, const float *dy, const int32_t *rows, int n, int c)
 
 	if (cuda_seen_before(rows, NULL, 0, i))
 		return;
-	for (int column = (int) threadIdx.x; column < c; column += (int) blockDim.x)
+	for (int first = 0; first < c; first += (int) blockDim.x)
 	{
-		float		sum = dx[(size_t) target * c + column];
+		int			column = first + (int) threadIdx.x;
+		float		sum = column < c ? dx[(size_t) target * c + column] : 0.0f;
 
-		for (int j = i; j < n; j++)
-			if (rows[j] == target)
-				sum += dy[(size_t) j * c + column];
-		dx[(size_t) target * c + column] = sum;
+		sum = cuda_add_rows(sum, dy, rows, NULL, target, i, n, c, column);
+		if (column < c)
+			dx[(size_t) target * c + column] = sum;
 	}
 }
 
@@ -85,14 +106,14 @@ scatter_groups(float *parts, int32_t *leaders, const float *dy, const int32_t *r
 		leaders[i] = !seen;
 	if (seen)
 		return;
-	for (int column = (int) threadIdx.x; column < c; column += (int) blockDim.x)
+	for (int start = 0; start < c; start += (int) blockDim.x)
 	{
-		float		sum = dy[(size_t) i * c + column];
+		int			column = start + (int) threadIdx.x;
+		float		sum = column < c ? dy[(size_t) i * c + column] : 0.0f;
 
-		for (int j = i + 1; j < end; j++)
-			if (rows[j] == target)
-				sum += dy[(size_t) j * c + column];
-		parts[(size_t) i * c + column] = sum;
+		sum = cuda_add_rows(sum, dy, rows, NULL, target, i + 1, end, c, column);
+		if (column < c)
+			parts[(size_t) i * c + column] = sum;
 	}
 }
 
@@ -105,14 +126,14 @@ scatter_leaders(float *dx, const float *parts, const int32_t *leaders, const int
 
 	if (!leaders[i] || cuda_seen_before(rows, leaders, 0, i))
 		return;
-	for (int column = (int) threadIdx.x; column < c; column += (int) blockDim.x)
+	for (int first = 0; first < c; first += (int) blockDim.x)
 	{
-		float		sum = dx[(size_t) target * c + column];
+		int			column = first + (int) threadIdx.x;
+		float		sum = column < c ? dx[(size_t) target * c + column] : 0.0f;
 
-		for (int j = i; j < n; j++)
-			if (rows[j] == target && leaders[j])
-				sum += parts[(size_t) j * c + column];
-		dx[(size_t) target * c + column] = sum;
+		sum = cuda_add_rows(sum, parts, rows, leaders, target, i, n, c, column);
+		if (column < c)
+			dx[(size_t) target * c + column] = sum;
 	}
 }
 

@@ -108,6 +108,7 @@ attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *
 	{
 		double		work = 0;
 		int			count = 0;
+		int			longest = 0;
 		int			heads = config->heads;
 		int			parts = 1;
 		int			head;
@@ -122,6 +123,7 @@ attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *
 				break;
 			work += more;
 			count++;
+			longest = length > longest ? (int) length : longest;
 		}
 		if (work > unit)		/* one long sequence */
 		{
@@ -131,6 +133,7 @@ attend(const DistilPass *pass, int index, const AttentionJob *job, DistilError *
 			heads = heads > 0 ? heads : 1;
 		}
 		attention.nseq = count;
+		attention.longest = longest;
 		for (head = 0; head < config->heads; head += heads)
 		{
 			attention.head_first = head;

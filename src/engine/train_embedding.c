@@ -17,6 +17,7 @@
 #include "train.h"
 
 #define CACHE_BYTES ((size_t) 256 << 20)
+#define COPY_FLOATS 8192		/* of vectors that go to the device by one copy */
 
 typedef struct EmbeddingBuffers
 {
@@ -73,6 +74,35 @@ teacher_vectors(DistilTrainer *trainer, DistilTrainWorker *worker, const Embeddi
 								   NULL, buffers->scratch, worker->device, worker->poll, err);
 }
 
+/* The piece's vectors of the cache to buffers->et, several with a copy. */
+static void
+cached_vectors(const DistilTrainer *trainer, const DistilTrainWorker *worker, const DistilPiece *piece,
+			   float *et)
+{
+	const DistilDevice *device = worker->device;
+	size_t		d = (size_t) trainer->cache.dimensions;
+	float		block[COPY_FLOATS];
+	int			most = d < COPY_FLOATS ? (int) (COPY_FLOATS / d) : 1;
+	int			count;
+
+	for (int first = 0; first < piece->nseq; first += count)
+	{
+		const float *from = NULL;
+
+		count = piece->nseq - first < most ? piece->nseq - first : most;
+		for (int i = 0; i < count; i++)
+		{
+			size_t		sequence = (size_t) trainer->round.sequences[piece->sequence + first + i];
+
+			from = trainer->cache.vectors + sequence * d;
+			if (count > 1)
+				memcpy(block + (size_t) i * d, from, d * sizeof(float));
+		}
+		device->ops->copy_in(worker->device, et + (size_t) first * d, count > 1 ? block : from,
+							 (size_t) count * d * sizeof(float));
+	}
+}
+
 static DistilStatus
 embedding_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPiece *piece, DistilError *err)
 {
@@ -83,19 +113,12 @@ embedding_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilP
 	size_t		d = (size_t) trainer->cache.dimensions;
 	const float *hidden;
 	EmbeddingBuffers buffers;
-	int			i;
 
 	layout(trainer, worker->buffers, &buffers);
 	if (!trainer->cache.enabled)
 		DISTIL_FORWARD(teacher_vectors(trainer, worker, &buffers, err));
 	else
-		for (i = 0; i < piece->nseq; i++)
-		{
-			size_t		sequence = (size_t) trainer->round.sequences[piece->sequence + i];
-
-			device->ops->copy_in(device, buffers.et + (size_t) i * d, trainer->cache.vectors + sequence * d,
-								 d * sizeof(float));
-		}
+		cached_vectors(trainer, worker, piece, buffers.et);
 	batch.types = student->type >= 0 ? worker->types : NULL;
 	DISTIL_FORWARD(distil_encoder_forward(student, worker->copy->weights, &batch, worker->student,
 										  piece->dropout_seed,

@@ -296,6 +296,22 @@ __shfl_xor_sync(unsigned mask, T value, int lanes)
 	return __shfl_sync(mask, value, (int) (threadIdx.x % 32) ^ lanes);
 }
 
+static inline unsigned
+__ballot_sync(unsigned mask, int vote)
+{
+	unsigned	votes = 0;
+
+	for (int lane = 0; lane < 32; lane++)
+		votes |= (unsigned) (__shfl_sync(mask, vote, lane) != 0) << lane;
+	return votes;
+}
+
+static inline int
+__ffs(int bits)
+{
+	return __builtin_ffs(bits);
+}
+
 static inline uint32_t
 __float_as_uint(float x)
 {
