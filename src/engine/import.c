@@ -83,7 +83,29 @@ distil_import_options_parse(DistilImportOptions *options, const char *json, size
 
 /* ---------- checks ---------- */
 
-/* The tokenizer must compile, open again, and give no id beyond the word table. */
+/*
+ * GPT-2 would add rows of the word table by segment ids; elsewhere passes over single texts take theirs to
+ * be 0.
+ */
+static DistilStatus
+check_types(const DistilImport *import, const DistilTokenizer *tokenizer, DistilError *err)
+{
+	int32_t		type = distil_tokenizer_single_type(tokenizer);
+
+	if (import->spec.config.causal && type >= 0)
+		distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+					"token_type_ids of the tokenizer are not supported in a causal model");
+	else if (import->spec.config.types > 0 && type > 0)
+		distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+					"type_id %d of the tokenizer in a single text is not supported", (int) type);
+	else
+		return DISTIL_OK;
+	return distil_fail_hint(err, DISTIL_ERR_UNSUPPORTED,
+							"With \"model_input_names\": [\"input_ids\", \"attention_mask\"] in "
+							"tokenizer_config.json the model is given no token_type_ids.");
+}
+
+/* The tokenizer must compile, open again, and give the model nothing that it has no row for. */
 static DistilStatus
 check_tokenizer(DistilImport *import, DistilError *err)
 {
@@ -108,6 +130,8 @@ check_tokenizer(DistilImport *import, DistilError *err)
 										vocabulary, import->spec.config.vocabulary);
 		}
 	}
+	if (status == DISTIL_OK)
+		status = check_types(import, tokenizer, err);
 	distil_tokenizer_free(tokenizer);
 	distil_buffer_free(&blob);
 	return status;

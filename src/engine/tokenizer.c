@@ -435,6 +435,17 @@ distil_tokenizer_special(const DistilTokenizer *tokenizer)
 	return &tokenizer->special;
 }
 
+int32_t
+distil_tokenizer_single_type(const DistilTokenizer *tokenizer)
+{
+	int32_t		type = (tokenizer->blob->flags & DISTIL_BLOB_TYPES) != 0 ? 0 : -1;
+
+	for (int i = 0; type >= 0 && i < tokenizer->nsingle; i++)
+		if (tokenizer->single[i].type > type)
+			type = tokenizer->single[i].type;
+	return type;
+}
+
 bool
 distil_tokenizer_is_special(const DistilTokenizer *tokenizer, int32_t id)
 {

@@ -36,6 +36,8 @@ extern DistilStatus distil_tokenizer_max_length(int64_t *max_length, const Disti
 /* The blob is borrowed; all its offsets are checked here, once. */
 extern DistilStatus distil_tokenizer_open(DistilTokenizer **tokenizer, const void *blob, size_t size,
 										  const DistilAllocator *alloc, DistilError *err);
+/* Largest segment id of a single text; -1: the model is given none. */
+extern int32_t distil_tokenizer_single_type(const DistilTokenizer *tokenizer);
 extern void distil_tokenizer_free(DistilTokenizer *tokenizer);	/* takes NULL */
 
 #endif							/* DISTIL_TOKENIZER_H */

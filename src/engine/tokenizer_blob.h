@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define DISTIL_BLOB_MAGIC	"distoken"
-#define DISTIL_BLOB_VERSION 3
+#define DISTIL_BLOB_VERSION 4
 
 typedef enum DistilBlobSectionId
 {
@@ -118,6 +118,7 @@ typedef struct DistilBlobPiece
 #define DISTIL_BLOB_TRIM_PREFIX		4	/* ... but not one at the beginning, which was added */
 #define DISTIL_BLOB_FALLBACK		8	/* unknown characters become tokens of bytes */
 #define DISTIL_BLOB_OUTSIDE			16	/* some added tokens are outside */
+#define DISTIL_BLOB_TYPES			32	/* segment ids are passed to the model */
 
 typedef struct DistilTokenizerBlob
 {

@@ -27,13 +27,13 @@
 static const DistilTokenizerClass classes[] = {
 	{"BertTokenizer", {"bert", "distilbert", "electra"}, DISTIL_CLASS_BERT, DISTIL_TEMPLATE_BERT, {0, 1},
 	BERT_NAMES,
-	.lower = true},
+	.lower = true, .types = true},
 	{"DistilBertTokenizer", {NULL}, DISTIL_CLASS_BERT, DISTIL_TEMPLATE_BERT, {0, 1}, BERT_NAMES,
 	.lower = true},
 	{"ElectraTokenizer", {NULL}, DISTIL_CLASS_BERT, DISTIL_TEMPLATE_BERT, {0, 1}, BERT_NAMES,
-	.lower = true},
+	.lower = true, .types = true},
 	{"MobileBertTokenizer", {NULL}, DISTIL_CLASS_BERT, DISTIL_TEMPLATE_BERT, {0, 1}, BERT_NAMES,
-	.lower = true},
+	.lower = true, .types = true},
 	{"MPNetTokenizer", {"mpnet"}, DISTIL_CLASS_BERT, DISTIL_TEMPLATE_ROBERTA, {0, 1}, ROBERTA_NAMES,
 	.lower = true, .mask_strips = true},
 	{"GPT2Tokenizer", {"gpt2"}, DISTIL_CLASS_BYTES, DISTIL_TEMPLATE_NONE, {4, 5}, GPT2_NAMES,
@@ -121,12 +121,15 @@ distil_draft_class(DistilDraft *draft, const DistilFolder *folder, const char *o
 	DISTIL_FORWARD(read_string(draft, folder, "tokenizer_config.json", "tokenizer_class", &name, err));
 	DISTIL_FORWARD(read_string(draft, folder, "config.json", "tokenizer_class", &name, err));
 	DISTIL_FORWARD(read_string(draft, folder, "config.json", "model_type", &model_type, err));
+	draft->types = name == NULL;
 	if (name != NULL && draft->doc != NULL && is_general(name))
 		return DISTIL_OK;
 	if (name != NULL || model_type != NULL)
 		*class = class_named(name, model_type);
 	if (name == NULL && *class == NULL && otherwise != NULL)
 		*class = class_named(NULL, otherwise);
+	if (*class != NULL)
+		draft->types = (*class)->types;
 	if (name == NULL || *class != NULL)
 		return DISTIL_OK;
 	distil_printable(printable, sizeof(printable), name, strlen(name));

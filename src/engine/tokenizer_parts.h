@@ -141,6 +141,7 @@ typedef struct DistilDraft
 								 * flags */
 	uint32_t	unk_flags;		/* of named_unk */
 	int			table;			/* rows of the model's word table; 0: not known */
+	bool		types;			/* the class passes segment ids to the model where nothing else is said */
 	DistilTokenizerBlob header;
 } DistilDraft;
 
@@ -206,6 +207,7 @@ typedef struct DistilTokenizerClass
 	int			unk_id;			/* of Unigram; -1: by name */
 	bool		keeps;			/* tokenizer.json's post-processor, when it has one */
 	bool		lower;			/* default of do_lower_case */
+	bool		types;			/* segment ids are passed to the model */
 	bool		prefix;			/* default of add_prefix_space */
 	bool		quotes;			/* normalizers of ALBERT and XLNet */
 	bool		fixed;			/* add_prefix_space and keep_accents are not asked */
@@ -654,6 +656,8 @@ extern void distil_template_roberta(DistilDraft *draft, int32_t cls, int32_t sep
 extern void distil_template_xlnet(DistilDraft *draft, int32_t cls, int32_t sep);
 /* [CLS] A [SEP] and [CLS] A [SEP] B [SEP]; types of the second half as given. */
 extern void distil_template_bert(DistilDraft *draft, int32_t cls, int32_t sep);
+/* All segment ids 0, as a model takes them to be that is given none. */
+extern void distil_template_untyped(DistilDraft *draft);
 /* Id of a token's text among model and added tokens of a draft, or -1. */
 extern int32_t distil_draft_id(const DistilDraft *draft, const char *text, size_t length);
 

@@ -139,6 +139,31 @@ check_direction(const DistilJsonDoc *doc, const DistilJson *object, const char *
 					   file);
 }
 
+/* model_input_names says what the model is given of an encoding. */
+static DistilStatus
+apply_inputs(DistilDraft *draft, const DistilJsonDoc *doc, DistilError *err)
+{
+	const DistilJson *names = doc != NULL ? distil_json_member(distil_json_root(doc), "model_input_names")
+		: NULL;
+	bool		types = draft->types && names == NULL;
+
+	if (names != NULL && distil_json_type(names) != DISTIL_JSON_ARRAY)
+		return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+						   "model_input_names of file \"tokenizer_config.json\" is not a list");
+	for (size_t i = 0; names != NULL && i < distil_json_count(names); i++)
+	{
+		const DistilJson *name = distil_json_item(names, i);
+
+		if (distil_json_type(name) == DISTIL_JSON_STRING)
+			types |= strcmp(distil_json_string(name, NULL), "token_type_ids") == 0;
+	}
+	if (types)
+		draft->header.flags |= DISTIL_BLOB_TYPES;
+	else
+		distil_template_untyped(draft);
+	return DISTIL_OK;
+}
+
 static DistilStatus
 apply(DistilDraft *draft, const DistilFolder *folder, const DistilJsonDoc *doc, DistilError *err)
 {
@@ -160,7 +185,9 @@ apply(DistilDraft *draft, const DistilFolder *folder, const DistilJsonDoc *doc, 
 									"same.");
 	}
 	/* the readers of legacy files ask their class */
-	return draft->doc != NULL ? apply_class(draft, folder, doc, err) : DISTIL_OK;
+	if (draft->doc != NULL)
+		DISTIL_FORWARD(apply_class(draft, folder, doc, err));
+	return apply_inputs(draft, doc, err);
 }
 
 DistilStatus

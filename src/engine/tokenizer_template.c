@@ -177,6 +177,15 @@ distil_template_xlnet(DistilDraft *draft, int32_t cls, int32_t sep)
 	draft->npair = 5;
 }
 
+void
+distil_template_untyped(DistilDraft *draft)
+{
+	for (int i = 0; i < draft->nsingle; i++)
+		draft->single[i].type = draft->single[i].plain_type = 0;
+	for (int i = 0; i < draft->npair; i++)
+		draft->pair[i].type = draft->pair[i].plain_type = 0;
+}
+
 /* "sep": ["[SEP]", 102] */
 static DistilStatus
 token_pair(const DistilJson *value, const char *key, int32_t *id, DistilError *err)

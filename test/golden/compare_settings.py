@@ -34,7 +34,7 @@ OTHERS = {"do_lower_case": [True, False], "strip_accents": [None, True, False], 
           "trim_offsets": [True, False], "add_bos_token": [True, False], "add_eos_token": [True], "model_max_length": [5, 512], "never_split": [["a"]], "do_basic_tokenize": [False],
           "padding_side": ["left"], "remove_space": [False], "errors": ["strict"], "legacy": [True, False], "unk_id": [0, 1, 2], "vocab_size": [7], "split_special_tokens": [False],
           "sp_model_kwargs": [{}], "fuse_unk": [True], "wordpieces_prefix": ["@@"], "clean_text": [False], "lowercase": [True], "stride": [2], "max_length": [3], "init_inputs": [[]],
-          "prepend_scheme": ["first"], "byte_fallback": [True], "dropout": [0.5], "unk_token_id": [1], "cls_token_id": [3], "vocab_file": ["vocab.txt"], "tokenizer_file": ["x.json"]}
+          "model_input_names": [["input_ids", "attention_mask"], ["input_ids", "token_type_ids"]], "prepend_scheme": ["first"], "byte_fallback": [True], "dropout": [0.5], "unk_token_id": [1], "cls_token_id": [3], "vocab_file": ["vocab.txt"], "tokenizer_file": ["x.json"]}
 
 
 def small_bases():
@@ -128,21 +128,26 @@ class Cases:
 
 
 def want(folder):
-    tokenizer = AutoTokenizer.from_pretrained(folder).backend_tokenizer
+    whole = AutoTokenizer.from_pretrained(folder)
+    tokenizer = whole.backend_tokenizer
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    passed = "token_type_ids" in whole.model_input_names
     lines = []
-    for e in (tokenizer.encode(text) for text in TEXTS):
-        lines.append(" ".join("%d:%d:%d:%d" % (i, t, *o) for i, t, o in zip(e.ids, e.type_ids, e.offsets)) + "\t" + tokenizer.decode(e.ids).encode().hex())
+    for e in [tokenizer.encode(text) for text in TEXTS] + [tokenizer.encode(*pair) for pair in zip(TEXTS[0::2], TEXTS[1::2])]:
+        lines.append(" ".join("%d:%d:%d:%d" % (i, t if passed else 0, *o) for i, t, o in zip(e.ids, e.type_ids, e.offsets)) + "\t" +
+                     whole.decode(e.ids, skip_special_tokens=True).encode().hex())
     return lines
 
 
 def got(tool, folder):
     data = b"".join(b"%d\n%s" % (len(t), t) for t in (text.encode() for text in TEXTS))
-    run = subprocess.run([tool, folder], input=data, capture_output=True)
-    if run.returncode == 1:
-        return run.stderr.decode().strip()
-    lines = [line.partition("\t") for line in run.stdout.decode().split("\n")[:-1]]
+    lines = []
+    for mode in ([], ["pair"]):
+        run = subprocess.run([tool, folder] + mode, input=data, capture_output=True)
+        if run.returncode == 1:
+            return run.stderr.decode().strip()
+        lines += [line.partition("\t") for line in run.stdout.decode().split("\n")[:-1]]
     return [" ".join(token.rpartition(":")[0] for token in tokens.split()) + "\t" + text for tokens, _, text in lines]
 
 

@@ -65,14 +65,23 @@ def load(folder):
     return tokenizer
 
 
-def show(tokenizer, encoding):
+def has_types(folder):
+    """Whether the model is given segment ids: a class that AutoTokenizer finds says so, BertTokenizer gives them."""
+    import transformers
+    try:
+        return "token_type_ids" in transformers.AutoTokenizer.from_pretrained(folder).model_input_names
+    except (OSError, ValueError):
+        return True
+
+
+def show(tokenizer, encoding, types):
     words = [-1 if w is None else w for w in encoding.word_ids]
-    tokens = ["%d:%d:%d:%d:%d" % (i, t, s, e, w) for i, t, (s, e), w in
+    tokens = ["%d:%d:%d:%d:%d" % (i, t if types else 0, s, e, w) for i, t, (s, e), w in
               zip(encoding.ids, encoding.type_ids, encoding.offsets, words)]
     return " ".join(tokens) + "\t" + tokenizer.decode(encoding.ids).encode().hex()
 
 
-def expected(tokenizer, mode, texts):
+def expected(tokenizer, mode, texts, types):
     options = MODES[mode]
     tokenizer.encode_special_tokens = "plain" in options
     tokenizer.no_truncation()
@@ -82,7 +91,7 @@ def expected(tokenizer, mode, texts):
         texts = list(zip(texts[0::2], texts[1::2]))
     out = []
     for start in range(0, len(texts), 1000):
-        out += [show(tokenizer, e) for e in
+        out += [show(tokenizer, e, types) for e in
                 tokenizer.encode_batch(texts[start:start + 1000], add_special_tokens="bare" not in options)]
     return out
 
@@ -176,9 +185,9 @@ def main():
         texts.append("odd one out")
     bad = 0
     for folder in args.folders:
-        tokenizer = load(folder)
+        tokenizer, types = load(folder), has_types(folder)
         for mode in args.modes.split(","):
-            want, got = expected(tokenizer, mode, texts), found(args.tool, folder, mode, texts)
+            want, got = expected(tokenizer, mode, texts, types), found(args.tool, folder, mode, texts)
             differ = [i for i in range(max(len(want), len(got)))
                       if i >= len(want) or i >= len(got) or want[i] != got[i]]
             tokens = sum(line.count(":") // 4 for line in want)

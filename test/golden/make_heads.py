@@ -241,6 +241,19 @@ def logits_of(out, model, kind, tok):
         out[f"{kind}.pair"] = model(**enc).logits
 
 
+def untyped(path, model):
+    """Of a pair by a tokenizer that says nothing of model_input_names: its class passes no segment ids."""
+    other = os.path.join(path, "untyped")
+    os.makedirs(other)
+    shutil.copy(os.path.join(path, "tokenizer.json"), other)
+    config = json.load(open(os.path.join(path, "tokenizer_config.json")))
+    config.pop("model_input_names")
+    write_json(os.path.join(other, "tokenizer_config.json"), config)
+    tok = transformers.AutoTokenizer.from_pretrained(other)
+    shutil.rmtree(other)
+    return model(**encode(tok, *PAIR)).logits
+
+
 def losses_of(out, model, kind, tok, arch):
     enc = encode(tok, TEXTS[0])
     n = enc["input_ids"].shape[1]
@@ -385,6 +398,8 @@ def make(arch):
             if kind in KINDS:
                 logits_of(out, model, kind, tok)
                 losses_of(out, model, kind, tok, arch)
+                if kind == "sequence" and arch in ("albert", "bert"):
+                    out["sequence.untyped"] = untyped(path, model)
             else:
                 out["rerank"] = torch.sigmoid(model(**encode(tok, *PAIR)).logits[0])
                 out["one"] = model(**encode(tok, *PAIR)).logits[0]

@@ -8,7 +8,8 @@ Records of lines:
     S JSON, A JSON               special_tokens_map.json and added_tokens.json of the next C only
     C CONFIG TAB SETTINGS TAB WHY    config.json, tokenizer_config.json (- when there is none), and the refusal expected of us (- for none:
                                  then the tokens are those of the T lines)
-    T TEXT TAB TOKENS            text in hexadecimal; TOKENS id:type:start:end ...
+    T TEXT TAB TOKENS            text in hexadecimal; TOKENS id:type:start:end ..., types as the model is given them: 0 where it is given none
+    P TOKENS                     of the texts PAIR
 """
 import json
 import os
@@ -25,6 +26,7 @@ from make_tokenizer_models import charsmap
 import base64
 
 TEXTS = ["Ab \u00c9a", "a\u4e2d b", "  a  b ", "a <mask> b[MASK]", "a\x00b", "``a''", "<unk>NOTUSED <e> b<b> <x> <eod> <s>NOTUSED <m>", ""]
+PAIR = ("a b", "b")
 MISSING = "of tokenizer.json that contradicts the default"
 
 
@@ -94,6 +96,19 @@ def bert_cases():
     yield bert({"max_input_chars_per_word": 50}), [({"model_type": "bert"}, {}, "max_input_chars_per_word of the model"), ({"model_type": "bert"}, named("PreTrainedTokenizerFast"))]
     yield bert({"unk_token": "[PAD]"}), [({"model_type": "bert"}, {}, "unk_token of the model")]
     yield bert(), [({"model_type": "gpt2"}, {}, "type of the model"), ({"model_type": "bert"}, named("LlamaTokenizer"), "tokenizer_class \"LlamaTokenizer\"")]
+
+
+def input_cases():
+    """Segment ids are passed to the model where the class or model_input_names says so."""
+    plain, typed = ["input_ids", "attention_mask"], ["input_ids", "token_type_ids", "attention_mask"]
+    names = ["BertTokenizer", "BertTokenizerFast", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizerFast", "PreTrainedTokenizerFast", "TokenizersBackend"]
+    yield bert(), [({"model_type": kind}, settings) for kind in ("bert", "distilbert", "electra") for settings in (None, {}, {"model_input_names": plain})] + [
+        ({"model_type": "bert"}, named(name, **more)) for name in names for more in ({}, {"model_input_names": plain}, {"model_input_names": typed}, {"model_input_names": []})] + [
+        ({"model_type": "bert"}, {"model_input_names": name}, "model_input_names of file") for name in (None, {})]
+    albert = pieces(["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], ["map"], "always", 1)
+    yield albert, [({"model_type": "albert"}, settings) for settings in ({}, named("AlbertTokenizerFast"), {"model_input_names": typed})]
+    xlnet = pieces(["<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>"], ["map"], "always", 0)
+    yield xlnet, [({"model_type": "bert"}, named("XLNetTokenizer", model_input_names=typed))]
 
 
 def added_cases():
@@ -206,10 +221,11 @@ def answer(data, config, settings, files):
             with open(os.path.join(folder, name), "w", encoding="utf-8") as out:
                 json.dump(content, out, ensure_ascii=False)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder).backend_tokenizer
+        tokenizer = AutoTokenizer.from_pretrained(folder)
     finally:
         shutil.rmtree(folder)
-    return [tokenizer.encode(text) for text in TEXTS]
+    encodings = [tokenizer(*texts, return_offsets_mapping=True) for texts in [(text,) for text in TEXTS] + [PAIR]]
+    return [" ".join("%d:%d:%d:%d" % (i, t, *o) for i, t, o in zip(e["input_ids"], e.get("token_type_ids", [0] * len(e["input_ids"])), e["offset_mapping"])) for e in encodings]
 
 
 def compact(data):
@@ -219,16 +235,16 @@ def compact(data):
 def main():
     transformers.logging.set_verbosity_error()
     with open(os.path.join(HERE, "settings.txt"), "w", newline="\n", encoding="utf-8") as out:
-        for data, cases in [case for make in (bert_cases, added_cases, special_cases, bytes_cases, pieces_cases) for case in make()]:
+        for data, cases in [case for make in (bert_cases, input_cases, added_cases, special_cases, bytes_cases, pieces_cases) for case in make()]:
             out.write("F %s\n" % compact(data))
             for case in cases:
                 config, settings, why, files = (*case, None, None)[:4]
                 for name, content in (files or {}).items():
                     out.write("%s %s\n" % ("S" if name == "special_tokens_map.json" else "A", compact(content)))
                 out.write("C %s\t%s\t%s\n" % (compact(config), compact(settings) if settings is not None else "-", why or "-"))
-                for text, e in zip(TEXTS, answer(data, config, settings, files or {}) if not why else []):
-                    tokens = " ".join("%d:%d:%d:%d" % (i, t, s, x) for i, t, (s, x) in zip(e.ids, e.type_ids, e.offsets))
-                    out.write("T %s\t%s\n" % (text.encode().hex(), tokens))
+                if not why:
+                    *tokens, pair = answer(data, config, settings, files or {})
+                    out.write("".join("T %s\t%s\n" % (text.encode().hex(), t) for text, t in zip(TEXTS, tokens)) + "P %s\n" % pair)
 
 
 if __name__ == "__main__":

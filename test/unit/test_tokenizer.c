@@ -50,6 +50,9 @@ typedef struct Variant
 	DistilTokenizer *tokenizer;
 } Variant;
 
+/* The goldens have segment ids. */
+#define TYPES "\"model_input_names\": [\"token_type_ids\"]"
+
 static Variant variants[] = {
 	{.name = "uncased", .config = "{\"do_lower_case\": true}"},
 	{.name = "cased", .config = "{\"do_lower_case\": false, \"tokenizer_class\": \"BertTokenizer\"}"},
@@ -72,8 +75,10 @@ static Variant variants[] = {
 	{.name = "unigram-bytes"},
 	{.name = "gpt2", .file = "vocab.json"},
 	{.name = "roberta", .file = "vocab.json"},
-	{.name = "albert", .file = "spiece.model", .config = "{\"tokenizer_class\": \"AlbertTokenizerFast\"}"},
-	{.name = "xlnet", .file = "spiece.model", .config = "{\"tokenizer_class\": \"XLNetTokenizer\"}"},
+	{.name = "albert", .file = "spiece.model", .config = "{\"tokenizer_class\": \"AlbertTokenizerFast\", "
+		TYPES "}"},
+	{.name = "xlnet", .file = "spiece.model", .config = "{\"tokenizer_class\": \"XLNetTokenizer\", "
+		TYPES "}"},
 	{.name = "xlmr", .file = "sentencepiece.bpe.model",
 		.config = "{\"tokenizer_class\": \"XLMRobertaTokenizer\"}"},
 	{.name = "camembert", .file = "sentencepiece.bpe.model",
@@ -87,28 +92,28 @@ open_variant(Variant *v)
 {
 	DistilError err = {{0}, {0}, {0}};
 	char		name[64];
-	Memory		main_file;
-	Memory		config = {v->config, v->config != NULL ? strlen(v->config) : 0};
+	const char *settings = v->config != NULL ? v->config : "{" TYPES "}";
 	const char *file = v->file != NULL ? v->file : v->config != NULL ? "vocab.txt" : "tokenizer.json";
-	const char *second = v->config != NULL ? "tokenizer_config.json" : v->file != NULL ? "merges.txt" : NULL;
-	char	   *data;
-	char	   *merges = NULL;
+	bool		merged = v->file != NULL && v->config == NULL;
+	char	   *text[3] = {NULL, NULL, NULL};
+	Memory		data[3] = {{NULL, 0}, {settings, strlen(settings)}, {NULL, 0}};
+	DistilFile	files[3] = {{.name = file}, {.name = "tokenizer_config.json"}, {.name = "merges.txt"}};
+	DistilFolder folder = {files, merged ? 3 : strcmp(file, "tokenizer.json") != 0 ? 2 : 1};
 	DistilStatus status;
 
 	snprintf(name, sizeof(name), "%s.%s", v->name, v->file != NULL ? v->file : "json");
-	data = read_file(v->config != NULL && v->file == NULL ? "vocab.txt" : name, &main_file.length);
-	main_file.data = data;
-	if (v->config == NULL && v->file != NULL)
-	{
-		snprintf(name, sizeof(name), "%s.merges.txt", v->name);
-		config.data = merges = read_file(name, &config.length);
-	}
-	status = compile_files(&v->blob, &v->size, file, &main_file, second, &config, &counting, &err);
-	free(merges);
+	data[0].data = text[0] = read_file(strcmp(file, "vocab.txt") == 0 ? file : name, &data[0].length);
+	snprintf(name, sizeof(name), "%s.merges.txt", v->name);
+	if (merged)
+		data[2].data = text[2] = read_file(name, &data[2].length);
+	for (int i = 0; i < folder.nfiles; i++)
+		files[i].reader = (DistilReader) {read_memory, &data[i], data[i].length};
+	status = compile_folder(&v->blob, &v->size, &folder, &counting, &err);
 	CHECK_MSG(status == DISTIL_OK, "%s: %s", v->name, err.message);
 	status = distil_tokenizer_open(&v->tokenizer, v->blob, v->size, &counting, &err);
 	CHECK_MSG(status == DISTIL_OK, "%s: %s", v->name, err.message);
-	free(data);
+	free(text[0]);
+	free(text[2]);
 }
 
 static const DistilTokenizer *

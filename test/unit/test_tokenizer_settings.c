@@ -81,39 +81,47 @@ open_folder(char *line)
 	map[0] = added[0] = '\0';
 }
 
+static void
+compare(const DistilText *text, const DistilText *pair, const char *want)
+{
+	char		shown[2048] = "";
+	DistilEncodeOptions options;
+	DistilEncoding e;
+	DistilError err = {{0}, {0}, {0}};
+
+	if (tokenizer == NULL)
+		return;					/* said already */
+	options = distil_tokenizer_defaults(tokenizer);
+	options.offsets = true;
+	distil_encoding_init(&e, &counting);
+	CHECK(distil_tokenizer_encode(tokenizer, &e, text, pair, &options, NULL, &err) == DISTIL_OK);
+	for (int i = 0; i < e.n; i++)
+		sprintf(shown + strlen(shown), "%s%d:%d:%u:%u", i > 0 ? " " : "", e.ids[i], e.types[i], e.starts[i],
+				e.ends[i]);
+	CHECK_MSG(strcmp(shown, want) == 0, "%s %s, \"%.*s\": %s, expected %s", config, settings,
+			  (int) text->length, text->data, shown, want);
+	distil_encoding_reset(&e);
+}
+
 /* text in hexadecimal TAB tokens */
 static void
 compare_tokens(char *line)
 {
 	char		text[256];
-	char		shown[2048] = "";
 	char	   *want = strchr(line, '\t') + 1;
 	DistilText	input = {text, (size_t) (want - line - 1) / 2};
-	DistilEncodeOptions options;
-	DistilEncoding e;
-	DistilError err = {{0}, {0}, {0}};
 	unsigned	byte;
 
-	if (tokenizer == NULL)
-		return;					/* said already */
 	for (size_t i = 0; i < input.length && sscanf(line + 2 * i, "%2x", &byte) == 1; i++)
 		text[i] = (char) byte;
-	options = distil_tokenizer_defaults(tokenizer);
-	options.offsets = true;
-	distil_encoding_init(&e, &counting);
-	CHECK(distil_tokenizer_encode(tokenizer, &e, &input, NULL, &options, NULL, &err) == DISTIL_OK);
-	for (int i = 0; i < e.n; i++)
-		sprintf(shown + strlen(shown), "%s%d:%d:%u:%u", i > 0 ? " " : "", e.ids[i], e.types[i], e.starts[i],
-				e.ends[i]);
-	CHECK_MSG(strcmp(shown, want) == 0, "%s %s, \"%.*s\": %s, expected %s", config, settings,
-			  (int) input.length, text, shown, want);
-	distil_encoding_reset(&e);
+	compare(&input, NULL, want);
 }
 
 static void
 test_goldens(void)
 {
 	static char line[MAX_LINE];
+	static const DistilText pair[2] = {{"a b", 3}, {"b", 1}};
 	FILE	   *goldens = fopen("test/golden/tokenizer/settings.txt", "r");
 
 	CHECK(goldens != NULL);
@@ -128,6 +136,8 @@ test_goldens(void)
 			strcpy(added, line + 2);
 		else if (line[0] == 'C')
 			open_folder(line + 2);
+		else if (line[0] == 'P')
+			compare(&pair[0], &pair[1], line + 2);
 		else
 			compare_tokens(line + 2);
 	}
