@@ -480,6 +480,8 @@ distil_tokenizer_decode(const DistilTokenizer *tokenizer, char **text, size_t *l
 	}
 	if (status == DISTIL_OK && tokenizer->decoder_part->finish != NULL)
 		status = tokenizer->decoder_part->finish(tokenizer, &out, err);
+	if ((tokenizer->blob->flags & DISTIL_BLOB_CLEAN) != 0)
+		distil_clean_text(&out);
 	if (status == DISTIL_OK)
 	{
 		*text = distil_alloc_string(alloc, out.data != NULL ? out.data : "", out.length);

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define DISTIL_BLOB_MAGIC	"distoken"
-#define DISTIL_BLOB_VERSION 4
+#define DISTIL_BLOB_VERSION 5
 
 typedef enum DistilBlobSectionId
 {
@@ -119,6 +119,7 @@ typedef struct DistilBlobPiece
 #define DISTIL_BLOB_FALLBACK		8	/* unknown characters become tokens of bytes */
 #define DISTIL_BLOB_OUTSIDE			16	/* some added tokens are outside */
 #define DISTIL_BLOB_TYPES			32	/* segment ids are passed to the model */
+#define DISTIL_BLOB_CLEAN			64	/* decoding takes blanks before punctuation out */
 
 typedef struct DistilTokenizerBlob
 {

@@ -1,6 +1,7 @@
 /*
  * tokenizer_decode.c
- *		Decoders Sequence, Replace, Strip, ByteFallback and Fuse.
+ *		Decoders Sequence, Replace, Strip, ByteFallback and Fuse; the blanks that clean_up_tokenization_spaces
+ *		takes out.
  *
  * Tokens are collected first, then each step rewrites the list, as the reference does;
  * what is left is joined without anything between.  The rule a newcomer would break:
@@ -219,6 +220,40 @@ run_steps(const DistilTokenizer *tokenizer, DistilBuffer *out, DistilError *err)
 			return distil_fail_memory(err, out->length);
 	}
 	return DISTIL_OK;
+}
+
+/* ---------- clean_up_tokenization_spaces ---------- */
+
+/* Each of them in the whole text before the next one, as one makes what the next one finds. */
+void
+distil_clean_text(DistilBuffer *text)
+{
+	static const struct
+	{
+		const char *from;
+		size_t		skip;		/* bytes of it that go, in front */
+		size_t		keep;		/* bytes of it that stay, then */
+	}			changes[] = {
+		{" .", 1, 1}, {" ?", 1, 1}, {" !", 1, 1}, {" ,", 1, 1}, {" ' ", 1, 1}, {" n't", 1, 3}, {" 'm", 1, 2},
+		{" 's", 1, 2}, {" 've", 1, 3}, {" 're", 1, 3}
+	};
+
+	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++)
+	{
+		size_t		n = strlen(changes[i].from);
+		size_t		to = 0;
+
+		for (size_t at = 0; at < text->length;)
+		{
+			bool		match = text->length - at >= n && memcmp(text->data + at, changes[i].from, n) == 0;
+			size_t		keep = match ? changes[i].keep : 1;
+
+			memmove(text->data + to, text->data + at + (match ? changes[i].skip : 0), keep);
+			to += keep;
+			at += match ? n : 1;
+		}
+		text->length = to;
+	}
 }
 
 /* ---------- files ---------- */

@@ -656,6 +656,8 @@ extern void distil_template_roberta(DistilDraft *draft, int32_t cls, int32_t sep
 extern void distil_template_xlnet(DistilDraft *draft, int32_t cls, int32_t sep);
 /* [CLS] A [SEP] and [CLS] A [SEP] B [SEP]; types of the second half as given. */
 extern void distil_template_bert(DistilDraft *draft, int32_t cls, int32_t sep);
+/* Of a decoded text: no blanks before punctuation and English endings. */
+extern void distil_clean_text(DistilBuffer *text);
 /* All segment ids 0, as a model takes them to be that is given none. */
 extern void distil_template_untyped(DistilDraft *draft);
 /* Id of a token's text among model and added tokens of a draft, or -1. */

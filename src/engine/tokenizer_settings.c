@@ -164,6 +164,23 @@ apply_inputs(DistilDraft *draft, const DistilJsonDoc *doc, DistilError *err)
 	return DISTIL_OK;
 }
 
+/* Byte-level texts have their own blanks: it takes a setting of its own to spoil them. */
+static DistilStatus
+apply_decoding(DistilDraft *draft, const DistilJsonDoc *doc, DistilError *err)
+{
+	const DistilJson *root = distil_json_root(doc);
+	bool		clean;
+	bool		always;
+
+	DISTIL_FORWARD(distil_json_get_bool(doc, root, "clean_up_tokenization_spaces", false, &clean, err));
+	DISTIL_FORWARD(distil_json_get_bool(doc, root,
+										"clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_"
+										"output", false, &always, err));
+	if (clean && (always || draft->header.model != DISTIL_MODEL_BPE))
+		draft->header.flags |= DISTIL_BLOB_CLEAN;
+	return DISTIL_OK;
+}
+
 static DistilStatus
 apply(DistilDraft *draft, const DistilFolder *folder, const DistilJsonDoc *doc, DistilError *err)
 {
@@ -183,6 +200,7 @@ apply(DistilDraft *draft, const DistilFolder *folder, const DistilJsonDoc *doc, 
 													 " is not supported"),
 									"Import the model with the option parse_special false, which does the "
 									"same.");
+		DISTIL_FORWARD(apply_decoding(draft, doc, err));
 	}
 	/* the readers of legacy files ask their class */
 	if (draft->doc != NULL)

@@ -34,7 +34,7 @@ OTHERS = {"do_lower_case": [True, False], "strip_accents": [None, True, False], 
           "trim_offsets": [True, False], "add_bos_token": [True, False], "add_eos_token": [True], "model_max_length": [5, 512], "never_split": [["a"]], "do_basic_tokenize": [False],
           "padding_side": ["left"], "remove_space": [False], "errors": ["strict"], "legacy": [True, False], "unk_id": [0, 1, 2], "vocab_size": [7], "split_special_tokens": [False],
           "sp_model_kwargs": [{}], "fuse_unk": [True], "wordpieces_prefix": ["@@"], "clean_text": [False], "lowercase": [True], "stride": [2], "max_length": [3], "init_inputs": [[]],
-          "model_input_names": [["input_ids", "attention_mask"], ["input_ids", "token_type_ids"]], "prepend_scheme": ["first"], "byte_fallback": [True], "dropout": [0.5], "unk_token_id": [1], "cls_token_id": [3], "vocab_file": ["vocab.txt"], "tokenizer_file": ["x.json"]}
+          "clean_up_tokenization_spaces": [True, False, None], "model_input_names": [["input_ids", "attention_mask"], ["input_ids", "token_type_ids"]], "prepend_scheme": ["first"], "byte_fallback": [True], "dropout": [0.5], "unk_token_id": [1], "cls_token_id": [3], "vocab_file": ["vocab.txt"], "tokenizer_file": ["x.json"]}
 
 
 def small_bases():

@@ -10,6 +10,7 @@ Records of lines:
                                  then the tokens are those of the T lines)
     T TEXT TAB TOKENS            text in hexadecimal; TOKENS id:type:start:end ..., types as the model is given them: 0 where it is given none
     P TOKENS                     of the texts PAIR
+    D TEXT                       what all ids in order decode to without special tokens, in hexadecimal
 """
 import json
 import os
@@ -109,6 +110,27 @@ def input_cases():
     yield albert, [({"model_type": "albert"}, settings) for settings in ({}, named("AlbertTokenizerFast"), {"model_input_names": typed})]
     xlnet = pieces(["<unk>", "<s>", "</s>", "<cls>", "<sep>", "<pad>"], ["map"], "always", 0)
     yield xlnet, [({"model_type": "bert"}, named("XLNetTokenizer", model_input_names=typed))]
+
+
+def decode_cases():
+    """clean_up_tokenization_spaces; ends of words come twice, behind a blank and behind another end."""
+    clean, bpe = "clean_up_tokenization_spaces", "clean_up_tokenization_spaces_for_bpe_even_though_it_will_corrupt_output"
+    ends = [".", "?", "!", ",", "' ", "'", "n't", "'m", "'s", "'ve", "'re", " n't", "  '  ", " '", " ' ' a", ". .", "''s"]
+    words = [t for i, end in enumerate(ends) for t in (end, "x%d" % i)] + ["\u00c9 n'", " '  's", "a . b", " ", " .", "  ", "n't  'm"]
+    word = bert()
+    size = len(word["model"]["vocab"])
+    word["model"]["vocab"].update({t: size + i for i, t in enumerate(t for t in words if t != "'")})
+    yield word, [({"model_type": "bert"}, settings) for settings in ({clean: True}, {clean: False}, {clean: None, bpe: True}, named("PreTrainedTokenizerFast", **{clean: True}))]
+    yield dict(word, decoder=None), [({"model_type": "bert"}, named("PreTrainedTokenizerFast", **{clean: value})) for value in (True, False)]
+    albert = pieces(["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], ["map"], "always", 1)
+    more = dict.fromkeys(t.replace(" ", "\u2581") for w in words for t in (w, "\u2581" + w) if w != " ")
+    albert["model"]["vocab"] += [[t, -4.0] for t in more]
+    yield albert, [({"model_type": "albert"}, {clean: value}) for value in (True, False)]
+    gpt2 = byte_level(["<|endoftext|>"], level(), level())
+    size = len(gpt2["model"]["vocab"])
+    gpt2["model"]["vocab"].update({t.replace(" ", "\u0120"): size + i for i, t in enumerate(t for t in words if "\u00c9" not in t and len(t) > 1)})
+    yield gpt2, [({"model_type": "gpt2"}, settings) for settings in ({clean: True}, {clean: True, bpe: True}, {clean: False, bpe: True}, {clean: True, bpe: False})]
+    yield bert(), [({"model_type": "bert"}, {clean: "yes"}, clean)]
 
 
 def added_cases():
@@ -225,7 +247,8 @@ def answer(data, config, settings, files):
     finally:
         shutil.rmtree(folder)
     encodings = [tokenizer(*texts, return_offsets_mapping=True) for texts in [(text,) for text in TEXTS] + [PAIR]]
-    return [" ".join("%d:%d:%d:%d" % (i, t, *o) for i, t, o in zip(e["input_ids"], e.get("token_type_ids", [0] * len(e["input_ids"])), e["offset_mapping"])) for e in encodings]
+    decoded = tokenizer.decode(list(range(len(tokenizer))), skip_special_tokens=True)
+    return decoded.encode().hex(), *[" ".join("%d:%d:%d:%d" % (i, t, *o) for i, t, o in zip(e["input_ids"], e.get("token_type_ids", [0] * len(e["input_ids"])), e["offset_mapping"])) for e in encodings]
 
 
 def compact(data):
@@ -235,7 +258,7 @@ def compact(data):
 def main():
     transformers.logging.set_verbosity_error()
     with open(os.path.join(HERE, "settings.txt"), "w", newline="\n", encoding="utf-8") as out:
-        for data, cases in [case for make in (bert_cases, input_cases, added_cases, special_cases, bytes_cases, pieces_cases) for case in make()]:
+        for data, cases in [case for make in (bert_cases, input_cases, decode_cases, added_cases, special_cases, bytes_cases, pieces_cases) for case in make()]:
             out.write("F %s\n" % compact(data))
             for case in cases:
                 config, settings, why, files = (*case, None, None)[:4]
@@ -243,8 +266,10 @@ def main():
                     out.write("%s %s\n" % ("S" if name == "special_tokens_map.json" else "A", compact(content)))
                 out.write("C %s\t%s\t%s\n" % (compact(config), compact(settings) if settings is not None else "-", why or "-"))
                 if not why:
-                    *tokens, pair = answer(data, config, settings, files or {})
+                    decoded, *tokens, pair = answer(data, config, settings, files or {})
                     out.write("".join("T %s\t%s\n" % (text.encode().hex(), t) for text, t in zip(TEXTS, tokens)) + "P %s\n" % pair)
+                    if "clean_up_tokenization_spaces" in (settings or {}):
+                        out.write("D %s\n" % decoded)
 
 
 if __name__ == "__main__":

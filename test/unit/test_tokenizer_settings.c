@@ -117,6 +117,27 @@ compare_tokens(char *line)
 	compare(&input, NULL, want);
 }
 
+/* what all ids decode to, in hexadecimal */
+static void
+compare_decoded(const char *want)
+{
+	static int32_t ids[4096];
+	static char shown[MAX_LINE];
+	DistilError err = {{0}, {0}, {0}};
+	char	   *text;
+	size_t		length;
+	int			n = tokenizer != NULL ? distil_tokenizer_vocabulary(tokenizer) : 0;
+
+	CHECK(n > 0 && n <= 4096);
+	for (int i = 0; i < n; i++)
+		ids[i] = i;
+	CHECK(distil_tokenizer_decode(tokenizer, &text, &length, ids, n, true, &counting, &err) == DISTIL_OK);
+	for (size_t i = 0; i < length; i++)
+		sprintf(shown + 2 * i, "%02x", (unsigned char) text[i]);
+	CHECK_MSG(strcmp(shown, want) == 0, "%s %s: %s, expected %s", config, settings, shown, want);
+	count_release(NULL, text);
+}
+
 static void
 test_goldens(void)
 {
@@ -136,6 +157,8 @@ test_goldens(void)
 			strcpy(added, line + 2);
 		else if (line[0] == 'C')
 			open_folder(line + 2);
+		else if (line[0] == 'D')
+			compare_decoded(line + 2);
 		else if (line[0] == 'P')
 			compare(&pair[0], &pair[1], line + 2);
 		else
