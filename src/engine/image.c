@@ -394,7 +394,8 @@ open_source(ImageSource *source, const DistilReader *reader, const DistilPoll *p
 	DISTIL_POLL(poll, err);
 	DISTIL_FORWARD(make_files(source, err));
 	return distil_tokenizer_compile(&source->tokenizer, folder, source->container->parse_special,
-									source->spec.config.vocabulary, source->alloc, poll, err);
+									source->spec.pipeline.lower_case, source->spec.config.vocabulary,
+									source->alloc, poll, err);
 }
 
 static DistilStatus

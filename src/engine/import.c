@@ -116,7 +116,8 @@ check_tokenizer(DistilImport *import, DistilError *err)
 
 	distil_buffer_init(&blob, import->alloc);
 	status = distil_tokenizer_compile(&blob, import->folder, import->options.parse_special,
-									  import->spec.config.vocabulary, import->alloc, &import->poll, err);
+									  import->spec.pipeline.lower_case, import->spec.config.vocabulary,
+									  import->alloc, &import->poll, err);
 	if (status == DISTIL_OK)
 		status = distil_tokenizer_open(&tokenizer, blob.data, blob.length, import->alloc, err);
 	if (status == DISTIL_OK)

@@ -173,8 +173,6 @@ distil_session_create(DistilSession **session, const DistilModel *model, DistilD
 		status = distil_half_weights(&s->half, s->uploaded, model->spec.table.total, device, err);
 	if (status == DISTIL_OK)
 		status = create_buffers(s, err);
-	if (status == DISTIL_OK)
-		status = distil_session_check_lower(s, err);
 	if (status != DISTIL_OK)
 	{
 		distil_session_free(s);

@@ -82,7 +82,6 @@ struct DistilSession
 	float	   *uploaded;		/* the device's own copy, NULL where it shares the host's memory */
 	uint16_t   *half;			/* the same in bfloat16, where activations are; NULL: float32 */
 	DistilSessionStats stats;
-	bool		lower;			/* texts are lower-cased before the tokenizer */
 	int			max_tokens;		/* of one text */
 	int			batch_tokens;	/* of one pass */
 	int			batch_texts;
@@ -113,7 +112,7 @@ struct DistilSession
 	int			window_count;
 
 	DistilEncoding encoding;
-	DistilBuffer text;			/* prompt + text, or lower-cased text */
+	DistilBuffer text;			/* prompt + text */
 	int			prompt;			/* whose length pool_skip is */
 	int			pool_skip;		/* tokens of the prompt that are not pooled */
 
@@ -152,8 +151,6 @@ extern DistilStatus distil_session_check_ids(const DistilSession *session, const
 /* How many tokens at the beginning of a text with this prompt are not pooled. */
 extern DistilStatus distil_session_prompt_skip(DistilSession *session, int prompt, int *skip,
 											   DistilError *err);
-/* Does the pipeline ask for lower case where the tokenizer does not do it? */
-extern DistilStatus distil_session_check_lower(DistilSession *session, DistilError *err);
 
 /* The language-model head's buffers; DISTIL_ERR_STATE when the model has none or one of the other kind. */
 extern DistilStatus distil_session_lm_prepare(DistilSession *session, bool causal, DistilError *err);

@@ -1,19 +1,14 @@
 /*
  * session_text.c
- *		From a text to tokens: prompt, lower case, truncation, as sentence-transformers does.
+ *		From a text to tokens: prompt, truncation, as sentence-transformers does.
  *
  * The prompt is put before the text as text, so the two are tokenised together; its
  * length in tokens is that of the prompt alone without the closing special token.
- * Lower case is applied only where the tokenizer does not do it itself, and leaves
- * special tokens in the text alone.
  */
 #include "session.h"
 
 #include <string.h>
 
-#include "unicode.h"
-
-#define POLL_BYTES ((size_t) 1 << 16)	/* bytes lower-cased between polls */
 #define KEEP_TOKENS 65536				/* larger encodings are given back */
 
 /*
@@ -77,85 +72,6 @@ distil_model_query_prompt(const DistilModel *model)
 	return -1;
 }
 
-/* Bytes of the special token that begins at text, or 0. */
-static size_t
-special_length(const DistilSession *session, const char *text, size_t length)
-{
-	const DistilTokenizer *tokenizer = session->model->tokenizer;
-	const DistilSpecialIds *special = distil_tokenizer_special(tokenizer);
-	const int32_t ids[] = {special->unk, special->cls, special->sep, special->pad,
-		special->mask, special->bos, special->eos};
-	size_t		longest = 0;
-	size_t		i;
-
-	for (i = 0; i < sizeof(ids) / sizeof(ids[0]); i++)
-	{
-		size_t		n;
-		const char *token = ids[i] >= 0 ? distil_tokenizer_token(tokenizer, ids[i], &n) : NULL;
-
-		if (token != NULL && n > longest && n <= length && memcmp(token, text, n) == 0)
-			longest = n;
-	}
-	return longest;
-}
-
-/* Append the text in lower case; special tokens in it stay when they will be recognised. */
-static DistilStatus
-append_lower(DistilSession *session, const DistilText *text, DistilError *err)
-{
-	bool		keep = distil_tokenizer_defaults(session->model->tokenizer).parse_special;
-	const char *end = text->data + text->length;
-	const char *p = text->data;
-	const char *poll_at = p;
-
-	while (p < end)
-	{
-		uint32_t	cp;
-		uint32_t	lower[DISTIL_MAX_DECOMPOSITION];
-		size_t		special = keep ? special_length(session, p, (size_t) (end - p)) : 0;
-		int			size;
-		int			n;
-		int			i;
-
-		if (p >= poll_at)
-		{
-			DISTIL_POLL(&session->poll, err);
-			poll_at = p + POLL_BYTES;
-		}
-		if (special > 0)
-		{
-			if (!distil_buffer_append(&session->text, p, special))
-				return distil_fail_memory(err, special);
-			p += special;
-			continue;
-		}
-		size = distil_utf8_decode(&cp, (const uint8_t *) p, (const uint8_t *) end);
-		if (size == 0)
-			return distil_fail(err, DISTIL_ERR_ENCODING, "the text is not valid UTF-8");
-		n = distil_char_lower(lower, cp);
-		for (i = 0; i < n; i++)
-		{
-			uint8_t		bytes[4];
-			int			count = distil_utf8_encode(bytes, lower[i]);
-
-			if (!distil_buffer_append(&session->text, bytes, (size_t) count))
-				return distil_fail_memory(err, (size_t) count);
-		}
-		p += size;
-	}
-	return DISTIL_OK;
-}
-
-static DistilStatus
-append_text(DistilSession *session, const DistilText *text, DistilError *err)
-{
-	if (session->lower)
-		return append_lower(session, text, err);
-	if (!distil_buffer_append(&session->text, text->data, text->length))
-		return distil_fail_memory(err, text->length);
-	return DISTIL_OK;
-}
-
 /* Encode prompt + text without counting. */
 static DistilStatus
 encode(DistilSession *session, const DistilText *text, const DistilText *pair, int prompt, DistilError *err)
@@ -172,22 +88,20 @@ encode(DistilSession *session, const DistilText *text, const DistilText *pair, i
 		distil_encoding_reset(&session->encoding);
 		distil_encoding_init(&session->encoding, session->alloc);
 	}
-	if (prompt >= 0 || session->lower)
+	if (prompt >= 0)
 	{
+		const char *words = session->model->spec.pipeline.prompts[prompt];
+		size_t		length = strlen(words);
+
 		if (session->text.capacity > KEEP_TOKENS)
 		{
 			distil_buffer_free(&session->text);
 			distil_buffer_init(&session->text, session->alloc);
 		}
 		session->text.length = 0;
-		if (prompt >= 0)
-		{
-			const char *words = session->model->spec.pipeline.prompts[prompt];
-			DistilText	before = {words, strlen(words)};
-
-			DISTIL_FORWARD(append_text(session, &before, err));
-		}
-		DISTIL_FORWARD(append_text(session, text, err));
+		if (!distil_buffer_append(&session->text, words, length) ||
+			!distil_buffer_append(&session->text, text->data, text->length))
+			return distil_fail_memory(err, length + text->length);
 		joined.data = session->text.data != NULL ? session->text.data : "";
 		joined.length = session->text.length;
 	}
@@ -253,26 +167,5 @@ distil_session_prompt_skip(DistilSession *session, int prompt, int *skip, Distil
 		session->prompt = prompt;
 	}
 	*skip = session->pool_skip;
-	return DISTIL_OK;
-}
-
-/* Capital letters that become the same tokens as small ones need no help. */
-DistilStatus
-distil_session_check_lower(DistilSession *session, DistilError *err)
-{
-	DistilText	upper = {"A B C X", 7};
-	DistilText	lower = {"a b c x", 7};
-	int32_t		ids[16];
-	int			n;
-
-	session->lower = false;
-	if (!session->model->spec.pipeline.lower_case)
-		return DISTIL_OK;
-	DISTIL_FORWARD(encode(session, &upper, NULL, -1, err));
-	n = session->encoding.n < 16 ? session->encoding.n : 16;
-	memcpy(ids, session->encoding.ids, sizeof(int32_t) * (size_t) n);
-	DISTIL_FORWARD(encode(session, &lower, NULL, -1, err));
-	session->lower = session->encoding.n < n ||
-		memcmp(ids, session->encoding.ids, sizeof(int32_t) * (size_t) n) != 0;
 	return DISTIL_OK;
 }

@@ -83,37 +83,6 @@ put_bytes(DistilSpool *spool, const void *data, size_t bytes, DistilError *err)
 	return DISTIL_OK;
 }
 
-/*
- * A sentence model that lower-cases before a cased tokenizer would learn from tokens it
- * never sees in use.
- */
-static DistilStatus
-refuse_lower_case(DistilSpool *spool, DistilError *err)
-{
-	static const char *const texts[2] = {"a b c x", "A B C X"};
-	DistilEncodeOptions encode = {.add_special = true};
-	int32_t		ids[16] = {0};
-	int			n = 0;
-	int			i;
-
-	for (i = 0; i < 2; i++)
-	{
-		DistilText	text = {texts[i], 7};
-
-		DISTIL_FORWARD(distil_tokenizer_encode(spool->tokenizer, &spool->encoding, &text, NULL, &encode,
-											   spool->poll, err));
-		if (i == 0)
-		{
-			n = spool->encoding.n < 16 ? spool->encoding.n : 16;
-			memcpy(ids, spool->encoding.ids, (size_t) n * sizeof(int32_t));
-		}
-		else if (spool->encoding.n < n || memcmp(ids, spool->encoding.ids, (size_t) n * sizeof(int32_t)) != 0)
-			return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
-							   "training with \"do_lower_case\" and a cased tokenizer is not supported");
-	}
-	return DISTIL_OK;
-}
-
 /* What each sequence of method triple begins and ends with. */
 static DistilStatus
 choose_ends(DistilSpoolEnds *ends, const DistilTrainOptions *options, const DistilSpecialIds *special,
@@ -180,8 +149,6 @@ distil_spool_create(DistilSpool **result, const DistilModel *teacher, const Dist
 		status = distil_fail_memory(err, (size_t) spool->vocabulary * sizeof(int64_t));
 	else
 		status = put_bytes(spool, &header, sizeof(header), err);
-	if (status == DISTIL_OK && spool->method == DISTIL_METHOD_EMBEDDING && teacher->spec.pipeline.lower_case)
-		status = refuse_lower_case(spool, err);
 	if (status != DISTIL_OK)
 	{
 		distil_spool_free(spool);

@@ -16,12 +16,14 @@
  * tokenizer_config.json and special_tokens_map.json).  Truncation and padding sections
  * of tokenizer.json are ignored on purpose; an unknown component is refused by name.
  * Appends the blob to `out`.
+ * lower_case: of the pipeline (do_lower_case of sentence_bert_config.json).
  * table: rows of the model's word table.  An added token beyond it is known, but a text that has it is
  * refused, as the model has nothing for it; 0: all have rows.
  */
 extern DistilStatus distil_tokenizer_compile(DistilBuffer *out, const DistilFolder *folder,
-											 bool parse_special, int table, const DistilAllocator *alloc,
-											 const DistilPoll *poll, DistilError *err);
+											 bool parse_special, bool lower_case, int table,
+											 const DistilAllocator *alloc, const DistilPoll *poll,
+											 DistilError *err);
 /*
  * *config, the text of a config.json that is to lie beside the tokenizer's files of `folder`, names the class
  * that `folder`'s own config.json gives them, if tokenizer_config.json names none and it does not either.

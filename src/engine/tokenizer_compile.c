@@ -537,8 +537,8 @@ compile_folder(DistilBuffer *out, DistilDraft *draft, const DistilFolder *folder
 }
 
 DistilStatus
-distil_tokenizer_compile(DistilBuffer *out, const DistilFolder *folder, bool parse_special, int table,
-						 const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
+distil_tokenizer_compile(DistilBuffer *out, const DistilFolder *folder, bool parse_special, bool lower_case,
+						 int table, const DistilAllocator *alloc, const DistilPoll *poll, DistilError *err)
 {
 	DistilDraft *draft = distil_alloc_array(alloc, 1, sizeof(*draft));
 	DistilStatus status;
@@ -549,6 +549,7 @@ distil_tokenizer_compile(DistilBuffer *out, const DistilFolder *folder, bool par
 	draft->poll = poll;
 	draft->unk_id = -1;
 	draft->parse_special = parse_special;
+	draft->lower_case = lower_case;
 	draft->table = table;
 	distil_buffer_init(&draft->data, alloc);
 	draft->arena = distil_arena_create(alloc);

@@ -141,6 +141,7 @@ typedef struct DistilDraft
 								 * flags */
 	uint32_t	unk_flags;		/* of named_unk */
 	int			table;			/* rows of the model's word table; 0: not known */
+	bool		lower_case;		/* the pipeline's: before all, where no normalizer does it */
 	bool		types;			/* the class passes segment ids to the model where nothing else is said */
 	DistilTokenizerBlob header;
 } DistilDraft;

@@ -208,6 +208,25 @@ apply(DistilDraft *draft, const DistilFolder *folder, const DistilJsonDoc *doc, 
 	return apply_inputs(draft, doc, err);
 }
 
+/* Lower case first; BertNormalizer in lower case does the same. */
+static DistilStatus
+apply_lower_case(DistilDraft *draft, DistilError *err)
+{
+	DistilBlobStep *steps = draft->normalizer;
+
+	if (!draft->lower_case || find_step(steps, draft->nnormalizer, DISTIL_NORMALIZER_LOWERCASE) != NULL)
+		return DISTIL_OK;
+	if (draft->nnormalizer > 0 && steps[0].kind == DISTIL_NORMALIZER_BERT)
+	{
+		steps[0].flags |= DISTIL_BERT_LOWER;
+		return DISTIL_OK;
+	}
+	DISTIL_FORWARD(distil_draft_step(steps, &draft->nnormalizer, DISTIL_NORMALIZER_LOWERCASE, 0, err));
+	memmove(steps + 1, steps, (size_t) (draft->nnormalizer - 1) * sizeof(*steps));
+	steps[0] = (DistilBlobStep) {.kind = DISTIL_NORMALIZER_LOWERCASE};
+	return DISTIL_OK;
+}
+
 DistilStatus
 distil_draft_apply_settings(DistilDraft *draft, const DistilFolder *folder, DistilError *err)
 {
@@ -225,5 +244,6 @@ distil_draft_apply_settings(DistilDraft *draft, const DistilFolder *folder, Dist
 	DISTIL_FORWARD(distil_folder_json(folder, "tokenizer_config.json", false, &doc, draft->alloc, err));
 	status = apply(draft, folder, doc, err);
 	distil_json_free(doc);
-	return status;
+	DISTIL_FORWARD(status);
+	return apply_lower_case(draft, err);
 }

@@ -117,7 +117,8 @@ open_one(DistilBuffer *blob, const char *text)
 	DistilError err;
 
 	distil_buffer_init(blob, distil_alloc_system());
-	if (distil_tokenizer_compile(blob, &folder, true, 0, distil_alloc_system(), NULL, &err) != DISTIL_OK ||
+	if (distil_tokenizer_compile(blob, &folder, true, false, 0, distil_alloc_system(), NULL,
+								 &err) != DISTIL_OK ||
 		distil_tokenizer_open(&tokenizer, blob->data, blob->length, distil_alloc_system(), &err) != DISTIL_OK)
 		abort();
 	return tokenizer;

@@ -87,7 +87,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	}
 	distil_buffer_init(&blob, alloc);
 	(void) distil_tokenizer_max_length(&max_length, &folder, alloc, &err);
-	if (distil_tokenizer_compile(&blob, &folder, true, table, alloc, NULL, &err) == DISTIL_OK)
+	if (distil_tokenizer_compile(&blob, &folder, true, false, table, alloc, NULL, &err) == DISTIL_OK)
 	{
 		DistilEncodeOptions options;
 		DistilEncoding e;

@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
 """Write test/golden/tokenizer/settings.txt: what AutoTokenizer makes of a tokenizer.json with many configurations beside it.
 
-    make_settings.py            (needs transformers 5.23; no chance is involved)
+    make_settings.py            (needs transformers 5.23 and sentence-transformers 6.2; no chance is involved)
 
 Records of lines:
     F JSON                       tokenizer.json of what follows
     S JSON, A JSON               special_tokens_map.json and added_tokens.json of the next C only
+    L                            the next C is a sentence model with do_lower_case
     C CONFIG TAB SETTINGS TAB WHY    config.json, tokenizer_config.json (- when there is none), and the refusal expected of us (- for none:
                                  then the tokens are those of the T lines)
     T TEXT TAB TOKENS            text in hexadecimal; TOKENS id:type:start:end ..., types as the model is given them: 0 where it is given none
@@ -18,7 +19,8 @@ import shutil
 import tempfile
 
 import transformers
-from tokenizers import pre_tokenizers
+from sentence_transformers.base.modules.transformer import _has_lowercase
+from tokenizers import normalizers, pre_tokenizers
 from transformers import AutoTokenizer
 
 from make_tokenizer import HERE, added
@@ -133,6 +135,25 @@ def decode_cases():
     yield bert(), [({"model_type": "bert"}, {clean: "yes"}, clean)]
 
 
+def lower_cases():
+    """do_lower_case of sentence_bert_config.json."""
+    lower = {"sentence_bert_config.json": {"do_lower_case": True}}
+
+    def more(data):
+        size = max([len(data["model"]["vocab"]) - 1] + [t["id"] for t in data["added_tokens"]]) + 1
+        return dict(data, added_tokens=data["added_tokens"] + [added(size, "Ab", special=False, normalized=True), added(size + 1, "\u00c9a", special=False), added(size + 2, "[MA", special=True)])
+    general = named("PreTrainedTokenizerFast")
+    cases = [({"model_type": "bert"}, settings, None, lower) for settings in (general, {"do_lower_case": False}, {"do_lower_case": False, "strip_accents": True}, {})]
+    yield more(bert(lowercase=False)), cases
+    yield dict(more(bert()), normalizer={"type": "Sequence", "normalizers": [{"type": "NFD"}, {"type": "Lowercase"}]}), cases[:1]
+    yield dict(more(bert()), normalizer={"type": "Sequence", "normalizers": [{"type": "NFC"}]}), cases[:1]
+    yield dict(more(bert()), normalizer=None), cases[:1]
+    yield more(byte_level(["<|endoftext|>"], level(), level())), [({"model_type": "gpt2"}, settings, None, lower) for settings in ({}, {"add_prefix_space": True}, general)]
+    yield more(pieces(["<s>", "<pad>", "</s>", "<unk>"], ["map"], "always", 3)), [({"model_type": "xlm-roberta"}, settings, None, lower) for settings in ({}, general)]
+    albert = pieces(["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], ["map"], "always", 1)
+    yield more(albert), [({"model_type": "albert"}, settings, None, lower) for settings in ({}, {"do_lower_case": False}, general)]
+
+
 def added_cases():
     def token(text, **more):
         return dict({"content": text, "lstrip": False, "rstrip": False, "single_word": False, "normalized": False, "special": True}, **more)
@@ -244,6 +265,11 @@ def answer(data, config, settings, files):
                 json.dump(content, out, ensure_ascii=False)
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder)
+        normalizer = tokenizer.backend_tokenizer.normalizer
+        # as the module Transformer of sentence-transformers does
+        if files.get("sentence_bert_config.json", {}).get("do_lower_case") and not _has_lowercase(normalizer):
+            steps = list(normalizer) if isinstance(normalizer, normalizers.Sequence) else [normalizer] if normalizer is not None else []
+            tokenizer.backend_tokenizer.normalizer = normalizers.Sequence([normalizers.Lowercase()] + steps)
     finally:
         shutil.rmtree(folder)
     encodings = [tokenizer(*texts, return_offsets_mapping=True) for texts in [(text,) for text in TEXTS] + [PAIR]]
@@ -258,12 +284,12 @@ def compact(data):
 def main():
     transformers.logging.set_verbosity_error()
     with open(os.path.join(HERE, "settings.txt"), "w", newline="\n", encoding="utf-8") as out:
-        for data, cases in [case for make in (bert_cases, input_cases, decode_cases, added_cases, special_cases, bytes_cases, pieces_cases) for case in make()]:
+        for data, cases in [case for make in (bert_cases, input_cases, decode_cases, lower_cases, added_cases, special_cases, bytes_cases, pieces_cases) for case in make()]:
             out.write("F %s\n" % compact(data))
             for case in cases:
                 config, settings, why, files = (*case, None, None)[:4]
                 for name, content in (files or {}).items():
-                    out.write("%s %s\n" % ("S" if name == "special_tokens_map.json" else "A", compact(content)))
+                    out.write("L\n" if name == "sentence_bert_config.json" else"%s %s\n" % ("S" if name == "special_tokens_map.json" else "A", compact(content)))
                 out.write("C %s\t%s\t%s\n" % (compact(config), compact(settings) if settings is not None else "-", why or "-"))
                 if not why:
                     decoded, *tokens, pair = answer(data, config, settings, files or {})

@@ -70,7 +70,7 @@ main(int argc, char **argv)
 		return 2;
 	distil_buffer_init(&blob, alloc);
 	if (distil_folder_open_disk(&folder, argv[1], alloc, &err) != DISTIL_OK ||
-		distil_tokenizer_compile(&blob, folder, true, 0, alloc, NULL, &err) != DISTIL_OK ||
+		distil_tokenizer_compile(&blob, folder, true, false, 0, alloc, NULL, &err) != DISTIL_OK ||
 		distil_tokenizer_open(&tokenizer, blob.data, blob.length, alloc, &err) != DISTIL_OK)
 	{
 		fprintf(stderr, "%s\n", err.message);

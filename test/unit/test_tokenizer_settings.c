@@ -20,6 +20,7 @@ static char config[MAX_LINE];
 static const char *settings;	/* "-": there is none */
 static char map[MAX_LINE];		/* special_tokens_map.json and added_tokens.json; empty: there is none */
 static char added[MAX_LINE];
+static bool lower_case;			/* of the next folder */
 static DistilTokenizer *tokenizer;
 static char *blob;
 static int	folders;
@@ -51,7 +52,7 @@ compile_all(size_t *size, const char *json, const char *model, const char *besid
 		if (data[i].length > 0)
 			files[folder.nfiles++] = (DistilFile) {names[i], {read_memory, &data[i], data[i].length}};
 	}
-	return compile_folder(&blob, size, &folder, &counting, err);
+	return compile_lower(&blob, size, &folder, lower_case, &counting, err);
 }
 
 /* config.json TAB tokenizer_config.json TAB refusal */
@@ -79,6 +80,7 @@ open_folder(char *line)
 		CHECK_MSG(status != DISTIL_OK && strstr(err.message, why) != NULL, "%s %s: \"%s\", expected \"%s\"",
 				  config, settings, err.message, why);
 	map[0] = added[0] = '\0';
+	lower_case = false;
 }
 
 static void
@@ -157,6 +159,8 @@ test_goldens(void)
 			strcpy(added, line + 2);
 		else if (line[0] == 'C')
 			open_folder(line + 2);
+		else if (line[0] == 'L')
+			lower_case = true;
 		else if (line[0] == 'D')
 			compare_decoded(line + 2);
 		else if (line[0] == 'P')
@@ -233,7 +237,7 @@ test_outside(void)
 		DistilError err = {{0}, {0}, {0}};
 
 		distil_buffer_init(&out, &counting);
-		CHECK_MSG(distil_tokenizer_compile(&out, &folder, true, tables[i], &counting, NULL,
+		CHECK_MSG(distil_tokenizer_compile(&out, &folder, true, false, tables[i], &counting, NULL,
 										   &err) == DISTIL_OK &&
 				  distil_tokenizer_open(&made, out.data, out.length, &counting, &err) == DISTIL_OK, "%s",
 				  err.message);
@@ -295,7 +299,7 @@ test_outside_plain(void)
 
 	distil_buffer_init(&out, &counting);
 	distil_encoding_init(&e, &counting);
-	CHECK_MSG(distil_tokenizer_compile(&out, &folder, false, 4, &counting, NULL, &err) == DISTIL_OK &&
+	CHECK_MSG(distil_tokenizer_compile(&out, &folder, false, false, 4, &counting, NULL, &err) == DISTIL_OK &&
 			  distil_tokenizer_open(&made, out.data, out.length, &counting, &err) == DISTIL_OK, "%s",
 			  err.message);
 	if (made != NULL)

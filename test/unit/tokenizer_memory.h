@@ -59,14 +59,14 @@ read_memory(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError 
 
 /* Compile a folder; the blob is allocated with malloc (alignment of 16). */
 static inline DistilStatus
-compile_folder(char **blob, size_t *size, const DistilFolder *folder, const DistilAllocator *alloc,
-			   DistilError *err)
+compile_lower(char **blob, size_t *size, const DistilFolder *folder, bool lower_case,
+			  const DistilAllocator *alloc, DistilError *err)
 {
 	DistilBuffer out;
 	DistilStatus status;
 
 	distil_buffer_init(&out, alloc);
-	status = distil_tokenizer_compile(&out, folder, true, 0, alloc, NULL, err);
+	status = distil_tokenizer_compile(&out, folder, true, lower_case, 0, alloc, NULL, err);
 	*blob = NULL;
 	*size = out.length;
 	if (status == DISTIL_OK)
@@ -76,6 +76,13 @@ compile_folder(char **blob, size_t *size, const DistilFolder *folder, const Dist
 	}
 	distil_buffer_free(&out);
 	return status;
+}
+
+static inline DistilStatus
+compile_folder(char **blob, size_t *size, const DistilFolder *folder, const DistilAllocator *alloc,
+			   DistilError *err)
+{
+	return compile_lower(blob, size, folder, false, alloc, err);
 }
 
 /* The same of one or two files. */
