@@ -441,7 +441,7 @@ extern void distil_chars_take(DistilChars *chars, DistilChars *to);
  * single characters, and through models that take whole spans.
  */
 extern DistilStatus distil_spans_put(DistilWords *words, const DistilChars *chars, size_t from, size_t to,
-									 uint32_t start, DistilError *err);
+									 DistilError *err);
 /* Make room for `bytes` in words->span. */
 extern DistilStatus distil_span_reserve(DistilWords *words, size_t bytes, DistilError *err);
 

@@ -204,7 +204,6 @@ put_words(DistilWords *words, const DistilChars *chars, size_t from, size_t to, 
 typedef struct Segment
 {
 	DistilChars chars;
-	uint32_t	start;			/* source of its first character */
 	DistilBuffer text;			/* the normalised characters as UTF-8, only to look for added tokens */
 } Segment;
 
@@ -222,9 +221,7 @@ put_part(DistilWords *words, const Segment *segment, size_t from, size_t to, Dis
 	}
 	if (by_class)
 		return put_words(words, &segment->chars, from, to, err);
-	return from < to ? distil_spans_put(words, &segment->chars, from, to,
-										from == 0 ? segment->start : segment->chars.items[from].source, err)
-		: DISTIL_OK;
+	return from < to ? distil_spans_put(words, &segment->chars, from, to, err) : DISTIL_OK;
 }
 
 static DistilStatus
@@ -285,7 +282,6 @@ run_segment(DistilWords *words, Segment *segment, uint32_t *source, const uint8_
 	const DistilTokenizer *tokenizer = words->tokenizer;
 	uint32_t	cp;
 
-	segment->start = *source;
 	while (p < end)
 	{
 		int			n = distil_utf8_decode(&cp, p, end);

@@ -182,11 +182,11 @@ apply(DistilWords *words, int step, const DistilChar *chars, size_t n, uint32_t 
 }
 
 DistilStatus
-distil_spans_put(DistilWords *words, const DistilChars *chars, size_t from, size_t to, uint32_t start,
-				 DistilError *err)
+distil_spans_put(DistilWords *words, const DistilChars *chars, size_t from, size_t to, DistilError *err)
 {
 	DISTIL_POLL(words->poll, err);
-	return apply(words, 0, chars->items + from, to - from, start, err);
+	/* the first one of the text is at its beginning only if no normalizer deleted what was before it */
+	return apply(words, 0, chars->items + from, to - from, chars->items[from].source, err);
 }
 
 /* ---------- decoder Metaspace ---------- */

@@ -28,7 +28,7 @@ from make_tokenizer_models import charsmap
 
 import base64
 
-TEXTS = ["Ab \u00c9a", "a\u4e2d b", "  a  b ", "a <mask> b[MASK]", "a\x00b", "``a''", "<unk>NOTUSED <e> b<b> <x> <eod> <s>NOTUSED <m>", ""]
+TEXTS = ["Ab \u00c9a", "a\u4e2d b", "  a  b ", "a <mask> b[MASK]", "a\x00b", "\x01a b", "``a''", "<unk>NOTUSED <e> b<b> <x> <eod> <s>NOTUSED <m>", ""]
 PAIR = ("a b", "b")
 MISSING = "of tokenizer.json that contradicts the default"
 
@@ -152,6 +152,14 @@ def lower_cases():
     yield more(pieces(["<s>", "<pad>", "</s>", "<unk>"], ["map"], "always", 3)), [({"model_type": "xlm-roberta"}, settings, None, lower) for settings in ({}, general)]
     albert = pieces(["<pad>", "<unk>", "[CLS]", "[SEP]", "[MASK]"], ["map"], "always", 1)
     yield more(albert), [({"model_type": "albert"}, settings, None, lower) for settings in ({}, {"do_lower_case": False}, general)]
+
+
+def first_cases():
+    """Metaspace "first", where normalizers delete the first characters."""
+    for steps in ([{"type": "Strip", "strip_left": True, "strip_right": True}], [], [{"type": "Nmt"}]):
+        data = pieces(["<s>", "<pad>", "</s>", "<unk>"], steps, "first", 3)
+        yield dict(data, pre_tokenizer=data["pre_tokenizer"]["pretokenizers"][1]), [({"model_type": "xlm-roberta"}, named("PreTrainedTokenizerFast"))]
+        yield data, [({"model_type": "xlm-roberta"}, named("PreTrainedTokenizerFast"))]
 
 
 def added_cases():
@@ -284,7 +292,7 @@ def compact(data):
 def main():
     transformers.logging.set_verbosity_error()
     with open(os.path.join(HERE, "settings.txt"), "w", newline="\n", encoding="utf-8") as out:
-        for data, cases in [case for make in (bert_cases, input_cases, decode_cases, lower_cases, added_cases, special_cases, bytes_cases, pieces_cases) for case in make()]:
+        for data, cases in [case for make in (bert_cases, input_cases, decode_cases, lower_cases, first_cases, added_cases, special_cases, bytes_cases, pieces_cases) for case in make()]:
             out.write("F %s\n" % compact(data))
             for case in cases:
                 config, settings, why, files = (*case, None, None)[:4]
