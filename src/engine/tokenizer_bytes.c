@@ -239,19 +239,16 @@ distil_bytes_run(DistilWords *words, uint32_t *source, const uint8_t *p, const u
 		   distil_match_find(words->tokenizer, true, words->parse_special, p, length, search, length, done,
 							 &match))
 	{
-		uint32_t	start;
-
 		if (match.start > done)
+		{
 			DISTIL_FORWARD(run_part(words, source, p + done, p + match.start, err));
+			done = match.start;
+		}
 		if (distil_words_full(words))
 			return DISTIL_OK;
-		start = *source;
-		*source += count_chars(p + match.start, p + match.stop);
-		DISTIL_FORWARD(distil_words_added(words, match.added, p + match.start, match.stop - match.start,
-										  start,
-										  *source, err));
+		DISTIL_FORWARD(distil_words_match(words, &match, p, done, source, err));
 		done = match.stop;
-		search = match.after > done ? match.after : done;
+		search = match.after;
 		DISTIL_POLL(words->poll, err);
 	}
 	return run_part(words, source, p + done, end, err);

@@ -484,6 +484,9 @@ extern void distil_words_trim(const DistilWords *words, const char *text, size_t
 /* Append an added token; text is what it matched. */
 extern DistilStatus distil_words_added(DistilWords *words, const DistilBlobAdded *added, const uint8_t *text,
 									   size_t length, uint32_t start, uint32_t end, DistilError *err);
+/* Append that of a match in `text`; *source: characters before `done`, then before match->stop. */
+extern DistilStatus distil_words_match(DistilWords *words, const DistilMatch *match, const uint8_t *text,
+									   size_t done, uint32_t *source, DistilError *err);
 extern bool distil_match_find(const DistilTokenizer *tokenizer, bool normalized, bool parse_special,
 							  const uint8_t *text, size_t length, size_t from, size_t to, size_t taken,
 							  DistilMatch *match);

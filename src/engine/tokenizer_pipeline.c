@@ -265,9 +265,10 @@ find_added(DistilWords *words, Segment *segment, DistilError *err)
 		stop = start;
 		for (; byte < match.stop; byte++)
 			stop += (text[byte] & 0xC0) != 0x80;
-		DISTIL_FORWARD(distil_words_added(words, match.added, text + match.start, match.stop - match.start,
-										  chars->items[start].source, chars->items[stop - 1].source + 1,
-										  err));
+		if (start < stop)
+			DISTIL_FORWARD(distil_words_added(words, match.added, text + match.start,
+											  match.stop - match.start, chars->items[start].source,
+											  chars->items[stop - 1].source + 1, err));
 		done = stop;
 		search = match.after;
 		DISTIL_POLL(words->poll, err);

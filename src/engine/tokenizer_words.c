@@ -261,6 +261,9 @@ distil_match_find(const DistilTokenizer *tokenizer, bool normalized, bool parse_
 			match->start = swallow_before(text, at, taken);
 		if ((added->flags & DISTIL_ADDED_RSTRIP) != 0)
 			match->stop = swallow_after(text, end, length);
+		/* a token of blanks may lie in what another one swallowed */
+		if ((added->flags & DISTIL_ADDED_LSTRIP) != 0 && match->start < taken)
+			match->start = taken < match->stop ? taken : match->stop;
 		return true;
 	}
 	return false;
@@ -302,9 +305,9 @@ run_piece(DistilWords *words, uint32_t *source, const uint8_t *p, const uint8_t 
 		: distil_pipeline_run(words, source, p, end, err);
 }
 
-static DistilStatus
-take_match(DistilWords *words, const DistilMatch *match, const uint8_t *text, size_t done, uint32_t *source,
-		   DistilError *err)
+DistilStatus
+distil_words_match(DistilWords *words, const DistilMatch *match, const uint8_t *text, size_t done,
+				   uint32_t *source, DistilError *err)
 {
 	uint32_t	start = *source;
 
@@ -312,7 +315,9 @@ take_match(DistilWords *words, const DistilMatch *match, const uint8_t *text, si
 		start += count_chars(text + done, text + match->start);
 	else
 		start -= count_chars(text + match->start, text + done);
-	*source += count_chars(text + done, text + match->stop);
+	*source = start + count_chars(text + match->start, text + match->stop);
+	if (match->start == match->stop)
+		return DISTIL_OK;
 	return distil_words_added(words, match->added, text + match->start, match->stop - match->start, start,
 							  *source, err);
 }
@@ -331,7 +336,7 @@ distil_words_sequence(DistilWords *words, const DistilText *text, DistilError *e
 	if (text->length >= INT32_MAX)
 		return distil_fail(err, DISTIL_ERR_LIMIT, "text of %zu bytes is too long for a tokenizer",
 						   text->length);
-	while (done < text->length && !distil_words_full(words))
+	while ((done < text->length || search < text->length) && !distil_words_full(words))
 	{
 		size_t		end = fused ? window_end(bytes, text->length, done) : text->length;
 		DistilMatch match;
@@ -356,7 +361,7 @@ distil_words_sequence(DistilWords *words, const DistilText *text, DistilError *e
 			DISTIL_FORWARD(distil_bert_finish(words, err));
 		if (distil_words_full(words))
 			return DISTIL_OK;
-		DISTIL_FORWARD(take_match(words, &match, bytes, done, &source, err));
+		DISTIL_FORWARD(distil_words_match(words, &match, bytes, done, &source, err));
 		done = taken = match.stop;
 		search = match.after;
 	}

@@ -162,6 +162,20 @@ def first_cases():
         yield data, [({"model_type": "xlm-roberta"}, named("PreTrainedTokenizerFast"))]
 
 
+def blank_cases():
+    """Added tokens of blanks, which those beside them swallow."""
+    base = bert()
+    size = len(base["model"]["vocab"])
+    for text in (" ", "  ", " b"):
+        for left, right in ((False, False), (False, True), (True, True)):
+            for normalized in (False, True):
+                tokens = [added(size, "<mask>", lstrip=True, rstrip=True, normalized=normalized), added(size + 1, text, lstrip=left, rstrip=right, normalized=normalized),
+                          added(13, "\u4e2d", rstrip=True, normalized=normalized)]
+                yield dict(base, added_tokens=base["added_tokens"] + tokens), [({"model_type": "bert"}, named("PreTrainedTokenizerFast"))]
+                data = byte_level(["<|endoftext|>"], level(), level())
+                yield dict(data, added_tokens=data["added_tokens"] + [dict(t, id=258 + i) for i, t in enumerate(tokens)]), [({"model_type": "gpt2"}, named("PreTrainedTokenizerFast"))]
+
+
 def added_cases():
     def token(text, **more):
         return dict({"content": text, "lstrip": False, "rstrip": False, "single_word": False, "normalized": False, "special": True}, **more)
@@ -292,7 +306,7 @@ def compact(data):
 def main():
     transformers.logging.set_verbosity_error()
     with open(os.path.join(HERE, "settings.txt"), "w", newline="\n", encoding="utf-8") as out:
-        for data, cases in [case for make in (bert_cases, input_cases, decode_cases, lower_cases, first_cases, added_cases, special_cases, bytes_cases, pieces_cases) for case in make()]:
+        for data, cases in [case for make in (bert_cases, input_cases, decode_cases, lower_cases, first_cases, blank_cases, added_cases, special_cases, bytes_cases, pieces_cases) for case in make()]:
             out.write("F %s\n" % compact(data))
             for case in cases:
                 config, settings, why, files = (*case, None, None)[:4]
