@@ -4,8 +4,8 @@
  *		of special tokens; model_max_length.
  *
  * The defaults are those of the BertTokenizer class: lower-casing is ON unless
- * tokenizer_config.json says otherwise.  In vocab.txt the number of a line is the id
- * and of equal lines the last one counts.
+ * tokenizer_config.json says otherwise.  In vocab.txt the number of a line is the id,
+ * blanks at its end do not count, and of equal lines the last one does.
  */
 #include "tokenizer_parts.h"
 
@@ -104,6 +104,25 @@ distil_draft_read_names(DistilDraft *draft, const DistilFolder *folder, DistilEr
 
 /* ---------- vocab.txt ---------- */
 
+/* Where the blanks at the end of the text begin. */
+static size_t
+without_blanks(const char *text, size_t start, size_t end)
+{
+	while (end > start)
+	{
+		size_t		at = end - 1;
+		uint32_t	cp;
+
+		while (at > start && (text[at] & 0xC0) == 0x80)
+			at--;
+		if (distil_utf8_decode(&cp, (const uint8_t *) text + at, (const uint8_t *) text + end) == 0 ||
+			(distil_char_props(cp).flags & DISTIL_CHAR_SPACE) == 0)
+			break;
+		end = at;
+	}
+	return end;
+}
+
 static DistilStatus
 read_lines(DistilDraft *draft, const char *text, size_t length, DistilError *err)
 {
@@ -127,8 +146,7 @@ read_lines(DistilDraft *draft, const char *text, size_t length, DistilError *err
 		DistilDraftToken *token = &draft->tokens[draft->ntokens];
 		size_t		next = end + 1;
 
-		if (end > start && text[end - 1] == '\r')
-			end--;
+		end = without_blanks(text, start, end);
 		if (end - start > DISTIL_MAX_TOKEN_BYTES)
 			return distil_fail(err, DISTIL_ERR_LIMIT, "line %zu of file \"vocab.txt\" is too long, the "
 							   "limit is %d bytes", draft->ntokens + 1, DISTIL_MAX_TOKEN_BYTES);

@@ -113,7 +113,8 @@ test_files(void)
 			"\"single\""},
 		{DISTIL_ERR_UNSUPPORTED, "{\"model\":{\"max_input_chars_per_word\":5000," VOCAB "}," PRE "}", "5000"},
 	};
-	Memory		vocab = {"[PAD]\n[UNK]\n[CLS]\r\n[SEP]\n[MASK]\na\n\na\nb c\n", 0};
+	Memory		vocab = {"[PAD]\n[UNK]\n[CLS]\r\n[SEP]\n[MASK]\na\n\na\nb c\nd \t\r\ne\u3000\n  k\nf\x1c\n"
+		" \u00a0\nlast ", 0};
 	Memory		config = {"{\"tokenizer_class\":\"RobertaTokenizer\"}", 0};
 	DistilError err = {{0}, {0}, {0}};
 	char	   *blob;
@@ -131,7 +132,7 @@ test_files(void)
 						&err) == DISTIL_ERR_UNSUPPORTED);
 	CHECK(strstr(err.message, "RobertaTokenizer") != NULL);
 
-	/* of equal lines the last one counts; empty lines and inner blanks are kept */
+	/* of equal lines the last one counts; empty lines and all blanks but those at the end are kept */
 	config.data = "{\"model_max_length\": 512}";
 	config.length = strlen(config.data);
 	CHECK(compile_files(&blob, &size, "vocab.txt", &vocab, "tokenizer_config.json", &config, &counting,
@@ -139,7 +140,11 @@ test_files(void)
 	CHECK(distil_tokenizer_open(&t, blob, size, &counting, &err) == DISTIL_OK);
 	CHECK(distil_tokenizer_id(t, "a", 1) == 7 && distil_tokenizer_token(t, 5, &size) == NULL);
 	CHECK(distil_tokenizer_id(t, "b c", 3) == 8 && distil_tokenizer_id(t, "[CLS]", 5) == 2);
-	CHECK(distil_tokenizer_token(t, 6, &size) != NULL && size == 0);
+	CHECK(distil_tokenizer_id(t, "d", 1) == 9 && distil_tokenizer_id(t, "e", 1) == 10);
+	CHECK(distil_tokenizer_id(t, "  k", 3) == 11 && distil_tokenizer_id(t, "f\x1c", 2) == 12);
+	CHECK(distil_tokenizer_token(t, 6, &size) == NULL && distil_tokenizer_token(t, 13, &size) != NULL &&
+		  size == 0);
+	CHECK(distil_tokenizer_id(t, "last", 4) == 14);
 	distil_tokenizer_free(t);
 	free(blob);
 }
