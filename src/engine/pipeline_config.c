@@ -416,13 +416,14 @@ read_prompts(PipelineParser *parser, const DistilJsonDoc *doc, const char *file)
 	while (n > 0 && (at = distil_json_next(map, at, &key, NULL, &value)) != NULL)
 	{
 		int			i = pipeline->nprompts;
-		const char *text;
-		size_t		length;
+		const char *text = "";
+		size_t		length = 0;
 
-		if (distil_json_type(value) != DISTIL_JSON_STRING)
+		if (distil_json_type(value) == DISTIL_JSON_STRING)
+			text = distil_json_string(value, &length);
+		else if (distil_json_type(value) != DISTIL_JSON_NULL)
 			return distil_fail(parser->err, DISTIL_ERR_TEXT_FILE, "a prompt of file \"%s\" is not a string",
 							   file);
-		text = distil_json_string(value, &length);
 		names[i] = distil_arena_string(arena, key, strlen(key));
 		prompts[i] = distil_arena_string(arena, text, length);
 		if (names[i] == NULL || prompts[i] == NULL)
@@ -431,7 +432,9 @@ read_prompts(PipelineParser *parser, const DistilJsonDoc *doc, const char *file)
 			pipeline->default_prompt = i;
 		pipeline->nprompts++;
 	}
-	if (default_name != NULL && pipeline->default_prompt < 0)
+	/* these two are there without being said, and empty */
+	if (default_name != NULL && pipeline->default_prompt < 0 && strcmp(default_name, "query") != 0 &&
+		strcmp(default_name, "document") != 0)
 		return distil_fail(parser->err, DISTIL_ERR_TEXT_FILE,
 						   "\"default_prompt_name\" of file \"%s\" is not one of its prompts", file);
 	return DISTIL_OK;

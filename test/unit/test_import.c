@@ -256,6 +256,8 @@ test_pipeline_config(void)
 		{PROMPTS, "\"default_prompt_name\": null", "\"default_prompt_name\": \"query\"", DISTIL_OK, NULL},
 		{PROMPTS, "\"default_prompt_name\": null", "\"default_prompt_name\": \"x\"", DISTIL_ERR_TEXT_FILE,
 		 "prompt"},
+		{PROMPTS, "\"default_prompt_name\": null", "\"default_prompt_name\": \"document\"", DISTIL_OK, NULL},
+		{PROMPTS, "\"query\": \"query: \"", "\"a\": null", DISTIL_OK, NULL},
 		{PROMPTS, "\"query: \"", "1", DISTIL_ERR_TEXT_FILE, "prompt"},
 		{PROMPTS, "\"default_prompt_name\"", "\"truncate_dim\": null, \"default_prompt_name\"", DISTIL_OK,
 		NULL},
