@@ -423,13 +423,14 @@ put_list(Adding *adding, const DistilJsonDoc *doc, const DistilJson *list, bool 
 
 /*
  * additional_special_tokens counts where there is no extra_special_tokens; an
- * object of them has names and is no list.
+ * object of them has names and is no list.  A SentencePiece model has additional ones of its own.
  */
 static DistilStatus
 put_extra(Adding *adding, DistilError *err)
 {
 	DistilJsonDoc *docs[2] = {adding->config, adding->map};
 	const char *const *own = adding->class != NULL ? adding->class->more : NULL;
+	DistilDraft *draft = adding->draft;
 	const DistilJson *older = NULL;
 	const DistilJsonDoc *from = NULL;
 	bool		listed = false;
@@ -454,11 +455,16 @@ put_extra(Adding *adding, DistilError *err)
 	}
 	if (listed)
 		return DISTIL_OK;
+	for (size_t i = 0; i < draft->nlisted; i++)
+		DISTIL_FORWARD(put_late(draft, draft->listed[i].text, draft->listed[i].length,
+								draft->listed[i].flags, false, err));
+	if (draft->listed != NULL)
+		return DISTIL_OK;
 	if (older != NULL && distil_json_type(older) != DISTIL_JSON_NULL)
 		return put_list(adding, from, older, false, err);
 	for (int i = 0; i < 3 && own != NULL && own[i] != NULL; i++)
-		DISTIL_FORWARD(put_late(adding->draft, own[i], strlen(own[i]), DISTIL_ADDED_SPECIAL | ADDED_TEXT,
-								false, err));
+		DISTIL_FORWARD(put_late(draft, own[i], strlen(own[i]), DISTIL_ADDED_SPECIAL | ADDED_TEXT, false,
+								err));
 	return DISTIL_OK;
 }
 
@@ -473,7 +479,7 @@ begin(Adding *adding, DistilError *err)
 	const DistilJsonDoc *docs[3] = {adding->config, adding->map, adding->added};
 	DistilDraft *draft = adding->draft;
 	DistilDraftAdded *added;
-	size_t		more = NAMED + 3;
+	size_t		more = NAMED + 3 + draft->nlisted;
 
 	for (int i = 0; i < 3; i++)
 	{

@@ -13,7 +13,7 @@
 #include <stdint.h>
 
 #define DISTIL_BLOB_MAGIC	"distoken"
-#define DISTIL_BLOB_VERSION 6
+#define DISTIL_BLOB_VERSION 7
 
 typedef enum DistilBlobSectionId
 {

@@ -111,6 +111,9 @@ typedef struct DistilDraft
 	size_t		ntokens;
 	DistilDraftAdded *added;
 	size_t		nadded;
+	const DistilDraftAdded *listed; /* of a SentencePiece model: instead of additional special tokens that no
+									 * list of extra ones replaces; NULL: there is no such model */
+	size_t		nlisted;
 	DistilBlobStep normalizer[DISTIL_MAX_STEPS];
 	int			nnormalizer;
 	DistilBlobStep pre[DISTIL_MAX_STEPS];

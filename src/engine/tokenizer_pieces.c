@@ -373,18 +373,16 @@ put_pieces(DistilDraft *draft, const Model *model, const char *const *front, int
 	return DISTIL_OK;
 }
 
-/*
- * Control pieces are special tokens; those of the user are found in texts, too.  What
- * the file says of a token counts more than its name in the configuration.
- */
+/* Control pieces are special tokens; those of the user are found in texts, too. */
 static DistilStatus
-add_pieces(DistilDraft *draft, const Model *model, DistilError *err)
+list_pieces(DistilDraft *draft, const Model *model, DistilError *err)
 {
+	DistilDraftAdded *listed = distil_arena_alloc(draft->arena, MAX_CONTROL, sizeof(*listed));
 	size_t		n = 0;
 
-	draft->added = distil_arena_alloc(draft->arena, MAX_CONTROL, sizeof(*draft->added));
-	if (draft->added == NULL)
-		return distil_fail_memory(err, MAX_CONTROL * sizeof(*draft->added));
+	if (listed == NULL)
+		return distil_fail_memory(err, MAX_CONTROL * sizeof(*listed));
+	draft->listed = listed;
 	for (size_t i = 0; i < model->n; i++)
 	{
 		const Piece *piece = &model->pieces[i];
@@ -392,7 +390,7 @@ add_pieces(DistilDraft *draft, const Model *model, DistilError *err)
 
 		if ((piece->type != 3 && piece->type != 4) || piece->length == 0)
 			continue;
-		if (++n > MAX_CONTROL)
+		if (n == MAX_CONTROL)
 			return distil_fail(err, DISTIL_ERR_LIMIT, "more than %d control pieces are not supported",
 							   MAX_CONTROL);
 		text = distil_arena_string(draft->arena, piece->text, piece->length);
@@ -401,11 +399,12 @@ add_pieces(DistilDraft *draft, const Model *model, DistilError *err)
 		if (piece->length > DISTIL_MAX_TOKEN_BYTES)
 			return distil_fail(err, DISTIL_ERR_LIMIT, "control piece of %zu bytes is too long, the limit "
 							   "is %d", piece->length, DISTIL_MAX_TOKEN_BYTES);
-		draft->added[draft->nadded++] = (DistilDraftAdded) {
+		listed[n++] = (DistilDraftAdded) {
 			.text = text, .length = (uint32_t) piece->length,
 			.flags = piece->type == 3 ? DISTIL_ADDED_SPECIAL : 0, .id = -1
 		};
 	}
+	draft->nlisted = n;
 	return DISTIL_OK;
 }
 
@@ -469,7 +468,7 @@ distil_draft_read_pieces(DistilDraft *draft, const DistilFolder *folder, DistilE
 	draft->header.model = DISTIL_MODEL_UNIGRAM;
 	if (draft->unk == NULL)
 		draft->unk = "<unk>";
-	DISTIL_FORWARD(add_pieces(draft, &model, err));
+	DISTIL_FORWARD(list_pieces(draft, &model, err));
 	DISTIL_FORWARD(distil_draft_apply_added(draft, folder, class, err));
 	return distil_draft_class_parts(draft, class, &settings, err);
 }
