@@ -4,6 +4,7 @@ use warnings;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
+use Fcntl qw(O_RDWR);
 use POSIX qw(mkfifo);
 use FindBin;
 use lib $FindBin::RealBin;
@@ -52,6 +53,13 @@ is(scalar(@files), 1, 'concurrent first use leaves one copy and no temporary fil
 is( $node->safe_psql('postgres', "SELECT cardinality(distil_embed('x')) > 0; SELECT distil.cache_builds()"),
 	"t\n0", 'a fresh connection loads no model');
 
+# Let go who waits for the other end of a pipe, so that a failure is not a hang.
+sub wake
+{
+	sysopen(my $other, $_, O_RDWR) && sleep 1 for @_;
+	return;
+}
+
 # A pipe in the place of the copy, or of the file it is built in, is not waited for.
 my ($copy) = @files;
 unlink $copy;
@@ -59,12 +67,14 @@ my $timed_out;
 mkfifo($copy, 0600) or die "mkfifo: $!";
 $node->psql('postgres', "SELECT distil_embed('x')", timeout => 30, timed_out => \$timed_out);
 ok(!$timed_out, 'a pipe in the place of a copy is not opened');
+wake($copy) if $timed_out;
 ok(-f $copy, 'but replaced');
 unlink $copy;
 my $pid = $node->safe_psql('postgres', 'SELECT pg_backend_pid()');
 mkfifo($node->data_dir . "/pgsql_tmp_distil/tmp.$_", 0600) for $pid + 1 .. $pid + 100;
 $node->psql('postgres', "SELECT distil_embed('x')", timeout => 30, timed_out => \$timed_out);
 ok(!$timed_out && -f $copy, 'nor one in the place of a file being built');
+wake(glob($node->data_dir . '/pgsql_tmp_distil/tmp.*')) if $timed_out;
 
 # A folder that cannot be written: private copy and a warning.
 SKIP:
