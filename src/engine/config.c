@@ -278,13 +278,42 @@ read_problem(DistilProblem *problem, const DistilJsonDoc *doc, DistilError *err)
 					   distil_printable(shown, sizeof(shown), name, strlen(name)));
 }
 
+/* The number that Python's int() makes of a key; -1: none that a label can have. */
+static int
+label_number(const char *key)
+{
+	static const char blanks[] = " \t\n\v\f\r";
+	size_t		length;
+	int			number = 0;
+
+	key += strspn(key, blanks);
+	key += *key == '+';
+	length = strcspn(key, blanks);
+	if (length == 0 || key[length + strspn(key + length, blanks)] != '\0')
+		return -1;
+	for (size_t i = 0; i < length; i++)
+	{
+		if (key[i] == '_' && i > 0 && key[i - 1] != '_' && i + 1 < length)
+			continue;
+		if (key[i] < '0' || key[i] > '9' || number > DISTIL_MAX_LABELS)
+			return -1;
+		number = 10 * number + key[i] - '0';
+	}
+	return number;
+}
+
 /* id2label {"0": "...", ...} or num_labels */
 static DistilStatus
 read_labels(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, DistilError *err)
 {
 	const DistilJson *map = distil_json_member(distil_json_root(doc), "id2label");
+	const DistilJson *label;
 	const char **labels;
+	const void *at = NULL;
+	const char *key;
+	size_t		length;
 	size_t		n;
+	int			largest = -1;
 
 	if (map == NULL || distil_json_type(map) == DISTIL_JSON_NULL)
 		return default_labels(config, doc, arena, err);
@@ -299,25 +328,32 @@ read_labels(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, 
 	labels = distil_arena_alloc(arena, n + 1, sizeof(*labels));
 	if (labels == NULL)
 		return distil_fail_memory(err, n * sizeof(*labels));
-	for (size_t i = 0; i < n; i++)
+	memset(labels, 0, (n + 1) * sizeof(*labels));
+	config->nlabels = 0;
+	while ((at = distil_json_next(map, at, &key, &length, &label)) != NULL)
 	{
-		char		key[24];
-		const DistilJson *label;
+		int			number = strlen(key) == length ? label_number(key) : -1;
 		const char *text;
-		size_t		length;
+		char		shown[64];
 
-		snprintf(key, sizeof(key), "%zu", i);
-		label = distil_json_member(map, key);
-		if (label == NULL || distil_json_type(label) != DISTIL_JSON_STRING)
+		if (number < 0 || distil_json_type(label) != DISTIL_JSON_STRING)
 			return distil_fail(err, DISTIL_ERR_TEXT_FILE,
-							   "\"id2label\" of file \"config.json\" has no label for \"%s\"", key);
+							   "\"id2label\" of file \"config.json\" has no label with a number for \"%s\"",
+							   distil_printable(shown, sizeof(shown), key, length));
+		largest = number > largest ? number : largest;
+		if ((size_t) number >= n)
+			break;				/* a number below it is missing */
 		text = distil_json_string(label, &length);
-		labels[i] = distil_arena_string(arena, text, length);
-		if (labels[i] == NULL)
+		config->nlabels += labels[number] == NULL;
+		labels[number] = distil_arena_string(arena, text, length);
+		if (labels[number] == NULL)
 			return distil_fail_memory(err, length);
 	}
+	for (int i = 0; i < largest; i++)
+		if (labels[i] == NULL)
+			return distil_fail(err, DISTIL_ERR_TEXT_FILE,
+							   "\"id2label\" of file \"config.json\" has no label for \"%d\"", i);
 	config->labels = labels;
-	config->nlabels = (int) n;
 	return DISTIL_OK;
 }
 

@@ -152,6 +152,13 @@ static const struct
 	DISTIL_ERR_UNSUPPORTED, "\"ranking\""},
 	{"bert", "sequence", "\"2\": \"good\"", "\"2\": \"good\", \"3\": \"best\"", DISTIL_ERR_MODEL_FILE,
 	"classifier.weight"},
+	{"bert", "sequence", "\"2\": \"good\"", "\" +0_2\": \"good\"", DISTIL_OK, NULL},
+	{"bert", "sequence", "\"2\": \"good\"", "\"01\": \"good\", \"2\": \"best\"", DISTIL_OK, NULL},
+	{"bert", "sequence", "\"2\": \"good\"", "\"0__2\": \"good\"", DISTIL_ERR_TEXT_FILE, "\"0__2\""},
+	{"bert", "sequence", "\"2\": \"good\"", "\"-2\": \"good\"", DISTIL_ERR_TEXT_FILE, "\"-2\""},
+	{"bert", "sequence", "\"2\": \"good\"", "\"99999999999\": \"good\"", DISTIL_ERR_TEXT_FILE, "99999999999"},
+	{"bert", "sequence", "\"2\": \"good\"", "\"01\": \"good\"", DISTIL_ERR_MODEL_FILE,
+	"classifier.weight"},
 	{"bert", "token", "\"4\": \"I-LOC\"", "\"5\": \"I-LOC\"", DISTIL_ERR_TEXT_FILE, "id2label"},
 	{"bert", "one", "\"model_type\"",
 	"\"sentence_transformers\": {\"activation_fn\": \"my.Activation\"}, "
