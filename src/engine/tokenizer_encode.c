@@ -90,20 +90,24 @@ put_token(DistilWords *words, int32_t id, int32_t type, uint32_t start, uint32_t
 
 /* Ids of a corrupt blob may be anything: the model's tables have as many rows as the vocabulary. */
 DistilStatus
-distil_words_token(DistilWords *words, int32_t id, uint32_t start, uint32_t end, DistilError *err)
+distil_words_text(DistilWords *words, int32_t id, const char *text, size_t length, uint32_t start,
+				  uint32_t end, DistilError *err)
 {
 	if ((uint32_t) id >= words->tokenizer->blob->vocabulary)
 		return distil_fail(err, DISTIL_ERR_CORRUPT, "compiled tokenizer holds id %d, beyond its vocabulary",
 						   id);
-	if (words->trim)
-	{
-		size_t		length;
-		const char *text = distil_tokenizer_token(words->tokenizer, id, &length);
-
-		if (text != NULL)
-			distil_words_trim(words, text, length, &start, &end);
-	}
+	if (words->trim && text != NULL)
+		distil_words_trim(words, text, length, &start, &end);
 	return put_token(words, id, words->type, start, end, words->word, false, err);
+}
+
+DistilStatus
+distil_words_token(DistilWords *words, int32_t id, uint32_t start, uint32_t end, DistilError *err)
+{
+	size_t		length = 0;
+	const char *text = words->trim ? distil_tokenizer_token(words->tokenizer, id, &length) : NULL;
+
+	return distil_words_text(words, id, text, length, start, end, err);
 }
 
 DistilStatus

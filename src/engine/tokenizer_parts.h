@@ -376,6 +376,9 @@ typedef struct DistilWords
 /* Append a token to words->out. */
 extern DistilStatus distil_words_token(DistilWords *words, int32_t id, uint32_t start, uint32_t end,
 									   DistilError *err);
+/* The same of a token that stands for another text than its own, which offsets are trimmed by. */
+extern DistilStatus distil_words_text(DistilWords *words, int32_t id, const char *text, size_t length,
+									  uint32_t start, uint32_t end, DistilError *err);
 /* Append a character to the word. */
 extern void distil_words_char(DistilWords *words, uint32_t cp, uint32_t source);
 /* End the word: its tokens are appended; nothing for an empty word. */

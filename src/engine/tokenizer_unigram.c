@@ -150,9 +150,10 @@ put_unknown(DistilWords *words, const Lattice *lattice, size_t start, size_t end
 		DISTIL_FORWARD(put_bytes(words, lattice, start, end, &done, err));
 	if (done)
 		return DISTIL_OK;
-	return distil_words_token(words, id >= 0 ? id : words->tokenizer->blob->unk,
-							  words->offsets ? lattice->sources[start] : 0,
-							  words->offsets ? lattice->sources[end - 1] + 1 : 0, err);
+	return distil_words_text(words, id >= 0 ? id : words->tokenizer->blob->unk,
+							 (const char *) lattice->bytes + start, end - start,
+							 words->offsets ? lattice->sources[start] : 0,
+							 words->offsets ? lattice->sources[end - 1] + 1 : 0, err);
 }
 
 /* Turns the links round, so that they lead from the left to the right, then follows them. */

@@ -176,6 +176,14 @@ def blank_cases():
                 yield dict(data, added_tokens=data["added_tokens"] + [dict(t, id=258 + i) for i, t in enumerate(tokens)]), [({"model_type": "gpt2"}, named("PreTrainedTokenizerFast"))]
 
 
+def trim_cases():
+    """RobertaProcessing's offsets of tokens that are not found whole: what they stand for has blanks."""
+    for trim, prefix in ((True, True), (True, False), (False, True)):
+        data = pieces(["<s>", "<pad>", "</s>", "<unk>"], [], "never", 3)
+        post = {"type": "RobertaProcessing", "sep": ["</s>", 2], "cls": ["<s>", 0], "trim_offsets": trim, "add_prefix_space": prefix}
+        yield dict(data, pre_tokenizer=None, post_processor=post), [({"model_type": "roberta"}, named("PreTrainedTokenizerFast"))]
+
+
 def added_cases():
     def token(text, **more):
         return dict({"content": text, "lstrip": False, "rstrip": False, "single_word": False, "normalized": False, "special": True}, **more)
@@ -306,7 +314,7 @@ def compact(data):
 def main():
     transformers.logging.set_verbosity_error()
     with open(os.path.join(HERE, "settings.txt"), "w", newline="\n", encoding="utf-8") as out:
-        for data, cases in [case for make in (bert_cases, input_cases, decode_cases, lower_cases, first_cases, blank_cases, added_cases, special_cases, bytes_cases, pieces_cases) for case in make()]:
+        for data, cases in [case for make in (bert_cases, input_cases, decode_cases, lower_cases, first_cases, blank_cases, trim_cases, added_cases, special_cases, bytes_cases, pieces_cases) for case in make()]:
             out.write("F %s\n" % compact(data))
             for case in cases:
                 config, settings, why, files = (*case, None, None)[:4]
