@@ -35,7 +35,7 @@ struct DistilSpool
 	int			vocabulary;
 	int32_t    *scratch;		/* [max_tokens] */
 	DistilBuffer whole;			/* a causal model's text with its ends, int32 each */
-	int64_t    *counts;			/* [vocabulary] */
+	int64_t    *counts;			/* [vocabulary] of all texts */
 	DistilBuffer starts;		/* uint64 each */
 	DistilBuffer pending;
 	DistilEncoding encoding;
@@ -158,6 +158,17 @@ distil_spool_create(DistilSpool **result, const DistilModel *teacher, const Dist
 	return DISTIL_OK;
 }
 
+/* Of the whole corpus, as the scripts count: of texts, too, that are then dropped. */
+static void
+count_tokens(DistilSpool *spool, const int32_t *ids, int n)
+{
+	int			i;
+
+	for (i = 0; i < n; i++)
+		if (ids[i] >= 0 && ids[i] < spool->vocabulary)
+			spool->counts[ids[i]]++;
+}
+
 /* A DistilSequenceFn: one sequence goes to the file. */
 static DistilStatus
 keep_sequence(void *ctx, const int32_t *ids, int n, DistilError *err)
@@ -174,7 +185,6 @@ keep_sequence(void *ctx, const int32_t *ids, int n, DistilError *err)
 			return distil_fail_detail(err, DISTIL_ERR_MODEL_FILE, "Id %d, vocabulary %d.", ids[i],
 									  spool->vocabulary);
 		}
-		spool->counts[ids[i]]++;
 	}
 	DISTIL_FORWARD(put_bytes(spool, ids, (size_t) n * sizeof(int32_t), err));
 	if (!distil_buffer_append(&spool->starts, &end, sizeof(end)))
@@ -253,6 +263,7 @@ add_sequences(DistilSpool *spool, DistilError *err)
 		ids = (const int32_t *) spool->whole.data;
 		n += 2;
 	}
+	count_tokens(spool, ids, n);
 	return distil_spool_split(ids, n, spool->max_tokens, &spool->ends, spool->scratch, keep_sequence, spool,
 							  err);
 }
@@ -277,7 +288,10 @@ distil_spool_add(DistilSpool *spool, const DistilText *text, DistilError *err)
 	else if (only_special(&spool->encoding))
 		status = DISTIL_OK;
 	else
+	{
+		count_tokens(spool, spool->encoding.ids, spool->encoding.n);
 		status = keep_sequence(spool, spool->encoding.ids, spool->encoding.n, err);
+	}
 	if (status != DISTIL_OK)
 		spool->broken = true;
 	else

@@ -7,7 +7,8 @@
  *		ids		int32, all sequences one after the other, special tokens included
  *		padding	to 8 bytes
  *		starts	uint64 [sequences + 1], in ids
- *		counts	int64 [vocabulary], how often each id occurs
+ *		counts	int64 [vocabulary], how often each id occurs in all texts that were added (method
+ *				triple: before they are cut and the short ones dropped)
  *		footer	128 bytes: numbers of the above, fingerprint, finish marker
  * Without its footer a spool is unfinished and is refused.  The reader trusts nothing:
  * every id, start and count is checked once, when it is opened.
