@@ -3,7 +3,8 @@
  *		Writing and checking spool files, see spool.h.
  *
  * The rule a newcomer would break: special tokens written in a user's text must not
- * become special here, so texts are encoded with parse_special off.
+ * become special here, so texts are encoded with parse_special off.  Apart from that method embedding
+ * reads a text as distil_session_embed() does, the model's default prompt before it.
  */
 #include <inttypes.h>
 #include <string.h>
@@ -35,6 +36,10 @@ struct DistilSpool
 	int			vocabulary;
 	int32_t    *scratch;		/* [max_tokens] */
 	DistilBuffer whole;			/* a causal model's text with its ends, int32 each */
+	const char *prompt;			/* put before each text, "" = none */
+	DistilBuffer text;			/* prompt and text */
+	DistilBuffer prompt_ids;	/* of the prompt alone, int32 each */
+	int			skip;			/* tokens of the prompt that are not pooled */
 	int64_t    *counts;			/* [vocabulary] of all texts */
 	DistilBuffer starts;		/* uint64 each */
 	DistilBuffer pending;
@@ -106,6 +111,72 @@ choose_ends(DistilSpoolEnds *ends, const DistilTrainOptions *options, const Dist
 	return DISTIL_OK;
 }
 
+/* prompt + text, as the method reads it, into spool->encoding. */
+static DistilStatus
+encode_text(DistilSpool *spool, const DistilText *text, DistilError *err)
+{
+	DistilEncodeOptions encode = {.add_special = !spool->causal, .truncation = DISTIL_TRUNCATE_NONE};
+	DistilText	joined = *text;
+	size_t		length = strlen(spool->prompt);
+
+	if (spool->method == DISTIL_METHOD_EMBEDDING)
+	{
+		encode.max_tokens = spool->max_tokens;
+		encode.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
+	}
+	if (length > 0)
+	{
+		spool->text.length = 0;
+		if (!distil_buffer_append(&spool->text, spool->prompt, length) ||
+			(text->length > 0 && !distil_buffer_append(&spool->text, text->data, text->length)))
+			return distil_fail_memory(err, length + text->length);
+		joined.data = spool->text.data;
+		joined.length = spool->text.length;
+	}
+	return distil_tokenizer_encode(spool->tokenizer, &spool->encoding, &joined, NULL, &encode, spool->poll,
+								   err);
+}
+
+/* The prompt of a sentence model that distil_session_embed() puts before a text when no other is named. */
+static DistilStatus
+choose_prompt(DistilSpool *spool, const DistilModel *teacher, DistilError *err)
+{
+	const DistilText none = {"", 0};
+	int			prompt;
+	int			n;
+
+	spool->prompt = "";
+	if (spool->method != DISTIL_METHOD_EMBEDDING)
+		return DISTIL_OK;
+	DISTIL_FORWARD(distil_model_prompt(teacher, &prompt, NULL, err));
+	if (prompt < 0 || teacher->spec.pipeline.prompts[prompt][0] == '\0')
+		return DISTIL_OK;
+	spool->prompt = teacher->spec.pipeline.prompts[prompt];
+	DISTIL_FORWARD(encode_text(spool, &none, err));
+	n = spool->encoding.n;
+	if (n > 0 && !distil_buffer_append(&spool->prompt_ids, spool->encoding.ids, (size_t) n * sizeof(int32_t)))
+		return distil_fail_memory(err, (size_t) n * sizeof(int32_t));
+	if (!teacher->spec.pipeline.include_prompt)
+		spool->skip = n > 0 && distil_tokenizer_is_special(spool->tokenizer, spool->encoding.ids[n - 1])
+			? n - 1 : n;
+	return DISTIL_OK;
+}
+
+static DistilStatus
+put_header(DistilSpool *spool, DistilError *err)
+{
+	DistilSpoolHeader header;
+
+	memset(&header, 0, sizeof(header));
+	memcpy(header.magic, SPOOL_MAGIC, 8);
+	header.version = SPOOL_VERSION;
+	header.method = (uint32_t) spool->method;
+	header.vocabulary = (uint32_t) spool->vocabulary;
+	header.max_tokens = (uint32_t) spool->max_tokens;
+	header.skip = (uint32_t) spool->skip;
+	return put_bytes(spool, &header, sizeof(header), err);
+}
+
 DistilStatus
 distil_spool_create(DistilSpool **result, const DistilModel *teacher, const DistilTrainOptions *options,
 					const DistilSink *sink, const DistilAllocator *alloc, const DistilPoll *poll,
@@ -113,7 +184,6 @@ distil_spool_create(DistilSpool **result, const DistilModel *teacher, const Dist
 {
 	const DistilTokenizer *tokenizer = distil_model_tokenizer(teacher);
 	DistilSpoolEnds ends;
-	DistilSpoolHeader header;
 	DistilSpool *spool;
 	uint64_t	zero = 0;
 	DistilStatus status;
@@ -135,20 +205,18 @@ distil_spool_create(DistilSpool **result, const DistilModel *teacher, const Dist
 	distil_buffer_init(&spool->starts, alloc);
 	distil_buffer_init(&spool->pending, alloc);
 	distil_buffer_init(&spool->whole, alloc);
+	distil_buffer_init(&spool->text, alloc);
+	distil_buffer_init(&spool->prompt_ids, alloc);
 	distil_encoding_init(&spool->encoding, alloc);
 	distil_fingerprint_init(&spool->fingerprint);
 	spool->scratch = distil_alloc_array(alloc, (size_t) spool->max_tokens, sizeof(int32_t));
 	spool->counts = distil_alloc_array(alloc, (size_t) spool->vocabulary, sizeof(int64_t));
-	memset(&header, 0, sizeof(header));
-	memcpy(header.magic, SPOOL_MAGIC, 8);
-	header.version = SPOOL_VERSION;
-	header.method = (uint32_t) spool->method;
-	header.vocabulary = (uint32_t) spool->vocabulary;
-	header.max_tokens = (uint32_t) spool->max_tokens;
 	if (spool->scratch == NULL || spool->counts == NULL || !distil_buffer_append(&spool->starts, &zero, 8))
 		status = distil_fail_memory(err, (size_t) spool->vocabulary * sizeof(int64_t));
 	else
-		status = put_bytes(spool, &header, sizeof(header), err);
+		status = choose_prompt(spool, teacher, err);
+	if (status == DISTIL_OK)
+		status = put_header(spool, err);
 	if (status != DISTIL_OK)
 	{
 		distil_spool_free(spool);
@@ -234,11 +302,18 @@ distil_spool_split(const int32_t *ids, int n, int max_len, const DistilSpoolEnds
 	return DISTIL_OK;
 }
 
+/* A text without a token of its own: only special ones, or no more than the prompt. */
 static bool
-only_special(const DistilEncoding *encoding)
+is_blank(const DistilSpool *spool)
 {
+	const DistilEncoding *encoding = &spool->encoding;
+	size_t		bytes = (size_t) encoding->n * sizeof(int32_t);
 	int			i;
 
+	if (encoding->n <= spool->skip)
+		return true;
+	if (bytes == spool->prompt_ids.length && bytes > 0)
+		return memcmp(encoding->ids, spool->prompt_ids.data, bytes) == 0;
 	for (i = 0; i < encoding->n; i++)
 		if (!encoding->special[i])
 			return false;
@@ -271,21 +346,14 @@ add_sequences(DistilSpool *spool, DistilError *err)
 DistilStatus
 distil_spool_add(DistilSpool *spool, const DistilText *text, DistilError *err)
 {
-	DistilEncodeOptions encode = {.add_special = !spool->causal, .truncation = DISTIL_TRUNCATE_NONE};
 	DistilStatus status;
 
 	if (spool->broken || spool->finished)
 		return distil_fail(err, DISTIL_ERR_STATE, "the spool cannot take more texts");
-	if (spool->method == DISTIL_METHOD_EMBEDDING)
-	{
-		encode.max_tokens = spool->max_tokens;
-		encode.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
-	}
-	DISTIL_FORWARD(distil_tokenizer_encode(spool->tokenizer, &spool->encoding, text, NULL, &encode,
-										   spool->poll, err));
+	DISTIL_FORWARD(encode_text(spool, text, err));
 	if (spool->method == DISTIL_METHOD_TRIPLE)
 		status = add_sequences(spool, err);
-	else if (only_special(&spool->encoding))
+	else if (is_blank(spool))
 		status = DISTIL_OK;
 	else
 	{
@@ -348,6 +416,8 @@ distil_spool_free(DistilSpool *spool)
 	distil_buffer_free(&spool->starts);
 	distil_buffer_free(&spool->pending);
 	distil_buffer_free(&spool->whole);
+	distil_buffer_free(&spool->text);
+	distil_buffer_free(&spool->prompt_ids);
 	distil_release(alloc, spool->scratch);
 	distil_release(alloc, spool->counts);
 	distil_release(alloc, spool);
@@ -398,7 +468,8 @@ check_content(DistilSpoolView *view, int vocabulary, int max_tokens, const Disti
 
 		if (i % 1000000 == 0)
 			DISTIL_POLL(poll, err);
-		if (to <= from || to > tokens || to - from > (uint64_t) max_tokens)
+		if (to <= from || to > tokens || to - from <= (uint64_t) view->skip ||
+			to - from > (uint64_t) max_tokens)
 			return corrupt(err, "a sequence of impossible length");
 		if ((int) (to - from) > view->longest)
 			view->longest = (int) (to - from);
@@ -453,6 +524,9 @@ distil_spool_view(DistilSpoolView *view, const void *spool, size_t size, DistilM
 	distil_fingerprint_value(&fingerprint, value);
 	if (memcmp(value, footer.fingerprint, sizeof(value)) != 0)
 		return corrupt(err, "a wrong checksum");
+	if (header.skip >= header.max_tokens)
+		return corrupt(err, "a prompt of impossible length");
+	view->skip = (int) header.skip;
 	view->info.texts = footer.texts;
 	view->info.sequences = footer.sequences;
 	view->info.tokens = footer.tokens;

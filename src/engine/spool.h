@@ -3,8 +3,8 @@
  *		The spool file: the corpus tokenised once.
  *
  * Layout (little endian, as the machine; a spool never leaves it):
- *		header	64 bytes: magic, version, method, vocabulary, max_tokens
- *		ids		int32, all sequences one after the other, special tokens included
+ *		header	64 bytes: magic, version, method, vocabulary, max_tokens, skip
+ *		ids		int32, all sequences one after the other, special tokens and prompts included
  *		padding	to 8 bytes
  *		starts	uint64 [sequences + 1], in ids
  *		counts	int64 [vocabulary], how often each id occurs in all texts that were added (method
@@ -30,7 +30,8 @@ typedef struct DistilSpoolHeader
 	uint32_t	method;
 	uint32_t	vocabulary;
 	uint32_t	max_tokens;
-	uint8_t		reserved[40];
+	uint32_t	skip;			/* tokens of the prompt, which are not pooled */
+	uint8_t		reserved[36];
 } DistilSpoolHeader;
 
 typedef struct DistilSpoolFooter
@@ -53,6 +54,7 @@ typedef struct DistilSpoolView
 	const uint64_t *starts;		/* [sequences + 1] */
 	const int64_t *counts;		/* [vocabulary] */
 	int			longest;		/* tokens of the longest sequence */
+	int			skip;			/* leading tokens of each sequence (its prompt) that are not pooled */
 } DistilSpoolView;
 
 /* `spool` must be 8-byte aligned. */

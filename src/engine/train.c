@@ -80,6 +80,7 @@ trainer_setup(DistilTrainer *trainer, const void *spool, size_t spool_size, Dist
 	{
 		trainer->workers[i].poll = distil_pool_poll(trainer->pool, i);
 		trainer->workers[i].config = &trainer->student.config;
+		trainer->workers[i].skip = trainer->spool.skip;
 	}
 	empty_report(&trainer->report);
 	trainer->report.steps = trainer->schedule.updates;
@@ -140,7 +141,8 @@ free_worker(DistilTrainer *trainer, DistilTrainWorker *worker)
 {
 	DistilDevice *device = worker->device;
 	void	   *on_device[] = {worker->gradients, worker->ids, worker->positions, worker->types,
-		worker->offsets, worker->rows, worker->labels, worker->device_losses, worker->dhidden, worker->buffers
+		worker->offsets, worker->rows, worker->labels, worker->ranges, worker->device_losses,
+		worker->dhidden, worker->buffers
 	};
 	size_t		i;
 

@@ -116,7 +116,8 @@ typedef struct DistilTrainWorker
 	float	   *gradients;		/* flat block */
 	DistilActivations *teacher;
 	DistilActivations *student;
-	int32_t    *ids, *positions, *types, *offsets, *rows, *labels;	/* device, [piece tokens + 1] */
+	int32_t    *ids, *positions, *types, *offsets, *rows, *labels, *ranges; /* device, [piece tokens + 1] */
+	int			skip;			/* tokens of each sequence's prompt that are not pooled */
 	int32_t    *host;			/* [piece tokens + 1] host scratch of integers */
 	int32_t    *host_offsets;	/* [piece tokens + 1], as host_starts */
 	int32_t    *host_starts;

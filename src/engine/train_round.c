@@ -189,6 +189,18 @@ distil_worker_batch(DistilTrainWorker *worker, const int32_t *ids, const int32_t
 	device->ops->copy_in(device, worker->positions, worker->host, (size_t) t * sizeof(int32_t));
 	device->ops->copy_in(device, worker->ids, ids + starts[0], (size_t) t * sizeof(int32_t));
 	device->ops->copy_in(device, worker->offsets, worker->host_offsets, ((size_t) n + 1) * sizeof(int32_t));
+	if (worker->skip > 0)
+	{
+		/* each sequence is longer than its prompt, so they fit */
+		for (i = 0; i < n; i++)
+		{
+			worker->host[2 * i] = worker->host_offsets[i] + worker->skip;
+			worker->host[2 * i + 1] = worker->host_offsets[i + 1];
+		}
+		device->ops->copy_in(device, worker->ranges, worker->host, 2 * (size_t) n * sizeof(int32_t));
+	}
+	batch->pool_skip = worker->skip;
+	batch->pool_ranges = worker->ranges;
 	batch->nseq = n;
 	batch->ntokens = t;
 	batch->ids = worker->ids;

@@ -170,7 +170,7 @@ worker_memory(DistilTrainer *trainer, DistilTrainWorker *worker, DistilError *er
 	const DistilAllocator *alloc = trainer->alloc;
 	size_t		t = (size_t) trainer->piece_tokens + 1;
 	int32_t   **integers[] = {&worker->ids, &worker->positions, &worker->types, &worker->offsets,
-	&worker->rows, &worker->labels};
+	&worker->rows, &worker->labels, &worker->ranges};
 	int32_t   **host[] = {&worker->host, &worker->host_offsets, &worker->host_starts};
 	size_t		i;
 
