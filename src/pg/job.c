@@ -27,6 +27,7 @@
 #include "bridge.h"
 #include "compat.h"
 #include "job.h"
+#include "model_store.h"
 
 static int64 last_job = 0;
 
@@ -326,6 +327,15 @@ distil_job_allowed(Oid role)
 					  " AND pg_catalog.has_function_privilege($1, p.oid, 'EXECUTE')") > 0;
 	SPI_finish();
 	return allowed;
+}
+
+void
+distil_job_check_name(const DistilJob *row)
+{
+	distil_store_check_free(row->student);
+	distil_store_check_dropped(row->student,
+							   psprintf("Start a new job with another student => '...'; distil_cancel("
+										INT64_FORMAT ") gives this one up.", row->job));
 }
 
 int64

@@ -75,6 +75,8 @@ extern int	distil_job_sql(const char *sql, int nargs, Oid *types, Datum *values,
 extern int64 distil_job_insert(const DistilJobRequest *request);
 /* Whether a role may start jobs: the right to execute distil_train. */
 extern bool distil_job_allowed(Oid role);
+/* 42710 when the job's student cannot have its name any more. */
+extern void distil_job_check_name(const DistilJob *row);
 /* This session's last job, 0 = none. */
 extern int64 distil_job_last(void);
 

@@ -310,6 +310,21 @@ distil_store_check_free(const char *name)
 				 errhint("Choose another name: a model's content never changes.")));
 }
 
+/* The same weights could have the name again, but hours of work must not hang on that. */
+void
+distil_store_check_dropped(const char *name, const char *hint)
+{
+	Oid			type = TEXTOID;
+	Datum		value = CStringGetTextDatum(name);
+
+	if (distil_store_execute("SELECT 1 FROM distil.tombstone WHERE name OPERATOR(pg_catalog.=) $1",
+							 1, &type, &value, NULL) > 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_DUPLICATE_OBJECT),
+				 errmsg("the name \"%s\" belonged to a model that was dropped", name),
+				 errhint("%s", hint)));
+}
+
 /* ---------- large objects ---------- */
 
 typedef struct StoreReader

@@ -41,6 +41,8 @@ pg_noreturn extern void distil_store_unknown(const char *name);
 extern void distil_store_check_name(const char *name);
 /* 42710 when the name is taken by a model; called before any work is done. */
 extern void distil_store_check_free(const char *name);
+/* 42710 when the name belonged to a model that was dropped, whatever its weights were. */
+extern void distil_store_check_dropped(const char *name, const char *hint);
 
 /* A relation of schema distil; 42704 where the extension is not. */
 extern Oid	distil_store_relation(const char *name);

@@ -109,22 +109,14 @@ check_login(void)
 static void
 check_student(const char *student)
 {
-	Oid			type = TEXTOID;
-	Datum		value = CStringGetTextDatum(student);
 	int64		job;
 
 	distil_store_check_name(student);
 	distil_job_name_lock(student);
 	distil_store_check_free(student);
 
-	/* The same weights could have the name again, but hours of work must not hang on that. */
-	if (distil_store_execute("SELECT 1 FROM distil.tombstone WHERE name OPERATOR(pg_catalog.=) $1",
-							 1, &type, &value, NULL) > 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_DUPLICATE_OBJECT),
-				 errmsg("the name \"%s\" belonged to a model that was dropped", student),
-				 errhint("Choose another name with student => '...': indexes and stored results may"
-						 " still rely on the old content.")));
+	distil_store_check_dropped(student, "Choose another name with student => '...': indexes and stored"
+							   " results may still rely on the old content.");
 	job = distil_job_for_student(student, 0);
 	if (job != 0)
 		ereport(ERROR,
@@ -407,7 +399,7 @@ distil_resume(PG_FUNCTION_ARGS)
 					 row.request != NULL ? "It is about to stop; try again in a moment." : NULL);
 	check_allowed(&row);
 	distil_job_name_lock(row.student);
-	distil_store_check_free(row.student);
+	distil_job_check_name(&row);
 	other = distil_job_for_student(row.student, row.job);
 	if (other != 0)
 		ereport(ERROR,

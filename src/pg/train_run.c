@@ -83,6 +83,8 @@ distil_run_prepare(DistilRun *run)
 {
 	char	   *options;
 
+	/* Found at the end it would cost all the work. */
+	distil_job_check_name(&run->row);
 	run->open = distil_cache_open(run->row.teacher);
 	run->teacher = run->open->model;
 	options = pg_server_to_any(run->row.options, strlen(run->row.options), PG_UTF8);

@@ -130,6 +130,25 @@ $holder->query_safe('COMMIT;');
 $holder->quit;
 is(folders(), '0', 'a second cancel gives up the checkpoint');
 
+# the name of a model that was dropped: no work is done that could not be stored
+$job = train('gone', $long);
+wait_step($job);
+$node->safe_psql('postgres', "SELECT pg_cancel_backend(pid) FROM distil_jobs WHERE job = $job");
+ok(wait_state($job, 'canceled'), 'a canceled job promises no name');
+$node->safe_psql('postgres', "SELECT distil_import('gone', '$path'); SELECT distil_drop_model('gone')");
+($code, $out, $err) = quiet_psql($node, "SELECT distil_resume($job)", on_error_stop => 1);
+like($err, qr/ERROR:  the name "gone" belonged to a model that was dropped/, 'it cannot be resumed when the name is used up');
+like($err, qr/HINT:  Start a new job with another student => '...'; distil_cancel\($job\) gives this one up/, 'with what to do');
+$node->safe_psql('postgres', "SELECT distil_cancel($job)");
+is(folders(), '0', 'which removes its files');
+my $first = train('first', $long);
+wait_step($first);
+$job = train('gone_too', $short);
+$node->safe_psql('postgres', "INSERT INTO distil.tombstone SELECT 'gone_too', sha256 FROM distil.model LIMIT 1; SELECT distil_cancel($first)");
+ok(wait_state($job, 'failed'), 'nor does the worker begin');
+like(job($job, 'error'), qr/the name "gone_too" belonged to a model that was dropped/, 'with the reason');
+is(job($job, 'step'), '0', 'before the first step');
+
 # a failure in the worker
 $node->safe_psql('postgres', "CREATE VIEW broken AS SELECT (1 / (length(body) - length(body)))::text AS body FROM docs");
 ($code, $out, $err) = quiet_psql($node, "CALL distil_train('m', 'broken', 'x', wait => true)");
