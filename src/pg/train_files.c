@@ -131,12 +131,17 @@ distil_file_map(const char *path, size_t *size)
 	int			fd = BasicOpenFilePerm(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | PG_BINARY, 0);
 	struct stat info;
 	void	   *data = MAP_FAILED;
+	int			saved;
 
 	if (fd < 0)
 		return NULL;
 	if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0)
 		data = mmap(NULL, info.st_size, PROT_READ, MAP_SHARED, fd, 0);
+	else
+		errno = EINVAL;
+	saved = errno;
 	close(fd);
+	errno = saved;
 	if (data == MAP_FAILED)
 		return NULL;
 	*size = info.st_size;

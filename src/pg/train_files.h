@@ -27,7 +27,7 @@ extern DistilStatus distil_file_sink_finish(DistilFileSink *file, const char *fi
 /* Close and remove the temporary file; harmless when there is none. */
 extern void distil_file_sink_discard(DistilFileSink *file);
 
-/* Map a whole file read-only; NULL when it is missing or empty, or cannot be mapped (errno). */
+/* Map a whole file read-only; NULL when it is missing, empty (errno EINVAL), or cannot be mapped (errno). */
 extern const void *distil_file_map(const char *path, size_t *size);
 extern void distil_file_unmap(const void *data, size_t size);	/* takes NULL */
 

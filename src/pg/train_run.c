@@ -451,20 +451,43 @@ checkpoint_if_due(DistilRun *run)
 	RESUME_INTERRUPTS();
 }
 
+void
+distil_run_forget_corpus(DistilRun *run)
+{
+	ereport(LOG,
+			(errmsg("distil job " INT64_FORMAT " reads its corpus again", run->job),
+			 errdetail_internal("%s", run->err.message)));
+	distil_file_unmap(run->spool, run->spool_size);
+	run->spool = NULL;
+	if (unlink(path_of(run, "spool")) != 0 && errno != ENOENT)
+		ereport(ERROR,
+				(errcode_for_file_access(),
+				 errmsg("could not remove file \"%s\": %m", path_of(run, "spool"))));
+	distil_job_set_spool(run->job, NULL);
+	run->row.has_spool = false;
+}
+
+static DistilStatus
+map_spool(DistilRun *run)
+{
+	run->spool = distil_file_map(path_of(run, "spool"), &run->spool_size);
+	if (run->spool != NULL)
+		return DISTIL_OK;
+	snprintf(run->err.message, sizeof(run->err.message), "could not map the job's spool: %s",
+			 strerror(errno));
+	return errno == EINVAL ? DISTIL_ERR_CORRUPT : DISTIL_ERR_IO;	/* nothing is in it */
+}
+
 DistilRunStop
 distil_run_train(DistilRun *run)
 {
 	DistilRunStop stop;
 
-	run->spool = distil_file_map(path_of(run, "spool"), &run->spool_size);
-	if (run->spool == NULL)
-	{
-		run->status = DISTIL_ERR_IO;
-		snprintf(run->err.message, sizeof(run->err.message), "could not map the job's spool: %s",
-				 strerror(errno));
-		return DISTIL_STOP_ERROR;
-	}
-	run->status = open_trainer(run);
+	run->status = map_spool(run);
+	if (run->status == DISTIL_OK)
+		run->status = open_trainer(run);
+	if (run->status == DISTIL_ERR_CORRUPT && run->trainer == NULL)
+		return DISTIL_STOP_CORPUS;
 	if (run->status != DISTIL_OK)
 	{
 		stop = stop_reason();

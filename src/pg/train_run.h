@@ -2,7 +2,7 @@
  * train_run.h
  *		One run of a training job in this process: its parts, in the order of their use.
  *
- * distil_run_prepare, distil_run_read_corpus and distil_run_finish are called inside a
+ * distil_run_prepare, distil_run_read_corpus, distil_run_forget_corpus and distil_run_finish are called inside a
  * transaction and may throw; distil_run_train is called outside of one (or, in a session,
  * in one without a snapshot) and opens short ones through the two functions of the run.
  */
@@ -21,6 +21,7 @@ typedef enum DistilRunStop
 {
 	DISTIL_STOP_NONE,			/* the work is done */
 	DISTIL_STOP_ERROR,			/* status and err say why */
+	DISTIL_STOP_CORPUS,			/* nothing has begun: the spool is damaged, err says how */
 	DISTIL_STOP_REQUEST,		/* the row says cancel or pause, or somebody sent SIGINT */
 	DISTIL_STOP_TERMINATE		/* SIGTERM: leave at once, the job can be resumed */
 } DistilRunStop;
@@ -64,6 +65,8 @@ extern void distil_run_commit(DistilRun *run);
 
 extern void distil_run_prepare(DistilRun *run);
 extern void distil_run_read_corpus(DistilRun *run);
+/* After DISTIL_STOP_CORPUS: the corpus is to be read again. */
+extern void distil_run_forget_corpus(DistilRun *run);
 extern DistilRunStop distil_run_train(DistilRun *run);
 extern void distil_run_finish(DistilRun *run);
 /* Write a checkpoint now, if there is anything to keep; a failure is logged. */

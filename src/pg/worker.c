@@ -200,9 +200,33 @@ start_job(DistilRun *run)
 	return startable;
 }
 
+/* The corpus, if it is not there yet or not any more, and the training; *error: of the former. */
+static DistilRunStop
+read_and_train(DistilRun *run, ErrorData **error)
+{
+	DistilRunStop stop = DISTIL_STOP_ERROR;
+	int			i;
+
+	for (i = 0; i < 2; i++)
+	{
+		*error = run_part(run, distil_run_read_corpus);
+		if (*error != NULL)
+			return DISTIL_STOP_ERROR;
+		stop = distil_run_train(run);
+		if (stop != DISTIL_STOP_CORPUS)
+			break;
+		/* Its checkpoint may be good; the corpus decides whether it still fits. */
+		*error = run_part(run, distil_run_forget_corpus);
+		if (*error != NULL)
+			return DISTIL_STOP_ERROR;
+	}
+	return stop;
+}
+
 static DistilRunOutcome
 run_locked(DistilRun *run)
 {
+	DistilRunStop stop;
 	ErrorData  *error;
 	ErrorData	worn = {0};
 
@@ -225,16 +249,18 @@ run_locked(DistilRun *run)
 	if (run->row.attempts == 1 && run->row.step == 0 && !run->row.has_spool)
 		distil_job_folder_remove(run->job);
 	error = run_part(run, distil_run_prepare);
-	if (error == NULL)
-		error = run_part(run, distil_run_read_corpus);
+	if (error != NULL)
+		return end_error(run, error);
+	stop = read_and_train(run, &error);
 	if (error != NULL)
 		return end_error(run, error);
 
-	switch (distil_run_train(run))
+	switch (stop)
 	{
 		case DISTIL_STOP_NONE:
 			break;
 		case DISTIL_STOP_ERROR:
+		case DISTIL_STOP_CORPUS:
 			return end_error(run, run_part(run, throw_status));
 		case DISTIL_STOP_REQUEST:
 			return end_requested(run);

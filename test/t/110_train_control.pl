@@ -103,6 +103,25 @@ $node->safe_psql('postgres', "SELECT distil_resume($job)");
 ok(wait_state($job, 'done'), 'resume');
 is($node->safe_psql('postgres', "SELECT sha256 FROM distil_models WHERE name = 'paused'"), $expected, 'the same weights as without the pause');
 
+# damaged and empty spools: the corpus is read again, and the job goes on from its checkpoint
+my $round = 0;
+for my $damage (sub { my $at = (-s $_[0]) / 2; open(my $f, '+<', $_[0]) or die $!; seek($f, $at, 0); print $f 'damaged'; close $f; },
+	sub { truncate($_[0], 0) or die $!; })
+{
+	$round++;
+	$job = train("damaged$round", $short);
+	wait_step($job);
+	$node->safe_psql('postgres', "SELECT distil_pause($job)");
+	wait_until(sub { job($job, 'state') =~ /paused|done/ }, 'pause');
+	is(job($job, 'state'), 'paused', 'a pause');
+	$damage->(glob($node->data_dir . "/pgsql_tmp_distil/job_*_$job/spool"));
+	my $before = -s $node->logfile;
+	$node->safe_psql('postgres', "SELECT distil_resume($job)");
+	ok(wait_state($job, 'done'), 'a job whose spool is damaged goes on');
+	like(slurp_file($node->logfile, $before), qr/reads its corpus again.*goes on after step [1-9]/s, 'with the corpus read again, from its checkpoint');
+	is($node->safe_psql('postgres', "SELECT sha256 FROM distil_models WHERE name = 'damaged$round'"), $expected, 'to the same weights');
+}
+
 # waiting: progress, its end by timeout, by statement_timeout, by the failure of the job
 ($code, $out, $err) = quiet_psql($node, "CALL distil_train('m', 'docs', 'waited', options => '$short', wait => true)");
 is($code, 0, 'wait => true');
