@@ -51,7 +51,7 @@ CALL distil_train('train-sentence', 'public.train_view', 'train-s2', options => 
 SELECT a.sha256 = b.sha256 AS same FROM distil_models a, distil_models b WHERE a.name = 'train-s1' AND b.name = 'train-s2';
 -- untrained
 CALL distil_train('train-sentence', 'train_docs', 'train-s0', options => '{"max_steps": 0, "threads": 1}', wait => true);
-SELECT state, step, progress FROM distil_jobs WHERE job = distil_last_job();
+SELECT state, step, progress, loss, eval_loss, learning_rate FROM distil_jobs WHERE job = distil_last_job();
 SELECT count(*) FROM distil_models WHERE name = 'train-s0';
 
 -- a picture of the loss

@@ -752,6 +752,8 @@ extern DistilStatus distil_trainer_create(DistilTrainer **trainer, const DistilM
  */
 extern DistilStatus distil_trainer_step(DistilTrainer *trainer, DistilTrainReport *report, DistilError *err);
 extern bool distil_trainer_done(const DistilTrainer *trainer);
+/* Of the last step, or of none: nothing but the number of steps. */
+extern const DistilTrainReport *distil_trainer_report(const DistilTrainer *trainer);
 /*
  * Everything needed to go on with the same bits; restore refuses other
  * options, teacher or spool (DISTIL_ERR_STATE).

@@ -512,6 +512,12 @@ distil_trainer_done(const DistilTrainer *trainer)
 	return trainer->state.step >= trainer->schedule.updates;
 }
 
+const DistilTrainReport *
+distil_trainer_report(const DistilTrainer *trainer)
+{
+	return &trainer->report;
+}
+
 DistilStatus
 distil_trainer_student(DistilTrainer *trainer, const DistilFolder **folder, DistilError *err)
 {

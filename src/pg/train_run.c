@@ -301,9 +301,10 @@ open_trainer(DistilRun *run)
 		ereport(LOG,
 				(errmsg("distil job " INT64_FORMAT ": file \"%s\" is not used", run->job, files[i]),
 				 errdetail_internal("%s", run->err.message)));
-		memset(&run->figures.report, 0, sizeof(run->figures.report));
 		status = create_trainer(run);
 	}
+	if (status == DISTIL_OK)
+		run->figures.report = *distil_trainer_report(run->trainer);
 	return status;
 }
 
@@ -319,23 +320,30 @@ flush_log(DistilRun *run)
 	run->npending = 0;
 }
 
-/* Row and log; returns what the row asks for. */
-static char *
-write_progress(DistilRun *run)
+void
+distil_run_write_figures(DistilRun *run)
 {
-	char	   *request = NULL;
 	MemoryContext old;
 
-	HOLD_INTERRUPTS();
-	distil_run_begin(run);
+	if (run->pending == NULL)
+		return;
 	flush_log(run);
 	old = MemoryContextSwitchTo(run->context);
-	distil_job_set_progress(run->job, &run->figures, &request);
+	distil_job_set_progress(run->job, &run->figures, &run->request);
 	MemoryContextSwitchTo(old);
+}
+
+/* Row and log; whether the row asks for something. */
+static bool
+write_progress(DistilRun *run)
+{
+	HOLD_INTERRUPTS();
+	distil_run_begin(run);
+	distil_run_write_figures(run);
 	distil_run_commit(run);
 	RESUME_INTERRUPTS();
 	run->last_progress = run->figures.at;
-	return request;
+	return run->request != NULL;
 }
 
 /* Speed over the last ten seconds or more, and the time of the end that follows from it. */
@@ -381,8 +389,11 @@ show_step(DistilRun *run)
 	const DistilTrainReport *report = &run->figures.report;
 	char		what[100];
 
-	snprintf(what, sizeof(what), "step " INT64_FORMAT "/" INT64_FORMAT " loss %.4g",
-			 report->step, report->steps, report->loss);
+	if (isnan(report->loss))
+		snprintf(what, sizeof(what), "step " INT64_FORMAT "/" INT64_FORMAT, report->step, report->steps);
+	else
+		snprintf(what, sizeof(what), "step " INT64_FORMAT "/" INT64_FORMAT " loss %.4g",
+				 report->step, report->steps, report->loss);
 	show_activity(run, what);
 }
 
@@ -416,7 +427,7 @@ serve_signals(DistilRun *run)
 	}
 }
 
-static void
+static DistilRunStop
 begin_measuring(DistilRun *run)
 {
 	TimestampTz now = GetCurrentTimestamp();
@@ -434,6 +445,13 @@ begin_measuring(DistilRun *run)
 	distil_run_begin(run);
 	distil_job_log_truncate(run->job, run->figures.report.step);
 	distil_run_commit(run);
+
+	/* The number of steps, which the first one may keep waiting for. */
+	show_step(run);
+	if (write_progress(run))
+		return DISTIL_STOP_REQUEST;
+	run->last_progress = 0;
+	return DISTIL_STOP_NONE;
 }
 
 /* Checkpoint when it is time; the row then forgives earlier crashes. */
@@ -493,8 +511,9 @@ distil_run_train(DistilRun *run)
 		stop = stop_reason();
 		return run->status == DISTIL_ERR_CANCELLED && stop != DISTIL_STOP_NONE ? stop : DISTIL_STOP_ERROR;
 	}
-	begin_measuring(run);
-
+	stop = begin_measuring(run);
+	if (stop != DISTIL_STOP_NONE)
+		return stop;
 	while (!distil_trainer_done(run->trainer))
 	{
 		serve_signals(run);
@@ -512,12 +531,12 @@ distil_run_train(DistilRun *run)
 			TimestampDifferenceExceeds(run->last_progress, run->figures.at, PROGRESS_MS))
 		{
 			show_step(run);
-			if (write_progress(run) != NULL)
+			if (write_progress(run))
 				return DISTIL_STOP_REQUEST;
 		}
 		checkpoint_if_due(run);
 	}
-	return DISTIL_STOP_NONE;
+	return write_progress(run) ? DISTIL_STOP_REQUEST : DISTIL_STOP_NONE;
 }
 
 /* ---------- the student ---------- */
@@ -528,11 +547,8 @@ distil_run_finish(DistilRun *run)
 	const DistilFolder *folder;
 	DistilImportOptions options = {0};
 	DistilImport *import = NULL;
-	char	   *request;
 
 	show_activity(run, "storing the student");
-	flush_log(run);
-	distil_job_set_progress(run->job, &run->figures, &request);
 	distil_bridge_check(distil_trainer_student(run->trainer, &folder, &run->err), &run->err);
 	options.parse_special = distil_tokenizer_defaults(distil_model_tokenizer(run->teacher)).parse_special;
 	distil_bridge_check(distil_import_open(&import, folder, &options, run->alloc, distil_bridge_poll(),

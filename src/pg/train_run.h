@@ -49,6 +49,7 @@ typedef struct DistilRun
 	DistilJobFigures figures;
 	DistilJobFigures *pending;
 	int			npending;
+	char	   *request;		/* what the row asked for when figures were last written, NULL = nothing */
 	TimestampTz last_progress;
 	TimestampTz last_checkpoint;
 	int64		speed_step;		/* step, tokens and time the speed is measured from */
@@ -68,6 +69,8 @@ extern void distil_run_read_corpus(DistilRun *run);
 /* After DISTIL_STOP_CORPUS: the corpus is to be read again. */
 extern void distil_run_forget_corpus(DistilRun *run);
 extern DistilRunStop distil_run_train(DistilRun *run);
+/* The figures so far into row and log, if there are any. */
+extern void distil_run_write_figures(DistilRun *run);
 extern void distil_run_finish(DistilRun *run);
 /* Write a checkpoint now, if there is anything to keep; a failure is logged. */
 extern void distil_run_checkpoint(DistilRun *run);

@@ -113,6 +113,22 @@ end_job(DistilRun *run, const char *state, const ErrorData *error)
 	return exists;
 }
 
+/* What was measured since the last look at the row; losing it is no reason to end in another way. */
+static void
+keep_figures(DistilRun *run)
+{
+	ErrorData  *error;
+
+	HOLD_INTERRUPTS();
+	error = run_part(run, distil_run_write_figures);
+	if (error == NULL)
+		RESUME_INTERRUPTS();	/* an error has done so */
+	else
+		ereport(LOG,
+				(errmsg("distil job " INT64_FORMAT ": the last figures could not be written: %s", run->job,
+						distil_bridge_clip(error->message))));
+}
+
 static void
 drop_files(DistilRun *run)
 {
@@ -127,6 +143,7 @@ end_failed(DistilRun *run, ErrorData *error)
 			(errcode(error->sqlerrcode),
 			 errmsg("distil job " INT64_FORMAT " failed: %s", run->job, distil_bridge_clip(error->message)),
 			 error->detail != NULL ? errdetail_internal("%s", distil_bridge_clip(error->detail)) : 0));
+	keep_figures(run);
 
 	/* Only a checkpoint is worth keeping for distil_resume(). */
 	if (!end_job(run, "failed", error) || !distil_run_has_checkpoint(run))
@@ -144,6 +161,7 @@ end_requested(DistilRun *run)
 	DistilJob	row;
 	bool		cancel;
 
+	keep_figures(run);
 	distil_run_begin(run);
 	MemoryContextSwitchTo(run->context);
 	if (!distil_job_read(run->job, &row))
@@ -265,6 +283,7 @@ run_locked(DistilRun *run)
 		case DISTIL_STOP_REQUEST:
 			return end_requested(run);
 		case DISTIL_STOP_TERMINATE:
+			keep_figures(run);
 			distil_run_checkpoint(run);
 			return DISTIL_RUN_TERMINATED;
 	}

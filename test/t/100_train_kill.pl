@@ -93,6 +93,8 @@ $node->safe_psql('postgres', "SELECT pg_terminate_backend(pid) FROM distil_jobs 
 ok(wait_until(sub { job($job, 'state') eq 'interrupted' }, 'the worker to end'), 'a terminated job is interrupted');
 usleep(6_000_000);
 is(job($job, 'state'), 'interrupted', 'and is not started again by the postmaster');
+is($node->safe_psql('postgres', "SELECT count(*) = max(l.step) AND max(l.step) = max(j.step) FROM distil_job_log l JOIN distil_jobs j USING (job) WHERE job = $job"),
+	't', 'and has logged all its steps');
 $node->safe_psql('postgres', "SELECT distil_resume($job)");
 ok(wait_done($job), 'the resumed job ends');
 is(sha('terminated'), $expected, 'the same weights as without the end');

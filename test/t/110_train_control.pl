@@ -98,6 +98,8 @@ $node->safe_psql('postgres', "SELECT distil_pause($job)");
 wait_until(sub { job($job, 'state') =~ /paused|done/ }, 'pause');
 is(job($job, 'state'), 'paused', 'pause');
 is(folders(), '1', 'a paused job keeps its folder');
+is($node->safe_psql('postgres', "SELECT count(*) = max(l.step) AND max(l.step) = max(j.step) FROM distil_job_log l JOIN distil_jobs j USING (job) WHERE job = $job"),
+	't', 'and has logged all its steps');
 usleep(300_000);
 $node->safe_psql('postgres', "SELECT distil_resume($job)");
 ok(wait_state($job, 'done'), 'resume');
