@@ -751,6 +751,12 @@ extern DistilStatus distil_trainer_create(DistilTrainer **trainer, const DistilM
  * DISTIL_ERR_CANCELLED leaves the state of the last full step.
  */
 extern DistilStatus distil_trainer_step(DistilTrainer *trainer, DistilTrainReport *report, DistilError *err);
+/*
+ * Called now and then in the middle of an update, by the thread that takes the step: done = the part of it that is
+ * done.  tokens: seen since the job began.  Must not throw; an error ends the step, whose work is lost.
+ */
+typedef DistilStatus (*DistilTrainWatchFn) (void *ctx, double done, int64_t tokens, DistilError *err);
+extern void distil_trainer_watch(DistilTrainer *trainer, DistilTrainWatchFn watch, void *ctx);
 extern bool distil_trainer_done(const DistilTrainer *trainer);
 /* Of the last step, or of none: nothing but the number of steps. */
 extern const DistilTrainReport *distil_trainer_report(const DistilTrainer *trainer);

@@ -360,6 +360,9 @@ accumulate(DistilTrainer *trainer, DistilError *err)
 		if (!distil_round_add(trainer, sequences, n, trainer->state.micro, 1.0 / accumulation))
 		{
 			DISTIL_FORWARD(distil_round_run(trainer, err));
+			if (trainer->watch != NULL)
+				DISTIL_FORWARD(trainer->watch(trainer->watch_ctx, (double) i / accumulation,
+											  trainer->state.tokens, err));
 			distil_round_begin(trainer, true);
 			distil_round_add(trainer, sequences, n, trainer->state.micro, 1.0 / accumulation);
 		}
@@ -510,6 +513,13 @@ bool
 distil_trainer_done(const DistilTrainer *trainer)
 {
 	return trainer->state.step >= trainer->schedule.updates;
+}
+
+void
+distil_trainer_watch(DistilTrainer *trainer, DistilTrainWatchFn watch, void *ctx)
+{
+	trainer->watch = watch;
+	trainer->watch_ctx = ctx;
 }
 
 const DistilTrainReport *

@@ -199,6 +199,8 @@ struct DistilTrainer
 	DistilTeacherCache cache;
 	DistilTrainState state;
 	DistilTrainReport report;
+	DistilTrainWatchFn watch;	/* NULL: nobody looks */
+	void	   *watch_ctx;
 	uint8_t		options_print[32];
 	uint8_t		teacher_print[32];
 	float	   *host_block;		/* copy buffer of a checkpoint, student weights; [DISTIL_COPY_FLOATS] */

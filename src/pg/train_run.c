@@ -346,26 +346,56 @@ write_progress(DistilRun *run)
 	return run->request != NULL;
 }
 
-/* Speed over the last ten seconds or more, and the time of the end that follows from it. */
+/*
+ * Speed over the last ten seconds or more, and the time of the end that follows from it.  part: of the next
+ * step that is done.
+ */
 static void
-measure_speed(DistilRun *run)
+measure_speed(DistilRun *run, double part)
 {
 	DistilJobFigures *figures = &run->figures;
 	double		seconds = (figures->at - run->speed_time) / 1e6;
-	int64		steps = figures->report.step - run->speed_step;
+	double		steps = figures->report.step - run->speed_step + part;
 
 	if (seconds <= 0 || steps <= 0)
 		return;
 	figures->tokens_per_second = (figures->report.tokens - run->speed_tokens) / seconds;
 	figures->eta = figures->at +
-		(int64) ((figures->report.steps - figures->report.step) * (seconds / steps) * 1e6);
-	if (seconds > 20)
+		(int64) ((figures->report.steps - figures->report.step - part) * (seconds / steps) * 1e6);
+	if (seconds > 20 && part == 0)
 	{
 		/* Half of the window is forgotten. */
-		run->speed_step += steps / 2;
+		run->speed_step += (int64) steps / 2;
 		run->speed_tokens += (figures->report.tokens - run->speed_tokens) / 2;
 		run->speed_time += (figures->at - run->speed_time) / 2;
 	}
+}
+
+/*
+ * In the middle of a long update: the speed so far.  What is asked of the job ends the update, which the next run does
+ * again.
+ */
+static DistilStatus
+watch_update(void *ctx, double done, int64_t tokens, DistilError *err)
+{
+	DistilRun  *run = ctx;
+	DistilJobFigures kept = run->figures;
+	TimestampTz now = GetCurrentTimestamp();
+	char		what[100];
+
+	(void) err;
+	if (!TimestampDifferenceExceeds(run->last_progress, now, PROGRESS_MS))
+		return DISTIL_OK;
+	snprintf(what, sizeof(what), "step " INT64_FORMAT "/" INT64_FORMAT ", %d %% of the next",
+			 kept.report.step, kept.report.steps, (int) (100 * done));
+	show_activity(run, what);
+	run->figures.at = now;
+	run->figures.report.tokens = tokens;
+	measure_speed(run, done);
+	distil_run_keep_figures(run);
+	run->figures = kept;
+	run->last_progress = now;
+	return run->request != NULL ? DISTIL_ERR_CANCELLED : DISTIL_OK;
 }
 
 static void
@@ -375,7 +405,7 @@ note_step(DistilRun *run)
 	int64		every = (report->steps + MAX_LOG_ROWS - 1) / MAX_LOG_ROWS;
 
 	run->figures.at = GetCurrentTimestamp();
-	measure_speed(run);
+	measure_speed(run, 0);
 	if (every > 1 && report->step % every != 0 && report->step != 1 && report->step != report->steps &&
 		isnan(report->eval_loss))
 		return;
@@ -451,6 +481,7 @@ begin_measuring(DistilRun *run)
 	if (write_progress(run))
 		return DISTIL_STOP_REQUEST;
 	run->last_progress = 0;
+	distil_trainer_watch(run->trainer, watch_update, run);
 	return DISTIL_STOP_NONE;
 }
 
@@ -526,7 +557,7 @@ distil_run_train(DistilRun *run)
 		if (stop != DISTIL_STOP_NONE)
 			return stop;
 		if (run->status == DISTIL_ERR_CANCELLED)
-			return DISTIL_STOP_ERROR;
+			return run->request != NULL ? DISTIL_STOP_REQUEST : DISTIL_STOP_ERROR;
 		if (run->npending == MAX_PENDING ||
 			TimestampDifferenceExceeds(run->last_progress, run->figures.at, PROGRESS_MS))
 		{

@@ -60,6 +60,13 @@ typedef struct DistilRun
 	DistilError err;
 } DistilRun;
 
+/*
+ * One part of a run in a transaction of its own (worker.c); returns NULL or its error, and then nothing of the part
+ * has happened.  A FATAL error ends the process as ever.
+ */
+extern ErrorData *distil_run_part(DistilRun *run, void (*part) (DistilRun *run));
+/* Figures into row and log; that they could not be written is logged, and nothing else. */
+extern void distil_run_keep_figures(DistilRun *run);
 /* Transactions of a run (worker.c); the current context is run->context afterwards. */
 extern void distil_run_begin(DistilRun *run);
 extern void distil_run_commit(DistilRun *run);

@@ -59,12 +59,8 @@ distil_run_commit(DistilRun *run)
 	MemoryContextSwitchTo(run->context);
 }
 
-/*
- * Run one part of a job in a transaction of its own; returns NULL or its error, and then
- * nothing of the part has happened.  A FATAL error ends the process as ever.
- */
-static ErrorData *
-run_part(DistilRun *run, void (*part) (DistilRun *run))
+ErrorData *
+distil_run_part(DistilRun *run, void (*part) (DistilRun *run))
 {
 	ResourceOwner owner;
 	ErrorData  *volatile error = NULL;
@@ -113,19 +109,18 @@ end_job(DistilRun *run, const char *state, const ErrorData *error)
 	return exists;
 }
 
-/* What was measured since the last look at the row; losing it is no reason to end in another way. */
-static void
-keep_figures(DistilRun *run)
+void
+distil_run_keep_figures(DistilRun *run)
 {
 	ErrorData  *error;
 
 	HOLD_INTERRUPTS();
-	error = run_part(run, distil_run_write_figures);
+	error = distil_run_part(run, distil_run_write_figures);
 	if (error == NULL)
 		RESUME_INTERRUPTS();	/* an error has done so */
 	else
 		ereport(LOG,
-				(errmsg("distil job " INT64_FORMAT ": the last figures could not be written: %s", run->job,
+				(errmsg("distil job " INT64_FORMAT ": its figures could not be written: %s", run->job,
 						distil_bridge_clip(error->message))));
 }
 
@@ -143,7 +138,7 @@ end_failed(DistilRun *run, ErrorData *error)
 			(errcode(error->sqlerrcode),
 			 errmsg("distil job " INT64_FORMAT " failed: %s", run->job, distil_bridge_clip(error->message)),
 			 error->detail != NULL ? errdetail_internal("%s", distil_bridge_clip(error->detail)) : 0));
-	keep_figures(run);
+	distil_run_keep_figures(run);
 
 	/* Only a checkpoint is worth keeping for distil_resume(). */
 	if (!end_job(run, "failed", error) || !distil_run_has_checkpoint(run))
@@ -161,7 +156,7 @@ end_requested(DistilRun *run)
 	DistilJob	row;
 	bool		cancel;
 
-	keep_figures(run);
+	distil_run_keep_figures(run);
 	distil_run_begin(run);
 	MemoryContextSwitchTo(run->context);
 	if (!distil_job_read(run->job, &row))
@@ -227,14 +222,14 @@ read_and_train(DistilRun *run, ErrorData **error)
 
 	for (i = 0; i < 2; i++)
 	{
-		*error = run_part(run, distil_run_read_corpus);
+		*error = distil_run_part(run, distil_run_read_corpus);
 		if (*error != NULL)
 			return DISTIL_STOP_ERROR;
 		stop = distil_run_train(run);
 		if (stop != DISTIL_STOP_CORPUS)
 			break;
 		/* Its checkpoint may be good; the corpus decides whether it still fits. */
-		*error = run_part(run, distil_run_forget_corpus);
+		*error = distil_run_part(run, distil_run_forget_corpus);
 		if (*error != NULL)
 			return DISTIL_STOP_ERROR;
 	}
@@ -266,7 +261,7 @@ run_locked(DistilRun *run)
 	/* The folder of an earlier job with this number (the extension was made anew) is not ours. */
 	if (run->row.attempts == 1 && run->row.step == 0 && !run->row.has_spool)
 		distil_job_folder_remove(run->job);
-	error = run_part(run, distil_run_prepare);
+	error = distil_run_part(run, distil_run_prepare);
 	if (error != NULL)
 		return end_error(run, error);
 	stop = read_and_train(run, &error);
@@ -279,15 +274,15 @@ run_locked(DistilRun *run)
 			break;
 		case DISTIL_STOP_ERROR:
 		case DISTIL_STOP_CORPUS:
-			return end_error(run, run_part(run, throw_status));
+			return end_error(run, distil_run_part(run, throw_status));
 		case DISTIL_STOP_REQUEST:
 			return end_requested(run);
 		case DISTIL_STOP_TERMINATE:
-			keep_figures(run);
+			distil_run_keep_figures(run);
 			distil_run_checkpoint(run);
 			return DISTIL_RUN_TERMINATED;
 	}
-	error = run_part(run, distil_run_finish);
+	error = distil_run_part(run, distil_run_finish);
 	if (error != NULL)
 	{
 		distil_run_checkpoint(run);

@@ -105,6 +105,17 @@ $node->safe_psql('postgres', "SELECT distil_resume($job)");
 ok(wait_state($job, 'done'), 'resume');
 is($node->safe_psql('postgres', "SELECT sha256 FROM distil_models WHERE name = 'paused'"), $expected, 'the same weights as without the pause');
 
+# an update that takes long: its progress shows before the first one is done, and a pause ends it
+$job = train('slow', '{"max_steps": 7, "batch_size": 64, "gradient_accumulation_steps": 60000, "threads": 1}');
+ok(wait_until(sub { job($job, 'tokens') > 0 }, 'tokens'), 'tokens are counted in the first update');
+is(job($job, "step = 0 AND steps = 7 AND loss IS NULL AND tokens_per_second > 0 AND eta > now()"), 't', 'with steps, speed and end');
+ok(wait_until(sub { $node->safe_psql('postgres', "SELECT query FROM pg_stat_activity WHERE backend_type = 'distil job'") =~ qr/step 0\/7, \d+ % of the next/ }, 'activity'),
+	'and pg_stat_activity shows it');
+$node->safe_psql('postgres', "SELECT distil_pause($job)");
+ok(wait_state($job, 'paused'), 'a pause in the middle of an update');
+is(job($job, "step = 0 AND tokens = 0 AND loss IS NULL"), 't', 'gives up its work');
+$node->safe_psql('postgres', "SELECT distil_cancel($job)");
+
 # damaged and empty spools: the corpus is read again, and the job goes on from its checkpoint
 my $round = 0;
 for my $damage (sub { my $at = (-s $_[0]) / 2; open(my $f, '+<', $_[0]) or die $!; seek($f, $at, 0); print $f 'damaged'; close $f; },
