@@ -344,6 +344,7 @@ CREATE TABLE distil.job (
 	method text NOT NULL,
 	options text NOT NULL,
 	search_path text NOT NULL,
+	settings text[],
 	isa text NOT NULL,
 	threads integer NOT NULL,
 	attempts integer NOT NULL DEFAULT 0,

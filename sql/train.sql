@@ -237,6 +237,30 @@ CALL distil_train('train-sentence', 'train_docs', 'train-u', options => '{"max_s
 SELECT state, owner, texts FROM distil_jobs;
 RESET ROLE;
 SELECT pg_get_userbyid(lomowner) AS owner FROM pg_largeobject_metadata m JOIN distil.model d ON d.weights = m.oid WHERE d.name = 'train-u';
+-- policies that ask for a custom setting: the worker has those of the caller, and no others
+CREATE POLICY tenant ON train_docs AS RESTRICTIVE TO train_user USING (id % 5 = current_setting('app.tenant', true)::int
+	OR current_setting('app.tenant', true) IS NULL);
+SET app.tenant = 3;
+SET app.note = 'it''s "odd" {a,b}';
+SET ROLE train_user;
+CALL distil_train('train-sentence', $$SELECT body FROM train_docs WHERE current_setting('app.note') LIKE 'it''s "odd" {_,b}'$$, 'train-t',
+	options => '{"max_steps": 2, "threads": 1}', wait => true);
+SELECT state, texts FROM distil_jobs WHERE student = 'train-t';
+RESET ROLE;
+SELECT settings FROM distil.job WHERE student = 'train-t';
+BEGIN;
+SET LOCAL app.tenant = 99;
+SELECT current_setting('app.tenant') AS tenant;
+SET LOCAL ROLE train_user;
+CALL distil_train('train-sentence', 'train_docs', 'train-w', options => '{"max_steps": 2, "threads": 1}');
+COMMIT;
+\set VERBOSITY sqlstate
+CALL distil_wait(distil_last_job());
+\set VERBOSITY default
+SELECT error, error_hint FROM distil.job WHERE student = 'train-w';
+DROP POLICY tenant ON train_docs;
+RESET app.tenant;
+RESET app.note;
 -- who may not train any more cannot go on either
 SET ROLE train_user;
 BEGIN;

@@ -752,8 +752,8 @@ extern DistilStatus distil_trainer_create(DistilTrainer **trainer, const DistilM
  */
 extern DistilStatus distil_trainer_step(DistilTrainer *trainer, DistilTrainReport *report, DistilError *err);
 /*
- * Called now and then in the middle of an update, by the thread that takes the step: done = the part of it that is
- * done.  tokens: seen since the job began.  Must not throw; an error ends the step, whose work is lost.
+ * Called now and then in the middle of an update, by the thread that takes the step.  done: the part of it
+ * that is done; tokens: seen since the job began.  Must not throw; an error ends the step, whose work is lost.
  */
 typedef DistilStatus (*DistilTrainWatchFn) (void *ctx, double done, int64_t tokens, DistilError *err);
 extern void distil_trainer_watch(DistilTrainer *trainer, DistilTrainWatchFn watch, void *ctx);

@@ -40,6 +40,13 @@
 #define DISTIL_CAN_BYPASS_ROLELOGIN false
 #endif
 
+/* All settings of this process; *n: how many (needs utils/guc.h and utils/guc_tables.h). */
+#if PG_VERSION_NUM >= 160000
+#define distil_compat_settings(n) get_guc_variables(n)
+#else
+#define distil_compat_settings(n) (*(n) = GetNumConfigOptions(), get_guc_variables())
+#endif
+
 /* A limit to the length of transactions, which reading a corpus may exceed. */
 #if PG_VERSION_NUM >= 170000
 #define DISTIL_HAS_TRANSACTION_TIMEOUT

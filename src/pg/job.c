@@ -151,7 +151,7 @@ execute_alone(Statement *st, const char *sql)
 #define JOB_COLUMNS \
 	"job, owner, state, request, teacher, student, corpus, column_name, method, options, " \
 	"search_path, isa, threads, attempts, fingerprint IS NOT NULL, step, steps, loss, " \
-	"tokens_per_second, eta, error, error_code, error_hint"
+	"tokens_per_second, eta, error, error_code, error_hint, settings"
 
 static char *
 column_text(HeapTuple tuple, TupleDesc desc, int column, MemoryContext context)
@@ -191,6 +191,7 @@ read_row(DistilJob *row, MemoryContext context)
 {
 	HeapTuple	tuple = SPI_tuptable->vals[0];
 	TupleDesc	desc = SPI_tuptable->tupdesc;
+	Datum		settings;
 	bool		isnull;
 
 	row->job = column_int64(tuple, desc, 1);
@@ -216,6 +217,15 @@ read_row(DistilJob *row, MemoryContext context)
 	row->error = column_text(tuple, desc, 21, context);
 	row->error_code = column_text(tuple, desc, 22, context);
 	row->error_hint = column_text(tuple, desc, 23, context);
+	row->settings = NULL;
+	settings = column_datum(tuple, desc, 24, &isnull);
+	if (!isnull)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		row->settings = DatumGetArrayTypePCopy(settings);
+		MemoryContextSwitchTo(old);
+	}
 }
 
 #define READ_JOB "SELECT " JOB_COLUMNS " FROM distil.job WHERE job OPERATOR(pg_catalog.=) $1"
@@ -300,8 +310,10 @@ distil_job_insert(const DistilJobRequest *request)
 	add_text(&st, namespace_search_path);
 	add_text(&st, request->isa);
 	add_datum(&st, INT4OID, Int32GetDatum(request->threads), false);
+	add_datum(&st, TEXTARRAYOID, PointerGetDatum(distil_job_settings_take()), false);
 	execute(&st, "INSERT INTO distil.job (owner, teacher, student, corpus, column_name, method, options,"
-			" search_path, isa, threads) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) RETURNING job");
+			" search_path, isa, threads, settings)"
+			" VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING job");
 	job = DatumGetInt64(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
 	SPI_finish();
 	last_job = job;
@@ -495,6 +507,7 @@ distil_job_end(int64 job, const char *state, const ErrorData *error)
 	add_text(&st, error != NULL ? distil_bridge_clip(error->hint) : NULL);
 	return execute_alone(&st, "UPDATE distil.job SET state = $2, error = $3, error_code = $4,"
 						 " error_hint = $5,"
+						 " settings = CASE WHEN $2 OPERATOR(pg_catalog.=) 'done' THEN NULL ELSE settings END,"
 						 " request = NULL, eta = NULL, updated_at = pg_catalog.clock_timestamp(),"
 						 " finished_at = CASE WHEN $2 OPERATOR(pg_catalog.=) 'paused' THEN NULL"
 						 " ELSE pg_catalog.clock_timestamp() END"

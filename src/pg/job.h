@@ -16,6 +16,7 @@
 
 #include "postgres.h"
 #include "nodes/pg_list.h"
+#include "utils/array.h"
 #include "utils/timestamp.h"
 #include "distil_engine.h"
 
@@ -36,6 +37,7 @@ typedef struct DistilJob
 	char	   *method;
 	char	   *options;		/* effective ones, JSON */
 	char	   *search_path;	/* of the caller */
+	ArrayType  *settings;		/* custom ones of the caller; may be NULL */
 	char	   *isa;			/* fixed at the call: a resumed job computes the same bits */
 	int			threads;		/* likewise */
 	int			attempts;
@@ -62,6 +64,13 @@ typedef struct DistilJobRequest
 	const char *isa;
 	int			threads;
 } DistilJobRequest;
+
+/* ---------- custom settings (job_settings.c) ---------- */
+
+/* Those of this session: text[], names and values in turn. */
+extern ArrayType *distil_job_settings_take(void);
+/* This process has these and no others until the end of the nest level; NULL: none. */
+extern void distil_job_settings_apply(ArrayType *taken);
 
 /* ---------- rows ---------- */
 

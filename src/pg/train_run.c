@@ -134,7 +134,9 @@ check_corpus(const DistilSpoolInfo *info)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the corpus is empty"),
-				 errdetail("The query returned no text that is not NULL to this role.")));
+				 errdetail("The query returned no text that is not NULL to this role."),
+				 errhint("Row security is applied with the custom settings of the session that called"
+						 " distil_train.")));
 	if (info->sequences == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
@@ -149,12 +151,13 @@ write_spool(DistilRun *run, DistilFileSink *file)
 	DistilCorpus corpus;
 	int			level = NewGUCNestLevel();
 
-	/* Names mean what they meant to the caller; policies are applied, never refused. */
+	/* Names and custom settings mean what they meant to the caller; policies are applied, never refused. */
 	(void) set_config_option("search_path", run->row.search_path, PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 	(void) set_config_option("row_security", "on", PGC_USERSET, PGC_S_SESSION,
 							 GUC_ACTION_SAVE, true, 0, false);
 
+	distil_job_settings_apply(run->row.settings);
 	distil_bridge_check(distil_spool_create(&writer.spool, run->teacher, &run->options, &file->sink,
 											run->alloc, &run_poll, &run->err), &run->err);
 	PG_TRY();
@@ -372,8 +375,8 @@ measure_speed(DistilRun *run, double part)
 }
 
 /*
- * In the middle of a long update: the speed so far.  What is asked of the job ends the update, which the next run does
- * again.
+ * In the middle of a long update: the speed so far.  What is asked of the job ends the update, which the next
+ * run does again.
  */
 static DistilStatus
 watch_update(void *ctx, double done, int64_t tokens, DistilError *err)

@@ -2,8 +2,8 @@
  * train_run.h
  *		One run of a training job in this process: its parts, in the order of their use.
  *
- * distil_run_prepare, distil_run_read_corpus, distil_run_forget_corpus and distil_run_finish are called inside a
- * transaction and may throw; distil_run_train is called outside of one (or, in a session,
+ * distil_run_prepare, distil_run_read_corpus, distil_run_forget_corpus and distil_run_finish are called
+ * inside a transaction and may throw; distil_run_train is called outside of one (or, in a session,
  * in one without a snapshot) and opens short ones through the two functions of the run.
  */
 #ifndef DISTIL_TRAIN_RUN_H
@@ -61,8 +61,8 @@ typedef struct DistilRun
 } DistilRun;
 
 /*
- * One part of a run in a transaction of its own (worker.c); returns NULL or its error, and then nothing of the part
- * has happened.  A FATAL error ends the process as ever.
+ * One part of a run in a transaction of its own (worker.c); returns NULL or its error, and then nothing of
+ * the part has happened.  A FATAL error ends the process as ever.
  */
 extern ErrorData *distil_run_part(DistilRun *run, void (*part) (DistilRun *run));
 /* Figures into row and log; that they could not be written is logged, and nothing else. */

@@ -281,6 +281,11 @@ if (job($slot, 'state') eq 'queued')
 is($code, 0, 'distil_work() does the queue\'s work');
 is(job($slot, 'state'), 'done', 'the job is done');
 is($node->safe_psql('postgres', "SELECT sha256 FROM distil_models WHERE name = 'slotless'"), $expected, 'with the same weights');
+# with the custom settings of the session that called distil_train, not those of this one
+$node->safe_psql('postgres', "SET app.one = 'its'; CALL distil_train('m', \$\$SELECT body FROM docs WHERE current_setting('app.one') = 'its' "
+	. "AND coalesce(current_setting('app.two', true), '') = ''\$\$, 'settings', options => '$short')");
+quiet_psql($node, "SET app.one = 'mine'; SET app.two = 'mine'; CALL distil_work()");
+is($node->safe_psql('postgres', "SELECT state || ' ' || texts FROM distil_jobs WHERE student = 'settings'"), 'done 500', 'a job has the custom settings of its caller');
 ($code, $out, $err) = quiet_psql($node, "BEGIN; CALL distil_work()", on_error_stop => 1);
 like($err, qr/cannot run inside a transaction block/, 'distil_work() needs its own transactions');
 is(folders(), '0', 'no folder is left');
