@@ -104,6 +104,17 @@ CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"devic
 \set VERBOSITY default
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"device": "abacus"}');
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"dimensions": 8}');
+-- a teacher that cannot be distilled is found before the corpus is read
+SELECT jsonb_object_agg(f, lo_from_bytea(0, CASE f
+		WHEN 'config_sentence_transformers.json' THEN convert_to(replace(t, '"default_prompt_name": null', '"default_prompt_name": "passage"'), 'UTF8')
+		WHEN '1_Pooling/config.json' THEN convert_to(replace(replace(t, '"mean"', '"weightedmean"'), 'true', 'false'), 'UTF8')
+		ELSE b END)::bigint) AS objects
+	FROM unnest('{config.json,model.safetensors,tokenizer.json,tokenizer_config.json,modules.json,sentence_bert_config.json,
+		config_sentence_transformers.json,1_Pooling/config.json,2_Dense/config.json,2_Dense/model.safetensors,3_Normalize/config.json}'::text[]) f,
+	pg_read_binary_file(:'sentence' || '/' || f) b, LATERAL (SELECT CASE WHEN f LIKE '%.json' THEN convert_from(b, 'UTF8') END AS t) x \gset
+SELECT distil_import_objects('train-weighted', :'objects');
+SELECT count(lo_unlink(value::oid)) FROM jsonb_each_text(:'objects');
+CALL distil_train('train-weighted', 'train_docs', 'train-x');
 SET distil.max_threads = 2;
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"threads": 3}');
 RESET distil.max_threads;

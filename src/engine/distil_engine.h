@@ -696,6 +696,10 @@ extern DistilStatus distil_train_options_parse(DistilTrainOptions *options, cons
 extern DistilStatus distil_train_options_write(char **json, const DistilTrainOptions *options,
 											   const DistilAllocator *alloc, DistilError *err);
 
+/* Whether this teacher can be distilled so: what spool and trainer refuse whatever the corpus holds. */
+extern DistilStatus distil_train_check(const DistilModel *teacher, const DistilTrainOptions *options,
+									   const DistilAllocator *alloc, DistilError *err);
+
 /*
  * The spool: the corpus tokenised once, in one file.  Texts are added in the order
  * of the query; special tokens written in a text are not recognised.  finish writes
@@ -753,7 +757,7 @@ extern DistilStatus distil_trainer_create(DistilTrainer **trainer, const DistilM
 extern DistilStatus distil_trainer_step(DistilTrainer *trainer, DistilTrainReport *report, DistilError *err);
 /*
  * Called now and then in the middle of an update, by the thread that takes the step.  done: the part of it
- * that is done; tokens: seen since the job began.  Must not throw; an error ends the step, whose work is lost.
+ * that is done; tokens: seen since the job began.  Must not throw; an error ends the step and loses its work.
  */
 typedef DistilStatus (*DistilTrainWatchFn) (void *ctx, double done, int64_t tokens, DistilError *err);
 extern void distil_trainer_watch(DistilTrainer *trainer, DistilTrainWatchFn watch, void *ctx);

@@ -111,6 +111,14 @@ choose_ends(DistilSpoolEnds *ends, const DistilTrainOptions *options, const Dist
 	return DISTIL_OK;
 }
 
+DistilStatus
+distil_spool_check(const DistilModel *teacher, const DistilTrainOptions *options, DistilError *err)
+{
+	DistilSpoolEnds ends;
+
+	return choose_ends(&ends, options, distil_tokenizer_special(distil_model_tokenizer(teacher)), err);
+}
+
 /* prompt + text, as the method reads it, into spool->encoding. */
 static DistilStatus
 encode_text(DistilSpool *spool, const DistilText *text, DistilError *err)

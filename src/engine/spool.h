@@ -57,6 +57,10 @@ typedef struct DistilSpoolView
 	int			skip;			/* leading tokens of each sequence (its prompt) that are not pooled */
 } DistilSpoolView;
 
+/* Whether texts can be tokenised for this method. */
+extern DistilStatus distil_spool_check(const DistilModel *teacher, const DistilTrainOptions *options,
+									   DistilError *err);
+
 /* `spool` must be 8-byte aligned. */
 extern DistilStatus distil_spool_view(DistilSpoolView *view, const void *spool, size_t size,
 									  DistilMethod method, int vocabulary, int max_tokens,

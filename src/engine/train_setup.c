@@ -9,6 +9,43 @@
 #include "alloc.h"
 #include "train.h"
 
+/* What the backward pass of the sentence pipeline does not have. */
+static DistilStatus
+check_pipeline(const DistilModel *teacher, const DistilTrainOptions *options, DistilError *err)
+{
+	const DistilPipeline *pipeline = &teacher->spec.pipeline;
+	int			prompt;
+
+	if (options->method != DISTIL_METHOD_EMBEDDING || options->max_steps == 0)
+		return DISTIL_OK;
+	if (pipeline->npoolings > 1)
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED, "training with several poolings is not supported");
+	DISTIL_FORWARD(distil_model_prompt(teacher, &prompt, NULL, err));
+	if (pipeline->pooling[0] == DISTIL_POOL_WEIGHTED_MEAN && !pipeline->include_prompt && prompt >= 0 &&
+		pipeline->prompts[prompt][0] != '\0')
+		return distil_fail(err, DISTIL_ERR_UNSUPPORTED,
+						   "training with pooling \"weightedmean\" without the prompt is not supported");
+	return DISTIL_OK;
+}
+
+DistilStatus
+distil_train_check(const DistilModel *teacher, const DistilTrainOptions *options,
+				   const DistilAllocator *alloc, DistilError *err)
+{
+	DistilArena *arena;
+	DistilSpec	student;
+	DistilStatus status;
+
+	DISTIL_FORWARD(distil_spool_check(teacher, options, err));
+	DISTIL_FORWARD(check_pipeline(teacher, options, err));
+	arena = distil_arena_create(alloc);
+	if (arena == NULL)
+		return distil_fail_memory(err, 0);
+	status = distil_student_spec(&student, teacher, options, arena, err);
+	distil_arena_free(arena);
+	return status;
+}
+
 DistilStatus
 distil_trainer_check(const DistilModel *teacher, const DistilTrainOptions *options,
 					 DistilDevice *const *devices, int ndevices, DistilError *err)

@@ -142,6 +142,46 @@ test_blank(void)
 	fixture_close(&teacher);
 }
 
+/* What cannot be trained is known before a corpus is read. */
+static void
+test_check(const char *file, const char *from, const char *to, const char *json, DistilStatus expected,
+		   const char *says)
+{
+	DistilTrainOptions options;
+	DistilError err = {{0}, {0}, {0}};
+	TestFolder	folder;
+	Fixture		teacher;
+	DistilStatus status;
+
+	CHECK(test_folder_load(&folder, "test/golden/models/bert-sentence"));
+	test_folder_replace(&folder, "tokenizer.json", "\"lowercase\": true", "\"lowercase\": false");
+	test_folder_replace(&folder, "tokenizer_config.json", "\"do_lower_case\": true", "\"do_lower_case\": false");
+	test_folder_replace(&folder, "config_sentence_transformers.json", "\"default_prompt_name\": null",
+						"\"default_prompt_name\": \"passage\"");
+	test_folder_replace(&folder, file, from, to);
+	fixture_from_folder(&teacher, &folder.folder);
+	options = fixture_options(teacher.model, "embedding", json);
+	status = distil_train_check(teacher.model, &options, distil_alloc_system(), &err);
+	CHECK_MSG(status == expected, "%d: %s", status, err.message);
+	CHECK_MSG(strstr(err.message, says) != NULL, "%s", err.message);
+	fixture_close(&teacher);
+	test_folder_free(&folder);
+}
+
+static void
+test_checks(void)
+{
+	const char *pooling = "1_Pooling/config.json";
+	const char *mean = "\"mean\",\n    \"include_prompt\": true";
+	const char *weighted = "\"weightedmean\", \"include_prompt\": false";
+
+	test_check(pooling, mean, mean, "{}", DISTIL_OK, "");
+	test_check("sentence_bert_config.json", "{", "{\"do_lower_case\": true, ", "{}", DISTIL_OK, "");
+	test_check(pooling, mean, weighted, "{}", DISTIL_ERR_UNSUPPORTED,
+			   "pooling \"weightedmean\" without the prompt is not supported");
+	test_check(pooling, mean, weighted, "{\"max_steps\": 0}", DISTIL_OK, "");
+}
+
 int
 main(void)
 {
@@ -149,5 +189,6 @@ main(void)
 	test_teacher_vectors("\"default_prompt_name\": \"passage\"", "\"include_prompt\": true", 0, 8);
 	test_teacher_vectors("\"default_prompt_name\": \"passage\"", "\"include_prompt\": false", 9, 8);
 	test_blank();
+	test_checks();
 	return check_report("train_prompt");
 }
