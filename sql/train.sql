@@ -101,6 +101,7 @@ CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"layer
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"layers": [0, 7]}');
 \set VERBOSITY terse
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"device": "cuda"}');
+CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"gpus": 2}');
 \set VERBOSITY default
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"device": "abacus"}');
 CALL distil_train('train-sentence', 'train_docs', 'train-x', options => '{"dimensions": 8}');

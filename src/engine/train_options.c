@@ -249,6 +249,17 @@ out_of_range(const Option *option, double value, double max, DistilError *err)
 							  value, option->min, max);
 }
 
+/* 2.0 is an integer too: jsonb keeps the way a number was written. */
+static bool
+is_integer(const DistilJson *value)
+{
+	DistilJsonType type = distil_json_type(value);
+
+	if (type != DISTIL_JSON_REAL)
+		return type == DISTIL_JSON_INTEGER;
+	return distil_json_number(value) == floor(distil_json_number(value));
+}
+
 static DistilStatus
 parse_layers(DistilTrainOptions *options, const Option *option, const DistilJson *value,
 			 const DistilModelInfo *info, DistilError *err)
@@ -256,12 +267,12 @@ parse_layers(DistilTrainOptions *options, const Option *option, const DistilJson
 	size_t		n;
 	size_t		i;
 
-	if (distil_json_type(value) == DISTIL_JSON_INTEGER)
+	if (is_integer(value))
 	{
-		int64_t		count = distil_json_integer(value);
+		double		count = distil_json_number(value);
 
-		if (count < 1 || count > info->layers)
-			return out_of_range(option, (double) count, info->layers, err);
+		if (!(count >= 1 && count <= info->layers))
+			return out_of_range(option, count, info->layers, err);
 		options->nlayers = (int) count;
 		distil_student_layers(options->layers, options->nlayers, info->layers, options->method);
 		return DISTIL_OK;
@@ -274,17 +285,17 @@ parse_layers(DistilTrainOptions *options, const Option *option, const DistilJson
 	for (i = 0; i < n; i++)
 	{
 		const DistilJson *item = distil_json_item(value, i);
-		int64_t		layer;
+		double		layer;
 
-		if (distil_json_type(item) != DISTIL_JSON_INTEGER)
+		if (!is_integer(item))
 			return wrong_type(option, "a number of layers or the list of teacher layers to copy", err);
-		layer = distil_json_integer(item);
-		if (layer < 0 || layer >= info->layers)
+		layer = distil_json_number(item);
+		if (!(layer >= 0 && layer < info->layers))
 		{
 			distil_fail(err, DISTIL_ERR_ARGUMENT,
 						"option \"layers\" names a layer the teacher does not have");
 			return distil_fail_detail(err, DISTIL_ERR_ARGUMENT,
-									  "Layer %" PRId64 " was given; the teacher has layers 0 to %d.",
+									  "Layer %.15g was given; the teacher has layers 0 to %d.",
 									  layer, info->layers - 1);
 		}
 		options->layers[i] = (int) layer;
@@ -328,12 +339,8 @@ parse_number(DistilTrainOptions *options, const Option *option, const DistilJson
 	double		max = option->max;
 	double		number;
 
-	if (type != DISTIL_JSON_INTEGER && (type != DISTIL_JSON_REAL || option->kind != OPTION_REAL))
-	{
-		/* 1.0 is an integer too: jsonb keeps the way a number was written. */
-		if (type != DISTIL_JSON_REAL || distil_json_number(value) != floor(distil_json_number(value)))
-			return wrong_type(option, option->kind == OPTION_REAL ? "a number" : "an integer", err);
-	}
+	if (!is_integer(value) && (type != DISTIL_JSON_REAL || option->kind != OPTION_REAL))
+		return wrong_type(option, option->kind == OPTION_REAL ? "a number" : "an integer", err);
 	number = distil_json_number(value);
 	if (option->offset == FIELD(max_tokens))
 		max = info->max_tokens;

@@ -158,7 +158,7 @@ choose_options(DistilJobRequest *request, const char *method, Datum options_datu
 	distil_bridge_check(distil_train_options_parse(options, method, json, strlen(json), teacher->model,
 												   alloc, &err), &err);
 	distil_bridge_check(distil_train_check(teacher->model, options, alloc, &err), &err);
-	distil_train_device_check(options->device);
+	distil_train_device_check(options);
 	request->threads = choose_threads(options->threads);
 	request->isa = distil_isa == DISTIL_ISA_AUTO ? distil_device_isa(distil_bridge_device())
 		: distil_guc_isa_name(distil_isa);

@@ -126,13 +126,20 @@ distil_run_close_devices(DistilRun *run)
 }
 
 void
-distil_train_device_check(const char *device)
+distil_train_device_check(const DistilTrainOptions *options)
 {
+	bool		cuda = strcmp(options->device, "cuda") == 0;
 	char		message[400] = "";
 
-	if (strcmp(device, "cuda") != 0 || distil_standin_device ||
+	if ((!cuda && options->gpus < 2) || distil_standin_device ||
 		distil_cuda_available(message, sizeof(message)))
 		return;
+	if (!cuda)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("option \"gpus\" is %d, but this server can use no GPU", options->gpus),
+				 errdetail_internal("%s", message),
+				 errhint("Leave it out.")));
 	ereport(ERROR,
 			(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
 			 errmsg("device \"cuda\" is not available"),

@@ -87,8 +87,8 @@ extern void distil_run_open_devices(DistilRun *run);
 extern void distil_run_close_devices(DistilRun *run);
 /* After a failure `status`: true when the job now has CPU devices instead and may try again. */
 extern bool distil_run_leave_accelerator(DistilRun *run, DistilStatus status);
-/* Refuse an option "device" that this server cannot serve; talks to no device. */
-extern void distil_train_device_check(const char *device);
+/* Refuse options "device" and "gpus" that this server cannot serve; talks to no device. */
+extern void distil_train_device_check(const DistilTrainOptions *options);
 
 /* Free trainer, devices and mappings; harmless at any time. */
 extern void distil_run_close(DistilRun *run);

@@ -93,6 +93,10 @@ test_values(void)
 	CHECK(strcmp(o.device, "cpu") == 0);
 	CHECK(parse(&o, mlm.model, "triple", "{\"layers\": [1, 0]}", &err) == DISTIL_OK);
 	CHECK(o.nlayers == 2 && o.layers[0] == 1 && o.layers[1] == 0);
+	CHECK(parse(&o, mlm.model, "triple", "{\"layers\": 2.0}", &err) == DISTIL_OK);
+	CHECK(o.nlayers == 2 && o.layers[0] == 0 && o.layers[1] == 1);
+	CHECK(parse(&o, mlm.model, "triple", "{\"layers\": [1.0]}", &err) == DISTIL_OK);
+	CHECK(o.nlayers == 1 && o.layers[0] == 1);
 }
 
 typedef struct BadCase
@@ -136,6 +140,9 @@ test_errors(void)
 		{"triple", "{\"batch_size\": 1e300}", DISTIL_ERR_ARGUMENT, "out of range"},
 		{"triple", "{\"layers\": 3}", DISTIL_ERR_ARGUMENT, "allowed is 1 to 2"},
 		{"triple", "{\"layers\": 0}", DISTIL_ERR_ARGUMENT, "out of range"},
+		{"triple", "{\"layers\": 1.5}", DISTIL_ERR_ARGUMENT, "a number of layers or the list"},
+		{"triple", "{\"layers\": 1e300}", DISTIL_ERR_ARGUMENT, "out of range"},
+		{"triple", "{\"layers\": [0.5]}", DISTIL_ERR_ARGUMENT, "a number of layers or the list"},
 		{"triple", "{\"layers\": []}", DISTIL_ERR_ARGUMENT, "out of range"},
 		{"triple", "{\"layers\": [0, 2]}", DISTIL_ERR_ARGUMENT, "the teacher has layers 0 to 1"},
 		{"triple", "{\"layers\": [0, \"1\"]}", DISTIL_ERR_ARGUMENT, "wrong type"},

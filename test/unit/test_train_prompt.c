@@ -155,7 +155,8 @@ test_check(const char *file, const char *from, const char *to, const char *json,
 
 	CHECK(test_folder_load(&folder, "test/golden/models/bert-sentence"));
 	test_folder_replace(&folder, "tokenizer.json", "\"lowercase\": true", "\"lowercase\": false");
-	test_folder_replace(&folder, "tokenizer_config.json", "\"do_lower_case\": true", "\"do_lower_case\": false");
+	test_folder_replace(&folder, "tokenizer_config.json", "\"do_lower_case\": true",
+						"\"do_lower_case\": false");
 	test_folder_replace(&folder, "config_sentence_transformers.json", "\"default_prompt_name\": null",
 						"\"default_prompt_name\": \"passage\"");
 	test_folder_replace(&folder, file, from, to);
