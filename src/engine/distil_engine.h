@@ -667,7 +667,8 @@ typedef struct DistilTrainOptions
 	bool		restrict_ce_to_mask;
 	int			nlayers;		/* of the student */
 	int			layers[DISTIL_MAX_LAYERS];	/* teacher layers copied */
-	bool		freeze_pos_embs;
+	bool		freeze_pos_embs, freeze_token_type_embds;
+	bool		group_by_size;	/* micro-batches hold sequences of like length */
 	double		learning_rate, warmup_prop, weight_decay, adam_beta1, adam_beta2, adam_epsilon, max_grad_norm;
 	int			batch_size, gradient_accumulation_steps;
 	double		epochs;

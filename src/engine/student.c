@@ -103,6 +103,14 @@ distil_student_spec(DistilSpec *spec, const DistilModel *teacher, const DistilTr
 	DISTIL_FORWARD(distil_spec_build(spec, &folder, &facts, arena, teacher->alloc, err));
 	if (options->freeze_pos_embs)
 		spec->table.params[spec->position].flags |= DISTIL_PARAM_FROZEN;
+	if (options->freeze_token_type_embds)
+	{
+		if (spec->type < 0)
+			return distil_fail(err, DISTIL_ERR_ARGUMENT,
+							   "option \"freeze_token_type_embds\" does not apply "
+							   "to a student without token types");
+		spec->table.params[spec->type].flags |= DISTIL_PARAM_FROZEN;
+	}
 	spec->info.parameters = 0;
 	for (i = 0; i < spec->table.n; i++)
 		spec->info.parameters += (int64_t) spec->table.params[i].count;

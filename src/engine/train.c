@@ -52,7 +52,7 @@ trainer_setup(DistilTrainer *trainer, const void *spool, size_t spool_size, Dist
 	if (trainer->ntrain > 0)
 		DISTIL_FORWARD(distil_sampler_create(&trainer->sampler, trainer->train_items, trainer->ntrain,
 											 trainer->spool.starts, options->batch_size,
-											 trainer->method->grouped ? options->max_tokens : 0,
+											 options->group_by_size ? options->max_tokens : 0,
 											 options->seed, trainer->alloc, err));
 	distil_schedule_init(&trainer->schedule, options->learning_rate, options->warmup_prop,
 						 distil_schedule_updates(trainer->sampler != NULL ? trainer->sampler->batches : 0,

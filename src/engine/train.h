@@ -140,7 +140,6 @@ typedef struct DistilTrainMethod
 {
 	const char *name;
 	DistilLabelling labelling;
-	bool		grouped;		/* micro-batches hold sequences of like length */
 	bool		dropout;		/* the student learns with dropout */
 	/* floats of DistilTrainWorker.buffers */
 	size_t		(*buffer_floats) (const DistilTrainer *trainer);

@@ -228,7 +228,6 @@ distil_cache_fill(DistilTrainer *trainer, DistilError *err)
 
 const DistilTrainMethod distil_train_embedding = {
 	.name = "embedding",
-	.grouped = false,
 	.dropout = false,
 	.buffer_floats = embedding_buffer_floats,
 	.piece = embedding_piece,

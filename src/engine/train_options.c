@@ -96,6 +96,9 @@ static const Option options_table[] = {
 	{"dtype", OPTION_DTYPE, FOR_ALL, FIELD(dtype), 0, 0, {0, 0, 0}},
 	/* The published DistilBERT kept BERT's position table as it was. */
 	{"freeze_pos_embs", OPTION_BOOL, FOR_ALL, FIELD(freeze_pos_embs), 0, 1, {1, 0, 0}},
+	{"freeze_token_type_embds", OPTION_BOOL, FOR_MASKED | FOR_EMBEDDING, FIELD(freeze_token_type_embds), 0, 1,
+	{0, 0, 0}},
+	{"group_by_size", OPTION_BOOL, FOR_TRIPLE, FIELD(group_by_size), 0, 1, {1, 0, 1}},
 	{"learning_rate", OPTION_REAL, FOR_ALL, FIELD(learning_rate), 0, 10, {5e-4, 5e-4, 5e-4}},
 	{"warmup_prop", OPTION_REAL, FOR_ALL, FIELD(warmup_prop), 0, 1, {0.05, 0.05, 0.05}},
 	{"weight_decay", OPTION_REAL, FOR_ALL, FIELD(weight_decay), 0, 10, {0, 0.01, 0}},
@@ -140,11 +143,20 @@ list_options(char *buffer, size_t size, OptionSet set)
 	}
 }
 
+/* The name of the original script for an option that has another one here. */
+static const char other_name[] = "n_epoch";
+static const char its_name[] = "epochs";
+
 static const Option *
 find_option(const char *name, size_t length)
 {
 	size_t		i;
 
+	if (length == strlen(other_name) && memcmp(name, other_name, length) == 0)
+	{
+		name = its_name;
+		length = strlen(its_name);
+	}
 	for (i = 0; i < NOPTIONS; i++)
 		if (strlen(options_table[i].name) == length && memcmp(options_table[i].name, name, length) == 0)
 			return &options_table[i];
@@ -356,7 +368,7 @@ parse_option(DistilTrainOptions *options, const char *key, size_t key_length, co
 			 const DistilModelInfo *info, DistilError *err)
 {
 	const Option *option = find_option(key, key_length);
-	char		known[480];
+	char		known[560];
 
 	if (option == NULL || !(option->sets & (1u << set_of(options))))
 	{
@@ -449,6 +461,10 @@ distil_train_options_parse(DistilTrainOptions *options, const char *method, cons
 	root = distil_json_root(doc);
 	if (distil_json_type(root) != DISTIL_JSON_OBJECT)
 		status = distil_fail(err, DISTIL_ERR_ARGUMENT, "training options must be a JSON object");
+	else if (distil_json_member(root, other_name) != NULL && distil_json_member(root, its_name) != NULL)
+		status = distil_fail(err, DISTIL_ERR_ARGUMENT,
+							 "options \"%s\" and \"%s\" are the same: give one of them", other_name,
+							 its_name);
 	else
 	{
 		status = DISTIL_OK;

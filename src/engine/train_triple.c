@@ -283,7 +283,6 @@ triple_piece(DistilTrainer *trainer, DistilTrainWorker *worker, const DistilPiec
 const DistilTrainMethod distil_train_triple = {
 	.name = "triple",
 	.labelling = DISTIL_LABELS_MASKED,
-	.grouped = true,
 	.dropout = true,
 	.buffer_floats = triple_buffer_floats,
 	.piece = triple_piece,
@@ -292,7 +291,6 @@ const DistilTrainMethod distil_train_triple = {
 const DistilTrainMethod distil_train_causal = {
 	.name = "triple",
 	.labelling = DISTIL_LABELS_NEXT,
-	.grouped = true,
 	.dropout = true,
 	.buffer_floats = triple_buffer_floats,
 	.piece = triple_piece,

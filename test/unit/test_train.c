@@ -428,7 +428,7 @@ test_update(void)
 
 /* Frozen positions stay as they were; everything else moves. */
 static void
-test_frozen(void)
+test_frozen(const char *method, const char *json)
 {
 	Job			job;
 	const DistilParamTable *table;
@@ -436,7 +436,7 @@ test_frozen(void)
 	size_t		total;
 	int			p;
 
-	open_job(&job, "triple", triple_json, 1);
+	open_job(&job, method, json, 1);
 	table = &job.trainer->student.table;
 	total = table->total;
 	first = malloc(total * sizeof(float));
@@ -448,10 +448,50 @@ test_frozen(void)
 		bool		same = memcmp(first + param->offset, job.trainer->copies[0].weights + param->offset,
 								  param->count * sizeof(float)) == 0;
 
-		CHECK_MSG(same == (p == job.trainer->student.position), "%s", param->name);
+		CHECK_MSG(same == ((p == job.trainer->student.position && job.options.freeze_pos_embs) ||
+						   (p == job.trainer->student.type && job.options.freeze_token_type_embds)),
+				  "%s", param->name);
 	}
 	free(first);
 	close_job(&job);
+}
+
+/* Micro-batches of like length, or of any. */
+static void
+test_grouped(void)
+{
+	int			spread[2] = {0, 0};
+	int			grouped;
+
+	for (grouped = 0; grouped < 2; grouped++)
+	{
+		Job			job;
+		int64_t		batch;
+		const int32_t *sequences;
+		int			n;
+		int			i;
+
+		open_job(&job, "triple",
+				 grouped ? "{\"layers\": 1}" : "{\"layers\": 1, \"group_by_size\": false}", 1);
+		for (batch = 0; batch < job.trainer->sampler->batches; batch++)
+		{
+			const uint64_t *starts = job.trainer->spool.starts;
+			int			least = INT32_MAX;
+			int			most = 0;
+
+			distil_sampler_batch(job.trainer->sampler, batch, &sequences, &n);
+			for (i = 0; i < n; i++)
+			{
+				int			length = (int) (starts[sequences[i] + 1] - starts[sequences[i]]);
+
+				least = length < least ? length : least;
+				most = length > most ? length : most;
+			}
+			spread[grouped] += most - least;
+		}
+		close_job(&job);
+	}
+	CHECK_MSG(2 * spread[1] < spread[0], "%d, %d", spread[0], spread[1]);
 }
 
 /* A loss that is not finite: the update is skipped and counted, the weights stay. */
@@ -672,7 +712,9 @@ main(void)
 	test_balance();
 	test_seed();
 	test_update();
-	test_frozen();
+	test_frozen("triple", triple_json);
+	test_frozen("embedding", "{\"layers\": 1, \"batch_size\": 16, \"freeze_token_type_embds\": true}");
+	test_grouped();
 	test_not_finite();
 	test_hostile_checkpoint();
 	test_student_folder();

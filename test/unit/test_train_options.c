@@ -93,6 +93,15 @@ test_values(void)
 	CHECK(strcmp(o.device, "cpu") == 0);
 	CHECK(parse(&o, mlm.model, "triple", "{\"layers\": [1, 0]}", &err) == DISTIL_OK);
 	CHECK(o.nlayers == 2 && o.layers[0] == 1 && o.layers[1] == 0);
+	CHECK(parse(&o, mlm.model, "triple", "{\"n_epoch\": 7, \"group_by_size\": false}", &err) == DISTIL_OK);
+	CHECK(o.epochs == 7 && !o.group_by_size && !o.freeze_token_type_embds);
+	CHECK(parse(&o, sentence.model, NULL, "{\"freeze_token_type_embds\": true}", &err) == DISTIL_OK);
+	CHECK(o.freeze_token_type_embds && !o.group_by_size);
+	CHECK(distil_train_check(sentence.model, &o, distil_alloc_system(), NULL, &err) == DISTIL_OK);
+	/* a DistilBERT has none */
+	CHECK(parse(&o, mlm.model, "triple", "{\"freeze_token_type_embds\": true}", &err) == DISTIL_OK);
+	CHECK(distil_train_check(mlm.model, &o, distil_alloc_system(), NULL, &err) == DISTIL_ERR_ARGUMENT);
+	CHECK(strstr(err.message, "\"freeze_token_type_embds\" does not apply") != NULL);
 	CHECK(parse(&o, mlm.model, "triple", "{\"layers\": 2.0}", &err) == DISTIL_OK);
 	CHECK(o.nlayers == 2 && o.layers[0] == 0 && o.layers[1] == 1);
 	CHECK(parse(&o, mlm.model, "triple", "{\"layers\": [1.0]}", &err) == DISTIL_OK);
@@ -140,6 +149,11 @@ test_errors(void)
 		{"triple", "{\"batch_size\": 1e300}", DISTIL_ERR_ARGUMENT, "out of range"},
 		{"triple", "{\"layers\": 3}", DISTIL_ERR_ARGUMENT, "allowed is 1 to 2"},
 		{"triple", "{\"layers\": 0}", DISTIL_ERR_ARGUMENT, "out of range"},
+		{"triple", "{\"epochs\": 1, \"n_epoch\": 1}", DISTIL_ERR_ARGUMENT, "are the same"},
+		{"embedding", "{\"group_by_size\": true}", DISTIL_ERR_ARGUMENT,
+		"does not apply to method \"embedding\""},
+		{"causal", "{\"freeze_token_type_embds\": true}", DISTIL_ERR_ARGUMENT,
+		"does not apply to a causal teacher"},
 		{"triple", "{\"layers\": 1.5}", DISTIL_ERR_ARGUMENT, "a number of layers or the list"},
 		{"triple", "{\"layers\": 1e300}", DISTIL_ERR_ARGUMENT, "out of range"},
 		{"triple", "{\"layers\": [0.5]}", DISTIL_ERR_ARGUMENT, "a number of layers or the list"},
