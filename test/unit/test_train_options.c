@@ -97,10 +97,10 @@ test_values(void)
 	CHECK(o.epochs == 7 && !o.group_by_size && !o.freeze_token_type_embds);
 	CHECK(parse(&o, sentence.model, NULL, "{\"freeze_token_type_embds\": true}", &err) == DISTIL_OK);
 	CHECK(o.freeze_token_type_embds && !o.group_by_size);
-	CHECK(distil_train_check(sentence.model, &o, distil_alloc_system(), NULL, &err) == DISTIL_OK);
+	CHECK(distil_train_check(sentence.model, &o, distil_alloc_system(), &err) == DISTIL_OK);
 	/* a DistilBERT has none */
 	CHECK(parse(&o, mlm.model, "triple", "{\"freeze_token_type_embds\": true}", &err) == DISTIL_OK);
-	CHECK(distil_train_check(mlm.model, &o, distil_alloc_system(), NULL, &err) == DISTIL_ERR_ARGUMENT);
+	CHECK(distil_train_check(mlm.model, &o, distil_alloc_system(), &err) == DISTIL_ERR_ARGUMENT);
 	CHECK(strstr(err.message, "\"freeze_token_type_embds\" does not apply") != NULL);
 	CHECK(parse(&o, mlm.model, "triple", "{\"layers\": 2.0}", &err) == DISTIL_OK);
 	CHECK(o.nlayers == 2 && o.layers[0] == 0 && o.layers[1] == 1);
