@@ -419,19 +419,21 @@ distil_config_rank_activation(DistilActivation *out, const char *name, const cha
 
 /* The activation sentence-transformers puts on a cross-encoder's score; sigmoid without one. */
 static DistilStatus
-read_rank_activation(DistilActivation *out, const DistilJsonDoc *doc, DistilError *err)
+read_rank_activation(DistilConfig *config, const DistilJsonDoc *doc, DistilError *err)
 {
 	const DistilJson *root = distil_json_root(doc);
 	const DistilJson *object = distil_json_member(root, "sentence_transformers");
 	const char *name = NULL;
 
-	*out = DISTIL_ACT_SIGMOID;
+	config->rank_activation = DISTIL_ACT_SIGMOID;
 	if (object != NULL && distil_json_type(object) == DISTIL_JSON_OBJECT)
 		DISTIL_FORWARD(distil_json_get_string(doc, object, "activation_fn", NULL, &name, err));
 	if (name == NULL)
 		DISTIL_FORWARD(distil_json_get_string(doc, root, "sbert_ce_default_activation_function", NULL, &name,
 											  err));
-	return name == NULL ? DISTIL_OK : distil_config_rank_activation(out, name, "config.json", err);
+	config->ranks = name != NULL;
+	return name == NULL ? DISTIL_OK
+		: distil_config_rank_activation(&config->rank_activation, name, "config.json", err);
 }
 
 /* model_type and its architecture; *type borrowed from doc */
@@ -476,7 +478,7 @@ read_config(DistilConfig *config, const DistilJsonDoc *doc, DistilArena *arena, 
 	config->pad_id = (int) pad;
 	DISTIL_FORWARD(distil_config_generation(config, doc, err));
 	DISTIL_FORWARD(read_problem(&config->problem, doc, err));
-	DISTIL_FORWARD(read_rank_activation(&config->rank_activation, doc, err));
+	DISTIL_FORWARD(read_rank_activation(config, doc, err));
 	DISTIL_FORWARD(read_labels(config, doc, arena, err));
 	return config->arch->parse(config, doc, arena, err);
 }

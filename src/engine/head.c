@@ -120,7 +120,7 @@ bool
 distil_head_ranks(const DistilSpec *spec)
 {
 	return spec->head.head != NULL && spec->head.head->kind == DISTIL_HEAD_SEQUENCE &&
-		spec->head.outputs == 1 && spec->config.problem != DISTIL_PROBLEM_REGRESSION;
+		spec->head.outputs == 1 && (spec->config.ranks || spec->config.problem != DISTIL_PROBLEM_REGRESSION);
 }
 
 DistilProblem

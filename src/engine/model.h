@@ -63,6 +63,7 @@ typedef struct DistilConfig
 	const char *writing_setting;	/* of generation, not implemented and not neutral; or NULL */
 	const char *sampling_setting;	/* the same, where it matters for sampling only */
 	DistilActivation rank_activation;	/* of a cross-encoder's score */
+	bool		ranks;			/* a file says that it is a cross-encoder */
 	DistilProblem problem;		/* problem_type; what it means when absent is up to the head */
 	int			nlabels;
 	const char *const *labels;	/* id2label */

@@ -568,6 +568,7 @@ rank_pipeline(PipelineParser *parser, size_t modules)
 						   modules);
 	parser->spec->pipeline.present = false;
 	parser->spec->pipeline.npoolings = 1;
+	parser->spec->config.ranks = true;
 	return with_file(parser, PROMPTS_FILE, false, read_cross_encoder);
 }
 

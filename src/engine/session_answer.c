@@ -19,6 +19,7 @@
 #define QUESTION_TOKENS 64
 #define ANSWER_TOKENS 30
 #define MAX_ANSWERS 10000
+#define BLOCK_POINTS 256		/* code points from one known byte offset to the next */
 
 /* A pair of texts as the template lays it out, with the context left open. */
 typedef struct Frame
@@ -111,6 +112,7 @@ make_frame(Search *s, const DistilText *question, DistilError *err)
 	int			front;
 
 	DISTIL_FORWARD(encode(session, question, &empty, true, true, QUESTION_TOKENS + added, err));
+	session->stats.truncated += session->encoding.truncated;
 	frame->n = session->encoding.n;
 	frame->ids = copy_ints(session, session->encoding.ids, frame->n);
 	frame->types = copy_ints(session, session->encoding.types, frame->n);
@@ -232,31 +234,48 @@ search(Search *s, const DistilText *question, DistilError *err)
 	return DISTIL_OK;
 }
 
-/* Byte offsets of the spans' code points. */
-static void
-fill_bytes(Search *s)
+/* Byte offset of a code point among `points`; the text's length for one behind it. */
+static size_t
+byte_of(const DistilText *text, const size_t *blocks, size_t points, size_t wanted)
+{
+	size_t		point = wanted / BLOCK_POINTS * BLOCK_POINTS;
+	size_t		i = wanted < points ? blocks[wanted / BLOCK_POINTS] : text->length;
+
+	for (; i < text->length && point < wanted; point++)
+		do
+			i++;
+		while (i < text->length && ((unsigned char) text->data[i] & 0xC0) == 0x80);
+	return i;
+}
+
+/* Byte offsets of the spans' code points, from those of every BLOCK_POINTS one. */
+static DistilStatus
+fill_bytes(Search *s, DistilError *err)
 {
 	const DistilText *text = s->context;
-	int32_t		point = 0;
+	size_t		nblocks = text->length / BLOCK_POINTS + 1;
+	size_t	   *blocks = distil_alloc_array(s->session->alloc, nblocks, sizeof(size_t));
+	size_t		point = 0;
 
-	for (int k = 0; k < s->nbest; k++)
-	{
-		s->best[k].byte_start = text->length;
-		s->best[k].byte_end = text->length;
-	}
+	if (blocks == NULL)
+		return distil_fail_memory(err, nblocks * sizeof(size_t));
 	for (size_t i = 0; i < text->length; i++)
 	{
 		if (((unsigned char) text->data[i] & 0xC0) == 0x80)
 			continue;
-		for (int k = 0; k < s->nbest; k++)
-		{
-			if (s->best[k].start_pos == point)
-				s->best[k].byte_start = i;
-			if (s->best[k].end_pos == point)
-				s->best[k].byte_end = i;
-		}
+		if (point % BLOCK_POINTS == 0)
+			blocks[point / BLOCK_POINTS] = i;
 		point++;
 	}
+	for (int k = 0; k < s->nbest; k++)
+	{
+		DistilSpan *span = &s->best[k];
+
+		span->byte_start = byte_of(text, blocks, point, (size_t) span->start_pos);
+		span->byte_end = byte_of(text, blocks, point, (size_t) span->end_pos);
+	}
+	distil_release(s->session->alloc, blocks);
+	return DISTIL_OK;
 }
 
 DistilStatus
@@ -276,8 +295,9 @@ distil_session_answer(DistilSession *session, DistilSpan **spans, int *nspans, c
 		return distil_fail_memory(err, (size_t) top_k * sizeof(DistilSpan));
 	status = search(&s, question, err);
 	if (status == DISTIL_OK)
+		status = fill_bytes(&s, err);
+	if (status == DISTIL_OK)
 	{
-		fill_bytes(&s);
 		*spans = s.best;
 		*nspans = s.nbest;
 		s.best = NULL;

@@ -147,10 +147,10 @@ write_on(Generation *g, int *written, DistilError *err)
 		DISTIL_FORWARD(run_tokens(g, err));
 		id = g->options.temperature > 0 ? sample(g, g->session->lm.host, v)
 			: likeliest(g->session->lm.host, v);
-		if (is_end(g->session, id))
-			break;
 		g->ids[g->n++] = id;
 		(*written)++;
+		if (is_end(g->session, id))
+			break;
 	}
 	return DISTIL_OK;
 }

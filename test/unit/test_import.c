@@ -292,6 +292,8 @@ test_cross_encoder(void)
 
 	if (!test_folder_load(&folder, MODELS "bert-sentence"))
 		return;
+	/* as transformers writes it where one output was trained */
+	test_folder_replace(&folder, "config.json", "{", "{\"problem_type\": \"regression\", ");
 	test_folder_set_text(&folder, MODULES, "[{\"path\": \"\", \"type\": \"" OLD "Transformer\"}]");
 	test_folder_set_text(&folder, SENTENCE,
 						 "{\"transformer_task\": \"sequence-classification\", "
@@ -308,7 +310,7 @@ test_cross_encoder(void)
 			CHECK(strstr(err.message, cases[i].message) != NULL);
 		if (loaded.model != NULL)
 			CHECK(loaded.model->spec.config.rank_activation == cases[i].activation &&
-				  !loaded.model->spec.pipeline.present);
+				  loaded.model->spec.config.ranks && !loaded.model->spec.pipeline.present);
 		load_free(&loaded);
 	}
 	test_folder_free(&folder);
