@@ -15,6 +15,9 @@ SELECT distil_cosine('{1,0}'::float8[], '{0,1}'::float8[]) AS f8, distil_cosine(
 SELECT distil_cosine(ARRAY[1, 2], ARRAY[1, 2]) > 0.999999 AS literals;
 -- int8 arithmetic does not overflow
 SELECT distil_dot('{2147483647,2147483647}'::int[], '{2147483647,2147483647}'::int[]) > 9e18 AS ok;
+-- squares beyond the type's range
+SELECT abs(distil_cosine('{3e200,4e200}'::float8[], '{4e-200,3e-200}'::float8[]) - 0.96) < 1e-15 AS large,
+	abs(distil_cosine('{1e-320,0}'::float8[], '{1e308,1e308}'::float8[]) - sqrt(0.5)) < 1e-15 AS small;
 -- zero vectors, empty vectors, nulls
 SELECT distil_cosine('{0,0}'::real[], '{1,1}'::real[]), distil_cosine('{0,0}'::int[], '{1,1}'::int[]), distil_cosine(NULL, '{1}'::real[]),
 	distil_dot('{}'::real[], '{}'::real[]), distil_l2('{}'::float8[], '{}'::float8[]);

@@ -168,6 +168,8 @@ extern DistilStatus distil_session_lm_rows(DistilSession *session, const float *
 /* DISTIL_ERR_STATE unless the model has this head. */
 extern DistilStatus distil_session_require(const DistilSession *session, DistilHeadKind kind,
 										   DistilError *err);
+/* DISTIL_ERR_ARGUMENT: nothing to run the head on. */
+extern DistilStatus distil_session_fail_empty(DistilError *err);
 /*
  * The head's scores of a sequence: head.host [*rows, K], one row or one for each token.
  */

@@ -227,10 +227,12 @@ sigmoid(double x)
 	return 1 / (1 + exp(-x));
 }
 
-static DistilStatus
-fail_empty(DistilError *err)
+DistilStatus
+distil_session_fail_empty(DistilError *err)
 {
-	return distil_fail(err, DISTIL_ERR_ARGUMENT, "the text has no token");
+	return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_ARGUMENT, "the text has no token"),
+							"The model's tokenizer adds none of its own.  Leave empty texts out, or make "
+							"them NULL: NULLIF(body, '').");
 }
 
 /* scores [k] from logits [k], by problem */
@@ -292,7 +294,7 @@ distil_session_classify(DistilSession *session, DistilScore **scores, int *nscor
 	DISTIL_FORWARD(require_classes(session, regression, err));
 	DISTIL_FORWARD(run_text(session, text, NULL, &rows, err));
 	if (rows == 0)
-		return fail_empty(err);
+		return distil_session_fail_empty(err);
 	*scores = distil_alloc_array(session->alloc, (size_t) k, sizeof(DistilScore));
 	if (*scores == NULL)
 		return distil_fail_memory(err, (size_t) k * sizeof(DistilScore));
@@ -366,7 +368,7 @@ fill_results(Results *results, const DistilText *texts, const DistilText *pairs,
 						  results->has, err);
 	for (int i = 0; status == DISTIL_OK && i < n; i++)
 		if (!results->has[i])
-			status = fail_empty(err);
+			status = distil_session_fail_empty(err);
 	distil_release(alloc, results->scores);
 	distil_release(alloc, results->has);
 	return status;

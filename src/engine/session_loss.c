@@ -102,7 +102,7 @@ run(const Example *e, const DistilText *text, const DistilText *pair, int *rows)
 	session->want_offsets = false;
 	DISTIL_FORWARD(status);
 	if (session->encoding.n == 0)
-		return distil_fail(e->err, DISTIL_ERR_ARGUMENT, "the text has no token");
+		return distil_session_fail_empty(e->err);
 	return distil_session_head_run(session, session->encoding.ids, session->encoding.types,
 								   session->encoding.n, rows, e->err);
 }

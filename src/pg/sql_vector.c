@@ -90,21 +90,45 @@ get_doubles(ArrayType *array, int n)
 	return values;
 }
 
-/* a . b, a . a and b . b */
-static void
-get_products(const VectorPair *pair, double *ab, double *aa, double *bb)
+/* A power of two near the largest magnitude: what is divided by it has squares that are numbers. */
+static double
+get_scale(const double *x, int n)
+{
+	double		largest = 0;
+	int			exponent;
+	int			i;
+
+	for (i = 0; i < n; i++)
+		largest = Max(largest, fabs(x[i]));
+	if (largest == 0 || !isfinite(largest))
+		return 1;
+	(void) frexp(largest, &exponent);
+	return ldexp(1, exponent - 1);
+}
+
+/* Of float8 and others; NaN where one is zero or not finite. */
+static double
+get_cosine(const VectorPair *pair)
 {
 	const double *a = get_doubles(pair->a, pair->n);
 	const double *b = get_doubles(pair->b, pair->n);
+	double		a_scale = get_scale(a, pair->n);
+	double		b_scale = get_scale(b, pair->n);
+	double		ab = 0;
+	double		aa = 0;
+	double		bb = 0;
 	int			i;
 
-	*ab = *aa = *bb = 0;
 	for (i = 0; i < pair->n; i++)
 	{
-		*ab += a[i] * b[i];
-		*aa += a[i] * a[i];
-		*bb += b[i] * b[i];
+		double		x = a[i] / a_scale;
+		double		y = b[i] / b_scale;
+
+		ab += x * y;
+		aa += x * x;
+		bb += y * y;
 	}
+	return aa == 0 || bb == 0 ? NAN : ab / (sqrt(aa) * sqrt(bb));
 }
 
 Datum
@@ -117,14 +141,7 @@ distil_cosine(PG_FUNCTION_ARGS)
 		cosine = distil_vector_cosine((const float *) distil_bridge_array_data(pair.a),
 									  (const float *) distil_bridge_array_data(pair.b), pair.n);
 	else
-	{
-		double		ab;
-		double		aa;
-		double		bb;
-
-		get_products(&pair, &ab, &aa, &bb);
-		cosine = aa == 0 || bb == 0 ? NAN : ab / (sqrt(aa) * sqrt(bb));
-	}
+		cosine = get_cosine(&pair);
 	if (isnan(cosine))
 		PG_RETURN_NULL();
 	PG_RETURN_FLOAT8(Max(-1.0, Min(1.0, cosine)));
@@ -134,15 +151,19 @@ Datum
 distil_dot(PG_FUNCTION_ARGS)
 {
 	VectorPair	pair = get_pair(fcinfo);
-	double		ab;
-	double		aa;
-	double		bb;
+	const double *a;
+	const double *b;
+	double		sum = 0;
+	int			i;
 
 	if (pair.is_float4)
 		PG_RETURN_FLOAT8(distil_vector_dot((const float *) distil_bridge_array_data(pair.a),
 										   (const float *) distil_bridge_array_data(pair.b), pair.n));
-	get_products(&pair, &ab, &aa, &bb);
-	PG_RETURN_FLOAT8(ab);
+	a = get_doubles(pair.a, pair.n);
+	b = get_doubles(pair.b, pair.n);
+	for (i = 0; i < pair.n; i++)
+		sum += a[i] * b[i];
+	PG_RETURN_FLOAT8(sum);
 }
 
 Datum
