@@ -52,24 +52,30 @@ cuda_seen_before(const int32_t *rows, const int32_t *leaders, int first, int i)
 }
 
 /*
- * sum += dy[j, column] for the rows j in [first, end) that have the target (and lead, unless leaders is
- * NULL), in order.  A warp looks at 32 rows at once: most are of other targets.
+ * to [c] = from [c] + dy[j] for the rows j in [first, end) that have the target (and lead, unless leaders is
+ * NULL), in order, by all threads of a block.  A warp looks at 32 rows at once: most are of other targets.
  */
-static __device__ inline float
-cuda_add_rows(float sum, const float *dy, const int32_t *rows, const int32_t *leaders, int32_t target,
-			  int first, int end, int c, int column)
+static __device__ inline void
+cuda_add_rows(float *to, const float *from, const float *dy, const int32_t *rows, const int32_t *leaders,
+			  int32_t target, int first, int end, int c)
 {
-	for (int base = first; base < end; base += 32)
+	for (int start = 0; start < c; start += (int) blockDim.x)
 	{
-		int			j = base + cuda_lane();
-		unsigned	found = __ballot_sync(0xffffffffu, j < end && rows[j] == target &&
-										  (leaders == NULL || leaders[j]));
+		int			column = start + (int) threadIdx.x;
+		float		sum = column < c ? from[column] : 0.0f;
 
-		for (; found != 0; found &= found - 1)
-			if (column < c)
+		for (int base = first; base < end; base += 32)
+		{
+			int			j = base + cuda_lane();
+			unsigned	found = __ballot_sync(0xffffffffu, j < end && rows[j] == target &&
+											  (leaders == NULL || leaders[j]));
+
+			for (; found != 0 && column < c; found &= found - 1)
 				sum += dy[(size_t) (base + __ffs((int) found) - 1) * c + column];
+		}
+		if (column < c)
+			to[column] = sum;
 	}
-	return sum;
 }
 
 /* All rows are one group: dx[rows[i]] += dy[i] in order of i.  A block for each row. */
@@ -81,15 +87,7 @@ scatter_one_group(float *dx, const float *dy, const int32_t *rows, int n, int c)
 
 	if (cuda_seen_before(rows, NULL, 0, i))
 		return;
-	for (int first = 0; first < c; first += (int) blockDim.x)
-	{
-		int			column = first + (int) threadIdx.x;
-		float		sum = column < c ? dx[(size_t) target * c + column] : 0.0f;
-
-		sum = cuda_add_rows(sum, dy, rows, NULL, target, i, n, c, column);
-		if (column < c)
-			dx[(size_t) target * c + column] = sum;
-	}
+	cuda_add_rows(dx + (size_t) target * c, dx + (size_t) target * c, dy, rows, NULL, target, i, n, c);
 }
 
 /* parts[i] = the sum of the rows of i's group with its target, where i is the first of them (leaders[i]). */
@@ -106,15 +104,7 @@ scatter_groups(float *parts, int32_t *leaders, const float *dy, const int32_t *r
 		leaders[i] = !seen;
 	if (seen)
 		return;
-	for (int start = 0; start < c; start += (int) blockDim.x)
-	{
-		int			column = start + (int) threadIdx.x;
-		float		sum = column < c ? dy[(size_t) i * c + column] : 0.0f;
-
-		sum = cuda_add_rows(sum, dy, rows, NULL, target, i + 1, end, c, column);
-		if (column < c)
-			parts[(size_t) i * c + column] = sum;
-	}
+	cuda_add_rows(parts + (size_t) i * c, dy + (size_t) i * c, dy, rows, NULL, target, i + 1, end, c);
 }
 
 /* dx += the parts of all groups. */
@@ -126,15 +116,7 @@ scatter_leaders(float *dx, const float *parts, const int32_t *leaders, const int
 
 	if (!leaders[i] || cuda_seen_before(rows, leaders, 0, i))
 		return;
-	for (int first = 0; first < c; first += (int) blockDim.x)
-	{
-		int			column = first + (int) threadIdx.x;
-		float		sum = column < c ? dx[(size_t) target * c + column] : 0.0f;
-
-		sum = cuda_add_rows(sum, parts, rows, leaders, target, i, n, c, column);
-		if (column < c)
-			dx[(size_t) target * c + column] = sum;
-	}
+	cuda_add_rows(dx + (size_t) target * c, dx + (size_t) target * c, parts, rows, leaders, target, i, n, c);
 }
 
 /* ---------- operations ---------- */

@@ -60,8 +60,8 @@ typedef struct DistilConfig
 	int			end_ids[DISTIL_MAX_END_IDS];	/* generation stops at these */
 	int			nend;
 	bool		ends_known;		/* by a file; otherwise the tokenizer's end token is the only one */
-	const char *writing_setting;	/* of generation, not implemented and not neutral; or NULL */
-	const char *sampling_setting;	/* the same, where it matters for sampling only */
+	const char *writing_setting;	/* of generation, refused when a text is written; NULL: none */
+	const char *sampling_setting;	/* the same, refused when tokens are drawn */
 	DistilActivation rank_activation;	/* of a cross-encoder's score */
 	bool		ranks;			/* a file says that it is a cross-encoder */
 	DistilProblem problem;		/* problem_type; what it means when absent is up to the head */

@@ -13,33 +13,6 @@
 #include "tokenizer_memory.h"
 #include "unicode.h"
 
-#define GOLDEN "test/golden/tokenizer/"
-
-static char *
-read_file(const char *name, size_t *length)
-{
-	char		path[256];
-	FILE	   *file;
-	char	   *data;
-
-	snprintf(path, sizeof(path), GOLDEN "%s", name);
-	file = fopen(path, "rb");
-	if (file == NULL)
-	{
-		fprintf(stderr, "cannot open %s\n", path);
-		exit(1);
-	}
-	fseek(file, 0, SEEK_END);
-	*length = (size_t) ftell(file);
-	rewind(file);
-	data = malloc(*length + 1);
-	if (data == NULL || fread(data, 1, *length, file) != *length)
-		exit(1);
-	data[*length] = '\0';
-	fclose(file);
-	return data;
-}
-
 typedef struct Variant
 {
 	const char *name;
@@ -716,65 +689,6 @@ test_unicode(void)
 		}
 }
 
-/* Special tokens of a SentencePiece model alone: its control pieces, where no list says others. */
-static void
-test_listed(void)
-{
-	static const struct
-	{
-		const char *stored;
-		const char *file;
-		const char *config;
-		const char *want;		/* by transformers 5.23 */
-	}			cases[] = {
-		{"camembert.sentencepiece.bpe.model", "sentencepiece.bpe.model",
-			"{\"tokenizer_class\": \"CamembertTokenizer\"}",
-		"5 15 5 507 3 553 3 507 3 7 20 16 3 60 6 "},
-		{"camembert.sentencepiece.bpe.model", "sentencepiece.bpe.model",
-			"{\"tokenizer_class\": \"CamembertTokenizer\", \"additional_special_tokens\": [\"<s>NOTUSED\"]}",
-		"5 15 0 507 3 7 20 16 3 60 6 "},
-		{"xlnet.spiece.model", "spiece.model", "{\"tokenizer_class\": \"XLNetTokenizer\"}",
-		"16 1 508 0 554 0 7 61 4 3 "},
-		{"xlnet.spiece.model", "spiece.model",
-			"{\"tokenizer_class\": \"XLNetTokenizer\", \"extra_special_tokens\": [\"the\"]}",
-		"12 1 508 0 554 0 508 7 61 4 3 "}
-	};
-	static const DistilText text = {"the <s>NOTUSED <eod> b", 22};
-
-	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
-	{
-		Memory		data;
-		Memory		config = {cases[i].config, strlen(cases[i].config)};
-		char	   *bytes = read_file(cases[i].stored, &data.length);
-		char	   *blob = NULL;
-		char		shown[256] = "";
-		size_t		size;
-		DistilTokenizer *tokenizer = NULL;
-		DistilEncodeOptions options;
-		DistilEncoding e;
-		DistilError err = {{0}, {0}, {0}};
-
-		data.data = bytes;
-		CHECK_MSG(compile_files(&blob, &size, cases[i].file, &data, "tokenizer_config.json", &config,
-								&counting, &err) == DISTIL_OK &&
-				  distil_tokenizer_open(&tokenizer, blob, size, &counting, &err) == DISTIL_OK, "%s",
-				  err.message);
-		distil_encoding_init(&e, &counting);
-		if (tokenizer != NULL)
-		{
-			options = distil_tokenizer_defaults(tokenizer);
-			CHECK(distil_tokenizer_encode(tokenizer, &e, &text, NULL, &options, NULL, &err) == DISTIL_OK);
-		}
-		for (int k = 0; k < e.n && k < 32; k++)
-			sprintf(shown + strlen(shown), "%d ", e.ids[k]);
-		CHECK_MSG(strcmp(shown, cases[i].want) == 0, "%s: %s", cases[i].config, shown);
-		distil_encoding_reset(&e);
-		distil_tokenizer_free(tokenizer);
-		free(blob);
-		free(bytes);
-	}
-}
-
 int
 main(void)
 {
@@ -789,7 +703,6 @@ main(void)
 	test_truncation();
 	test_truncation_of_one();
 	test_chunks();
-	test_listed();
 	test_no_memory("added.json");
 	test_no_memory("bpe-prefix.json");
 	test_no_memory("unigram-strip.json");

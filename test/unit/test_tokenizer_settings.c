@@ -318,6 +318,65 @@ test_outside_plain(void)
 	distil_buffer_free(&out);
 }
 
+/* Special tokens of a SentencePiece model alone: its control pieces, where no list says others. */
+static void
+test_listed(void)
+{
+	static const struct
+	{
+		const char *stored;
+		const char *file;
+		const char *config;
+		const char *want;		/* by transformers 5.23 */
+	}			cases[] = {
+		{"camembert.sentencepiece.bpe.model", "sentencepiece.bpe.model",
+			"{\"tokenizer_class\": \"CamembertTokenizer\"}",
+		"5 15 5 507 3 553 3 507 3 7 20 16 3 60 6 "},
+		{"camembert.sentencepiece.bpe.model", "sentencepiece.bpe.model",
+			"{\"tokenizer_class\": \"CamembertTokenizer\", \"additional_special_tokens\": [\"<s>NOTUSED\"]}",
+		"5 15 0 507 3 7 20 16 3 60 6 "},
+		{"xlnet.spiece.model", "spiece.model", "{\"tokenizer_class\": \"XLNetTokenizer\"}",
+		"16 1 508 0 554 0 7 61 4 3 "},
+		{"xlnet.spiece.model", "spiece.model",
+			"{\"tokenizer_class\": \"XLNetTokenizer\", \"extra_special_tokens\": [\"the\"]}",
+		"12 1 508 0 554 0 508 7 61 4 3 "}
+	};
+	static const DistilText text = {"the <s>NOTUSED <eod> b", 22};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		Memory		data;
+		Memory		beside = {cases[i].config, strlen(cases[i].config)};
+		char	   *bytes = read_file(cases[i].stored, &data.length);
+		char	   *compiled = NULL;
+		char		shown[256] = "";
+		size_t		size;
+		DistilTokenizer *made = NULL;
+		DistilEncodeOptions options;
+		DistilEncoding e;
+		DistilError err = {{0}, {0}, {0}};
+
+		data.data = bytes;
+		CHECK_MSG(compile_files(&compiled, &size, cases[i].file, &data, "tokenizer_config.json", &beside,
+								&counting, &err) == DISTIL_OK &&
+				  distil_tokenizer_open(&made, compiled, size, &counting, &err) == DISTIL_OK, "%s",
+				  err.message);
+		distil_encoding_init(&e, &counting);
+		if (made != NULL)
+		{
+			options = distil_tokenizer_defaults(made);
+			CHECK(distil_tokenizer_encode(made, &e, &text, NULL, &options, NULL, &err) == DISTIL_OK);
+		}
+		for (int k = 0; k < e.n && k < 32; k++)
+			sprintf(shown + strlen(shown), "%d ", e.ids[k]);
+		CHECK_MSG(strcmp(shown, cases[i].want) == 0, "%s: %s", cases[i].config, shown);
+		distil_encoding_reset(&e);
+		distil_tokenizer_free(made);
+		free(compiled);
+		free(bytes);
+	}
+}
+
 int
 main(void)
 {
@@ -325,6 +384,7 @@ main(void)
 	test_refused();
 	test_outside();
 	test_outside_plain();
+	test_listed();
 	CHECK_MSG(live_blocks == 0, "%ld blocks left", live_blocks);
 	return check_report("tokenizer_settings");
 }

@@ -57,6 +57,32 @@ read_memory(void *ctx, uint64_t offset, void *buffer, size_t bytes, DistilError 
 	return DISTIL_OK;
 }
 
+/* A file of the goldens, with a zero behind it; the caller frees it. */
+static inline char *
+read_file(const char *name, size_t *length)
+{
+	char		path[256];
+	FILE	   *stream;
+	char	   *data;
+
+	snprintf(path, sizeof(path), "test/golden/tokenizer/%s", name);
+	stream = fopen(path, "rb");
+	if (stream == NULL)
+	{
+		fprintf(stderr, "cannot open %s\n", path);
+		exit(1);
+	}
+	fseek(stream, 0, SEEK_END);
+	*length = (size_t) ftell(stream);
+	rewind(stream);
+	data = malloc(*length + 1);
+	if (data == NULL || fread(data, 1, *length, stream) != *length)
+		exit(1);
+	data[*length] = '\0';
+	fclose(stream);
+	return data;
+}
+
 /* Compile a folder; the blob is allocated with malloc (alignment of 16). */
 static inline DistilStatus
 compile_lower(char **blob, size_t *size, const DistilFolder *folder, bool lower_case,
