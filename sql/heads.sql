@@ -205,6 +205,19 @@ SELECT count(*) AS "rows", count(label) AS labels, bool_and(label IS NOT DISTINC
 	bool_and(abs(loss - distil_loss(jsonb_build_object('text', coalesce(body, ''), 'label', 1), 'bert-sequence/classify')) < 1e-5) AS loss
 	FROM docs JOIN batched USING (i);
 RESET distil.batch;
+-- and threads share a batch of labels or perplexities
+SET distil.threads = 1;
+CREATE TABLE alone AS SELECT i, distil_classify(repeat(body || ' ', 4), 'gpt2-sequence/classify') AS label, distil_perplexity(body, 'gpt2-lm') AS perplexity FROM docs;
+SET distil.threads = 2;
+CREATE TABLE labels AS SELECT i, distil_classify(repeat(body || ' ', 4), 'gpt2-sequence/classify') AS label FROM docs;
+SELECT count(*) AS threads FROM pg_ls_dir('/proc/' || pg_backend_pid() || '/task');
+SET distil.threads = 3;
+CREATE TABLE perplexities AS SELECT i, distil_perplexity(body, 'gpt2-lm') AS perplexity FROM docs;
+SELECT count(*) AS threads FROM pg_ls_dir('/proc/' || pg_backend_pid() || '/task');
+RESET distil.threads;
+SELECT count(DISTINCT alone.label) > 1 AND bool_and(alone.label IS NOT DISTINCT FROM labels.label) AS labels, bool_and(alone.perplexity IS NOT DISTINCT FROM perplexities.perplexity) AS perplexities
+	FROM alone JOIN labels USING (i) JOIN perplexities USING (i);
+DROP TABLE alone, labels, perplexities;
 
 -- a model from its configuration, with random weights and another model's tokenizer
 SELECT distil_create('fresh', distil_config('bert-sequence') || '{"num_hidden_layers": 1, "hidden_size": 16, "intermediate_size": 20}', 'bert-sequence', seed => 5);

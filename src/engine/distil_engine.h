@@ -629,9 +629,9 @@ extern DistilStatus distil_session_generate_ids(DistilSession *session, int32_t 
 extern DistilStatus distil_session_generate(DistilSession *session, char **text, size_t *length,
 											const DistilText *prompt, const DistilGenerateOptions *options,
 											DistilError *err);
-/* exp of the mean cross-entropy of the text's tokens from the second on; *has false under two tokens. */
+/* [n] exp of the mean cross-entropy of a text's tokens from the second on; has [n] false under two tokens. */
 extern DistilStatus distil_session_perplexity(DistilSession *session, double *perplexity, bool *has,
-											  const DistilText *text, DistilError *err);
+											  const DistilText *texts, int n, DistilError *err);
 
 /*
  * The training loss of one labelled example, a JSON object, by the model's head:

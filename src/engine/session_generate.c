@@ -318,22 +318,31 @@ add_surprise(void *ctx, int t, const float *logits, int v, DistilError *err)
 	return DISTIL_OK;
 }
 
-DistilStatus
-distil_session_perplexity(DistilSession *session, double *perplexity, bool *has, const DistilText *text,
-						  DistilError *err)
+/* Texts of one call; each has a place of its own, whichever thread's session computes it. */
+typedef struct PerplexityRun
 {
+	const DistilText *texts;
+	double	   *perplexity;
+	bool	   *has;
+} PerplexityRun;
+
+/* A DistilSessionFn */
+static DistilStatus
+perplexity_of(void *ctx, DistilSession *session, int item, DistilError *err)
+{
+	const PerplexityRun *run = ctx;
 	DistilEncodeOptions options = distil_tokenizer_defaults(session->model->tokenizer);
 	DistilEncoding *encoding = &session->encoding;
 	const float *hidden;
 	Surprise	surprises = {0};
 
-	*has = false;
+	run->has[item] = false;
 	DISTIL_FORWARD(distil_session_lm_prepare(session, true, err));
 	options.add_special = false;
 	options.max_tokens = session->max_tokens;
 	options.truncation = DISTIL_TRUNCATE_LONGEST_FIRST;
-	DISTIL_FORWARD(distil_tokenizer_encode(session->model->tokenizer, encoding, text, NULL, &options,
-										   &session->poll, err));
+	DISTIL_FORWARD(distil_tokenizer_encode(session->model->tokenizer, encoding, &run->texts[item], NULL,
+										   &options, &session->poll, err));
 	DISTIL_FORWARD(distil_session_check_ids(session, encoding->ids, NULL, encoding->n, err));
 	session->stats.texts++;
 	if (encoding->truncated)
@@ -344,7 +353,17 @@ distil_session_perplexity(DistilSession *session, double *perplexity, bool *has,
 	surprises.ids = encoding->ids;
 	DISTIL_FORWARD(distil_session_lm_rows(session, hidden, 0, encoding->n - 1, add_surprise, &surprises,
 										  err));
-	*perplexity = exp(surprises.sum / (encoding->n - 1));
-	*has = true;
+	run->perplexity[item] = exp(surprises.sum / (encoding->n - 1));
+	run->has[item] = true;
 	return DISTIL_OK;
+}
+
+DistilStatus
+distil_session_perplexity(DistilSession *session, double *perplexity, bool *has, const DistilText *texts,
+						  int n, DistilError *err)
+{
+	PerplexityRun run = {texts, perplexity, has};
+
+	DISTIL_FORWARD(distil_session_lm_prepare(session, true, err));
+	return distil_session_run(session, perplexity_of, &run, n, err);
 }

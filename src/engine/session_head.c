@@ -235,39 +235,74 @@ distil_session_fail_empty(DistilError *err)
 							"them NULL: NULLIF(body, '').");
 }
 
-/* scores [k] from logits [k], by problem */
+/* How scores come from the logits of one text. */
+typedef struct Scale
+{
+	DistilProblem problem;
+	double		top, sum;		/* of the softmax */
+} Scale;
+
+static Scale
+scale_of(const DistilSpec *spec, const float *logits)
+{
+	Scale		scale = {distil_head_problem(spec), distil_largest(logits, spec->head.outputs, 1), 0};
+
+	for (int i = 0; i < spec->head.outputs; i++)
+		scale.sum += exp(logits[i] - scale.top);
+	return scale;
+}
+
+static float
+score_of(const Scale *scale, float logit)
+{
+	if (scale->problem == DISTIL_PROBLEM_MULTI_LABEL)
+		return (float) sigmoid(logit);
+	if (scale->problem == DISTIL_PROBLEM_REGRESSION)
+		return logit;
+	return (float) (exp(logit - scale->top) / scale->sum);
+}
+
+/* scores [k] from logits [k], best first; of equal ones the lower label number */
 static DistilStatus
-fill_scores(DistilSession *session, DistilScore *scores, const float *logits, DistilError *err)
+fill_scores(const DistilSession *session, DistilScore *scores, const float *logits, DistilError *err)
 {
 	const DistilSpec *spec = &session->model->spec;
-	DistilProblem problem = distil_head_problem(spec);
-	int			k = spec->head.outputs;
-	double	   *p = distil_alloc_array(session->alloc, (size_t) k, sizeof(double));
+	Scale		scale = scale_of(spec, logits);
 
-	if (p == NULL)
-		return distil_fail_memory(err, (size_t) k * sizeof(double));
-	distil_softmax(p, logits, k, 1);
-	for (int i = 0; i < k; i++)
+	for (int i = 0; i < spec->head.outputs; i++)
 	{
-		DistilScore score = {spec->config.labels[i], (float) p[i]};
+		DistilScore score = {spec->config.labels[i], score_of(&scale, logits[i])};
 		int			at = i;
 
-		if (problem == DISTIL_PROBLEM_MULTI_LABEL)
-			score.score = (float) sigmoid(logits[i]);
-		else if (problem == DISTIL_PROBLEM_REGRESSION)
-			score.score = logits[i];
-		/* best first; of equal ones the lower label number; thousands of labels are rare */
+		/* thousands of labels are rare */
 		for (; at > 0 && scores[at - 1].score < score.score; at--)
 			scores[at] = scores[at - 1];
 		scores[at] = score;
-		if (i % 1024 == 1023 && session->poll.stop != NULL && session->poll.stop(session->poll.ctx))
+		if (i % 1024 == 1023)
+			DISTIL_POLL(&session->poll, err);
+	}
+	return DISTIL_OK;
+}
+
+/* The first of fill_scores(). */
+static const char *
+best_label(const DistilSpec *spec, const float *logits)
+{
+	Scale		scale = scale_of(spec, logits);
+	float		best = score_of(&scale, logits[0]);
+	int			at = 0;
+
+	for (int i = 1; i < spec->head.outputs; i++)
+	{
+		float		score = score_of(&scale, logits[i]);
+
+		if (score > best)
 		{
-			distil_release(session->alloc, p);
-			return distil_fail_cancelled(err);
+			best = score;
+			at = i;
 		}
 	}
-	distil_release(session->alloc, p);
-	return DISTIL_OK;
+	return spec->config.labels[at];
 }
 
 /* Does the model classify?  *regression: it gives a value, no label. */
@@ -313,12 +348,11 @@ distil_session_classify(DistilSession *session, DistilScore **scores, int *nscor
 typedef struct Results
 {
 	DistilSession *session;
-	DistilScore *scores;		/* [K] of one text */
 	const char **labels;		/* [n] or NULL */
 	float	   *values;			/* [n] or NULL */
-	bool	   *has;			/* [n] */
 } Results;
 
+/* By any thread: each text has a place of its own. */
 static DistilStatus
 keep_row(void *ctx, int index, const float *row, int nrows, int width, DistilError *err)
 {
@@ -326,13 +360,11 @@ keep_row(void *ctx, int index, const float *row, int nrows, int width, DistilErr
 
 	(void) nrows;
 	(void) width;
+	(void) err;
 	if (results->values != NULL)
-	{
 		results->values[index] = row[0];
-		return DISTIL_OK;
-	}
-	DISTIL_FORWARD(fill_scores(results->session, results->scores, row, err));
-	results->labels[index] = results->scores[0].label;
+	else
+		results->labels[index] = best_label(&results->session->model->spec, row);
 	return DISTIL_OK;
 }
 
@@ -356,21 +388,16 @@ fill_results(Results *results, const DistilText *texts, const DistilText *pairs,
 {
 	const DistilAllocator *alloc = results->session->alloc;
 	const DistilTextRows rows = {keep_row, keep_same, results};
+	bool	   *has = distil_alloc_array(alloc, (size_t) n + 1, sizeof(bool));
 	DistilStatus status;
 
-	results->scores = distil_alloc_array(alloc, (size_t) results->session->model->spec.head.outputs,
-										 sizeof(DistilScore));
-	results->has = distil_alloc_array(alloc, (size_t) n + 1, sizeof(bool));
-	if (results->scores == NULL || results->has == NULL)
-		status = distil_fail_memory(err, (size_t) n);
-	else
-		status = run_many(results->session, texts, pairs, n, activation, &rows, results->values != NULL,
-						  results->has, err);
+	if (has == NULL)
+		return distil_fail_memory(err, (size_t) n);
+	status = run_many(results->session, texts, pairs, n, activation, &rows, true, has, err);
 	for (int i = 0; status == DISTIL_OK && i < n; i++)
-		if (!results->has[i])
+		if (!has[i])
 			status = distil_session_fail_empty(err);
-	distil_release(alloc, results->scores);
-	distil_release(alloc, results->has);
+	distil_release(alloc, has);
 	return status;
 }
 

@@ -15,6 +15,7 @@
 #include "model_cache.h"
 #include "sql_args.h"
 #include "sql_infer.h"
+#include "threads.h"
 
 PG_FUNCTION_INFO_V1(distil_generate);
 PG_FUNCTION_INFO_V1(distil_perplexity);
@@ -91,30 +92,39 @@ distil_generate(PG_FUNCTION_ARGS)
 void
 distil_run_perplexity(DistilBatchArgs *args)
 {
-	int			i;
+	int			first;
+	int			end;
 
-	for (i = 0; i < args->nrows; i++)
+	for (first = 0; first < args->nrows; first = end)
 	{
 		DistilOpenModel *open;
-		DistilText	input;
+		DistilRunTexts texts;
+		DistilStatus status;
 		DistilError err;
+		char	   *model;
+		double	   *perplexity;
 		int64		before;
-		double		perplexity;
-		bool		has;
+		int			i;
 
-		args->result_nulls[i] = true;
-		if (args->nulls[0][i])
+		end = distil_run_group(args, first, 1, -1, &model, NULL);
+		distil_run_texts(&texts, args, first, end, 1, 0, -1);
+		if (texts.n == 0)
 			continue;
-		open = distil_cache_get(distil_run_has(args, 1, i) ? TextDatumGetCString(args->values[1][i]) : NULL);
-		input = distil_bridge_text(args->values[0][i]);
+		open = distil_cache_get(model);
+		perplexity = palloc(texts.n * sizeof(double));
 		before = distil_run_truncations(open);
-		distil_run_check(distil_session_perplexity(open->session, &perplexity, &has, &input, &err),
-						 &err, open);
+		distil_threads_begin(open, texts.n);
+		status = distil_session_perplexity(open->session, perplexity, texts.has, texts.texts, texts.n, &err);
+		distil_threads_end();
+		distil_run_check(status, &err, open);
 		distil_run_truncated(open, before);
-		if (!has)
-			continue;
-		args->results[i] = Float8GetDatum(perplexity);
-		args->result_nulls[i] = false;
+		for (i = 0; i < texts.n; i++)
+		{
+			args->result_nulls[texts.rows[i]] = !texts.has[i];
+			args->results[texts.rows[i]] = Float8GetDatum(perplexity[i]);
+		}
+		pfree(perplexity);
+		distil_run_texts_free(&texts);
 	}
 }
 

@@ -156,6 +156,7 @@ distil_run_classify(DistilBatchArgs *args)
 		const char **labels;
 		DistilOpenModel *open;
 		DistilRunTexts texts;
+		DistilStatus status;
 		DistilError err;
 		char	   *name;
 		int64		before;
@@ -169,8 +170,10 @@ distil_run_classify(DistilBatchArgs *args)
 		open = open_head(name, "text-classification", &head);
 		labels = palloc(texts.n * sizeof(char *));
 		before = distil_run_truncations(open);
-		distil_run_check(distil_session_labels(open->session, labels, &regression, texts.texts, texts.n,
-											   &err), &err, open);
+		distil_threads_begin(open, texts.n);
+		status = distil_session_labels(open->session, labels, &regression, texts.texts, texts.n, &err);
+		distil_threads_end();
+		distil_run_check(status, &err, open);
 		distil_run_truncated(open, before);
 		if (regression)
 			ereport(ERROR,
@@ -385,6 +388,7 @@ distil_choose(PG_FUNCTION_ARGS)
 	DistilOpenModel *open;
 	DistilText	prompt;
 	DistilText *choices;
+	DistilStatus status;
 	DistilError err;
 	Choice	   *order;
 	Datum	   *elements;
@@ -415,7 +419,10 @@ distil_choose(PG_FUNCTION_ARGS)
 	prompt = distil_bridge_text(PG_GETARG_DATUM(0));
 	scores = palloc(n * sizeof(float));
 	before = distil_run_truncations(open);
-	distil_run_check(distil_session_choose(open->session, scores, &prompt, choices, n, &err), &err, open);
+	distil_threads_begin(open, n);
+	status = distil_session_choose(open->session, scores, &prompt, choices, n, &err);
+	distil_threads_end();
+	distil_run_check(status, &err, open);
 	distil_run_truncated(open, before);
 	order = palloc(n * sizeof(Choice));
 	for (i = 0; i < n; i++)

@@ -310,7 +310,7 @@ test_generation(DistilSession *session, const DistilJson *facts)
 		bool		has;
 		double		expected = distil_json_number(distil_json_item(member(facts, "perplexity"), (size_t) i));
 
-		CHECK(distil_session_perplexity(session, &value, &has, &text, &err) == DISTIL_OK && has);
+		CHECK(distil_session_perplexity(session, &value, &has, &text, 1, &err) == DISTIL_OK && has);
 		CHECK_MSG(fabs(value / expected - 1) <= 1e-4, "perplexity %g, expected %g", value, expected);
 	}
 }

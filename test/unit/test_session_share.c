@@ -3,7 +3,7 @@
  *		Batches shared by threads: the same bits and figures as alone, whoever computes them;
  *		cancels, bad texts and failing allocations in the middle; limits.
  */
-#include "session_fixture.h"
+#include "heads_fixture.h"
 
 #include <pthread.h>
 #include <stdatomic.h>
@@ -232,6 +232,53 @@ check_failures(const DistilModel *model)
 	free(shared.out);
 }
 
+/* Labels of a classifier, or perplexities of a language model: by three workers the same as alone. */
+static void
+check_head(const char *arch, const char *kind)
+{
+	bool		classify = strcmp(kind, "sequence") == 0;
+	const char *labels[2][N];
+	double		values[2][N];
+	bool		has[2][N];
+	bool		regression;
+	int			differ = 0;
+	DistilText	read[N];
+	Memory		memory = {.main_thread = pthread_self()};
+	DistilAllocator alloc = {memory_alloc, memory_release, &memory};
+	DistilPool *pool = NULL;
+	DistilError err = {"", "", ""};
+	LoadedModel loaded;
+	DistilSession *session;
+
+	CHECK_MSG(load_head(&loaded, arch, kind, &err) == DISTIL_OK, "%s", err.message);
+	/* GPT-2 has no token, and so no label, for an empty text */
+	for (int i = 0; i < N; i++)
+		read[i] = classify && many[i].length == 0 ? text_of("cat") : many[i];
+	session = open_session(loaded.model, 0);
+	CHECK(distil_pool_create(&pool, 3, 0, NULL, distil_alloc_system(), &err) == DISTIL_OK);
+	for (int i = 0; i < 2; i++)
+	{
+		int64_t		texts_before = distil_session_stats(session)->texts;
+
+		if (i == 1)
+			distil_session_share(session, pool, others, &alloc);
+		CHECK((classify ? distil_session_labels(session, labels[i], &regression, read, N, &err)
+			   : distil_session_perplexity(session, values[i], has[i], read, N, &err)) == DISTIL_OK);
+		CHECK(distil_session_stats(session)->texts - texts_before == N);
+	}
+	for (int i = 0; i < N; i++)
+	{
+		CHECK(classify ? labels[0][i] == labels[1][i]
+			  : has[0][i] == has[1][i] && (!has[0][i] || values[0][i] == values[1][i]));
+		differ += classify && labels[0][i] != labels[0][0];
+	}
+	CHECK(!classify || differ > 0);
+	distil_session_free(session);
+	distil_pool_free(pool);
+	CHECK(memory.live == 0 && memory.by_main == 0);
+	load_free(&loaded);
+}
+
 int
 main(void)
 {
@@ -253,6 +300,8 @@ main(void)
 	}
 	else
 		CHECK_MSG(false, "bert-sentence does not load");
+	check_head("gpt2", "sequence");
+	check_head("gpt2", "lm");
 	for (i = 0; i < WORKERS - 1; i++)
 		others[i]->ops->close(others[i]);
 	if (device != NULL)
