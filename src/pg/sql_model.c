@@ -88,6 +88,11 @@ import_folder(const char *name, const DistilFolder *folder, const DistilImportOp
 						TextDatumGetCString(distil_bridge_datum(info->missing_head,
 																strlen(info->missing_head)))),
 				 errdetail("Its weights are not in the folder, or distil does not know this head.")));
+	if (info->nheads == 0 && !info->sentence_model)
+		ereport(NOTICE,
+				(errmsg("embeddings of model \"%s\" will be the mean of its token vectors", name),
+				 errdetail("The folder has no modules.json, which says how a sentence model pools them."),
+				 errhint("If it was published with one, import the whole folder under another name.")));
 	distil_import_free(import);
 	MemoryContextDelete(context);
 }
