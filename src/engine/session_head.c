@@ -230,7 +230,7 @@ sigmoid(double x)
 DistilStatus
 distil_session_fail_empty(DistilError *err)
 {
-	return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_ARGUMENT, "the text has no token"),
+	return distil_fail_hint(err, distil_fail(err, DISTIL_ERR_ARGUMENT, "the model has no token for the text"),
 							"The model's tokenizer adds none of its own.  Leave empty texts out, or make "
 							"them NULL: NULLIF(body, '').");
 }
