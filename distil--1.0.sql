@@ -213,13 +213,13 @@ CREATE FUNCTION distil_fill_mask(input text, model text DEFAULT NULL, top_k int 
 COMMENT ON FUNCTION distil_fill_mask IS 'best tokens for the mask in a text';
 -- ---------- task heads: sql_heads.c ----------
 
-CREATE FUNCTION distil_classify(input text, head text) RETURNS text
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100000 SUPPORT distil.planner_support
+CREATE FUNCTION distil_classify(input text, head text, pair text DEFAULT NULL) RETURNS text
+	LANGUAGE c IMMUTABLE PARALLEL SAFE COST 100000 SUPPORT distil.planner_support
 	AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION distil_classify IS 'best label of a text';
-CREATE FUNCTION distil_classify_scores(input text, head text) RETURNS TABLE (label text, score real)
-	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100000 ROWS 5 AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION distil_classify_scores IS 'labels of a text and their scores, best first';
+COMMENT ON FUNCTION distil_classify IS 'best label of a text, or of a text and its pair';
+CREATE FUNCTION distil_classify_scores(input text, head text, pair text DEFAULT NULL) RETURNS TABLE (label text, score real)
+	LANGUAGE c IMMUTABLE PARALLEL SAFE COST 100000 ROWS 5 AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION distil_classify_scores IS 'labels of a text (and its pair) and their scores, best first';
 CREATE FUNCTION distil_entities(input text, head text, aggregate text DEFAULT 'simple')
 	RETURNS TABLE (entity text, score real, word text, start_pos int, end_pos int)
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE COST 100000 ROWS 10 AS 'MODULE_PATHNAME';

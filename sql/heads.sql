@@ -78,6 +78,13 @@ SELECT arch, i, distil_classify(body, head) AS label,
 	(SELECT is_close(array_agg(score ORDER BY array_position('{bad,plain,good}', label)), softmax(want)) FROM distil_classify_scores(body, head)) AS ok,
 	(SELECT array_agg(score ORDER BY ordinality) = array_agg(score ORDER BY score DESC) FROM distil_classify_scores(body, head) WITH ORDINALITY) AS sorted
 	FROM models, texts, golden(arch, 'sequence.text' || i) want WHERE kind = 'sequence' ORDER BY arch, i;
+-- of two texts, as those of MNLI and MRPC
+SELECT arch, distil_classify('where is the cat', head, 'the cat is on the mat')
+		= ('{bad,plain,good}'::text[])[array_position(want, (SELECT max(w) FROM unnest(want) w))] AS best,
+	(SELECT is_close(array_agg(score ORDER BY array_position('{bad,plain,good}', label)), softmax(want))
+		FROM distil_classify_scores('where is the cat', head, 'the cat is on the mat')) AS ok,
+	is_close(ARRAY[distil_loss('{"text": "where is the cat", "pair": "the cat is on the mat", "label": "good"}', head)], ARRAY[-ln((softmax(want))[3])]) AS loss
+	FROM models, golden(arch, 'sequence.pair') want WHERE kind = 'sequence' ORDER BY arch;
 -- of a multi-label head each on its own; of a regression the value
 SELECT is_close(array_agg(score ORDER BY array_position('{bad,plain,good}', label)),
 	(SELECT array_agg(1 / (1 + exp(-x)) ORDER BY i) FROM unnest(golden('bert', 'sequence.text0')) WITH ORDINALITY AS g (x, i))) AS ok
@@ -165,6 +172,7 @@ SELECT kind, is_close(ARRAY[distil_loss(example::jsonb, head)], golden(arch, 'lo
 	WHERE arch = 'gpt2' ORDER BY kind;
 SELECT distil_loss('{"question": "where is the cat", "context": "the cat is on the mat", "answer": "on the mat"}', 'bert-question/answer')
 	= distil_loss('{"question": "where is the cat", "context": "the cat is on the mat", "start": 9, "end": 11}', 'bert-question/answer') AS by_answer;
+SELECT distil_loss('{"text": "the cat", "pair": null, "label": 1}', 'bert-sequence/classify') = distil_loss('{"text": "the cat", "label": 1}', 'bert-sequence/classify') AS no_pair;
 SELECT abs(distil_loss('{"text": "the cat", "label": 1.5}', 'bert-regression/classify')
 	- ((distil_logits('the cat', 'bert-regression/classify'))[1] - 1.5) ^ 2) < 1e-4 AS regression;
 
@@ -179,7 +187,8 @@ SELECT distil_classify('a', 'choose');
 SELECT distil_classify(NULL, 'bert-sequence/classify'), distil_classify('a', NULL), distil_rerank('a', NULL, 'rerank'), distil_rerank('a', 'b', NULL),
 	distil_loss(NULL, 'bert-lm/lm'), distil_loss('{}', NULL), distil_perplexity(NULL), distil_perplexity(NULL, 'gpt2-lm'), distil_generate(NULL),
 	distil_generate(NULL, 'gpt2-lm', NULL), distil_logits(NULL, 'bert-lm/lm'), distil_logits('a', NULL, 'b');
-SELECT (SELECT count(*) FROM distil_classify_scores(NULL, 'x')) AS scores, (SELECT count(*) FROM distil_entities('a', 'x', NULL)) AS entities,
+SELECT distil_classify(NULL, 'x', 'a') AS classify, distil_classify('a', 'bert-sequence/classify', NULL) = distil_classify('a', 'bert-sequence/classify') AS no_pair;
+SELECT (SELECT count(*) FROM distil_classify_scores(NULL, 'x')) + (SELECT count(*) FROM distil_classify_scores('a', NULL, 'a')) AS scores, (SELECT count(*) FROM distil_entities('a', 'x', NULL)) AS entities,
 	(SELECT count(*) FROM distil_answer('a', 'b', 'x', NULL)) AS answers, (SELECT count(*) FROM distil_choose('a', NULL, 'x')) AS choices;
 
 -- declared as the manual says
@@ -195,10 +204,12 @@ SET max_parallel_workers_per_gather = 0;
 EXPLAIN (COSTS OFF) SELECT i, distil_classify(body, 'bert-sequence/classify'), distil_rerank('the dog', body, 'bert-one/rerank'),
 	distil_perplexity(body, 'gpt2-lm'), distil_logits(body, 'bert-choice/choose'), distil_loss(jsonb_build_object('text', body, 'label', 1), 'bert-sequence/classify') FROM docs;
 CREATE TABLE batched AS SELECT i, distil_classify(body, 'bert-sequence/classify') AS label, distil_rerank('the dog', body, 'bert-one/rerank') AS rank,
+	distil_classify(body, 'gpt2-sequence/classify', CASE WHEN i % 3 > 0 THEN 'the dog ' || i END) AS pair_label,
 	distil_perplexity(body, 'gpt2-lm') AS perplexity, distil_logits(body, 'bert-choice/choose') AS logits,
 	distil_loss(jsonb_build_object('text', coalesce(body, ''), 'label', 1), 'bert-sequence/classify') AS loss FROM docs;
 SET distil.batch = off;
 SELECT count(*) AS "rows", count(label) AS labels, bool_and(label IS NOT DISTINCT FROM distil_classify(body, 'bert-sequence/classify')) AS classify,
+	bool_and(pair_label IS NOT DISTINCT FROM distil_classify(body, 'gpt2-sequence/classify', CASE WHEN i % 3 > 0 THEN 'the dog ' || i END)) AS pairs,
 	bool_and((rank IS NULL) = (body IS NULL) AND coalesce(abs(rank - distil_rerank('the dog', body, 'bert-one/rerank')) < 1e-5, true)) AS rerank,
 	bool_and((perplexity IS NULL) = (body IS NULL) AND coalesce(abs(perplexity - distil_perplexity(body, 'gpt2-lm')) < 1e-2, true)) AS perplexity,
 	bool_and(body IS NULL OR is_close(logits, distil_logits(body, 'bert-choice/choose')::float8[])) AS logits,

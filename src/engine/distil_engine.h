@@ -567,13 +567,16 @@ typedef struct DistilScore
 	float		score;
 } DistilScore;
 /*
- * Best first: softmax, sigmoids of a multi-label head, or the one value of a regression (*regression true).
+ * Of a text (and pair, may be NULL), best first: softmax, sigmoids of a multi-label head, or the one value of
+ * a regression (*regression true).
  */
 extern DistilStatus distil_session_classify(DistilSession *session, DistilScore **scores, int *nscores,
-											bool *regression, const DistilText *text, DistilError *err);
-/* The best label of each of n texts; labels [n] are filled unless the head is a regression. */
+											bool *regression, const DistilText *text, const DistilText *pair,
+											DistilError *err);
+/* The best label of each of n texts (pairs: NULL for none); labels [n] are filled unless a regression. */
 extern DistilStatus distil_session_labels(DistilSession *session, const char **labels, bool *regression,
-										  const DistilText *texts, int n, DistilError *err);
+										  const DistilText *texts, const DistilText *pairs, int n,
+										  DistilError *err);
 /* scores [n]: of n pairs, as sentence-transformers' CrossEncoder.predict. */
 extern DistilStatus distil_session_rerank(DistilSession *session, float *scores, const DistilText *queries,
 										  const DistilText *documents, int n, DistilError *err);
@@ -635,7 +638,7 @@ extern DistilStatus distil_session_perplexity(DistilSession *session, double *pe
 
 /*
  * The training loss of one labelled example, a JSON object, by the model's head:
- * {"text", "label"}; {"text", "target"[, "masked_only"]}; {"text"} for causal models;
+ * {"text"[, "pair"], "label"}; {"text", "target"[, "masked_only"]}; {"text"} for causal models;
  * {"words", "tags"}; {"question", "context", "start", "end"} or {..., "answer"};
  * {"prompt", "choices", "label"}.
  */

@@ -318,7 +318,7 @@ require_classes(DistilSession *session, bool *regression, DistilError *err)
 
 DistilStatus
 distil_session_classify(DistilSession *session, DistilScore **scores, int *nscores, bool *regression,
-						const DistilText *text, DistilError *err)
+						const DistilText *text, const DistilText *pair, DistilError *err)
 {
 	int			k = session->model->spec.head.outputs;
 	DistilStatus status;
@@ -327,7 +327,7 @@ distil_session_classify(DistilSession *session, DistilScore **scores, int *nscor
 	*scores = NULL;
 	*nscores = 0;
 	DISTIL_FORWARD(require_classes(session, regression, err));
-	DISTIL_FORWARD(run_text(session, text, NULL, &rows, err));
+	DISTIL_FORWARD(run_text(session, text, pair, &rows, err));
 	if (rows == 0)
 		return distil_session_fail_empty(err);
 	*scores = distil_alloc_array(session->alloc, (size_t) k, sizeof(DistilScore));
@@ -403,14 +403,14 @@ fill_results(Results *results, const DistilText *texts, const DistilText *pairs,
 
 DistilStatus
 distil_session_labels(DistilSession *session, const char **labels, bool *regression, const DistilText *texts,
-					  int n, DistilError *err)
+					  const DistilText *pairs, int n, DistilError *err)
 {
 	Results		results = {.session = session, .labels = labels};
 
 	DISTIL_FORWARD(require_classes(session, regression, err));
 	if (*regression)
 		return DISTIL_OK;
-	return fill_results(&results, texts, NULL, n, DISTIL_ACT_NONE, err);
+	return fill_results(&results, texts, pairs, n, DISTIL_ACT_NONE, err);
 }
 
 DistilStatus

@@ -241,8 +241,11 @@ sequence_loss(const Example *e, double *loss)
 	DistilSession *session = e->session;
 	const DistilSpec *spec = &session->model->spec;
 	const DistilJson *value = distil_json_member(e->root, "label");
+	const DistilJson *second = distil_json_member(e->root, "pair");
+	bool		paired = second != NULL && distil_json_type(second) != DISTIL_JSON_NULL;
 	DistilProblem problem = distil_head_problem(spec);
 	DistilText	text;
+	DistilText	pair;
 	float	   *values = NULL;
 	DistilStatus status = DISTIL_OK;
 	int32_t		label32 = 0;
@@ -250,6 +253,8 @@ sequence_loss(const Example *e, double *loss)
 	int			rows;
 
 	DISTIL_FORWARD(get_text(e, "text", &text));
+	if (paired)
+		DISTIL_FORWARD(get_text(e, "pair", &pair));
 	if (problem == DISTIL_PROBLEM_SINGLE_LABEL)
 		DISTIL_FORWARD(label_of(e, value, &label));
 	else
@@ -260,7 +265,7 @@ sequence_loss(const Example *e, double *loss)
 		status = get_values(e, value, values, spec->head.outputs, problem == DISTIL_PROBLEM_MULTI_LABEL);
 	}
 	if (status == DISTIL_OK)
-		status = run(e, &text, NULL, &rows);
+		status = run(e, &text, paired ? &pair : NULL, &rows);
 	label32 = label;
 	if (status == DISTIL_OK)
 		*loss = distil_loss_sequence(NULL, session->head.host, problem, &label32, values, 1,

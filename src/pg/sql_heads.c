@@ -126,24 +126,37 @@ take_array(void *array, int n, Size size)
 	return copy;
 }
 
+/* The rows from first on with one head (argument 1) and all with or all without a pair (argument 2). */
+static int
+pair_group(const DistilBatchArgs *args, int first, char **name, bool *has_pair)
+{
+	int			same_head = distil_run_group(args, first, 1, -1, name, NULL);
+	int			end = first + 1;
+
+	*has_pair = distil_run_has(args, 2, first);
+	while (end < same_head && distil_run_has(args, 2, end) == *has_pair)
+		end++;
+	return end;
+}
+
 /* ---------- classification ---------- */
 
 static DistilScore *
-classify(const DistilOpenModel *open, Datum input_datum, int *nscores, bool *regression)
+classify(const DistilOpenModel *open, const DistilText *input, const DistilText *pair, int *nscores,
+		 bool *regression)
 {
-	DistilText	input = distil_bridge_text(input_datum);
 	int64		before = distil_run_truncations(open);
 	DistilScore *scores;
 	DistilError err;
 
-	distil_run_check(distil_session_classify(open->session, &scores, nscores, regression, &input, &err),
+	distil_run_check(distil_session_classify(open->session, &scores, nscores, regression, input, pair, &err),
 					 &err, open);
 	scores = take_array(scores, *nscores, sizeof(DistilScore));
 	distil_run_truncated(open, before);
 	return scores;
 }
 
-/* args: input, head */
+/* args: input, head, pair (may be NULL) */
 void
 distil_run_classify(DistilBatchArgs *args)
 {
@@ -160,18 +173,20 @@ distil_run_classify(DistilBatchArgs *args)
 		DistilError err;
 		char	   *name;
 		int64		before;
+		bool		has_pair;
 		bool		regression;
 		int			i;
 
-		end = distil_run_group(args, first, 1, -1, &name, NULL);
-		distil_run_texts(&texts, args, first, end, 2, 0, -1);
+		end = pair_group(args, first, &name, &has_pair);
+		distil_run_texts(&texts, args, first, end, 2, 0, has_pair ? 2 : -1);
 		if (texts.n == 0)
 			continue;
 		open = open_head(name, "text-classification", &head);
 		labels = palloc(texts.n * sizeof(char *));
 		before = distil_run_truncations(open);
 		distil_threads_begin(open, texts.n);
-		status = distil_session_labels(open->session, labels, &regression, texts.texts, texts.n, &err);
+		status = distil_session_labels(open->session, labels, &regression, texts.texts, texts.pairs, texts.n,
+									   &err);
 		distil_threads_end();
 		distil_run_check(status, &err, open);
 		distil_run_truncated(open, before);
@@ -187,14 +202,14 @@ distil_run_classify(DistilBatchArgs *args)
 	}
 }
 
-/* distil_classify(input, head) */
+/* distil_classify(input, head, pair) */
 Datum
 distil_classify(PG_FUNCTION_ARGS)
 {
 	return distil_batch_scalar(fcinfo, "distil_classify");
 }
 
-/* distil_classify_scores(input, head) */
+/* distil_classify_scores(input, head, pair) */
 Datum
 distil_classify_scores(PG_FUNCTION_ARGS)
 {
@@ -202,13 +217,21 @@ distil_classify_scores(PG_FUNCTION_ARGS)
 	const DistilHeadInfo *head;
 	DistilOpenModel *open;
 	DistilScore *scores;
+	DistilText	input;
+	DistilText	pair;
+	bool		has_pair = !PG_ARGISNULL(2);
 	bool		regression;
 	int			nscores;
 	int			i;
 
 	InitMaterializedSRF(fcinfo, 0);
+	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
+		return (Datum) 0;
 	open = open_head(text_to_cstring(PG_GETARG_TEXT_PP(1)), "text-classification", &head);
-	scores = classify(open, PG_GETARG_DATUM(0), &nscores, &regression);
+	input = distil_bridge_text(PG_GETARG_DATUM(0));
+	if (has_pair)
+		pair = distil_bridge_text(PG_GETARG_DATUM(2));
+	scores = classify(open, &input, has_pair ? &pair : NULL, &nscores, &regression);
 	for (i = 0; i < nscores; i++)
 	{
 		Datum		values[2];
@@ -535,12 +558,10 @@ distil_run_logits(DistilBatchArgs *args)
 		DistilOpenModel *open;
 		DistilRunTexts texts;
 		char	   *name;
-		bool		has_pair = distil_run_has(args, 2, first);
+		bool		has_pair;
 		int64		before;
-		int			same_head = distil_run_group(args, first, 1, -1, &name, NULL);
 
-		for (end = first + 1; end < same_head && distil_run_has(args, 2, end) == has_pair; end++)
-			;
+		end = pair_group(args, first, &name, &has_pair);
 		distil_run_texts(&texts, args, first, end, 2, 0, has_pair ? 2 : -1);
 		if (texts.n == 0)
 			continue;

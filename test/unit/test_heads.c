@@ -490,7 +490,7 @@ ask(DistilSession *session, const DistilModelInfo *info, DistilAllocator *alloc,
 	if (strcmp(info->heads[0].name, "lm") == 0)
 		status = distil_session_generate(session, &written, &length, &text, &options, err);
 	else if (strcmp(info->heads[0].name, "classify") == 0)
-		status = distil_session_classify(session, &scores, &n, &regression, &text, err);
+		status = distil_session_classify(session, &scores, &n, &regression, &text, NULL, err);
 	else if (strcmp(info->heads[0].name, "entities") == 0)
 		status = distil_session_entities(session, &spans, &n, &text, DISTIL_AGGREGATE_AVERAGE, err);
 	else
@@ -653,17 +653,18 @@ test_classifiers(void)
 			CHECK(distil_session_rerank(session, several, queries, documents, 3, &err) == DISTIL_OK);
 			CHECK_NEAR(several[0], score, TOLERANCE);
 			CHECK(several[2] == several[0]);
-			CHECK(distil_session_labels(session, labels, &regression, queries, 3, &err) == DISTIL_ERR_STATE);
-			CHECK(distil_session_classify(session, &scores, &n, &regression, &text,
+			CHECK(distil_session_labels(session, labels, &regression, queries, NULL, 3,
+										&err) == DISTIL_ERR_STATE);
+			CHECK(distil_session_classify(session, &scores, &n, &regression, &text, NULL,
 										  &err) == DISTIL_ERR_STATE);
 		}
 		else
 		{
 			double		sum = 0;
 
-			CHECK(distil_session_classify(session, &scores, &n, &regression, &text, &err) == DISTIL_OK);
+			CHECK(distil_session_classify(session, &scores, &n, &regression, &text, NULL, &err) == DISTIL_OK);
 			CHECK(regression == (i == 2) && n == (i == 2 ? 1 : 3));
-			CHECK(distil_session_labels(session, labels, &regression, queries, 3, &err) == DISTIL_OK);
+			CHECK(distil_session_labels(session, labels, &regression, queries, NULL, 3, &err) == DISTIL_OK);
 			CHECK(regression == (i == 2) && (i == 2 || strcmp(labels[1], scores[0].label) == 0));
 			CHECK(i == 2 || strcmp(labels[0], labels[2]) == 0);
 			for (int j = 0; j < n; j++)

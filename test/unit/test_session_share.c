@@ -262,7 +262,7 @@ check_head(const char *arch, const char *kind)
 
 		if (i == 1)
 			distil_session_share(session, pool, others, &alloc);
-		CHECK((classify ? distil_session_labels(session, labels[i], &regression, read, N, &err)
+		CHECK((classify ? distil_session_labels(session, labels[i], &regression, read, NULL, N, &err)
 			   : distil_session_perplexity(session, values[i], has[i], read, N, &err)) == DISTIL_OK);
 		CHECK(distil_session_stats(session)->texts - texts_before == N);
 	}
