@@ -377,6 +377,20 @@ FETCH 1 FROM c;
 DELETE FROM docs WHERE CURRENT OF c RETURNING id;
 ROLLBACK;
 
+-- of partitions the one that the row is in
+BEGIN;
+DECLARE c CURSOR FOR SELECT distil_token_count(body) > 0 AS ok FROM parts WHERE body IS NOT NULL;
+SELECT count(body) AS first FROM parts_1 \gset
+MOVE :first IN c;
+FETCH 1 FROM c;
+WITH d AS (DELETE FROM parts WHERE CURRENT OF c RETURNING id, tableoid) SELECT tableoid::regclass, count(*) FROM d GROUP BY 1;
+CLOSE c;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body) > 0 AS ok FROM (SELECT * FROM docs OFFSET 0) s WHERE id > 7;
+MOVE 5 IN c;
+FETCH 1 FROM c;
+DELETE FROM docs WHERE CURRENT OF c RETURNING id;
+ROLLBACK;
+
 -- The inner side of a merge join must support marks
 CREATE TABLE twice AS SELECT id / 3 AS k, body FROM docs;
 CREATE INDEX ON twice (k);
@@ -386,6 +400,58 @@ ANALYZE twice, twice_2;
 SET enable_hashjoin = off; SET enable_nestloop = off; SET enable_sort = off; SET enable_material = off;
 SELECT * FROM compare($$SELECT a.k, s.e FROM twice a LEFT JOIN (SELECT k, coalesce(distil_embed(body), '{1}') e FROM twice_2) s ON s.k = a.k ORDER BY 1, 2$$);
 RESET enable_hashjoin; RESET enable_nestloop; RESET enable_sort; RESET enable_material;
+
+-- What is not asked for does not happen, what is happens once and in its turn
+CREATE TABLE few (id int PRIMARY KEY, body text);
+INSERT INTO few SELECT i, 'doc ' || i FROM generate_series(1, 20) i;
+ANALYZE few;
+CREATE SEQUENCE turns;
+CREATE FUNCTION result_of(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  result text;
+BEGIN
+  EXECUTE format('SELECT md5(string_agg(q::text, '' '')) FROM (%s) q', query) INTO result;
+  RETURN result;
+EXCEPTION WHEN OTHERS THEN
+  RETURN SQLERRM;
+END $$;
+CREATE FUNCTION first_of() RETURNS int LANGUAGE plpgsql AS $$
+DECLARE
+  n int;
+BEGIN
+  SELECT distil_token_count(body || 12 / (id - 5)) INTO n FROM few LIMIT 7;
+  RETURN n;
+END $$;
+CREATE FUNCTION each_of() RETURNS SETOF int LANGUAGE sql VOLATILE AS $$
+  SELECT distil_token_count(body || 12 / (id - 5)) FROM few
+$$;
+CREATE TEMP TABLE turns_of (what text, query text);
+INSERT INTO turns_of VALUES
+  ('limit over append', $$SELECT distil_token_count(body) FROM few WHERE id < 4 UNION ALL SELECT distil_token_count(body || 1 / (id - 7)) FROM few WHERE id > 3 LIMIT 5$$),
+  ('limit in limit', $$SELECT * FROM (SELECT id, distil_token_count(body || 1 / (id - 3)) FROM few LIMIT 5) s LIMIT 2$$),
+  ('run condition', $$SELECT * FROM (SELECT id, k, row_number() OVER (ORDER BY id) AS n
+     FROM (SELECT id, distil_token_count(body || 1 / (id - 10)) AS k FROM few ORDER BY id OFFSET 0) x) s WHERE n <= 6$$),
+  ('function', 'SELECT each_of() LIMIT 3'),
+  ('set', $$SELECT count(distil_token_count(t || 'x')), sum(distil_token_count(lower(t))) FROM (SELECT unnest(ARRAY['a', 'b c', body]) AS t FROM few) s$$);
+SET enable_seqscan = off;
+SET distil.batch = off;
+CREATE TEMP TABLE turns_off AS SELECT what, result_of(query) AS result FROM turns_of;
+RESET distil.batch;
+SELECT what, result ~ '^[0-9a-f]+$' AS found, result_of(query) = result AS same FROM turns_of JOIN turns_off USING (what) ORDER BY 1;
+RESET enable_seqscan;
+SELECT first_of() > 0 AS found;
+SELECT sum(distil_token_count(CASE WHEN nextval('turns') % 2 = 0 THEN body END)) FILTER (WHERE id > 2)
+  = (SELECT sum(distil_token_count(body)) FROM few WHERE id > 2 AND id % 2 = 0) AS once FROM few;
+SELECT nextval('turns') AS turn;
+ALTER TABLE few ADD turn int DEFAULT nextval('turns');
+INSERT INTO few (id, body) SELECT id + 100, body FROM few WHERE id < 4 RETURNING turn = currval('turns') AS own, distil_token_count(body) > 0 AS counted;
+SELECT setval('turns', 1) AS turn;
+WITH u AS (UPDATE few SET body = body WHERE id < 11 RETURNING nextval('turns'), distil_token_count(body)) SELECT 1 AS one;
+SELECT nextval('turns') AS turn;
+BEGIN;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body) > 0 AS ok FROM few WHERE ARRAY[ARRAY[1, 2], CASE WHEN id = 14 THEN ARRAY[1] ELSE ARRAY[1, 2] END] IS NOT NULL;
+FETCH 2 FROM c;
+ROLLBACK;
 
 -- Prepared statements, PL/pgSQL, SQL functions
 PREPARE p (int, text) AS SELECT id, distil_token_count(body, $2), distil_token_count(body || $2) FROM docs WHERE id < $1;

@@ -101,6 +101,9 @@ shows_walker(Node *node, void *context)
 		case T_CurrentOfExpr:
 		case T_XmlExpr:
 			return true;
+			/* Its parts must be of one size. */
+		case T_ArrayExpr:
+			return ((ArrayExpr *) node)->multidims || expression_tree_walker(node, shows_walker, context);
 		default:
 			return expression_tree_walker(node, shows_walker, context);
 	}

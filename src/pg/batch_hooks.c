@@ -136,13 +136,22 @@ batch_executor_run(DISTIL_EXECUTOR_RUN_PARAMETERS)
 {
 	DestReceiver *client = query->dest;
 	DestReceiver *own = calls_functions(query->plannedstmt) ? distil_batch_receiver(query) : NULL;
+	bool		counted = distil_batch_set_counted(count != 0);
 
 	if (own != NULL)
 		query->dest = own;
-	if (previous_executor_run)
-		previous_executor_run(DISTIL_EXECUTOR_RUN_ARGUMENTS);
-	else
-		standard_ExecutorRun(DISTIL_EXECUTOR_RUN_ARGUMENTS);
+	PG_TRY();
+	{
+		if (previous_executor_run)
+			previous_executor_run(DISTIL_EXECUTOR_RUN_ARGUMENTS);
+		else
+			standard_ExecutorRun(DISTIL_EXECUTOR_RUN_ARGUMENTS);
+	}
+	PG_FINALLY();
+	{
+		distil_batch_set_counted(counted);
+	}
+	PG_END_TRY();
 	if (own != NULL)
 	{
 		query->dest = client;

@@ -45,6 +45,8 @@
 static Node *create_state(CustomScan *node);
 static const CustomExecMethods exec_methods;
 
+static bool rows_counted = false;	/* see distil_batch_set_counted() */
+
 const CustomScanMethods distil_batch_methods = {
 	.CustomName = "DistilBatch",
 	.CreateCustomScanState = create_state
@@ -143,12 +145,19 @@ child_state(const DistilBatchState *state)
 		(DistilBatchState *) child : NULL;
 }
 
-/* Above the scan of a table this node stands for it: WHERE CURRENT OF looks for the row returned last. */
+/*
+ * Above the scan of one table this node stands for it: WHERE CURRENT OF looks for the row returned last, and
+ * finds this node instead of those that it would look through.
+ */
 static void
 note_table(DistilBatchState *state)
 {
 	PlanState  *child = outerPlanState(&state->css);
 
+	while (IsA(child, LimitState) || IsA(child, SubqueryScanState) ||
+		   (IsA(child, ResultState) && outerPlanState(child) != NULL))
+		child = IsA(child, SubqueryScanState) ? ((SubqueryScanState *) child)->subplan
+			: outerPlanState(child);
 	switch (nodeTag(child))
 	{
 		case T_SeqScanState:
@@ -161,7 +170,8 @@ note_table(DistilBatchState *state)
 			state->table = (ScanState *) child;
 			break;
 		case T_CustomScanState:
-			if (child_state(state) != NULL && ((ScanState *) child)->ss_currentRelation != NULL)
+			if (((CustomScanState *) child)->methods == &exec_methods &&
+				((ScanState *) child)->ss_currentRelation != NULL)
 				state->table = (ScanState *) child;
 			break;
 		default:
@@ -201,6 +211,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	state->wanted = list_nth_int(plan->custom_private, DISTIL_BATCH_ROWS);
 	state->at_least = list_nth_int(plan->custom_private, DISTIL_BATCH_AT_LEAST) != 0;
 	state->partial = list_nth_int(plan->custom_private, DISTIL_BATCH_PARTIAL) != 0;
+	state->ahead = list_nth_int(plan->custom_private, DISTIL_BATCH_AHEAD) != 0;
 	/* A Limit cannot tell a Sort below this node that it may keep the first rows only. */
 	if (state->wanted > 0 && state->wanted < INT_MAX && !state->at_least)
 		ExecSetTupleBound(state->wanted, outerPlanState(node));
@@ -452,6 +463,15 @@ can_try(void)
 	return !IsInParallelMode() && !RecoveryInProgress();
 }
 
+/* How many rows a refill takes.  Where errors cannot be kept until their row is due, none that may not be. */
+static int
+refill_rows(const DistilBatchState *state)
+{
+	if ((rows_counted && !state->ahead) || ((rows_counted || state->partial) && !can_try()))
+		return 1;
+	return Min(state->target, most_rows(state));
+}
+
 /* The next rows with their results; false at the end or when an error is deferred. */
 static bool
 refill(DistilBatchState *state)
@@ -462,8 +482,7 @@ refill(DistilBatchState *state)
 	if (state->done)
 		return false;
 	forget_rows(state);
-	/* Where errors cannot be kept until their row is due, rows nobody may ask for are not tried. */
-	read_rows(state, state->partial && !can_try() ? 1 : Min(state->target, most_rows(state)));
+	read_rows(state, refill_rows(state));
 	if (state->nrows == 0)
 		return false;
 
@@ -538,7 +557,11 @@ exec_scan(CustomScanState *node)
 	{
 		ResetExprContext(econtext);
 		if ((state->next >= state->nrows && !refill(state)) || !finish_row(state))
+		{
+			/* It is at no row: WHERE CURRENT OF looks at the scan's slot. */
+			ExecClearTuple(node->ss.ss_ScanTupleSlot);
 			return ExecClearTuple(projection ? projection->pi_state.resultslot : node->ss.ss_ScanTupleSlot);
+		}
 		store_row(state);
 		econtext->ecxt_scantuple = node->ss.ss_ScanTupleSlot;
 		if (node->ss.ps.qual == NULL || ExecQual(node->ss.ps.qual, econtext))
@@ -586,6 +609,15 @@ create_state(CustomScan *node)
 	NodeSetTag(state, T_CustomScanState);
 	state->css.methods = &exec_methods;
 	return (Node *) state;
+}
+
+bool
+distil_batch_set_counted(bool counted)
+{
+	bool		before = rows_counted;
+
+	rows_counted = counted;
+	return before;
 }
 
 void

@@ -66,14 +66,15 @@ typedef struct DistilBatchState
 
 	MemoryContext buffer;		/* rows, arguments, results of one refill */
 	MinimalTuple *rows;
-	ItemPointer places;			/* [rows] in the table that the child scans, unless table is NULL */
-	ScanState  *table;			/* the child, when it scans a table */
+	ItemPointer places;			/* [rows] in the table that is scanned below, unless table is NULL */
+	ScanState  *table;			/* the scan of it */
 	int			nrows;
 	int			next;			/* row to return next */
 	int			target;			/* rows the next refill may take */
 	int			wanted;			/* rows the nodes above will ask for, INT_MAX: all, 0: unknown */
 	bool		at_least;		/* rows of the child: these and perhaps more */
 	bool		partial;		/* rows that are read ahead may not be asked for */
+	bool		ahead;			/* nobody could tell */
 	int			given;			/* rows buffered so far since the (re)scan, at most INT_MAX */
 	int			ceiling;		/* rows any refill may take, lowered when results are large */
 	bool		done;			/* the child has no more rows */

@@ -27,6 +27,7 @@ typedef struct Place
 	bool		partial;		/* not all rows that are read ahead may be asked for */
 	bool		marked;			/* must support mark and restore */
 	bool		in_worker;		/* below a Gather */
+	bool		whole;			/* all rows are read, however few the executor is asked for */
 	int			rows_wanted;	/* rows that are asked for, if so many exist; INT_MAX: all; 0: unknown */
 } Place;
 
@@ -177,12 +178,24 @@ restore_plan(Plan *plan, const SavedPlan *saved)
 		*plan = saved->plan;
 }
 
-/* How a node is to be run; parallel-aware only to get shared memory for what EXPLAIN shows. */
+/*
+ * How a node is to be run; ahead: nobody can tell that it reads rows of its child that are then not asked
+ * for.  Parallel-aware only to get shared memory for what EXPLAIN shows.
+ */
 static void
-finish_node(CustomScan *node, Place place, bool at_least, bool partial)
+finish_node(CustomScan *node, Place place, bool at_least, bool partial, bool ahead)
 {
-	node->custom_private = list_make3_int(place.rows_wanted, at_least, partial);
+	node->custom_private = list_make4_int(place.rows_wanted, at_least, partial, place.whole || ahead);
 	node->scan.plan.parallel_aware = place.in_worker;
+}
+
+/* All rows of a child are read for the first row of its parent. */
+static void
+take_all(Place *place)
+{
+	place->partial = false;
+	place->rows_wanted = INT_MAX;
+	place->whole = true;
 }
 
 /* Below a node that may ask for more rows than it is asked for. */
@@ -206,6 +219,7 @@ wrap_targetlist(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 {
 	SavedPlan	saved;
 	CustomScan *node;
+	bool		ahead;
 
 	if (!distil_batch_has_call(plan->targetlist))
 		return plan;
@@ -216,14 +230,15 @@ wrap_targetlist(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	}
 	save_plan(&saved, plan);
 	node = distil_batch_split(plan, rewrite->next_node_id);
-	if (node == NULL || (place.partial && !distil_batch_reads_ahead(plan)))
+	ahead = distil_batch_reads_ahead(plan);
+	if (node == NULL || (place.partial && !ahead))
 	{
 		restore_plan(plan, &saved);
 		return plan;
 	}
 	rewrite->found = true;
 	rewrite->next_node_id++;
-	finish_node(node, place, false, place.partial);
+	finish_node(node, place, false, place.partial, ahead);
 	node->scan.plan.lefttree = wrap_targetlist(plan, place, rewrite);
 	return &node->scan.plan;
 }
@@ -236,6 +251,7 @@ wrap_conditions(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	Place		below = place_of_more(place);
 	SavedPlan	saved;
 	CustomScan *node;
+	bool		ahead;
 
 	if (clause < 0)
 		return plan;
@@ -246,14 +262,15 @@ wrap_conditions(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	}
 	save_plan(&saved, plan);
 	node = distil_batch_split_condition(plan, clause, rewrite->next_node_id);
-	if (node == NULL || (below.partial && !distil_batch_reads_ahead(plan)))
+	ahead = distil_batch_reads_ahead(plan);
+	if (node == NULL || (below.partial && !ahead))
 	{
 		restore_plan(plan, &saved);
 		return plan;
 	}
 	rewrite->found = true;
 	rewrite->next_node_id++;
-	finish_node(node, place, true, below.partial);
+	finish_node(node, place, true, below.partial, ahead);
 	/* The arguments may be calls again. */
 	node->scan.plan.lefttree = wrap_targetlist(plan, below, rewrite);
 	return wrap_conditions(&node->scan.plan, place, rewrite);
@@ -274,14 +291,18 @@ wrap(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	return wrap_targetlist(wrap_conditions(plan, place, rewrite), place, rewrite);
 }
 
-/* A node above a ModifyTable whose RETURNING has calls; what it writes, it writes for all rows anyway. */
+/*
+ * A node above a ModifyTable whose RETURNING has calls.  All rows are written, whether or not they are
+ * asked for; but volatile functions may see, row by row, what has been written.
+ */
 static Plan *
 wrap_returning(ModifyTable *modify, DistilBatchRewrite *rewrite)
 {
 	Place		place = {.rows_wanted = INT_MAX};
 	CustomScan *node;
 
-	if (modify->returningLists == NIL || !distil_batch_has_call(linitial(modify->returningLists)))
+	if (modify->returningLists == NIL || !distil_batch_has_call(linitial(modify->returningLists)) ||
+		contain_volatile_functions((Node *) modify->returningLists))
 		return &modify->plan;
 	if (rewrite->look_only)
 	{
@@ -293,7 +314,7 @@ wrap_returning(ModifyTable *modify, DistilBatchRewrite *rewrite)
 		return &modify->plan;
 	rewrite->found = true;
 	rewrite->next_node_id++;
-	finish_node(node, place, false, place.partial);
+	finish_node(node, place, false, place.partial, false);
 	return &node->scan.plan;
 }
 
@@ -301,7 +322,7 @@ wrap_returning(ModifyTable *modify, DistilBatchRewrite *rewrite)
 static bool
 can_extend(Plan *plan)
 {
-	if (contain_volatile_functions((Node *) plan->targetlist))
+	if (IsA(plan, ProjectSet) || contain_volatile_functions((Node *) plan->targetlist))
 		return false;
 	return IsA(plan, Sort) || IsA(plan, IncrementalSort) ? can_extend(outerPlan(plan)) : can_wrap(plan);
 }
@@ -327,7 +348,7 @@ finish_input(Plan *child, CustomScan *node, Place place, DistilBatchRewrite *rew
 {
 	rewrite->found = true;
 	rewrite->next_node_id++;
-	finish_node(node, place, false, place.partial);
+	finish_node(node, place, false, place.partial, distil_batch_reads_ahead(child));
 	if (IsA(child, Sort) || IsA(child, IncrementalSort))
 		outerPlan(child) = wrap(outerPlan(child), place, rewrite);
 	node->scan.plan.lefttree = wrap(child, place, rewrite);
@@ -388,8 +409,7 @@ wrap_keys(HashJoin *join, Plan *plan, Place place, DistilBatchRewrite *rewrite)
 static void
 wrap_join(HashJoin *join, Place left, Place right, DistilBatchRewrite *rewrite)
 {
-	right.partial = false;
-	right.rows_wanted = INT_MAX;
+	take_all(&right);
 	wrap_keys(join, innerPlan(join), right, rewrite);
 	wrap_keys(join, &join->join.plan, left, rewrite);
 }
@@ -438,10 +458,7 @@ places_below(Plan *plan, Place place, Place *left, Place *right)
 		left->rows_wanted = 0;
 	}
 	if ((flags & TAKES_ALL) != 0)
-	{
-		left->partial = false;
-		left->rows_wanted = INT_MAX;
-	}
+		take_all(left);
 	*right = *left;
 	switch (nodeTag(plan))
 	{
@@ -449,14 +466,25 @@ places_below(Plan *plan, Place place, Place *left, Place *right)
 			if (is_offset((Limit *) plan))
 				break;
 			left->rows_wanted = limit_rows((Limit *) plan);
-			left->partial = place.partial || left->rows_wanted == 0;
+			left->partial = place.partial || left->rows_wanted == 0 ||
+				(place.rows_wanted > 0 && place.rows_wanted < left->rows_wanted);
 			break;
 		case T_Agg:
 			if (((Agg *) plan)->aggstrategy == AGG_PLAIN || ((Agg *) plan)->aggstrategy == AGG_HASHED)
-			{
-				left->partial = false;
-				left->rows_wanted = INT_MAX;
-			}
+				take_all(left);
+			break;
+			/* Only with RETURNING can it be left before its end. */
+		case T_ModifyTable:
+			left->whole = place.whole || ((ModifyTable *) plan)->returningLists == NIL;
+			break;
+			/* A child is asked for what those before it did not have. */
+		case T_Append:
+		case T_MergeAppend:
+			left->partial = left->partial || (left->rows_wanted > 0 && left->rows_wanted < INT_MAX);
+			break;
+			/* It ends when its condition on the row's number does not hold any more. */
+		case T_WindowAgg:
+			left->partial = left->partial || ((WindowAgg *) plan)->runCondition != NIL;
 			break;
 		case T_Gather:
 		case T_GatherMerge:

@@ -86,7 +86,8 @@ typedef enum DistilBatchPrivate
 {
 	DISTIL_BATCH_ROWS,			/* INT_MAX: all; 0: unknown */
 	DISTIL_BATCH_AT_LEAST,		/* 0: exactly so many, if they exist; 1: or more */
-	DISTIL_BATCH_PARTIAL		/* 1: rows that are read ahead may not be asked for */
+	DISTIL_BATCH_PARTIAL,		/* 1: rows that are read ahead may not be asked for */
+	DISTIL_BATCH_AHEAD			/* 1: nobody could tell */
 } DistilBatchPrivate;
 
 extern const CustomScanMethods distil_batch_methods;
@@ -102,6 +103,12 @@ typedef struct DistilBatchRewrite
 
 /* Rewrite main plan and subplans; partial: not all rows of the main plan may be asked for. */
 extern void distil_batch_rewrite(PlannedStmt *statement, bool partial, DistilBatchRewrite *rewrite);
+
+/*
+ * While the executor is asked for a number of rows, as by a portal, SPI or an SQL function, nodes that
+ * are not DISTIL_BATCH_AHEAD take one row at a time.  Gives what was set before.
+ */
+extern bool distil_batch_set_counted(bool counted);
 
 /* Planner and executor hooks; called by distil_batch_node_init(). */
 extern void distil_batch_hooks_init(void);

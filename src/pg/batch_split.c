@@ -262,7 +262,10 @@ has_arguments(const DistilSplit *split, const FuncExpr *call)
 		return true;
 	if (!distil_split_fits(split, list_length(call->args) + 1))
 		return false;
-	if (other_column_walker((Node *) call->args, NULL) || (split->guard != NULL && !split->can_extend))
+	if (other_column_walker((Node *) call->args, NULL))
+		return false;
+	/* Who finds NULL behind a guard makes the call again. */
+	if (split->guard != NULL && (!split->can_extend || contain_volatile_functions((Node *) call->args)))
 		return false;
 	foreach(cell, call->args)
 	{
