@@ -81,19 +81,19 @@ SELECT cardinality(distil_embed('hello', 'sentence'));
 SELECT distil.cache_builds();
 
 -- a copy that is not what it should be is built again
-COPY (SELECT 1) TO PROGRAM 'cd pgsql_tmp_distil && for f in *.f32*; do echo broken >$f.new && mv $f.new $f; done';
+COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; cd pgsql_tmp_distil && for f in *.f32*; do echo broken >$f.new && mv $f.new $f; done';
 \c
 \set VERBOSITY terse
 SELECT cardinality(distil_embed('hello', 'sentence'));
 SELECT distil.cache_builds();
 -- a server that cannot write copies uses private ones, and says so once
-COPY (SELECT 1) TO PROGRAM 'rm -rf pgsql_tmp_distil && touch pgsql_tmp_distil';
+COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; rm -rf pgsql_tmp_distil && touch pgsql_tmp_distil';
 \c
 \set VERBOSITY terse
 SELECT cardinality(distil_embed('hello', 'sentence'));
 SELECT cardinality(distil_embed('hello', 'mlm'));
 SELECT bool_and(ok) FROM distil_verify('sentence');
-COPY (SELECT 1) TO PROGRAM 'rm pgsql_tmp_distil';
+COPY (SELECT 1) TO PROGRAM 'cat >/dev/null; rm pgsql_tmp_distil';
 \c
 \pset null '(null)'
 \set VERBOSITY terse
