@@ -18,6 +18,8 @@
 #define MAX_UNITS		(1u << 26)
 #define POLL_NODES		4096
 
+_Static_assert(DISTIL_MAX_VOCABULARY <= DISTIL_TRIE_MAX_VALUE, "an id is a value of the trie");
+
 typedef struct Slot
 {
 	uint32_t	next;			/* ring of free slots */

@@ -550,18 +550,6 @@ distil_cache_clear_files(void)
 	return freed;
 }
 
-void
-distil_cache_list(DistilCacheFileFn report, void *ctx)
-{
-	int			nfiles;
-	CacheFile  *files = list_files(&nfiles);
-	int			i;
-
-	for (i = 0; i < nfiles; i++)
-		report(ctx, files[i].hex, files[i].bytes);
-	pfree(files);
-}
-
 /* Bytes of a file that are in memory. */
 static int64
 resident_bytes(const char *path)

@@ -66,10 +66,6 @@ extern void distil_cache_trim(void);
 /* Remove every shared copy that no process has open; bytes freed. */
 extern int64 distil_cache_clear_files(void);
 
-/* Calls report for every shared copy: its sha256 in hex, and its size. */
-typedef void (*DistilCacheFileFn) (void *ctx, const char *sha256_hex, int64 bytes);
-extern void distil_cache_list(DistilCacheFileFn report, void *ctx);
-
 /* "pgsql_tmp_distil" below the data directory; created on demand, also home of the training spools. */
 #define DISTIL_CACHE_DIR "pgsql_tmp_distil"
 extern void distil_cache_directory(void);

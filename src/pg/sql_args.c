@@ -165,9 +165,3 @@ distil_args_head_model(const char *head)
 			 errmsg("head \"%s\" does not exist", distil_bridge_clip(head)),
 			 n > 0 ? errhint("Known heads: %s.", list) : errhint("No model in this database has a head.")));
 }
-
-Datum
-distil_args_datum(const char *string)
-{
-	return CStringGetTextDatum(string);
-}

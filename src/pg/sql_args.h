@@ -36,7 +36,4 @@ extern char *distil_args_head_model(const char *head);
 /* The head's own name: what follows the slash. */
 extern const char *distil_args_head_name(const char *head);
 
-/* Text datum of a C string in the server encoding, for result rows. */
-extern Datum distil_args_datum(const char *string);
-
 #endif							/* DISTIL_SQL_ARGS_H */
