@@ -547,6 +547,12 @@ test_files(void)
 	CHECK(import_status(&folder, &err) == DISTIL_ERR_UNSUPPORTED &&
 		  strstr(err.message, "2_Dense/") != NULL);
 	test_folder_free(&folder);
+	/* without its file a module is not passed over */
+	CHECK(test_folder_load(&folder, MODELS "bert-sentence"));
+	test_folder_remove(&folder, "2_Dense/config.json");
+	CHECK_MSG(import_status(&folder, &err) == DISTIL_ERR_NO_FILE &&
+			  strstr(err.message, "2_Dense/config.json") != NULL, "%s", err.message);
+	test_folder_free(&folder);
 }
 
 static void
@@ -583,34 +589,72 @@ test_options(void)
 /* ---------- students' configurations ---------- */
 
 static void
+check_same(const char *what, const DistilConfig *a, const DistilConfig *b)
+{
+	CHECK_MSG(a->arch == b->arch && a->layers == b->layers && a->width == b->width && a->mlp == b->mlp &&
+			  a->table_width == b->table_width && a->heads == b->heads && a->head_dim == b->head_dim &&
+			  a->vocabulary == b->vocabulary && a->positions == b->positions && a->types == b->types &&
+			  a->position_offset == b->position_offset, "%s", what);
+	CHECK_MSG(a->norm_eps == b->norm_eps && a->activation == b->activation &&
+			  a->embedding_dropout == b->embedding_dropout && a->hidden_dropout == b->hidden_dropout &&
+			  a->attention_dropout == b->attention_dropout && a->initializer_range == b->initializer_range,
+			  "%s", what);
+	CHECK_MSG(a->causal == b->causal && a->unscaled_attention == b->unscaled_attention &&
+			  a->layer_scaled_attention == b->layer_scaled_attention &&
+			  a->relative_buckets == b->relative_buckets && a->shared_layers == b->shared_layers &&
+			  a->sinusoidal_positions == b->sinusoidal_positions && a->pad_id == b->pad_id &&
+			  a->tie_word_embeddings == b->tie_word_embeddings, "%s", what);
+}
+
+/* What is written reads as it was; what no golden has, too, so that no default takes its place. */
+static void
 test_write_config(void)
 {
-	static const char *const models[] = {"bert-mlm", "distilbert-mlm"};
-
-	for (int i = 0; i < 2; i++)
+	static const struct
 	{
+		const char *arch;
+		const char *from;
+		const char *to;
+	}			cases[] = {
+		{"albert", "\"embedding_size\": 16", "\"embedding_size\": 24"},
+		{"bert", "\"hidden_act\": \"gelu\"", "\"hidden_act\": \"gelu_new\""},
+		{"bert", "\"layer_norm_eps\": 1e-12", "\"layer_norm_eps\": 1e-7"},
+		{"bert", "\"type_vocab_size\": 2", "\"type_vocab_size\": 3"},
+		{"bert", "\"initializer_range\": 0.02", "\"initializer_range\": 0.031"},
+		{"distilbert", "\"dropout\": 0.1", "\"dropout\": 0.3"},
+		{"distilbert", "\"sinusoidal_pos_embds\": false", "\"sinusoidal_pos_embds\": true"},
+		{"electra-small", "\"pad_token_id\": 0", "\"pad_token_id\": 7"},
+		{"gpt2", "\"embd_pdrop\": 0.1", "\"embd_pdrop\": 0.2"},
+		{"gpt2", "\"n_inner\": 48", "\"n_inner\": 80"},
+		{"gpt2", "\"scale_attn_by_inverse_layer_idx\": false", "\"scale_attn_by_inverse_layer_idx\": true"},
+		{"gpt2", "\"scale_attn_weights\": true", "\"scale_attn_weights\": false"},
+		{"mpnet", "\"num_attention_heads\": 4", "\"num_attention_heads\": 8"},
+		{"roberta", "\"max_position_embeddings\": 66", "\"max_position_embeddings\": 50"}
+	};
+
+	for (size_t i = 0; i < 2 * sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		const bool	changed = i % 2 == 1;
 		TestFolder	folder;
 		DistilSpec	spec;
 		DistilSpec	again;
 		DistilArena *arena = distil_arena_create(distil_alloc_system());
 		DistilBuffer text;
-		DistilError err;
-		char		path[200];
+		DistilError err = {"", "", ""};
 
-		snprintf(path, sizeof(path), MODELS "%s", models[i]);
-		CHECK(test_folder_load(&folder, path));
-		CHECK(distil_spec_parse(&spec, &folder.folder, NULL, arena, &err) == DISTIL_OK && spec.has_lm);
+		CHECK(compose(&folder, cases[i / 2].arch, "lm"));
+		if (changed)
+			test_folder_replace(&folder, C, cases[i / 2].from, cases[i / 2].to);
+		CHECK_MSG(distil_spec_parse(&spec, &folder.folder, NULL, arena, &err) == DISTIL_OK && spec.has_lm,
+				  "%s", err.message);
 		distil_buffer_init(&text, distil_alloc_system());
 		CHECK(spec.config.arch->write_config(&spec.config, spec.config.class_name, &text,
 											 &err) == DISTIL_OK);
 		test_folder_set(&folder, C, text.data, text.length);
-		CHECK_MSG(import_status(&folder, &err) == DISTIL_OK, "%s %s", err.message, err.detail);
-		CHECK(distil_spec_parse(&again, &folder.folder, NULL, arena, &err) == DISTIL_OK);
-		CHECK(again.config.layers == spec.config.layers && again.config.mlp == spec.config.mlp);
-		CHECK(again.config.norm_eps == spec.config.norm_eps &&
-			  again.config.activation == spec.config.activation);
-		CHECK(again.config.hidden_dropout == spec.config.hidden_dropout);
-		CHECK(again.config.initializer_range == spec.config.initializer_range);
+		CHECK_MSG(changed || import_status(&folder, &err) == DISTIL_OK, "%s %s", err.message, err.detail);
+		CHECK_MSG(distil_spec_parse(&again, &folder.folder, NULL, arena, &err) == DISTIL_OK, "%s",
+				  err.message);
+		check_same(changed ? cases[i / 2].to : cases[i / 2].arch, &spec.config, &again.config);
 		CHECK(again.table.total == spec.table.total && again.has_lm);
 		distil_buffer_free(&text);
 		distil_arena_free(arena);
