@@ -13,6 +13,8 @@
 #include "tokenizer_memory.h"
 #include "unicode.h"
 
+#include <ctype.h>
+
 typedef struct Variant
 {
 	const char *name;
@@ -408,6 +410,67 @@ test_truncation_of_one(void)
 	distil_encoding_reset(&e);
 }
 
+/* A long text is read in windows, none of which ends inside a character: each begins elsewhere here. */
+static void
+test_windows(void)
+{
+	static char data[3 * 4000 + 4];
+	const DistilTokenizer *t = find_variant("uncased");
+	DistilEncodeOptions options = distil_tokenizer_defaults(t);
+	DistilEncoding e;
+	DistilError err = {{0}, {0}, {0}};
+
+	distil_encoding_init(&e, &counting);
+	for (size_t shift = 0; shift < 3; shift++)
+	{
+		DistilText	text = {data, shift + 3 * 4000};
+		int			other = 0;
+
+		memset(data, ' ', shift);
+		for (size_t at = shift; at < text.length; at += 3)
+			memcpy(data + at, "\xe6\x88\x91", 3);
+		CHECK_MSG(distil_tokenizer_encode(t, &e, &text, NULL, &options, NULL, &err) == DISTIL_OK, "%s",
+				  err.message);
+		CHECK_MSG(e.n == 4000 + 2, "%zu: %d tokens", shift, e.n);
+		for (int i = 2; i < e.n - 1; i++)
+			other += e.ids[i] != e.ids[1];
+		CHECK_MSG(other == 0, "%zu: %d tokens are others", shift, other);
+	}
+	distil_encoding_reset(&e);
+}
+
+/* A token's own text is that one token, in byte-level BPE by a table of whole words. */
+static void
+test_own_text(void)
+{
+	const DistilTokenizer *t = find_variant("bpe");
+	DistilEncodeOptions options = distil_tokenizer_defaults(t);
+	DistilEncoding e;
+	DistilError err = {{0}, {0}, {0}};
+	int			whole = 0;
+
+	distil_encoding_init(&e, &counting);
+	options.add_special = false;
+	for (int32_t id = 0; id < distil_tokenizer_vocabulary(t); id++)
+	{
+		DistilText	text = {NULL, 0};
+		char	   *data = NULL;
+
+		CHECK(distil_tokenizer_decode(t, &data, &text.length, &id, 1, true, &counting, &err) == DISTIL_OK);
+		text.data = data;
+		/* bytes of a part of a character are U+FFFD */
+		if (text.length > 0 && memchr(data, '\xef', text.length) == NULL)
+		{
+			CHECK(distil_tokenizer_encode(t, &e, &text, NULL, &options, NULL, &err) == DISTIL_OK);
+			CHECK_MSG(e.n == 1 && e.ids[0] == id, "\"%s\": %d tokens", data, e.n);
+			whole++;
+		}
+		count_release(NULL, data);
+	}
+	CHECK_MSG(whole > 200, "%d tokens", whole);
+	distil_encoding_reset(&e);
+}
+
 /* ---------- chunks ---------- */
 
 static bool
@@ -476,6 +539,9 @@ check_chunks(const DistilTokenizer *t, const char *data, int max_tokens, int ove
 		if (i > 0 && c->byte_start < covered)
 			CHECK_MSG(token_count(t, data + c->byte_start, covered - c->byte_start) - 2 <= overlap,
 					  "overlap of chunk %d", i);
+		/* an overlap begins with a whole word, never inside one that was cut */
+		CHECK_MSG(c->byte_start >= covered || c->byte_start == 0 || !isalpha((uint8_t) data[c->byte_start]) ||
+				  !isalpha((uint8_t) data[c->byte_start - 1]), "overlap of chunk %d begins inside a word", i);
 		/* no cut inside a word that fits (ideographs are words) */
 		if (c->byte_end < text.length && (uint8_t) data[c->byte_end] < 0x80 && !is_blank(data + c->byte_end,
 																						 data + text.length,
@@ -702,6 +768,8 @@ main(void)
 	test_encode_errors();
 	test_truncation();
 	test_truncation_of_one();
+	test_windows();
+	test_own_text();
 	test_chunks();
 	test_no_memory("added.json");
 	test_no_memory("bpe-prefix.json");
