@@ -37,6 +37,8 @@ generate(const char *member, const char *file, float temperature, int *n, int32_
 	{
 		session = open_session(loaded.model, 0);
 		status = distil_session_generate_ids(session, &ids, n, prompt, 3, &how, err);
+		/* each token goes through the model once, the last one not at all */
+		CHECK(status != DISTIL_OK || distil_session_stats(session)->tokens == 3 + *n - 1);
 		if (status == DISTIL_OK && *n > 0 && first != NULL)
 			*first = ids[0];
 		free(ids);

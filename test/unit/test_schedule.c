@@ -33,6 +33,9 @@ test_rates(void)
 	CHECK(distil_schedule_rate(&s, 0) == 1e-3);
 	distil_schedule_init(&s, 1e-3, 0.05, 10);
 	CHECK(s.warmup == 1);
+	/* nothing but warm-up: the end of it is no division of zero by zero */
+	distil_schedule_init(&s, 1e-3, 1, 10);
+	CHECK(s.warmup == s.total && distil_schedule_rate(&s, s.total) == 0);
 }
 
 static void
