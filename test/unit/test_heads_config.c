@@ -415,6 +415,27 @@ spread(const DistilModel *model, const char *name)
 	return NAN;
 }
 
+/* Norms begin with ones, biases with zeros. */
+static void
+check_vectors(const DistilModel *model, const char *what)
+{
+	for (int i = 0; i < model->spec.table.n; i++)
+	{
+		const DistilParam *param = &model->spec.table.params[i];
+		float		expected = (param->flags & DISTIL_PARAM_ONES) != 0 ? 1.0f : 0.0f;
+		int			others = 0;
+
+		for (size_t at = 0; (param->flags & DISTIL_PARAM_NORMAL) == 0 && at < param->count; at++)
+		{
+			float		value;
+
+			distil_param_read(&value, model->weights, param, at, 1);
+			others += value != expected;
+		}
+		CHECK_MSG(others == 0, "%s, %s: %d others", what, param->name, others);
+	}
+}
+
 static void
 test_create(const char *arch, const char *kind)
 {
@@ -456,6 +477,7 @@ test_create(const char *arch, const char *kind)
 		CHECK(strcmp(distil_model_config(made[0].model), config) == 0);
 		/* 3,072 values: the spread of their spread is 1.3 % */
 		CHECK_NEAR(spread(made[0].model, "layer.0.qkv.weight") / range, 1, 0.06);
+		check_vectors(made[0].model, arch);
 		CHECK_NEAR(spread(made[0].model, residual) / range, strcmp(arch, "gpt2") == 0 ? 0.5 : 1, 0.08);
 		CHECK(distil_session_hidden(session, &states, &tokens, &text, &err) == DISTIL_OK && tokens > 5);
 		for (int i = 0; i < tokens * 32; i++)
