@@ -166,8 +166,13 @@ problem_backward(Problem *p, DistilError *err)
 	if (p->part == PART_ENCODER)
 		memcpy(p->dhidden, p->r, sizeof(float) * (size_t) t * spec->config.width);
 	else if (p->part == PART_PIPELINE)
+	{
+		/* what an earlier pass left there is not added to: NaN */
+		memset(p->dhidden, 0xff, sizeof(float) * (size_t) t * spec->config.width);
+		memset(batch->pool_gradient, 0xff, sizeof(float) * (size_t) t * spec->config.width);
 		DISTIL_FORWARD(distil_pipeline_backward(spec, weights, gradients, p->dhidden, p->r, batch, p->saved,
 												p->scratch, p->device, p->poll, err));
+	}
 	else
 	{
 		DISTIL_FORWARD(distil_lm_decode_backward(spec, weights, gradients, dh, p->r, p->h, t,

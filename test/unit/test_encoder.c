@@ -36,9 +36,12 @@ test_gradients(DistilDevice *device)
 			}
 }
 
+/* skip: rows at the beginning of each sequence that are not pooled */
 static void
-check_pipeline(DistilDevice *device, const DistilPipeline *pipeline, const char *what)
+check_pipeline(DistilDevice *device, const DistilPipeline *pipeline, int skip, const char *what)
 {
+	static const int longer[LENGTHS] = {5, 3, 9, 3};	/* where no maximum changes its row within a step */
+	int32_t		ranges[2 * LENGTHS];
 	Synthetic	model;
 	SyntheticBatch batch;
 	Problem		problem;
@@ -47,7 +50,14 @@ check_pipeline(DistilDevice *device, const DistilPipeline *pipeline, const char 
 	model.spec.config.layers = 1;
 	model.spec.pipeline = *pipeline;
 	synthetic_create(&model, false, 0.4f, 3);
-	synthetic_batch(&batch, &model.spec, lengths, LENGTHS, 4);
+	synthetic_batch(&batch, &model.spec, skip > 0 ? longer : lengths, LENGTHS, 4);
+	for (int i = 0; i < LENGTHS; i++)
+	{
+		ranges[2 * i] = batch.offsets[i] + skip;
+		ranges[2 * i + 1] = batch.offsets[i + 1];
+	}
+	batch.batch.pool_skip = skip;
+	batch.batch.pool_ranges = ranges;
 	problem_create(&problem, &model, &batch, device, PART_PIPELINE, 0);
 	check_gradients(&problem, what);
 	problem_free(&problem);
@@ -69,7 +79,12 @@ test_pipelines(DistilDevice *device)
 		pipeline.pooling[0] = (DistilPooling) mode;
 		pipeline.normalize = mode % 2 == 0;
 		snprintf(what, sizeof(what), "pooling %d", mode);
-		check_pipeline(device, &pipeline, what);
+		check_pipeline(device, &pipeline, 0, what);
+		if (mode != DISTIL_POOL_WEIGHTED_MEAN)	/* without a prompt refused */
+		{
+			snprintf(what, sizeof(what), "pooling %d, without the prompt", mode);
+			check_pipeline(device, &pipeline, 1, what);
+		}
 		/* two dense layers: with tanh and bias, then plain without bias */
 		pipeline.ndense = 2;
 		pipeline.dense[0].in = 12;
@@ -79,7 +94,7 @@ test_pipelines(DistilDevice *device)
 		pipeline.dense[1].out = 7;
 		pipeline.normalize = true;
 		snprintf(what, sizeof(what), "pooling %d, dense, normalise", mode);
-		check_pipeline(device, &pipeline, what);
+		check_pipeline(device, &pipeline, 0, what);
 	}
 	{
 		DistilPipeline pipeline = {0};
@@ -89,12 +104,13 @@ test_pipelines(DistilDevice *device)
 		pipeline.pooling[1] = DISTIL_POOL_MAX;
 		pipeline.pooling[2] = DISTIL_POOL_MEAN;
 		pipeline.normalize = true;
-		check_pipeline(device, &pipeline, "cls + max + mean");
+		check_pipeline(device, &pipeline, 0, "cls + max + mean");
+		check_pipeline(device, &pipeline, 1, "cls + max + mean, without the prompt");
 		pipeline.ndense = 1;
 		pipeline.dense[0].in = 36;
 		pipeline.dense[0].out = 5;
 		pipeline.dense[0].activation = DISTIL_ACT_TANH;
-		check_pipeline(device, &pipeline, "cls + max + mean, dense");
+		check_pipeline(device, &pipeline, 0, "cls + max + mean, dense");
 	}
 }
 
