@@ -104,6 +104,7 @@ test_hostile(const DistilModel *model, const DistilTrainOptions *options)
 	static const uint64_t values[] = {0, 1, UINT64_MAX, INT64_MAX,
 	(uint64_t) 1 << 62, (uint64_t) 1 << 32, 300};
 	size_t		k;
+	int64_t		tokens;
 
 	fixture_spool(&spool, &size, model, options, 40);
 	footer = size - sizeof(DistilSpoolFooter);
@@ -112,6 +113,7 @@ test_hostile(const DistilModel *model, const DistilTrainOptions *options)
 							&err) == DISTIL_OK);
 	CHECK(view.info.texts == 40 && view.info.sequences > 0 && view.info.tokens > 12 * view.info.sequences);
 	CHECK(view.longest <= options->max_tokens);
+	tokens = view.info.tokens;
 	/* every truncation */
 	for (at = 0; at < size; at += at < 300 || at > size - 300 ? 1 : 37)
 	{
@@ -153,6 +155,18 @@ test_hostile(const DistilModel *model, const DistilTrainOptions *options)
 		memcpy(copy, spool, size);
 		patch(copy, size, sizeof(DistilSpoolHeader) + 64, values[k] == 0 || values[k] == 1 ||
 			  values[k] == (uint64_t) 1 << 32 || values[k] == (uint64_t) 1 << 62 ? 277 : values[k]);
+		CHECK(distil_spool_view(&view, copy, size, options->method, v, options->max_tokens, NULL,
+								&err) == DISTIL_ERR_CORRUPT);
+	}
+	/* of the ids the first and the last, too */
+	for (k = 0; k < 2; k++)
+	{
+		int32_t		id = k == 0 ? v : -1;
+
+		memcpy(copy, spool, size);
+		at = sizeof(DistilSpoolHeader) + (k == 0 ? 0 : (size_t) (tokens - 1) * sizeof(id));
+		memcpy(copy + at, &id, sizeof(id));
+		patch(copy, size, offsetof(DistilSpoolHeader, magic), *(const uint64_t *) spool);
 		CHECK(distil_spool_view(&view, copy, size, options->method, v, options->max_tokens, NULL,
 								&err) == DISTIL_ERR_CORRUPT);
 	}
@@ -298,6 +312,8 @@ test_fingerprint(void)
 	distil_fingerprint_init(&print);
 	distil_fingerprint_update(&print, data, sizeof(data));
 	distil_fingerprint_value(&print, whole);
+	/* as releases before computed it: it is in the files of jobs that are resumed */
+	CHECK(memcmp(whole, "\x92\x92\x32\x47\x76\xfe\x47\xa4\x81\xf2\xf6\x2f\xf8\x27\x79\x52", 16) == 0);
 	for (step = 1; step < 100; step++)
 	{
 		distil_fingerprint_init(&print);
