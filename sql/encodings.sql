@@ -14,6 +14,7 @@ SELECT chunk, start_pos, end_pos FROM distil_chunk('ä cat sät', max_tokens => 
 SELECT distil_l2((distil_embed('the cat sat on the mat .'))[1:4], '{0.029001,-0.162941,-0.244109,-0.322622}') < 1e-4 AS ok;
 SELECT distil_embed('a', 'nöbody');
 SELECT distil_import('mödel', :'path');
+SELECT distil_import('other', :'path', '{"schön": 1}');
 SELECT distil_token_count('a', 'mödel') = distil_token_count('a', 'tiny') AS ok;
 \c regression
 CREATE DATABASE distil_ascii TEMPLATE template0 ENCODING 'SQL_ASCII' LC_COLLATE 'C' LC_CTYPE 'C';
