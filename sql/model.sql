@@ -216,6 +216,11 @@ SELECT item, ok FROM distil_verify('again');
 \set VERBOSITY terse
 CALL clear_copy('again');
 DO $$ BEGIN PERFORM distil_embed('hello', 'again'); EXCEPTION WHEN data_corrupted THEN RAISE NOTICE '%', sqlerrm; END $$;
+-- an error of the server in the middle of reading them is that of the call
+SET allow_system_table_mods = on;
+UPDATE pg_largeobject SET data = decode(repeat('00', 3000), 'hex') WHERE loid = :touched AND pageno = 3;
+DO $$ BEGIN PERFORM distil_embed('hello', 'again'); EXCEPTION WHEN data_corrupted THEN RAISE NOTICE '%', regexp_replace(sqlerrm, '\d{4,}', 'N', 'g'); END $$;
+SELECT cardinality(distil_embed('hello', 'sentence')) > 0 AS goes_on;
 
 -- lost weights, orphans and lost links are found
 SELECT lo_unlink(:touched);
