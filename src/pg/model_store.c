@@ -90,7 +90,6 @@ read_row(DistilModelRow *row, HeapTuple tuple, TupleDesc desc)
 	memset(row->sha256, 0, sizeof(row->sha256));
 	memcpy(row->sha256, VARDATA_ANY(sha256), Min(VARSIZE_ANY_EXHDR(sha256), sizeof(row->sha256)));
 	row->bytes = DatumGetInt64(heap_getattr(tuple, ANUM_MODEL_BYTES, desc, &isnull));
-	row->is_default = DatumGetBool(heap_getattr(tuple, ANUM_MODEL_IS_DEFAULT, desc, &isnull));
 	dtype = TextDatumGetCString(heap_getattr(tuple, ANUM_MODEL_DTYPE, desc, &isnull));
 	row->quantized = strcmp(dtype, "int8") == 0;
 	pfree(dtype);

@@ -18,7 +18,6 @@ typedef struct DistilModelRow
 	uint8		sha256[32];		/* of the container */
 	int64		bytes;
 	char		name[NAMEDATALEN];
-	bool		is_default;
 	bool		quantized;		/* dtype int8 */
 } DistilModelRow;
 
