@@ -77,7 +77,7 @@ distil_param_add(DistilSpec *spec, const char *name, const char *const *sources,
 	DistilParam param = {0};
 	size_t		padded;
 
-	if (nsources < 0 || nsources > DISTIL_PARAM_MAX_SOURCES || rows <= 0 || cols < 0 ||
+	if (nsources < 1 || nsources > DISTIL_PARAM_MAX_SOURCES || rows <= 0 || cols < 0 ||
 		!table_reserve(spec))
 		return -1;
 	param.name = distil_arena_string(spec->arena, name, strlen(name));

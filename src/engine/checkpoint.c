@@ -325,12 +325,11 @@ distil_checkpoint_bind(const DistilTensor *const **tensors, const DistilSpec *sp
 				: distil_checkpoint_find(set, spec->config.arch, param->sources[k]);
 			char		shown[DISTIL_MAX_NAME + 1];
 
-			if (tensor == NULL && (param->flags & DISTIL_PARAM_OPTIONAL) == 0)
+			if (tensor == NULL)
 				return distil_fail(err, DISTIL_ERR_MODEL_FILE, "model has no tensor \"%s\"",
 								   distil_printable(shown, sizeof(shown), param->sources[k],
 													strlen(param->sources[k])));
-			if (tensor != NULL)
-				DISTIL_FORWARD(check_tensor(tensor, param, err));
+			DISTIL_FORWARD(check_tensor(tensor, param, err));
 			found[i * DISTIL_PARAM_MAX_SOURCES + k] = tensor;
 		}
 	}

@@ -142,19 +142,6 @@ writer_tensor(ImageWriter *writer, const DistilTensor *tensor)
 	return DISTIL_OK;
 }
 
-/* An optional parameter that the checkpoint does not have: ones or zeros. */
-static DistilStatus
-writer_initial(ImageWriter *writer, const DistilParam *param)
-{
-	const float one = 1.0f;
-
-	if ((param->flags & DISTIL_PARAM_ONES) == 0)
-		return writer_put(writer, NULL, param->count * sizeof(float));
-	for (size_t i = 0; i < param->count; i++)
-		DISTIL_FORWARD(writer_put(writer, &one, sizeof(one)));
-	return DISTIL_OK;
-}
-
 /* `count` values of stacked sources, from value `first` on, as float32. */
 static DistilStatus
 read_values(ImageWriter *writer, float *to, const DistilTensor *const *sources, int nsources,
@@ -261,8 +248,6 @@ writer_param(ImageWriter *writer, const DistilParam *param, const DistilTensor *
 	float	   *whole = NULL;
 	DistilStatus status = DISTIL_OK;
 
-	if (param->nsources == 0 || sources[0] == NULL)
-		return writer_initial(writer, param);
 	if ((param->flags & (DISTIL_PARAM_PACKED | DISTIL_PARAM_TRANSPOSED)) == 0)
 	{
 		for (int k = 0; k < param->nsources; k++)

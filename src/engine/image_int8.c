@@ -40,10 +40,10 @@ _Static_assert(MAX_INPUTS <= DISTIL_ORDER_INPUTS, "too many for an order of line
 static bool
 is_quantized(const DistilParam *param, const DistilTensor *const *sources)
 {
-	if (param->vector || param->nsources == 0 || param->cols > MAX_INPUTS)
+	if (param->vector || param->cols > MAX_INPUTS)
 		return false;
 	for (int k = 0; k < param->nsources; k++)
-		if (sources[k] == NULL || sources[k]->row_factors == NULL ||
+		if (sources[k]->row_factors == NULL ||
 			memcmp(input_factors(sources[k], param), input_factors(sources[0], param),
 				   (size_t) param->cols * sizeof(float)) != 0)
 			return false;

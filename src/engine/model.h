@@ -78,7 +78,6 @@ typedef enum DistilParamFlags
 	DISTIL_PARAM_FROZEN = 2,	/* never trained (frozen positions) */
 	DISTIL_PARAM_NORMAL = 4,	/* init N(0, initializer_range) */
 	DISTIL_PARAM_ONES = 8,		/* init 1 (norm weight); otherwise 0 */
-	DISTIL_PARAM_OPTIONAL = 16, /* may be missing in a checkpoint: takes its init */
 	DISTIL_PARAM_PACKED = 32,	/* lies packed in this image, see packed.c; never in a student */
 	DISTIL_PARAM_TRANSPOSED = 64,	/* the checkpoint's tensor is [cols, rows] (GPT-2's Conv1D) */
 	DISTIL_PARAM_ORDERED = 128	/* packed in INT8 with an order of its lines */
