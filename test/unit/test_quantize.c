@@ -128,6 +128,7 @@ check_folder(const char *folder, const char *dtype, const char *layout, double b
 	/* what was simulated is what is computed, but for bfloat16 in attention */
 	CHECK_MSG(fabs(least - pair.report.cosine_min) <= (1.0 - bound) / 2,
 			  "%s as %s in %s: %.6f, reported %.6f", folder, dtype, layout, least, pair.report.cosine_min);
+	CHECK(pair.report.cosine_mean < 1.0 - 1e-9);	/* measured with what is stored, not with float32 */
 	CHECK(strcmp(distil_model_info(pair.small.model)->dtype, dtype) == 0);
 	CHECK(strcmp(distil_model_layout(pair.small.model), layout) == 0);
 	CHECK(distil_model_info(pair.small.model)->parameters ==
