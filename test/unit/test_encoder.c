@@ -239,6 +239,89 @@ test_ragged(DistilDevice *device, const char *name)
 	synthetic_free(&model);
 }
 
+/* Forward, and the gradients of the sum of r * hidden added to the model's; hidden states into out. */
+static void
+both_ways(Synthetic *model, const DistilBatch *batch, const float *r, float *out, DistilDevice *device)
+{
+	size_t		bytes = sizeof(float) * (size_t) batch->ntokens * (size_t) model->spec.config.width;
+	float	   *dhidden = malloc(bytes);
+	DistilActivations *activations;
+	const float *hidden;
+	DistilError err;
+
+	CHECK(distil_activations_create(&activations, &model->spec, batch->ntokens, true, device,
+									distil_alloc_system(), &err) == DISTIL_OK);
+	CHECK(distil_encoder_forward(&model->spec, model->weights, batch, activations, 0, &hidden, device, NULL,
+								 &err) == DISTIL_OK);
+	memcpy(out, hidden, bytes);
+	memcpy(dhidden, r, bytes);
+	CHECK(distil_encoder_backward(&model->spec, model->weights, model->gradients, batch, activations, 0,
+								  dhidden, device, NULL, &err) == DISTIL_OK);
+	distil_activations_free(activations);
+	free(dhidden);
+}
+
+/* A batch so large that each step is done in several units of work: as its sequences alone, in one each. */
+static void
+test_large_batch(DistilDevice *device)
+{
+	enum {SEQUENCES = 4, LENGTH = 400, WIDTH = 768, TOKENS = SEQUENCES * LENGTH};
+	static const int same[SEQUENCES] = {LENGTH, LENGTH, LENGTH, LENGTH};
+	float	   *all = malloc(sizeof(float) * TOKENS * WIDTH);
+	float	   *alone = malloc(sizeof(float) * TOKENS * WIDTH);
+	float	   *r = malloc(sizeof(float) * TOKENS * WIDTH);
+	float	   *whole;
+	Synthetic	model;
+	SyntheticBatch batch;
+	uint64_t	state = 5;
+	double		worst = 0;
+	double		differ = 0;
+	double		norm = 0;
+
+	small_config(&model, true);
+	model.spec.config.layers = 1;
+	model.spec.config.width = WIDTH;
+	model.spec.config.heads = 12;
+	model.spec.config.mlp = 1024;
+	model.spec.config.positions = LENGTH;
+	synthetic_create(&model, false, 0.05f, 5);
+	synthetic_batch(&batch, &model.spec, same, SEQUENCES, 6);
+	for (int i = 0; i < TOKENS * WIDTH; i++)
+		r[i] = synthetic_uniform(&state);
+	both_ways(&model, &batch.batch, r, all, device);
+	whole = model.gradients;
+	model.gradients = calloc(model.spec.table.total, sizeof(float));
+	for (int b = 0; b < SEQUENCES; b++)
+	{
+		DistilBatch one = batch.batch;
+		int32_t		offsets[2] = {0, LENGTH};
+
+		one.nseq = 1;
+		one.ntokens = LENGTH;
+		one.ids += b * LENGTH;
+		one.positions += b * LENGTH;
+		one.types += b * LENGTH;
+		one.offsets = one.host_offsets = offsets;
+		both_ways(&model, &one, r + b * LENGTH * WIDTH, alone + b * LENGTH * WIDTH, device);
+	}
+	for (int i = 0; i < TOKENS * WIDTH; i++)
+		worst = check_worse(worst, fabs((double) all[i] - alone[i]));
+	for (size_t i = 0; i < model.spec.table.total; i++)
+	{
+		differ += pow((double) whole[i] - model.gradients[i], 2);
+		norm += pow(whole[i], 2);
+	}
+	/* values of size 1, and sums of 1600 products in another order */
+	CHECK_MSG(worst <= 1e-5, "hidden states differ by %g", worst);
+	CHECK_MSG(sqrt(differ) <= 1e-4 * sqrt(norm), "gradients differ by %g of %g", sqrt(differ), sqrt(norm));
+	free(whole);
+	free(all);
+	free(alone);
+	free(r);
+	synthetic_batch_free(&batch);
+	synthetic_free(&model);
+}
+
 /*
  * MiniLM's shapes: a sequence's hidden states are the same bits alone and in any batch, with
  * packed and with plain weights.
@@ -667,6 +750,8 @@ main(void)
 			{
 				test_ragged(device, isas[i]);
 				test_alone(device, isas[i]);
+				if (i == 0)
+					test_large_batch(device);
 				test_attention_units(device);
 				test_backend(reference, device, isas[i]);
 				device->ops->close(device);
