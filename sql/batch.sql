@@ -432,6 +432,8 @@ INSERT INTO turns_of VALUES
   ('run condition', $$SELECT * FROM (SELECT id, k, row_number() OVER (ORDER BY id) AS n
      FROM (SELECT id, distil_token_count(body || 1 / (id - 10)) AS k FROM few ORDER BY id OFFSET 0) x) s WHERE n <= 6$$),
   ('function', 'SELECT each_of() LIMIT 3'),
+  ('filter', $$SELECT sum(distil_token_count(body, left('batch-tiny', 10 + 0 * (12 / (id - 5))))) FILTER (WHERE id <> 5) FROM few$$),
+  ('window', $$SELECT id, sum(distil_token_count(repeat('a ', nextval('turns')::int))) OVER (ORDER BY -id) FROM few, (SELECT setval('turns', 1) OFFSET 0) s$$),
   ('set', $$SELECT count(distil_token_count(t || 'x')), sum(distil_token_count(lower(t))) FROM (SELECT unnest(ARRAY['a', 'b c', body]) AS t FROM few) s$$);
 SET enable_seqscan = off;
 SET distil.batch = off;
@@ -440,6 +442,7 @@ RESET distil.batch;
 SELECT what, result ~ '^[0-9a-f]+$' AS found, result_of(query) = result AS same FROM turns_of JOIN turns_off USING (what) ORDER BY 1;
 RESET enable_seqscan;
 SELECT first_of() > 0 AS found;
+SELECT setval('turns', 1, false) AS turn;
 SELECT sum(distil_token_count(CASE WHEN nextval('turns') % 2 = 0 THEN body END)) FILTER (WHERE id > 2)
   = (SELECT sum(distil_token_count(body)) FROM few WHERE id > 2 AND id % 2 = 0) AS once FROM few;
 SELECT nextval('turns') AS turn;
@@ -448,6 +451,16 @@ INSERT INTO few (id, body) SELECT id + 100, body FROM few WHERE id < 4 RETURNING
 SELECT setval('turns', 1) AS turn;
 WITH u AS (UPDATE few SET body = body WHERE id < 11 RETURNING nextval('turns'), distil_token_count(body)) SELECT 1 AS one;
 SELECT nextval('turns') AS turn;
+WITH u AS (UPDATE few SET body = body RETURNING id, distil_token_count(body, CASE WHEN id = 7 THEN 'none' ELSE 'batch-tiny' END)) SELECT 1 FROM u LIMIT 2;
+MERGE INTO few t USING (SELECT id + 15 AS id, body FROM few WHERE id <= 20) s ON t.id = s.id
+  WHEN NOT MATCHED THEN INSERT VALUES (s.id, distil_token_count(s.body, left('batch-tiny', 10 + 0 * (12 / (s.id - 18))))::text);
+SELECT count(*) FROM few WHERE id BETWEEN 21 AND 35;
+BEGIN;
+SET LOCAL enable_hashjoin = off; SET LOCAL enable_mergejoin = off; SET LOCAL enable_memoize = off; SET LOCAL enable_material = off;
+DECLARE c CURSOR FOR SELECT d.id < 0 AS never, distil_token_count(d.body || g::text) > 0 AS ok FROM docs d, LATERAL generate_series(1, 1 + 0 * (12 / (d.id - 5))) g WHERE d.body IS NOT NULL ORDER BY d.id;
+FETCH 1 FROM c;
+FETCH 1 FROM c;
+ROLLBACK;
 BEGIN;
 DECLARE c CURSOR FOR SELECT id, distil_token_count(body) > 0 AS ok FROM few WHERE ARRAY[ARRAY[1, 2], CASE WHEN id = 14 THEN ARRAY[1] ELSE ARRAY[1, 2] END] IS NOT NULL;
 FETCH 2 FROM c;
@@ -482,6 +495,11 @@ SELECT count(distil_embed(NULLIF(body, body), 'nowhere')) FROM docs;
 SELECT substring(batches_of('SELECT id, distil_embed(body) FROM docs') from '/\d+') AS rows;
 SELECT * FROM plan_of('SELECT sum(distil_token_count(body)) FROM docs');
 SELECT sum(distil_token_count(body)) = (SELECT sum(n) FROM (SELECT distil_token_count(body) AS n FROM docs OFFSET 0) s) AS same FROM docs;
+-- a worker that sorts sorts all its rows, whatever the limit above asks it for
+SET parallel_leader_participation = off; SET parallel_tuple_cost = 1;
+SELECT * FROM plan_of('SELECT id FROM docs ORDER BY distil_token_count(body), id LIMIT 3');
+SELECT split_part(batches_of('SELECT id FROM docs ORDER BY distil_token_count(body), id LIMIT 3'), '/', 1)::int < 20 AS large_batches;
+RESET parallel_leader_participation; SET parallel_tuple_cost = 0;
 SET max_parallel_workers_per_gather = 0;
 
 -- Rights are those of the caller, row security comes first

@@ -7,7 +7,8 @@
  * So in such places everything below is made of functions that are known not to fail: those
  * marked LEAKPROOF, which by definition never do, and a few of the server's own.
  *
- * Nodes that read all of their input for their first row hide what is below them.
+ * Nodes that read all of their input for their first row hide what is below them, unless they are run
+ * again for each row of another.
  */
 #include "postgres.h"
 
@@ -127,23 +128,25 @@ evaluates_ahead(Node *node)
 
 /* ---------- plans ---------- */
 
-static bool reads_ahead(Plan *plan);
+/* again: the plan is run again for each row of another, and what it computes for its first row counts too. */
+static bool reads_ahead(Plan *plan, bool again);
 
+/* The inner side of a nested loop is run again for each row of the outer. */
 static bool
-join_reads_ahead(Plan *plan)
+join_reads_ahead(Plan *plan, bool again)
 {
 	return evaluates_ahead((Node *) ((Join *) plan)->joinqual) &&
-		reads_ahead(outerPlan(plan)) && reads_ahead(innerPlan(plan));
+		reads_ahead(outerPlan(plan), again) && reads_ahead(innerPlan(plan), again || IsA(plan, NestLoop));
 }
 
 static bool
-all_read_ahead(List *plans)
+all_read_ahead(List *plans, bool again)
 {
 	ListCell   *cell;
 
 	foreach(cell, plans)
 	{
-		if (!reads_ahead(lfirst(cell)))
+		if (!reads_ahead(lfirst(cell), again))
 			return false;
 	}
 	return true;
@@ -159,9 +162,9 @@ is_whole_aggregate(Plan *plan)
 
 /* Nodes that are not listed may do anything for a row. */
 static bool
-reads_ahead(Plan *plan)
+reads_ahead(Plan *plan, bool again)
 {
-	Allowed		allowed = {.aggregates = is_whole_aggregate(plan)};
+	Allowed		allowed = {.aggregates = is_whole_aggregate(plan) && !again};
 
 	if (shows_walker((Node *) plan->targetlist, &allowed) || shows_walker((Node *) plan->qual, &allowed))
 		return false;
@@ -171,17 +174,22 @@ reads_ahead(Plan *plan)
 			/* Their first row has cost all of the rows below. */
 		case T_Sort:
 		case T_Hash:
+			return !again || reads_ahead(outerPlan(plan), again);
 		case T_FunctionScan:
+			return !again || evaluates_ahead((Node *) ((FunctionScan *) plan)->functions);
 		case T_BitmapIndexScan:
 		case T_BitmapAnd:
 		case T_BitmapOr:
 			return true;
 		case T_Agg:
-			return is_whole_aggregate(plan) || reads_ahead(outerPlan(plan));
-		case T_SeqScan:
+			return (is_whole_aggregate(plan) && !again) || reads_ahead(outerPlan(plan), again);
 		case T_SampleScan:
+			return !again || evaluates_ahead((Node *) ((SampleScan *) plan)->tablesample);
 		case T_TidScan:
+			return !again || evaluates_ahead((Node *) ((TidScan *) plan)->tidquals);
 		case T_TidRangeScan:
+			return !again || evaluates_ahead((Node *) ((TidRangeScan *) plan)->tidrangequals);
+		case T_SeqScan:
 		case T_WorkTableScan:
 		case T_NamedTuplestoreScan:
 			return true;
@@ -196,31 +204,38 @@ reads_ahead(Plan *plan)
 		case T_ValuesScan:
 			return evaluates_ahead((Node *) ((ValuesScan *) plan)->values_lists);
 		case T_SubqueryScan:
-			return reads_ahead(((SubqueryScan *) plan)->subplan);
+			return reads_ahead(((SubqueryScan *) plan)->subplan, again);
 		case T_NestLoop:
-			return join_reads_ahead(plan);
+			return join_reads_ahead(plan, again);
 		case T_MergeJoin:
 			return evaluates_ahead((Node *) ((MergeJoin *) plan)->mergeclauses) &&
-				join_reads_ahead(plan);
+				join_reads_ahead(plan, again);
 		case T_HashJoin:
 			return evaluates_ahead((Node *) ((HashJoin *) plan)->hashclauses) &&
-				join_reads_ahead(plan);
+				join_reads_ahead(plan, again);
 		case T_Append:
-			return all_read_ahead(((Append *) plan)->appendplans);
+			return all_read_ahead(((Append *) plan)->appendplans, again);
 		case T_MergeAppend:
-			return all_read_ahead(((MergeAppend *) plan)->mergeplans);
+			return all_read_ahead(((MergeAppend *) plan)->mergeplans, again);
 		case T_Result:
-			return outerPlan(plan) == NULL || reads_ahead(outerPlan(plan));
+			return (!again || evaluates_ahead(((Result *) plan)->resconstantqual)) &&
+				(outerPlan(plan) == NULL || reads_ahead(outerPlan(plan), again));
+		case T_Limit:
+			return (!again || (evaluates_ahead(((Limit *) plan)->limitCount) &&
+							   evaluates_ahead(((Limit *) plan)->limitOffset))) &&
+				reads_ahead(outerPlan(plan), again);
+		case T_WindowAgg:
+			return (!again || (evaluates_ahead(((WindowAgg *) plan)->startOffset) &&
+							   evaluates_ahead(((WindowAgg *) plan)->endOffset))) &&
+				reads_ahead(outerPlan(plan), again);
 		case T_Gather:
 		case T_GatherMerge:
 		case T_Group:
 		case T_IncrementalSort:
-		case T_Limit:
 		case T_Material:
 		case T_Memoize:
 		case T_Unique:
-		case T_WindowAgg:
-			return reads_ahead(outerPlan(plan));
+			return reads_ahead(outerPlan(plan), again);
 		default:
 			return false;
 	}
@@ -236,5 +251,5 @@ distil_batch_reads_ahead(Plan *plan)
 			!evaluates_ahead((Node *) plan->targetlist) || !evaluates_ahead((Node *) plan->qual))
 			return false;
 	}
-	return reads_ahead(plan);
+	return reads_ahead(plan, false);
 }

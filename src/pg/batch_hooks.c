@@ -97,9 +97,13 @@ batch_planner(Query *parse, const char *query_string, int cursor_options, ParamL
 
 	if (!calls_functions(statement))
 		return statement;
-	/* A scrollable cursor was planned for reading backward. */
+	/*
+	 * A scrollable cursor was planned for reading backward.  What may be parallel is no cursor: PL/pgSQL
+	 * asks for NO SCROLL for PERFORM too.
+	 */
 	if (distil_batch && (cursor_options & CURSOR_OPT_SCROLL) == 0)
-		distil_batch_rewrite(statement, (cursor_options & cursor) != 0, &rewrite);
+		distil_batch_rewrite(statement, (cursor_options & cursor) != 0 &&
+							 (cursor_options & CURSOR_OPT_PARALLEL_OK) == 0, &rewrite);
 	mark_seen(statement);
 	return statement;
 }

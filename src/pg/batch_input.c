@@ -159,8 +159,8 @@ below_mutator(Node *node, void *context)
 }
 
 /*
- * Add a column to a plan: an expression of `reader` over its output.  A Sort passes on what its child
- * computes.  When a parameter of the expression changes the rows must be computed again, not only read again.
+ * Add a column to a plan: an expression of `reader` over its output.  When a parameter of the expression
+ * changes the rows must be computed again, not only read again.
  */
 static void
 extend(Plan *plan, Node *expr, const Plan *reader)
@@ -170,11 +170,6 @@ extend(Plan *plan, Node *expr, const Plan *reader)
 	expr = below_mutator(expr, plan->targetlist);
 	plan->extParam = bms_union(plan->extParam, reader->extParam);
 	plan->allParam = bms_union(plan->allParam, reader->allParam);
-	if (IsA(plan, Sort) || IsA(plan, IncrementalSort))
-	{
-		extend(outerPlan(plan), expr, reader);
-		expr = (Node *) distil_split_column(OUTER_VAR, list_length(outerPlan(plan)->targetlist), expr);
-	}
 	plan->targetlist = lappend(list_copy(plan->targetlist),
 							   makeTargetEntry((Expr *) expr, number, NULL, false));
 }
@@ -223,7 +218,41 @@ begin_split(const Plan *child, bool can_extend)
 	return split;
 }
 
-/* Put the node between plan and its child, which gets the further columns of the split. */
+/* A Result with the columns of child, a Sort: what it is to compute is computed in the order of the Sort. */
+static Plan *
+result_above(Plan *child, int plan_node_id)
+{
+	Result	   *result = makeNode(Result);
+	Plan	   *plan = &result->plan;
+	ListCell   *cell;
+
+	*plan = *child;
+	NodeSetTag(plan, T_Result);
+	plan->plan_node_id = plan_node_id;
+	plan->parallel_aware = false;
+	plan->async_capable = false;
+	plan->qual = NIL;
+	plan->lefttree = child;
+	plan->righttree = NULL;
+	plan->extParam = bms_copy(child->extParam);
+	plan->allParam = bms_copy(child->allParam);
+	plan->targetlist = NIL;
+	foreach(cell, child->targetlist)
+	{
+		TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+
+		entry->expr = (Expr *) distil_split_column(OUTER_VAR, foreach_current_index(cell) + 1,
+												   (Node *) entry->expr);
+		plan->targetlist = lappend(plan->targetlist, entry);
+	}
+	child->initPlan = NIL;
+	return plan;
+}
+
+/*
+ * Put the node between plan and its child, which gets the further columns of the split; takes up to two node
+ * numbers.
+ */
 static CustomScan *
 insert_node(Plan *plan, const DistilSplit *split, int plan_node_id)
 {
@@ -233,6 +262,8 @@ insert_node(Plan *plan, const DistilSplit *split, int plan_node_id)
 	CustomScan *node;
 	ListCell   *cell;
 
+	if ((IsA(child, Sort) || IsA(child, IncrementalSort)) && list_length(split->child) > noutput)
+		child = result_above(child, plan_node_id + 1);
 	for_each_from(cell, split->child, noutput)
 		extend(child, (Node *) lfirst_node(TargetEntry, cell)->expr, plan);
 	node = distil_split_node(child, split, targetlist, plan_node_id);

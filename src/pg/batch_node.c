@@ -191,6 +191,12 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 
 	Assert(!(eflags & (EXEC_FLAG_BACKWARD | EXEC_FLAG_MARK)));
 	outerPlanState(node) = ExecInitNode(outerPlan(plan), estate, eflags);
+	/* What nobody read of a writing CTE is read when the statement ends: by this node, for its errors. */
+	foreach(cell, estate->es_auxmodifytables)
+	{
+		if (lfirst(cell) == outerPlanState(node))
+			lfirst(cell) = node;
+	}
 
 	state->calls = palloc0(sizeof(BatchFunctionCall) * ncolumns);
 	state->columns = palloc0(sizeof(BatchColumn) * ncolumns * DISTIL_BATCH_MAX_ARGS);
@@ -212,6 +218,7 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	state->at_least = list_nth_int(plan->custom_private, DISTIL_BATCH_AT_LEAST) != 0;
 	state->partial = list_nth_int(plan->custom_private, DISTIL_BATCH_PARTIAL) != 0;
 	state->ahead = list_nth_int(plan->custom_private, DISTIL_BATCH_AHEAD) != 0;
+	state->whole = list_nth_int(plan->custom_private, DISTIL_BATCH_WHOLE) != 0;
 	/* A Limit cannot tell a Sort below this node that it may keep the first rows only. */
 	if (state->wanted > 0 && state->wanted < INT_MAX && !state->at_least)
 		ExecSetTupleBound(state->wanted, outerPlanState(node));
@@ -467,7 +474,9 @@ can_try(void)
 static int
 refill_rows(const DistilBatchState *state)
 {
-	if ((rows_counted && !state->ahead) || ((rows_counted || state->partial) && !can_try()))
+	bool		counted = rows_counted && !state->whole;
+
+	if ((counted && !state->ahead) || ((counted || state->partial) && !can_try()))
 		return 1;
 	return Min(state->target, most_rows(state));
 }

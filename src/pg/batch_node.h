@@ -75,6 +75,7 @@ typedef struct DistilBatchState
 	bool		at_least;		/* rows of the child: these and perhaps more */
 	bool		partial;		/* rows that are read ahead may not be asked for */
 	bool		ahead;			/* nobody could tell */
+	bool		whole;			/* all rows are read, however few the executor is asked for */
 	int			given;			/* rows buffered so far since the (re)scan, at most INT_MAX */
 	int			ceiling;		/* rows any refill may take, lowered when results are large */
 	bool		done;			/* the child has no more rows */

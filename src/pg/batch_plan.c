@@ -185,7 +185,7 @@ restore_plan(Plan *plan, const SavedPlan *saved)
 static void
 finish_node(CustomScan *node, Place place, bool at_least, bool partial, bool ahead)
 {
-	node->custom_private = list_make4_int(place.rows_wanted, at_least, partial, place.whole || ahead);
+	node->custom_private = list_make5_int(place.rows_wanted, at_least, partial, ahead, place.whole);
 	node->scan.plan.parallel_aware = place.in_worker;
 }
 
@@ -296,9 +296,9 @@ wrap(Plan *plan, Place place, DistilBatchRewrite *rewrite)
  * asked for; but volatile functions may see, row by row, what has been written.
  */
 static Plan *
-wrap_returning(ModifyTable *modify, DistilBatchRewrite *rewrite)
+wrap_returning(ModifyTable *modify, bool whole, DistilBatchRewrite *rewrite)
 {
-	Place		place = {.rows_wanted = INT_MAX};
+	Place		place = {.rows_wanted = INT_MAX, .whole = whole};
 	CustomScan *node;
 
 	if (modify->returningLists == NIL || !distil_batch_has_call(linitial(modify->returningLists)) ||
@@ -324,7 +324,7 @@ can_extend(Plan *plan)
 {
 	if (IsA(plan, ProjectSet) || contain_volatile_functions((Node *) plan->targetlist))
 		return false;
-	return IsA(plan, Sort) || IsA(plan, IncrementalSort) ? can_extend(outerPlan(plan)) : can_wrap(plan);
+	return IsA(plan, Sort) || IsA(plan, IncrementalSort) || can_wrap(plan);
 }
 
 static bool
@@ -346,11 +346,11 @@ has_input_call(Plan *plan)
 static void
 finish_input(Plan *child, CustomScan *node, Place place, DistilBatchRewrite *rewrite)
 {
+	/* A Result above a Sort computes the arguments. */
+	child = outerPlan(&node->scan.plan);
 	rewrite->found = true;
-	rewrite->next_node_id++;
+	rewrite->next_node_id += 2;
 	finish_node(node, place, false, place.partial, distil_batch_reads_ahead(child));
-	if (IsA(child, Sort) || IsA(child, IncrementalSort))
-		outerPlan(child) = wrap(outerPlan(child), place, rewrite);
 	node->scan.plan.lefttree = wrap(child, place, rewrite);
 }
 
@@ -541,7 +541,7 @@ rewrite_plan(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	if (IsA(plan, HashJoin))
 		wrap_join((HashJoin *) plan, left, right, rewrite);
 	if (IsA(plan, ModifyTable))
-		return wrap_returning((ModifyTable *) plan, rewrite);
+		return wrap_returning((ModifyTable *) plan, place.whole, rewrite);
 	return wrap(plan, place, rewrite);
 }
 
@@ -565,7 +565,11 @@ distil_batch_rewrite(PlannedStmt *statement, bool partial, DistilBatchRewrite *r
 	statement->planTree = rewrite_plan(statement->planTree, place, rewrite);
 	place.partial = true;
 	foreach(cell, statement->subplans)
+	{
+		/* What a CTE writes is written whether or not it is read to its end. */
+		place.whole = lfirst(cell) != NULL && IsA(lfirst(cell), ModifyTable);
 		lfirst(cell) = rewrite_plan(lfirst(cell), place, rewrite);
+	}
 	if (rewrite->found && !rewrite->look_only)
 		statement->jitFlags = PGJIT_NONE;
 }

@@ -87,7 +87,8 @@ typedef enum DistilBatchPrivate
 	DISTIL_BATCH_ROWS,			/* INT_MAX: all; 0: unknown */
 	DISTIL_BATCH_AT_LEAST,		/* 0: exactly so many, if they exist; 1: or more */
 	DISTIL_BATCH_PARTIAL,		/* 1: rows that are read ahead may not be asked for */
-	DISTIL_BATCH_AHEAD			/* 1: nobody could tell */
+	DISTIL_BATCH_AHEAD,			/* 1: nobody could tell */
+	DISTIL_BATCH_WHOLE			/* 1: all are read, however few the executor is asked for */
 } DistilBatchPrivate;
 
 extern const CustomScanMethods distil_batch_methods;

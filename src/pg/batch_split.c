@@ -184,14 +184,17 @@ is_constant(Node *node)
 	return IsA(node, Const) || (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN);
 }
 
-/* An argument as the child computes it: the first is NULL where the guard (NULL: none) does not hold. */
+/*
+ * An argument as the child computes it: NULL where the guard (NULL: none) does not hold.  Those after the
+ * first are guarded only where computing them may show.
+ */
 static Node *
 guarded_argument(Expr *guard, Node *node, bool is_first)
 {
 	CaseExpr   *expr;
 	CaseWhen   *when;
 
-	if (guard == NULL || !is_first)
+	if (guard == NULL || (!is_first && (is_constant(node) || IsA(node, Var))))
 		return node;
 	when = makeNode(CaseWhen);
 	when->expr = guard;
