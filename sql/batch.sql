@@ -195,8 +195,13 @@ SELECT * FROM plan_of($$SELECT id FROM docs WHERE distil_token_count(body) > 3 A
 EXPLAIN (VERBOSE, COSTS OFF) SELECT upper(body), distil_token_count(body) FROM docs WHERE id > 5 AND distil_token_count(body) > 3 AND distil_similarity(body, 'doc 7') > 0.5;
 SELECT * FROM compare($$SELECT id, 1 / (distil_token_count(body) - 3) FROM docs WHERE distil_token_count(body) > 3 AND distil_similarity(body, 'doc 7') > 0.5$$);
 SELECT * FROM compare($$SELECT id, distil_embed(body) FROM docs WHERE distil_token_count(body) > 3 LIMIT 7$$);
+SELECT * FROM compare($$SELECT id FROM (SELECT id, body FROM docs ORDER BY -id OFFSET 0) s WHERE distil_token_count(body) * 0 + id < 20 LIMIT 5$$);
 SELECT * FROM plan_of('SELECT d.id FROM docs d JOIN parts p ON d.id = p.id + 1 AND distil_similarity(d.body, p.body) > 0.9');
 SELECT * FROM compare('SELECT d.id FROM docs d JOIN parts p ON d.id = p.id + 1 AND distil_similarity(d.body, p.body) > 0.9 ORDER BY 1');
+-- without the condition there are several matches, of which the join looks for more than one
+SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_indexscan = off; SET enable_indexonlyscan = off;
+SELECT * FROM compare('SELECT p.id, d.id FROM parts p JOIN docs d ON d.id = distil_token_count(p.body)');
+RESET enable_hashjoin; RESET enable_mergejoin; RESET enable_indexscan; RESET enable_indexonlyscan;
 SELECT * FROM compare('SELECT d.id, p.id FROM docs d LEFT JOIN parts p ON d.id = p.id + 1 AND distil_similarity(d.body, p.body) > 0.9 ORDER BY 1');
 SELECT * FROM compare('SELECT id % 10 AS k, max(body) FROM docs GROUP BY 1 HAVING distil_token_count(max(body)) > 3 ORDER BY 1');
 SELECT * FROM plan_of('SELECT id % 10 AS k FROM docs GROUP BY 1 HAVING distil_token_count(max(body)) > 3');
@@ -241,7 +246,19 @@ MOVE 38 IN c;
 FETCH 1 FROM c;
 FETCH 1 FROM c;
 COMMIT;
-SELECT count(*) FROM (SELECT distil_token_count(body, model) FROM bad LIMIT 39) s;
+-- nor when nodes lie above each other, and the row is the first or the last that one of them reads
+BEGIN;
+DECLARE c CURSOR FOR SELECT id FROM bad WHERE id BETWEEN 19 AND 40 AND distil_token_count(body, model) > CASE id WHEN 20 THEN 9 ELSE 2 END
+  AND distil_token_count(body || '!') > 3;
+MOVE 20 IN c;
+ROLLBACK;
+BEGIN;
+DECLARE c CURSOR FOR SELECT id, cardinality(distil_embed(body)) FROM bad WHERE distil_token_count(body, model) > 2 AND distil_token_count(body || '!') > 3;
+MOVE 38 IN c;
+FETCH 1 FROM c;
+FETCH 1 FROM c;
+ROLLBACK;
+SELECT count(n) FROM (SELECT distil_token_count(body, model) AS n FROM bad LIMIT 39) s;
 SELECT count(*) FROM bad b WHERE id < 39 AND EXISTS (SELECT FROM bad c WHERE c.id > b.id AND distil_token_count(c.body, c.model) > 2 OFFSET 0);
 SELECT id FROM bad WHERE id <> 40 AND distil_token_count(body, model) > 2 AND id > 98;
 SELECT * FROM plan_of('SELECT id, distil_token_count(body) FROM bad ORDER BY 1 / n');
@@ -398,7 +415,10 @@ CREATE TABLE twice_2 AS TABLE twice;
 CREATE INDEX ON twice_2 (k);
 ANALYZE twice, twice_2;
 SET enable_hashjoin = off; SET enable_nestloop = off; SET enable_sort = off; SET enable_material = off;
-SELECT * FROM compare($$SELECT a.k, s.e FROM twice a LEFT JOIN (SELECT k, coalesce(distil_embed(body), '{1}') e FROM twice_2) s ON s.k = a.k ORDER BY 1, 2$$);
+SELECT $$SELECT a.n, b.n FROM (SELECT k, ARRAY[distil_token_count(body)] AS n FROM twice) a
+  FULL JOIN (SELECT k, ARRAY[distil_token_count(body)] AS n FROM twice_2) b USING (k)$$ AS marks \gset
+SELECT * FROM plan_of(:'marks');
+SELECT * FROM compare(:'marks');
 RESET enable_hashjoin; RESET enable_nestloop; RESET enable_sort; RESET enable_material;
 
 -- What is not asked for does not happen, what is happens once and in its turn
@@ -433,7 +453,14 @@ INSERT INTO turns_of VALUES
      FROM (SELECT id, distil_token_count(body || 1 / (id - 10)) AS k FROM few ORDER BY id OFFSET 0) x) s WHERE n <= 6$$),
   ('function', 'SELECT each_of() LIMIT 3'),
   ('filter', $$SELECT sum(distil_token_count(body, left('batch-tiny', 10 + 0 * (12 / (id - 5))))) FILTER (WHERE id <> 5) FROM few$$),
-  ('window', $$SELECT id, sum(distil_token_count(repeat('a ', nextval('turns')::int))) OVER (ORDER BY -id) FROM few, (SELECT setval('turns', 1) OFFSET 0) s$$),
+  ('order', $$SELECT id, sum(distil_token_count(repeat('a ', nextval('turns')::int))) OVER (ORDER BY -id) FROM few, (SELECT setval('turns', 1) OFFSET 0) s$$),
+  ('condition', 'SELECT id FROM few WHERE distil_token_count(body || 12 / (id - 5)) > CASE id WHEN 1 THEN 99 ELSE 0 END LIMIT 3'),
+  ('guard', 'SELECT CASE WHEN id <> 5 THEN distil_token_count(body || 12 / (id - 5)) END, distil_token_count(body) FROM few'),
+  ('limit in cte', $$WITH c AS MATERIALIZED (SELECT id, distil_token_count(body || 12 / (id - 5)) FROM few LIMIT 10) SELECT * FROM c LIMIT 3$$),
+  ('window', 'SELECT id, sum(distil_token_count(body || 12 / (id - 5))) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) FROM few LIMIT 3'),
+  ('key', 'SELECT f.id FROM few f JOIN generate_series(1, 30) n ON distil_token_count(f.body || 12 / (f.id - 5)) = n LIMIT 3'),
+  ('semi join', $$SELECT id FROM few p WHERE EXISTS (SELECT FROM few q WHERE q.id <> p.id + 100
+     AND distil_token_count(q.body || 12 / (q.id - 5)) > CASE q.id WHEN 1 THEN 99 ELSE 0 END)$$),
   ('set', $$SELECT count(distil_token_count(t || 'x')), sum(distil_token_count(lower(t))) FROM (SELECT unnest(ARRAY['a', 'b c', body]) AS t FROM few) s$$);
 SET enable_seqscan = off;
 SET distil.batch = off;
@@ -441,10 +468,16 @@ CREATE TEMP TABLE turns_off AS SELECT what, result_of(query) AS result FROM turn
 RESET distil.batch;
 SELECT what, result ~ '^[0-9a-f]+$' AS found, result_of(query) = result AS same FROM turns_of JOIN turns_off USING (what) ORDER BY 1;
 RESET enable_seqscan;
+SET enable_hashjoin = off; SET enable_nestloop = off; SET enable_seqscan = off; SET enable_sort = off;
+SELECT count(*) FROM few f JOIN (SELECT id FROM few WHERE id < 3) g USING (id) WHERE distil_token_count(f.body || 12 / (f.id - 5)) > 0;
+RESET enable_hashjoin; RESET enable_nestloop; RESET enable_seqscan; RESET enable_sort;
 SELECT first_of() > 0 AS found;
 SELECT setval('turns', 1, false) AS turn;
 SELECT sum(distil_token_count(CASE WHEN nextval('turns') % 2 = 0 THEN body END)) FILTER (WHERE id > 2)
   = (SELECT sum(distil_token_count(body)) FROM few WHERE id > 2 AND id % 2 = 0) AS once FROM few;
+SELECT nextval('turns') AS turn;
+SELECT sum(distil_token_count(t || 'x')) > 0 AS counted FROM (SELECT nextval('turns')::text AS t FROM few) s;
+SELECT count(a), count(b) FROM (SELECT distil_token_count(nextval('turns')::text) AS a, distil_token_count(nextval('turns')::text) AS b FROM few OFFSET 0) s;
 SELECT nextval('turns') AS turn;
 ALTER TABLE few ADD turn int DEFAULT nextval('turns');
 INSERT INTO few (id, body) SELECT id + 100, body FROM few WHERE id < 4 RETURNING turn = currval('turns') AS own, distil_token_count(body) > 0 AS counted;
@@ -493,6 +526,10 @@ CREATE TABLE parallel AS SELECT id, distil_embed(body) AS e FROM docs;
 SELECT count(*), count(p.e), count(*) FILTER (WHERE NOT is_close(to_jsonb(p.e), to_jsonb(d.e))) AS differ FROM docs d JOIN parallel p USING (id);
 SELECT count(distil_embed(NULLIF(body, body), 'nowhere')) FROM docs;
 SELECT substring(batches_of('SELECT id, distil_embed(body) FROM docs') from '/\d+') AS rows;
+-- where errors cannot be kept rows are not read ahead
+SET max_parallel_workers = 0;
+SELECT count(n) FROM (SELECT distil_token_count('doc', CASE id WHEN 39 THEN 'none' ELSE 'batch-tiny' END) AS n FROM long LIMIT 38) s;
+RESET max_parallel_workers;
 SELECT * FROM plan_of('SELECT sum(distil_token_count(body)) FROM docs');
 SELECT sum(distil_token_count(body)) = (SELECT sum(n) FROM (SELECT distil_token_count(body) AS n FROM docs OFFSET 0) s) AS same FROM docs;
 -- a worker that sorts sorts all its rows, whatever the limit above asks it for
@@ -519,6 +556,9 @@ GRANT EXECUTE ON FUNCTION distil_embed(text) TO PUBLIC;
 ALTER FUNCTION distil_embed(text) SECURITY DEFINER;
 SELECT * FROM plan_of('SELECT id, distil_embed(body) FROM docs');
 ALTER FUNCTION distil_embed(text) SECURITY INVOKER;
+ALTER FUNCTION distil_embed(text) SET distil.truncation = 'error';
+SELECT * FROM plan_of('SELECT id, distil_embed(body) FROM docs');
+ALTER FUNCTION distil_embed(text) RESET ALL;
 ALTER TABLE docs DISABLE ROW LEVEL SECURITY;
 
 -- An error in one row fails the statement
@@ -546,6 +586,12 @@ SELECT * FROM compare(:'wide');
 -- The first statement of a session, planned before the library was there
 \c -reuse-previous=on "options='-csession_preload_libraries= -cmax_parallel_workers_per_gather=0'"
 EXPLAIN (COSTS OFF) UPDATE docs SET e = distil_embed(body);
+\c
+BEGIN;
+DECLARE c SCROLL CURSOR FOR SELECT id, cardinality(distil_embed(body, 'batch-tiny')) FROM docs ORDER BY id;
+FETCH 3 FROM c;
+FETCH BACKWARD 1 FROM c;
+ROLLBACK;
 \c
 SELECT batches_of($$UPDATE docs SET e = distil_embed(body, 'batch-tiny')$$);
 \c
