@@ -61,12 +61,31 @@ SET ROLE distil_bob;
 -- the right is asked for although this session has the model open
 SELECT cardinality(distil_embed('a', 'mine'));
 SET ROLE distil_alice;
+-- a role's name is no more than that
+RESET ROLE;
+CREATE ROLE "distil_eve, public";
+SET ROLE distil_alice;
+SELECT distil_grant('mine', 'distil_eve, public');
+SET ROLE distil_bob;
+SELECT cardinality(distil_embed('a', 'mine'));
+SET ROLE distil_alice;
+SELECT distil_revoke('mine', 'distil_eve, public');
 SELECT distil_grant('mine', 'public');
 SET ROLE distil_bob;
 SELECT cardinality(distil_embed('a', 'mine'));
 SELECT distil_similarity('a', 'a', 'mine') > 0.999;
 RESET ROLE;
 SELECT distil_revoke('mine', 'public');
+
+-- after a restore, which keeps no links: its owner is known by the content, and nobody becomes anybody else for that
+DELETE FROM pg_depend WHERE classid = 'pg_largeobject'::regclass AND objid = (SELECT weights FROM distil.model WHERE name = 'mine');
+SET ROLE distil_bob;
+SELECT distil_grant('mine', 'distil_bob');
+SET ROLE distil_alice;
+SELECT distil_grant('mine', 'distil_bob');
+SELECT current_user;
+SELECT distil_revoke('mine', 'distil_bob');
+RESET ROLE;
 
 -- the same within one transaction and one prepared statement
 CREATE TABLE one AS SELECT 'a'::text AS body;
@@ -120,3 +139,4 @@ DROP DATABASE distil_privileges;
 DROP ROLE distil_alice;
 DROP ROLE distil_bob;
 DROP ROLE distil_reader;
+DROP ROLE "distil_eve, public";
