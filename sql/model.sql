@@ -212,6 +212,7 @@ DO $$ BEGIN PERFORM distil_export('sentence', current_setting('test.path')); EXC
 SELECT weights AS touched FROM distil.model WHERE name = 'again' \gset
 SELECT lo_put(:touched, 5000, '\xdeadbeef');
 SELECT item, ok FROM distil_verify('again');
+SELECT count(*) FROM distil_export('again');
 \c
 \set VERBOSITY terse
 CALL clear_copy('again');
