@@ -67,6 +67,8 @@ CALL distil_train('nobody', 'train_docs');
 CALL distil_train('train-sentence', 'train_docs', 'train-mlm');
 CALL distil_train('train-sentence', 'train_docs', 'a/b');
 CALL distil_train('train-sentence', 'train_docs', '');
+SELECT distil_import('train-gone', :'mlm'), distil_drop_model('train-gone');
+CALL distil_train('train-sentence', 'train_docs', 'train-gone');
 CALL distil_train('train-sentence', 'no_such_table');
 CALL distil_train('train-sentence', '');
 CALL distil_train('train-sentence', 'train_two', 'train-x');
@@ -160,6 +162,11 @@ SAVEPOINT s;
 SELECT distil_import('train-b', :'sentence');
 \set VERBOSITY default
 ROLLBACK TO s;
+-- and its teacher stays
+\set VERBOSITY terse
+SELECT distil_drop_model('train-sentence');
+\set VERBOSITY default
+ROLLBACK TO s;
 \set VERBOSITY sqlstate
 CALL distil_train('train-sentence', 'train_docs', 'train-b');
 CALL distil_wait(distil_last_job());
@@ -217,6 +224,7 @@ SELECT distil_cancel(987654321);
 CALL distil_wait(987654321);
 SELECT distil_cancel(NULL);
 SELECT distil_loss_curve(987654321);
+CALL distil_wait(distil_last_job(), '-1 second');
 \set VERBOSITY default
 
 -- rights: the procedure, the corpus, the job
@@ -291,6 +299,21 @@ GRANT EXECUTE ON PROCEDURE distil_train TO train_user;
 GRANT pg_monitor TO train_user;
 SET ROLE train_user;
 SELECT count(*) > 5 AS all_jobs FROM distil_jobs;
+-- who may look may not command; who may signal may command those that are no superuser's
+\set VERBOSITY sqlstate
+SELECT min(job) AS job FROM distil_jobs WHERE owner <> 'train_user' AND state = 'done' \gset
+CALL distil_wait(:job);
+SELECT distil_cancel(:job);
+SELECT distil_resume(:job);
+RESET ROLE;
+GRANT pg_signal_backend TO train_user, train_other;
+SELECT max(job) AS other FROM distil_jobs WHERE owner = 'train_user' AND state = 'done' \gset
+SET ROLE train_user;
+SELECT distil_cancel(:job);
+SET ROLE train_other;
+SELECT distil_cancel(:other);
+CALL distil_wait(:other);
+\set VERBOSITY default
 RESET ROLE;
 
 -- token counts, special tokens included, those written in a text not recognised
