@@ -320,6 +320,7 @@ SET plan_cache_mode = force_generic_plan;
 EXECUTE values_of ('a', NULL);
 RESET plan_cache_mode;
 SELECT * FROM compare($$SELECT * FROM (VALUES (1, distil_token_count('a')), (2, distil_token_count('b c') + 1)) v$$);
+SELECT * FROM compare($$SELECT * FROM (VALUES (1, distil_embed('a b')), (2, distil_embed_query('a b'))) v$$);
 SELECT * FROM compare($$SELECT v, v.*, to_jsonb(v) FROM (VALUES (1, distil_token_count('a')), (2, distil_token_count('b c'))) v$$);
 DROP TABLE listed;
 DEALLOCATE values_of;
@@ -335,8 +336,11 @@ MERGE INTO merged m USING docs d ON m.id = d.id WHEN MATCHED THEN UPDATE SET n =
   WHEN NOT MATCHED THEN INSERT VALUES (d.id, d.body, -distil_token_count(d.body || d.id));
 SELECT count(*), count(n), count(*) FILTER (WHERE n IS DISTINCT FROM CASE WHEN id % 2 = 0 THEN distil_token_count(body) + id ELSE -distil_token_count(body || id) END) AS differ FROM merged;
 DELETE FROM merged WHERE id > 40;
-MERGE INTO merged m USING docs d ON m.id = d.id WHEN MATCHED AND m.id < 20 THEN UPDATE SET n = distil_token_count(d.body || '!') WHEN MATCHED THEN DELETE
-  WHEN NOT MATCHED THEN INSERT VALUES (d.id, d.body, distil_token_count(d.body));
+-- for no others: theirs would be errors
+MERGE INTO merged m USING docs d ON m.id = d.id
+  WHEN MATCHED AND m.id < 20 THEN UPDATE SET n = distil_token_count(d.body || '!', CASE WHEN d.id < 20 THEN 'batch-tiny' ELSE 'none' END)
+  WHEN MATCHED THEN DELETE
+  WHEN NOT MATCHED THEN INSERT VALUES (d.id, d.body, distil_token_count(d.body, CASE WHEN d.id > 40 THEN 'batch-tiny' ELSE 'none' END));
 SELECT count(*), count(*) FILTER (WHERE n IS DISTINCT FROM CASE WHEN id < 20 THEN distil_token_count(body || '!') ELSE distil_token_count(body) END) AS differ FROM merged;
 DROP TABLE merged;
 
@@ -445,6 +449,7 @@ END $$;
 CREATE FUNCTION each_of() RETURNS SETOF int LANGUAGE sql VOLATILE AS $$
   SELECT distil_token_count(body || 12 / (id - 5)) FROM few
 $$;
+CREATE DOMAIN small AS int CHECK (VALUE < 5);
 CREATE TEMP TABLE turns_of (what text, query text);
 INSERT INTO turns_of VALUES
   ('limit over append', $$SELECT distil_token_count(body) FROM few WHERE id < 4 UNION ALL SELECT distil_token_count(body || 1 / (id - 7)) FROM few WHERE id > 3 LIMIT 5$$),
@@ -455,6 +460,8 @@ INSERT INTO turns_of VALUES
   ('filter', $$SELECT sum(distil_token_count(body, left('batch-tiny', 10 + 0 * (12 / (id - 5))))) FILTER (WHERE id <> 5) FROM few$$),
   ('order', $$SELECT id, sum(distil_token_count(repeat('a ', nextval('turns')::int))) OVER (ORDER BY -id) FROM few, (SELECT setval('turns', 1) OFFSET 0) s$$),
   ('condition', 'SELECT id FROM few WHERE distil_token_count(body || 12 / (id - 5)) > CASE id WHEN 1 THEN 99 ELSE 0 END LIMIT 3'),
+  ('domain', $$SELECT distil_token_count(body || k::small) FROM (SELECT body, id AS k FROM few OFFSET 0) s LIMIT (SELECT 3)$$),
+  ('subplan', $$SELECT distil_token_count(body || (SELECT 12 / (id - 5))) FROM few LIMIT (SELECT 3)$$),
   ('guard', 'SELECT CASE WHEN id <> 5 THEN distil_token_count(body || 12 / (id - 5)) END, distil_token_count(body) FROM few'),
   ('limit in cte', $$WITH c AS MATERIALIZED (SELECT id, distil_token_count(body || 12 / (id - 5)) FROM few LIMIT 10) SELECT * FROM c LIMIT 3$$),
   ('window', 'SELECT id, sum(distil_token_count(body || 12 / (id - 5))) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) FROM few LIMIT 3'),
@@ -468,6 +475,7 @@ CREATE TEMP TABLE turns_off AS SELECT what, result_of(query) AS result FROM turn
 RESET distil.batch;
 SELECT what, result ~ '^[0-9a-f]+$' AS found, result_of(query) = result AS same FROM turns_of JOIN turns_off USING (what) ORDER BY 1;
 RESET enable_seqscan;
+DROP DOMAIN small;
 SET enable_hashjoin = off; SET enable_nestloop = off; SET enable_seqscan = off; SET enable_sort = off;
 SELECT count(*) FROM few f JOIN (SELECT id FROM few WHERE id < 3) g USING (id) WHERE distil_token_count(f.body || 12 / (f.id - 5)) > 0;
 RESET enable_hashjoin; RESET enable_nestloop; RESET enable_seqscan; RESET enable_sort;
