@@ -132,6 +132,13 @@ SELECT cardinality(distil_embed('hello', 'passing'));
 ROLLBACK TO s;
 SELECT distil_embed('hello', 'passing');
 ROLLBACK;
+-- for other weights, too
+\set path :folder 'bert-mlm'
+BEGIN;
+SELECT distil_import('passing', :'path');
+SELECT distil_embed('hello', 'passing') = distil_embed('hello', 'mlm') AS same;
+ROLLBACK;
+\set path :folder 'distilbert-mlm'
 
 -- content is frozen, names are not used twice
 UPDATE distil.model SET weights = 1 WHERE name = 'mlm';
