@@ -281,6 +281,13 @@ EXCEPTION WHEN OTHERS THEN
 	GET STACKED DIAGNOSTICS state = RETURNED_SQLSTATE, message = MESSAGE_TEXT, detail = PG_EXCEPTION_DETAIL, hint = PG_EXCEPTION_HINT;
 	RETURN concat_ws(E'\n  ', state || ': ' || message, nullif(detail, ''), nullif(hint, ''));
 END $$;
+SET distil.truncation = 'error';
+SELECT f || split_part(try('SELECT * FROM ' || replace(f, 'LONG', quote_literal(repeat('cat ', 700)))), ' of model', 1) FROM unnest(ARRAY[
+	$$distil_classify(LONG, 'bert-sequence/classify') $$, $$distil_classify_scores(LONG, 'bert-sequence/classify') $$, $$distil_rerank('a', LONG, 'rerank') $$,
+	$$distil_choose('a', ARRAY['b', LONG], 'bert-choice/choose') $$, $$distil_entities(LONG, 'bert-token/entities') $$, $$distil_logits(LONG, 'bert-token/entities') $$,
+	$$distil_logits(LONG, 'bert-lm/lm') $$, $$distil_loss(jsonb_build_object('text', LONG, 'label', 1), 'bert-sequence/classify') $$,
+	$$distil_fill_mask('[MASK] ' || LONG, 'bert-lm') $$, $$distil_hidden_states(LONG, 'bert-lm') $$, $$distil_perplexity(LONG, 'gpt2-lm') $$]) f;
+RESET distil.truncation;
 SELECT try($$SELECT distil_classify('a', 'nobody/classify')$$);
 SELECT try($$SELECT distil_classify('a', 'bert-sequence/nobody')$$);
 SELECT try($$SELECT distil_classify('a', 'nobody')$$);
