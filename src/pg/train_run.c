@@ -475,9 +475,11 @@ begin_measuring(DistilRun *run)
 	run->speed_tokens = run->figures.report.tokens;
 
 	/* What was logged after the checkpoint is about to happen again. */
+	HOLD_INTERRUPTS();
 	distil_run_begin(run);
 	distil_job_log_truncate(run->job, run->figures.report.step);
 	distil_run_commit(run);
+	RESUME_INTERRUPTS();
 
 	/* The number of steps, which the first one may keep waiting for. */
 	show_step(run);
@@ -550,11 +552,14 @@ distil_run_train(DistilRun *run)
 		return stop;
 	while (!distil_trainer_done(run->trainer))
 	{
+		int64		before = run->figures.report.step;
+
 		serve_signals(run);
 		run->status = distil_trainer_step(run->trainer, &run->figures.report, &run->err);
 		if (run->status != DISTIL_OK && run->status != DISTIL_ERR_CANCELLED)
 			return DISTIL_STOP_ERROR;
-		if (run->status == DISTIL_OK)
+		/* A step that was asked to stop while it changed the weights has been done all the same. */
+		if (run->figures.report.step > before)
 			note_step(run);
 		stop = stop_reason();
 		if (stop != DISTIL_STOP_NONE)

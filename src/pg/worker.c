@@ -71,11 +71,14 @@ distil_run_part(DistilRun *run, void (*part) (DistilRun *run))
 	MemoryContextSwitchTo(run->context);
 	PG_TRY();
 	{
+		RESUME_CANCEL_INTERRUPTS();
 		part(run);
+		HOLD_CANCEL_INTERRUPTS();
 		ReleaseCurrentSubTransaction();
 	}
 	PG_CATCH();
 	{
+		QueryCancelHoldoffCount = 1;	/* an error has ended the hold */
 		MemoryContextSwitchTo(run->context);
 		error = CopyErrorData();
 		FlushErrorState();
@@ -294,7 +297,11 @@ run_locked(DistilRun *run)
 	return DISTIL_RUN_DONE;
 }
 
-/* The locks of a session outlive its transactions, so they are given back whatever happens. */
+/*
+ * The locks of a session outlive its transactions, so they are given back whatever happens.
+ * What is asked of a job stands in its row, and the signal that follows only hurries.  It may come late, so
+ * it is an error in a part only, never in the statements that do as the row says.
+ */
 DistilRunOutcome
 distil_worker_run(int64 job, bool in_session)
 {
@@ -310,6 +317,7 @@ distil_worker_run(int64 job, bool in_session)
 	run->context = context;
 	run->alloc = distil_bridge_allocator(context);
 	MemoryContextSwitchTo(context);
+	HOLD_CANCEL_INTERRUPTS();
 	PG_TRY();
 	{
 		if (!in_session)
@@ -334,6 +342,7 @@ distil_worker_run(int64 job, bool in_session)
 		MemoryContextDelete(context);
 	}
 	PG_END_TRY();
+	RESUME_CANCEL_INTERRUPTS();
 	return outcome;
 }
 
@@ -455,9 +464,9 @@ distil_worker_main(Datum arg)
 	{
 		DistilRunOutcome outcome;
 
-		/* A signal for the job before; one for this job has left its word in the row. */
-		QueryCancelPending = false;
 		outcome = run_guarded(job);
+		/* A late signal for this job, whose lock is gone: no other will come. */
+		QueryCancelPending = false;
 
 		if (outcome == DISTIL_RUN_NOTHING || outcome == DISTIL_RUN_TERMINATED)
 			break;
