@@ -10,7 +10,7 @@
  * that pick rows, not with frames that may leave rows out.
  *
  * Behind a FILTER, and in an action of MERGE, a call is made for some rows only.  For the others
- * its first argument is NULL and nothing is computed.  Another session may change which action
+ * its arguments are NULL and nothing is computed.  Another session may change which action
  * it is after the row was read: so who finds NULL makes the call itself.
  */
 #include "postgres.h"

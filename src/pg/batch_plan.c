@@ -344,12 +344,12 @@ has_input_call(Plan *plan)
 
 /* A node has been put between plan and child: child may compute new expressions now, with calls again. */
 static void
-finish_input(Plan *child, CustomScan *node, Place place, DistilBatchRewrite *rewrite)
+finish_input(CustomScan *node, Place place, DistilBatchRewrite *rewrite)
 {
-	/* A Result above a Sort computes the arguments. */
-	child = outerPlan(&node->scan.plan);
+	Plan	   *child = outerPlan(&node->scan.plan);
+
 	rewrite->found = true;
-	rewrite->next_node_id += 2;
+	rewrite->next_node_id += 2;	/* a Result may have come with it */
 	finish_node(node, place, false, place.partial, distil_batch_reads_ahead(child));
 	node->scan.plan.lefttree = wrap(child, place, rewrite);
 }
@@ -380,7 +380,7 @@ wrap_input(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	else
 		node = distil_batch_split_input(plan, rewrite->next_node_id, can_extend(child));
 	if (node != NULL)
-		finish_input(child, node, place, rewrite);
+		finish_input(node, place, rewrite);
 }
 
 /* A node below a HashJoin (plan: the join itself) or the Hash of it (plan) whose keys have calls. */
@@ -402,7 +402,7 @@ wrap_keys(HashJoin *join, Plan *plan, Place place, DistilBatchRewrite *rewrite)
 		return;
 	node = distil_batch_split_keys(join, plan, rewrite->next_node_id, can_extend(child));
 	if (node != NULL)
-		finish_input(child, node, place, rewrite);
+		finish_input(node, place, rewrite);
 }
 
 /* The inner side of a hash join is read at once. */
