@@ -411,6 +411,30 @@ MOVE 5 IN c;
 FETCH 1 FROM c;
 DELETE FROM docs WHERE CURRENT OF c RETURNING id;
 ROLLBACK;
+CREATE TABLE parent (LIKE docs);
+CREATE TABLE child () INHERITS (parent);
+INSERT INTO parent SELECT * FROM docs WHERE id < 6;
+INSERT INTO child SELECT * FROM docs WHERE id BETWEEN 6 AND 9;
+BEGIN;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body) > 0 AS ok FROM parent;
+MOVE 7 IN c;
+FETCH 1 FROM c;
+DELETE FROM parent WHERE CURRENT OF c RETURNING id, tableoid::regclass;
+CLOSE c;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body) > 0 AS ok FROM (SELECT id, body FROM parts UNION ALL (SELECT id, body FROM docs) LIMIT 1000) s WHERE id > 7;
+FETCH 1 FROM c;
+DELETE FROM parts WHERE CURRENT OF c RETURNING id;
+CLOSE c;
+DO $$
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body) FROM parent ORDER BY id FOR UPDATE; r record;
+BEGIN
+  FOR r IN c LOOP
+    UPDATE parent SET id = -id WHERE CURRENT OF c;
+  END LOOP;
+END $$;
+SELECT count(*), max(id) < 0 AS done FROM parent;
+EXPLAIN (COSTS OFF) DECLARE c CURSOR FOR SELECT id, distil_token_count(body) FROM parent FOR UPDATE;
+ROLLBACK;
 
 -- The inner side of a merge join must support marks
 CREATE TABLE twice AS SELECT id / 3 AS k, body FROM docs;
@@ -506,6 +530,66 @@ BEGIN;
 DECLARE c CURSOR FOR SELECT id, distil_token_count(body) > 0 AS ok FROM few WHERE ARRAY[ARRAY[1, 2], CASE WHEN id = 14 THEN ARRAY[1] ELSE ARRAY[1, 2] END] IS NOT NULL;
 FETCH 2 FROM c;
 ROLLBACK;
+
+-- A row that is read, but not computed: of the next group, or of the outer side before an empty inner one
+CREATE TABLE groups (id int PRIMARY KEY, n int, body text, model text);
+INSERT INTO groups SELECT i, i / 5, 'doc ' || i, CASE WHEN i = 5 THEN 'none' ELSE 'batch-tiny' END FROM generate_series(0, 19) i;
+ANALYZE groups;
+CREATE FUNCTION first_row_of(query text) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+  result text;
+BEGIN
+  EXECUTE format('CREATE OR REPLACE FUNCTION first_row() RETURNS text LANGUAGE sql VOLATILE AS %L', format('SELECT q::text FROM (%s) q', query));
+  EXECUTE 'SELECT first_row()' INTO result;
+  RETURN result;
+EXCEPTION WHEN OTHERS THEN
+  RETURN SQLERRM;
+END $$;
+CREATE TEMP TABLE late (what text, query text);
+INSERT INTO late VALUES
+  ('group', 'SELECT n, sum(distil_token_count(body, model)) FROM groups GROUP BY n'),
+  ('group, argument', 'SELECT n, sum(distil_token_count(body || 12 / (id - 5))) FROM groups GROUP BY n'),
+  ('group, filter', 'SELECT n, sum(distil_token_count(body)) FILTER (WHERE 12 / (id - 5) < 9) FROM groups GROUP BY n'),
+  ('group, nested', 'SELECT n, sum(cardinality(distil_token_ids(distil_decode(distil_token_ids(body, model))))) FROM groups GROUP BY n'),
+  ('group, nested argument', 'SELECT n, sum(distil_token_count(distil_decode(distil_token_ids(body || 12 / (id - 5))))) FROM groups GROUP BY n'),
+  ('group, reached', 'SELECT n, sum(distil_token_count(body, model)) FROM groups WHERE id > 2 GROUP BY n HAVING count(*) > 2'),
+  ('group, NULL', 'SELECT n, count(distil_token_count(NULLIF(body, body), model)), count(distil_token_count(body)) FROM groups GROUP BY n'),
+  ('partition', 'SELECT n, sum(distil_token_count(body, model)) OVER (PARTITION BY n) FROM groups'),
+  ('partition, argument', 'SELECT n, sum(distil_token_count(body || 12 / (id - 5))) OVER (PARTITION BY n) FROM groups'),
+  ('peer', 'SELECT n, sum(distil_token_count(body, model)) OVER (ORDER BY n) FROM groups'),
+  ('outer', 'SELECT a.id FROM groups a JOIN few b ON distil_token_count(a.body, ''none'') = b.id WHERE b.body = ''nothing'''),
+  ('outer, argument', 'SELECT a.id FROM groups a JOIN few b ON distil_token_count(a.body || 12 / a.id) = b.id WHERE b.body = ''nothing'''),
+  ('outer, first', 'SELECT a.id FROM groups a JOIN few b ON distil_token_count(a.body || 12 / a.id) = b.id'),
+  ('outer empty', 'SELECT a.id FROM groups a JOIN few b ON distil_token_count(a.body) = distil_token_count(b.body, ''none'') WHERE a.body = ''nothing'''),
+  ('outer fails first', 'SELECT a.id FROM groups a JOIN few b ON distil_token_count(a.body) = distil_token_count(b.body, ''none'') WHERE 12 / a.id > -1'),
+  ('both', 'SELECT a.id, b.id FROM groups a JOIN groups b ON distil_token_count(a.body || a.id) = distil_token_count(b.body || b.id) WHERE b.id = 3');
+SET enable_hashagg = off; SET enable_mergejoin = off; SET enable_nestloop = off;
+SET distil.batch = off;
+CREATE TEMP TABLE late_off AS SELECT what, first_row_of(query) AS first, result_of(query) AS result FROM late;
+RESET distil.batch;
+SELECT what, first, first_row_of(query) IS NOT DISTINCT FROM first AND result_of(query) IS NOT DISTINCT FROM result AS same FROM late JOIN late_off USING (what) ORDER BY 1;
+SELECT what FROM late WHERE NOT EXISTS (SELECT FROM plan_of(query) p WHERE p::text LIKE '%DistilBatch%') ORDER BY 1;
+BEGIN;
+DECLARE c CURSOR FOR SELECT n, sum(distil_token_count(body, model)) > 0 AS ok FROM groups GROUP BY n;
+FETCH 1 FROM c;
+FETCH 1 FROM c;
+ROLLBACK;
+-- calls in arguments of others: one node above the other, in cursors and behind FILTER too
+BEGIN;
+EXPLAIN (COSTS OFF) DECLARE c CURSOR FOR SELECT id, distil_token_count(distil_decode(distil_token_ids(body, model))) > 0 AS ok FROM groups WHERE distil_token_count(distil_decode(distil_token_ids(body))) > 0;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(distil_decode(distil_token_ids(body, model))) > 0 AS ok FROM groups WHERE distil_token_count(distil_decode(distil_token_ids(body))) > 0;
+FETCH 5 FROM c;
+FETCH 1 FROM c;
+ROLLBACK;
+BEGIN;
+DECLARE c CURSOR FOR SELECT id, distil_token_count((12 / (id - cardinality(distil_token_ids(body))))::text) > 0 AS ok FROM groups;
+FETCH 1 FROM c;
+ROLLBACK;
+EXPLAIN (COSTS OFF) SELECT sum(distil_token_count(distil_decode(distil_token_ids(body, model)))) FILTER (WHERE id <> 5) FROM groups;
+SELECT sum(distil_token_count(distil_decode(distil_token_ids(body, model)))) FILTER (WHERE id <> 5) FROM groups;
+SELECT batches_of('SELECT n, sum(distil_token_count(body)) FROM groups GROUP BY n');
+SELECT batches_of('SELECT count(*) FROM groups a JOIN few b ON distil_token_count(a.body || 12 / (a.id + 1)) = b.id');
+RESET enable_hashagg; RESET enable_mergejoin; RESET enable_nestloop;
 
 -- Prepared statements, PL/pgSQL, SQL functions
 PREPARE p (int, text) AS SELECT id, distil_token_count(body, $2), distil_token_count(body || $2) FROM docs WHERE id < $1;

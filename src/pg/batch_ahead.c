@@ -54,19 +54,14 @@ is_in(Oid funcid, const Oid *list, int n)
 typedef struct Allowed
 {
 	bool		aggregates;		/* they are finished for all rows before the first */
-	bool		calls;			/* of ours, which are taken out of the expression */
 } Allowed;
 
 static bool
 function_shows(Oid funcid, void *context)
 {
-	const Allowed *allowed = context;
-	DistilBatchCallee callee;
-
 	if (func_volatile(funcid) == PROVOLATILE_VOLATILE)
 		return true;
-	return !is_in(funcid, harmless, lengthof(harmless)) && !get_func_leakproof(funcid) &&
-		!(allowed->calls && distil_batch_callee(funcid, &callee));
+	return !is_in(funcid, harmless, lengthof(harmless)) && !get_func_leakproof(funcid);
 }
 
 /* LIKE with a constant pattern that has no escapes. */
@@ -91,7 +86,7 @@ shows_walker(Node *node, void *context)
 
 	if (node == NULL || (allowed->aggregates && IsA(node, Aggref)))
 		return false;
-	if (!is_plain_like(node) && check_functions_in_node(node, function_shows, context))
+	if (!is_plain_like(node) && check_functions_in_node(node, function_shows, NULL))
 		return true;
 	switch (nodeTag(node))
 	{
@@ -113,14 +108,6 @@ shows_walker(Node *node, void *context)
 bool
 distil_batch_evaluates_ahead(Node *node)
 {
-	Allowed		allowed = {.calls = true};
-
-	return !shows_walker(node, &allowed);
-}
-
-static bool
-evaluates_ahead(Node *node)
-{
 	Allowed		allowed = {0};
 
 	return !shows_walker(node, &allowed);
@@ -135,7 +122,7 @@ static bool reads_ahead(Plan *plan, bool again);
 static bool
 join_reads_ahead(Plan *plan, bool again)
 {
-	return evaluates_ahead((Node *) ((Join *) plan)->joinqual) &&
+	return distil_batch_evaluates_ahead((Node *) ((Join *) plan)->joinqual) &&
 		reads_ahead(outerPlan(plan), again) && reads_ahead(innerPlan(plan), again || IsA(plan, NestLoop));
 }
 
@@ -176,7 +163,7 @@ reads_ahead(Plan *plan, bool again)
 		case T_Hash:
 			return !again || reads_ahead(outerPlan(plan), again);
 		case T_FunctionScan:
-			return !again || evaluates_ahead((Node *) ((FunctionScan *) plan)->functions);
+			return !again || distil_batch_evaluates_ahead((Node *) ((FunctionScan *) plan)->functions);
 		case T_BitmapIndexScan:
 		case T_BitmapAnd:
 		case T_BitmapOr:
@@ -184,49 +171,49 @@ reads_ahead(Plan *plan, bool again)
 		case T_Agg:
 			return (is_whole_aggregate(plan) && !again) || reads_ahead(outerPlan(plan), again);
 		case T_SampleScan:
-			return !again || evaluates_ahead((Node *) ((SampleScan *) plan)->tablesample);
+			return !again || distil_batch_evaluates_ahead((Node *) ((SampleScan *) plan)->tablesample);
 		case T_TidScan:
-			return !again || evaluates_ahead((Node *) ((TidScan *) plan)->tidquals);
+			return !again || distil_batch_evaluates_ahead((Node *) ((TidScan *) plan)->tidquals);
 		case T_TidRangeScan:
-			return !again || evaluates_ahead((Node *) ((TidRangeScan *) plan)->tidrangequals);
+			return !again || distil_batch_evaluates_ahead((Node *) ((TidRangeScan *) plan)->tidrangequals);
 		case T_SeqScan:
 		case T_WorkTableScan:
 		case T_NamedTuplestoreScan:
 			return true;
 		case T_IndexScan:
-			return evaluates_ahead((Node *) ((IndexScan *) plan)->indexqualorig) &&
-				evaluates_ahead((Node *) ((IndexScan *) plan)->indexorderbyorig);
+			return distil_batch_evaluates_ahead((Node *) ((IndexScan *) plan)->indexqualorig) &&
+				distil_batch_evaluates_ahead((Node *) ((IndexScan *) plan)->indexorderbyorig);
 		case T_IndexOnlyScan:
-			return evaluates_ahead((Node *) ((IndexOnlyScan *) plan)->indexqual) &&
-				evaluates_ahead((Node *) ((IndexOnlyScan *) plan)->indexorderby);
+			return distil_batch_evaluates_ahead((Node *) ((IndexOnlyScan *) plan)->indexqual) &&
+				distil_batch_evaluates_ahead((Node *) ((IndexOnlyScan *) plan)->indexorderby);
 		case T_BitmapHeapScan:
-			return evaluates_ahead((Node *) ((BitmapHeapScan *) plan)->bitmapqualorig);
+			return distil_batch_evaluates_ahead((Node *) ((BitmapHeapScan *) plan)->bitmapqualorig);
 		case T_ValuesScan:
-			return evaluates_ahead((Node *) ((ValuesScan *) plan)->values_lists);
+			return distil_batch_evaluates_ahead((Node *) ((ValuesScan *) plan)->values_lists);
 		case T_SubqueryScan:
 			return reads_ahead(((SubqueryScan *) plan)->subplan, again);
 		case T_NestLoop:
 			return join_reads_ahead(plan, again);
 		case T_MergeJoin:
-			return evaluates_ahead((Node *) ((MergeJoin *) plan)->mergeclauses) &&
+			return distil_batch_evaluates_ahead((Node *) ((MergeJoin *) plan)->mergeclauses) &&
 				join_reads_ahead(plan, again);
 		case T_HashJoin:
-			return evaluates_ahead((Node *) ((HashJoin *) plan)->hashclauses) &&
+			return distil_batch_evaluates_ahead((Node *) ((HashJoin *) plan)->hashclauses) &&
 				join_reads_ahead(plan, again);
 		case T_Append:
 			return all_read_ahead(((Append *) plan)->appendplans, again);
 		case T_MergeAppend:
 			return all_read_ahead(((MergeAppend *) plan)->mergeplans, again);
 		case T_Result:
-			return (!again || evaluates_ahead(((Result *) plan)->resconstantqual)) &&
+			return (!again || distil_batch_evaluates_ahead(((Result *) plan)->resconstantqual)) &&
 				(outerPlan(plan) == NULL || reads_ahead(outerPlan(plan), again));
 		case T_Limit:
-			return (!again || (evaluates_ahead(((Limit *) plan)->limitCount) &&
-							   evaluates_ahead(((Limit *) plan)->limitOffset))) &&
+			return (!again || (distil_batch_evaluates_ahead(((Limit *) plan)->limitCount) &&
+							   distil_batch_evaluates_ahead(((Limit *) plan)->limitOffset))) &&
 				reads_ahead(outerPlan(plan), again);
 		case T_WindowAgg:
-			return (!again || (evaluates_ahead(((WindowAgg *) plan)->startOffset) &&
-							   evaluates_ahead(((WindowAgg *) plan)->endOffset))) &&
+			return (!again || (distil_batch_evaluates_ahead(((WindowAgg *) plan)->startOffset) &&
+							   distil_batch_evaluates_ahead(((WindowAgg *) plan)->endOffset))) &&
 				reads_ahead(outerPlan(plan), again);
 		case T_Gather:
 		case T_GatherMerge:
@@ -248,7 +235,7 @@ distil_batch_reads_ahead(Plan *plan)
 	for (; IsA(plan, CustomScan); plan = outerPlan(plan))
 	{
 		if (((CustomScan *) plan)->methods != &distil_batch_methods ||
-			!evaluates_ahead((Node *) plan->targetlist) || !evaluates_ahead((Node *) plan->qual))
+			!distil_batch_evaluates_ahead((Node *) plan->targetlist) || !distil_batch_evaluates_ahead((Node *) plan->qual))
 			return false;
 	}
 	return reads_ahead(plan, false);

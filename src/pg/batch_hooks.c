@@ -101,9 +101,11 @@ batch_planner(Query *parse, const char *query_string, int cursor_options, ParamL
 	 * A scrollable cursor was planned for reading backward.  What may be parallel is no cursor: PL/pgSQL
 	 * asks for NO SCROLL for PERFORM too.
 	 */
+	rewrite.partial = (cursor_options & cursor) != 0 && (cursor_options & CURSOR_OPT_PARALLEL_OK) == 0;
+	/* The option that all cursors with a name have. */
+	rewrite.updatable = rewrite.partial && (cursor_options & CURSOR_OPT_FAST_PLAN) != 0;
 	if (distil_batch && (cursor_options & CURSOR_OPT_SCROLL) == 0)
-		distil_batch_rewrite(statement, (cursor_options & cursor) != 0 &&
-							 (cursor_options & CURSOR_OPT_PARALLEL_OK) == 0, &rewrite);
+		distil_batch_rewrite(statement, &rewrite);
 	mark_seen(statement);
 	return statement;
 }
@@ -117,15 +119,16 @@ batch_executor_start(QueryDesc *query, int eflags)
 	{
 		DistilBatchRewrite look = {.look_only = true};
 
-		distil_batch_rewrite(query->plannedstmt, false, &look);
+		distil_batch_rewrite(query->plannedstmt, &look);
 		if (look.found && !is_seen(query->plannedstmt))
 		{
 			MemoryContext old_context = MemoryContextSwitchTo(GetMemoryChunkContext(query));
-			DistilBatchRewrite rewrite = {0};
+			/* It may be a cursor's. */
+			bool		cursor = query->operation == CMD_SELECT;
+			DistilBatchRewrite rewrite = {.partial = cursor, .updatable = cursor};
 
 			query->plannedstmt = copyObject(query->plannedstmt);
-			/* It may be a cursor's. */
-			distil_batch_rewrite(query->plannedstmt, query->operation == CMD_SELECT, &rewrite);
+			distil_batch_rewrite(query->plannedstmt, &rewrite);
 			MemoryContextSwitchTo(old_context);
 		}
 	}

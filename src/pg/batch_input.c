@@ -12,6 +12,10 @@
  * Behind a FILTER, and in an action of MERGE, a call is made for some rows only.  For the others
  * its arguments are NULL and nothing is computed.  Another session may change which action
  * it is after the row was read: so who finds NULL makes the call itself.
+ *
+ * Some nodes read a row of which they compute nothing: the first of another group, where no more groups may
+ * be asked for; the first of the outer side of a hash join, before the inner one turns out to be empty.
+ * There an error must not come from the node: it hands on NULL instead, and who reads that makes the call.
  */
 #include "postgres.h"
 
@@ -202,9 +206,9 @@ input_targetlist(List *child, const DistilSplit *split)
 
 /* A split that begins with the output of child. */
 static DistilSplit
-begin_split(const Plan *child, bool can_extend)
+begin_split(const Plan *child, const DistilBatchBelow *below)
 {
-	DistilSplit split = {.is_input = true, .can_extend = can_extend};
+	DistilSplit split = {.is_input = true, .below = *below};
 	ListCell   *cell;
 
 	foreach(cell, child->targetlist)
@@ -272,9 +276,9 @@ insert_node(Plan *plan, const DistilSplit *split, int plan_node_id)
 }
 
 CustomScan *
-distil_batch_split_input(Plan *plan, int plan_node_id, bool can_extend)
+distil_batch_split_input(Plan *plan, int plan_node_id, const DistilBatchBelow *below)
 {
-	DistilSplit split = begin_split(outerPlan(plan), can_extend);
+	DistilSplit split = begin_split(outerPlan(plan), below);
 	Input		input = input_of(plan, &split);
 	int			noutput = list_length(split.child);
 	List	   *targetlist;
@@ -395,10 +399,10 @@ distil_batch_has_merge_call(ModifyTable *modify)
 }
 
 CustomScan *
-distil_batch_split_merge(ModifyTable *modify, int plan_node_id, bool can_extend)
+distil_batch_split_merge(ModifyTable *modify, int plan_node_id, const DistilBatchBelow *below)
 {
 	Plan	   *child = outerPlan(modify);
-	DistilSplit split = begin_split(child, can_extend);
+	DistilSplit split = begin_split(child, below);
 	AttrNumber	place = place_column(child->targetlist);
 	int			noutput = list_length(split.child);
 	int			matched;
@@ -466,10 +470,10 @@ key_conditions(DistilSplit *split, List *clauses, bool inner, int before)
 }
 
 CustomScan *
-distil_batch_split_keys(HashJoin *join, Plan *plan, int plan_node_id, bool can_extend)
+distil_batch_split_keys(HashJoin *join, Plan *plan, int plan_node_id, const DistilBatchBelow *below)
 {
 	bool		inner = IsA(plan, Hash);
-	DistilSplit split = begin_split(outerPlan(plan), can_extend);
+	DistilSplit split = begin_split(outerPlan(plan), below);
 	int			noutput = list_length(split.child);
 	List	   *keys = NIL;
 	CustomScan *node;
@@ -482,23 +486,13 @@ distil_batch_split_keys(HashJoin *join, Plan *plan, int plan_node_id, bool can_e
 	*hash_keys(plan) = (List *) distil_split_number_calls((Node *) keys, OUTER_VAR, noutput);
 	join->hashclauses = key_conditions(&split, join->hashclauses, inner, noutput);
 	node = insert_node(plan, &split, plan_node_id);
-	if (inner)
+	/* A Hash hands on the rows of its child. */
+	for_each_from(cell, inner ? node->scan.plan.targetlist : NIL, noutput)
 	{
-		/* It hands on the rows of its child. */
-		for_each_from(cell, node->scan.plan.targetlist, noutput)
-		{
-			TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
+		TargetEntry *entry = flatCopyTargetEntry(lfirst_node(TargetEntry, cell));
 
-			entry->expr = (Expr *) distil_split_column(OUTER_VAR, entry->resno, (Node *) entry->expr);
-			plan->targetlist = lappend(plan->targetlist, entry);
-		}
-		return node;
+		entry->expr = (Expr *) distil_split_column(OUTER_VAR, entry->resno, (Node *) entry->expr);
+		plan->targetlist = lappend(plan->targetlist, entry);
 	}
-	/*
-	 * Without rows on the other side no key is computed: the join must
-	 * not look for a first row before it knows.
-	 */
-	node->scan.plan.startup_cost = Max(plan->startup_cost, innerPlan(join)->total_cost);
-	node->scan.plan.total_cost = Max(node->scan.plan.total_cost, node->scan.plan.startup_cost);
 	return node;
 }

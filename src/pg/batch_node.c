@@ -15,6 +15,8 @@
  * cannot fail.  A node of this kind above, which reads ahead itself, is told of the error
  * as if the rows ended and comes back when the row is due there.
  *
+ * Who reads late (batch_input.c) gets NULL for the calls on rows of a run that failed.
+ *
  * Below a Gather the node is parallel-aware, for one purpose: workers add their counts
  * in shared memory (batch_report.c).
  */
@@ -219,6 +221,9 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	state->partial = list_nth_int(plan->custom_private, DISTIL_BATCH_PARTIAL) != 0;
 	state->ahead = list_nth_int(plan->custom_private, DISTIL_BATCH_AHEAD) != 0;
 	state->whole = list_nth_int(plan->custom_private, DISTIL_BATCH_WHOLE) != 0;
+	state->late = list_nth_int(plan->custom_private, DISTIL_BATCH_LATE);
+	if (state->late != DISTIL_LATE_NEVER)
+		state->computing = &estate->es_param_exec_vals[list_nth_int(plan->custom_private, DISTIL_BATCH_PARAM)];
 	/* A Limit cannot tell a Sort below this node that it may keep the first rows only. */
 	if (state->wanted > 0 && state->wanted < INT_MAX && !state->at_least)
 		ExecSetTupleBound(state->wanted, outerPlanState(node));
@@ -470,28 +475,55 @@ can_try(void)
 	return !IsInParallelMode() && !RecoveryInProgress();
 }
 
+/* Whether the executor may not be asked for all rows. */
+static bool
+is_counted(const DistilBatchState *state)
+{
+	return rows_counted && !state->whole;
+}
+
 /* How many rows a refill takes.  Where errors cannot be kept until their row is due, none that may not be. */
 static int
 refill_rows(const DistilBatchState *state)
 {
-	bool		counted = rows_counted && !state->whole;
+	bool		counted = is_counted(state);
 
 	if ((counted && !state->ahead) || ((counted || state->partial) && !can_try()))
 		return 1;
 	return Min(state->target, most_rows(state));
 }
 
+/* Whether the next row is one that may be read in vain, and computing its calls could not be undone. */
+static bool
+leaves_calls(const DistilBatchState *state)
+{
+	if (state->ahead && can_try())
+		return false;
+	switch (state->late)
+	{
+		case DISTIL_LATE_LAST:
+			return is_counted(state) || state->partial;
+		case DISTIL_LATE_FIRST:
+			return state->given == 0;
+		default:
+			return false;
+	}
+}
+
 /* The next rows with their results; false at the end or when an error is deferred. */
 static bool
 refill(DistilBatchState *state)
 {
+	bool		leave = leaves_calls(state);
 	MemoryContext old_context;
 	int			i;
 
 	if (state->done)
 		return false;
 	forget_rows(state);
-	read_rows(state, refill_rows(state));
+	if (state->computing != NULL)
+		state->computing->value = BoolGetDatum(!leave);
+	read_rows(state, leave ? 1 : refill_rows(state));
 	if (state->nrows == 0)
 		return false;
 
@@ -501,11 +533,12 @@ refill(DistilBatchState *state)
 	{
 		state->calls[i].results = palloc0(sizeof(Datum) * state->nrows);
 		state->calls[i].nulls = palloc(sizeof(bool) * state->nrows);
+		memset(state->calls[i].nulls, true, sizeof(bool) * state->nrows);
 	}
 	MemoryContextSwitchTo(old_context);
-	if ((state->nrows > 1 || state->deferring) && can_try())
+	if (!leave && (state->nrows > 1 || state->deferring || state->late != DISTIL_LATE_NEVER) && can_try())
 		state->row_wise = !try_rows(state, 0, state->nrows);
-	else
+	else if (!leave)
 		run_rows(state, 0, state->nrows);
 	choose_target(state);
 	return true;
@@ -543,7 +576,8 @@ store_row(DistilBatchState *state)
 static bool
 finish_row(DistilBatchState *state)
 {
-	if (!state->row_wise)
+	/* NULL tells who reads late to make the call. */
+	if (!state->row_wise || state->late != DISTIL_LATE_NEVER)
 		return true;
 	if (state->deferring && can_try())
 	{

@@ -76,6 +76,8 @@ typedef struct DistilBatchState
 	bool		partial;		/* rows that are read ahead may not be asked for */
 	bool		ahead;			/* nobody could tell */
 	bool		whole;			/* all rows are read, however few the executor is asked for */
+	DistilBatchLate late;
+	ParamExecData *computing;	/* unless late is DISTIL_LATE_NEVER: the parameter of DistilBatchBelow */
 	int			given;			/* rows buffered so far since the (re)scan, at most INT_MAX */
 	int			ceiling;		/* rows any refill may take, lowered when results are large */
 	bool		done;			/* the child has no more rows */

@@ -13,6 +13,7 @@
  */
 #include "postgres.h"
 
+#include "catalog/pg_type.h"
 #include "common/int.h"
 #include "jit/jit.h"
 #include "miscadmin.h"
@@ -28,6 +29,7 @@ typedef struct Place
 	bool		marked;			/* must support mark and restore */
 	bool		in_worker;		/* below a Gather */
 	bool		whole;			/* all rows are read, however few the executor is asked for */
+	bool		updatable;		/* WHERE CURRENT OF looks from here for the scan of a table */
 	int			rows_wanted;	/* rows that are asked for, if so many exist; INT_MAX: all; 0: unknown */
 } Place;
 
@@ -185,7 +187,8 @@ restore_plan(Plan *plan, const SavedPlan *saved)
 static void
 finish_node(CustomScan *node, Place place, bool at_least, bool partial, bool ahead)
 {
-	node->custom_private = list_make5_int(place.rows_wanted, at_least, partial, ahead, place.whole);
+	node->custom_private = list_concat(list_make5_int(place.rows_wanted, at_least, partial, ahead, place.whole),
+									   list_make2_int(DISTIL_LATE_NEVER, 0));
 	node->scan.plan.parallel_aware = place.in_worker;
 }
 
@@ -219,6 +222,7 @@ wrap_targetlist(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 {
 	SavedPlan	saved;
 	CustomScan *node;
+	Plan	   *below;
 	bool		ahead;
 
 	if (!distil_batch_has_call(plan->targetlist))
@@ -230,16 +234,22 @@ wrap_targetlist(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	}
 	save_plan(&saved, plan);
 	node = distil_batch_split(plan, rewrite->next_node_id);
-	ahead = distil_batch_reads_ahead(plan);
-	if (node == NULL || (place.partial && !ahead))
+	if (node == NULL)
+	{
+		restore_plan(plan, &saved);
+		return plan;
+	}
+	rewrite->next_node_id++;
+	below = wrap_targetlist(plan, place, rewrite);
+	ahead = distil_batch_reads_ahead(below);
+	if (place.partial && !ahead)
 	{
 		restore_plan(plan, &saved);
 		return plan;
 	}
 	rewrite->found = true;
-	rewrite->next_node_id++;
 	finish_node(node, place, false, place.partial, ahead);
-	node->scan.plan.lefttree = wrap_targetlist(plan, place, rewrite);
+	node->scan.plan.lefttree = below;
 	return &node->scan.plan;
 }
 
@@ -248,9 +258,10 @@ static Plan *
 wrap_conditions(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 {
 	int			clause = distil_batch_condition(plan);
-	Place		below = place_of_more(place);
+	Place		more = place_of_more(place);
 	SavedPlan	saved;
 	CustomScan *node;
+	Plan	   *below;
 	bool		ahead;
 
 	if (clause < 0)
@@ -262,31 +273,46 @@ wrap_conditions(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	}
 	save_plan(&saved, plan);
 	node = distil_batch_split_condition(plan, clause, rewrite->next_node_id);
-	ahead = distil_batch_reads_ahead(plan);
-	if (node == NULL || (below.partial && !ahead))
+	if (node == NULL)
+	{
+		restore_plan(plan, &saved);
+		return plan;
+	}
+	rewrite->next_node_id++;
+	/* The arguments may be calls again. */
+	below = wrap_targetlist(plan, more, rewrite);
+	ahead = distil_batch_reads_ahead(below);
+	if (more.partial && !ahead)
 	{
 		restore_plan(plan, &saved);
 		return plan;
 	}
 	rewrite->found = true;
-	rewrite->next_node_id++;
-	finish_node(node, place, true, below.partial, ahead);
-	/* The arguments may be calls again. */
-	node->scan.plan.lefttree = wrap_targetlist(plan, below, rewrite);
+	finish_node(node, place, true, more.partial, ahead);
+	node->scan.plan.lefttree = below;
 	return wrap_conditions(&node->scan.plan, place, rewrite);
+}
+
+/* Whether WHERE CURRENT OF, which looks through this plan for the scan of a table, passes an Append. */
+static bool
+spans_tables(Plan *plan)
+{
+	while (plan != NULL && (IsA(plan, Result) || IsA(plan, Limit) || IsA(plan, SubqueryScan)))
+		plan = IsA(plan, SubqueryScan) ? ((SubqueryScan *) plan)->subplan : outerPlan(plan);
+	return plan != NULL && IsA(plan, Append);
 }
 
 static Plan *
 wrap(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 {
-	if (place.marked || !can_wrap(plan))
+	if (place.marked || !can_wrap(plan) || (place.updatable && spans_tables(plan)))
 		return plan;
 	if (IsA(plan, ValuesScan) && distil_batch_has_values_call((ValuesScan *) plan))
 	{
 		if (rewrite->look_only)
 			rewrite->found = true;
 		else
-			distil_batch_expand_values((ValuesScan *) plan, rewrite->rtable);
+			distil_batch_expand_values((ValuesScan *) plan, rewrite->statement->rtable);
 	}
 	return wrap_targetlist(wrap_conditions(plan, place, rewrite), place, rewrite);
 }
@@ -342,16 +368,53 @@ has_input_call(Plan *plan)
 	}
 }
 
-/* A node has been put between plan and child: child may compute new expressions now, with calls again. */
+/* A parameter of the statement that only a node of ours sets. */
+static Param *
+new_parameter(DistilBatchRewrite *rewrite)
+{
+	PlannedStmt *statement = rewrite->statement;
+	Param	   *param = makeNode(Param);
+
+	param->paramkind = PARAM_EXEC;
+	param->paramid = list_length(statement->paramExecTypes);
+	param->paramtype = BOOLOID;
+	param->paramtypmod = -1;
+	param->location = -1;
+	statement->paramExecTypes = lappend_oid(statement->paramExecTypes, BOOLOID);
+	return param;
+}
+
+/* What may be computed in child, below a node in this place. */
+static DistilBatchBelow
+below_node(Plan *child, Place place, DistilBatchLate late, DistilBatchRewrite *rewrite)
+{
+	DistilBatchBelow below = {.can_extend = can_extend(child), .harmless = place.partial};
+
+	if (late != DISTIL_LATE_NEVER)
+		below.late = new_parameter(rewrite);
+	return below;
+}
+
+/*
+ * A node has been put between plan and child: child may compute new expressions now, with calls again.  Their
+ * errors would come too early for who reads late.
+ */
 static void
-finish_input(CustomScan *node, Place place, DistilBatchRewrite *rewrite)
+finish_input(CustomScan *node, Place place, DistilBatchLate late, const DistilBatchBelow *below,
+			 DistilBatchRewrite *rewrite)
 {
 	Plan	   *child = outerPlan(&node->scan.plan);
+	bool		early = late != DISTIL_LATE_NEVER && distil_batch_has_call(child->targetlist);
 
 	rewrite->found = true;
 	rewrite->next_node_id += 2;	/* a Result may have come with it */
-	finish_node(node, place, false, place.partial, distil_batch_reads_ahead(child));
-	node->scan.plan.lefttree = wrap(child, place, rewrite);
+	child = wrap(child, place, rewrite);
+	node->scan.plan.lefttree = child;
+	finish_node(node, place, false, place.partial, !early && distil_batch_reads_ahead(child));
+	if (late == DISTIL_LATE_NEVER)
+		return;
+	list_nth_cell(node->custom_private, DISTIL_BATCH_LATE)->int_value = late;
+	list_nth_cell(node->custom_private, DISTIL_BATCH_PARAM)->int_value = below->late->paramid;
 }
 
 /*
@@ -362,6 +425,8 @@ static void
 wrap_input(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 {
 	Plan	   *child = outerPlan(plan);
+	DistilBatchLate late = place.whole || IsA(plan, ModifyTable) ? DISTIL_LATE_NEVER : DISTIL_LATE_LAST;
+	DistilBatchBelow below;
 	CustomScan *node;
 
 	if (child == NULL || !has_input_call(plan))
@@ -371,16 +436,15 @@ wrap_input(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 		rewrite->found = true;
 		return;
 	}
-	if (place.partial && (!distil_batch_evaluates_ahead((Node *) plan->targetlist) ||
-						  !distil_batch_evaluates_ahead((Node *) plan->qual) ||
-						  !distil_batch_reads_ahead(child)))
+	if (place.partial && !distil_batch_reads_ahead(child))
 		return;
+	below = below_node(child, place, late, rewrite);
 	if (IsA(plan, ModifyTable))
-		node = distil_batch_split_merge((ModifyTable *) plan, rewrite->next_node_id, can_extend(child));
+		node = distil_batch_split_merge((ModifyTable *) plan, rewrite->next_node_id, &below);
 	else
-		node = distil_batch_split_input(plan, rewrite->next_node_id, can_extend(child));
+		node = distil_batch_split_input(plan, rewrite->next_node_id, &below);
 	if (node != NULL)
-		finish_input(node, place, rewrite);
+		finish_input(node, place, late, &below, rewrite);
 }
 
 /* A node below a HashJoin (plan: the join itself) or the Hash of it (plan) whose keys have calls. */
@@ -388,6 +452,8 @@ static void
 wrap_keys(HashJoin *join, Plan *plan, Place place, DistilBatchRewrite *rewrite)
 {
 	Plan	   *child = outerPlan(plan);
+	DistilBatchLate late = IsA(plan, Hash) ? DISTIL_LATE_NEVER : DISTIL_LATE_FIRST;
+	DistilBatchBelow below;
 	CustomScan *node;
 
 	if (!distil_batch_has_key_call(plan))
@@ -397,12 +463,12 @@ wrap_keys(HashJoin *join, Plan *plan, Place place, DistilBatchRewrite *rewrite)
 		rewrite->found = true;
 		return;
 	}
-	if (place.partial && (!distil_batch_evaluates_ahead((Node *) join->hashclauses) ||
-						  !distil_batch_reads_ahead(child)))
+	if (place.partial && !distil_batch_reads_ahead(child))
 		return;
-	node = distil_batch_split_keys(join, plan, rewrite->next_node_id, can_extend(child));
+	below = below_node(child, place, late, rewrite);
+	node = distil_batch_split_keys(join, plan, rewrite->next_node_id, &below);
 	if (node != NULL)
-		finish_input(node, place, rewrite);
+		finish_input(node, place, late, &below, rewrite);
 }
 
 /* The inner side of a hash join is read at once. */
@@ -452,6 +518,8 @@ places_below(Plan *plan, Place place, Place *left, Place *right)
 
 	*left = place;
 	left->marked = false;
+	left->updatable = place.updatable && (IsA(plan, Result) || IsA(plan, Limit) ||
+										  IsA(plan, SubqueryScan) || IsA(plan, Append));
 	if ((flags & KEEPS_ROWS) == 0 || plan->qual != NIL)
 	{
 		*left = place_of_more(*left);
@@ -551,12 +619,13 @@ rewrite_plan(Plan *plan, Place place, DistilBatchRewrite *rewrite)
  * small batch.
  */
 void
-distil_batch_rewrite(PlannedStmt *statement, bool partial, DistilBatchRewrite *rewrite)
+distil_batch_rewrite(PlannedStmt *statement, DistilBatchRewrite *rewrite)
 {
-	Place		place = {.partial = partial};
+	/* With row marks, WHERE CURRENT OF looks at these. */
+	Place		place = {.partial = rewrite->partial, .updatable = rewrite->updatable && statement->rowMarks == NIL};
 	ListCell   *cell;
 
-	rewrite->rtable = statement->rtable;
+	rewrite->statement = statement;
 	rewrite->next_node_id = highest_node_id(statement->planTree);
 	foreach(cell, statement->subplans)
 		rewrite->next_node_id = Max(rewrite->next_node_id, highest_node_id(lfirst(cell)));
@@ -564,6 +633,7 @@ distil_batch_rewrite(PlannedStmt *statement, bool partial, DistilBatchRewrite *r
 
 	statement->planTree = rewrite_plan(statement->planTree, place, rewrite);
 	place.partial = true;
+	place.updatable = false;
 	foreach(cell, statement->subplans)
 	{
 		/* What a CTE writes is written whether or not it is read to its end. */

@@ -54,22 +54,36 @@ extern CustomScan *distil_batch_split_condition(Plan *plan, int clause, int plan
 /* The same for RETURNING; NULL, and nothing changed, also when partitions differ too much. */
 extern CustomScan *distil_batch_split_returning(ModifyTable *modify, int plan_node_id);
 
+/* What a node that is put below another may do. */
+typedef struct DistilBatchBelow
+{
+	bool		can_extend;		/* its child can compute further columns */
+	bool		harmless;		/* arguments must not be able to fail */
+	/*
+	 * Not NULL: the reader may read a row of which it does not compute the calls.  The reader then makes a call
+	 * itself where it finds NULL, and while this parameter is false nothing is computed below.
+	 */
+	Param	   *late;
+} DistilBatchBelow;
+
 /* Calls in arguments of aggregates of an Agg or WindowAgg, made for each row of its input. */
 extern bool distil_batch_has_input_call(Plan *plan);
 /*
  * Put a node below plan, above its child, that computes these calls.  Left row by row are calls
- * whose arguments the child does not have and, unless can_extend, cannot project; NULL, and
- * nothing changed, when that is all of them.
+ * whose arguments the child does not have and cannot project; NULL, and nothing changed, when that is all of
+ * them.
  */
-extern CustomScan *distil_batch_split_input(Plan *plan, int plan_node_id, bool can_extend);
+extern CustomScan *distil_batch_split_input(Plan *plan, int plan_node_id, const DistilBatchBelow *below);
 
 /* The same for calls in actions of a MERGE that are done for all rows of their kind. */
 extern bool distil_batch_has_merge_call(ModifyTable *modify);
-extern CustomScan *distil_batch_split_merge(ModifyTable *modify, int plan_node_id, bool can_extend);
+extern CustomScan *distil_batch_split_merge(ModifyTable *modify, int plan_node_id,
+											const DistilBatchBelow *below);
 
 /* The same for calls in the keys of a HashJoin (plan: of its outer side) or of the Hash below it. */
 extern bool distil_batch_has_key_call(Plan *plan);
-extern CustomScan *distil_batch_split_keys(HashJoin *join, Plan *plan, int plan_node_id, bool can_extend);
+extern CustomScan *distil_batch_split_keys(HashJoin *join, Plan *plan, int plan_node_id,
+										   const DistilBatchBelow *below);
 
 /* Columns of VALUES that are calls on constants, all of one function. */
 extern bool distil_batch_has_values_call(const ValuesScan *scan);
@@ -78,18 +92,28 @@ extern void distil_batch_expand_values(ValuesScan *scan, List *rtable);
 
 /* Whether nobody can tell that rows of plan were read which are then not asked for. */
 extern bool distil_batch_reads_ahead(Plan *plan);
-/* The same for an expression that is evaluated for such rows; calls of ours are taken out of it. */
+/* The same for an expression that is evaluated for such rows. */
 extern bool distil_batch_evaluates_ahead(Node *node);
 
-/* How many rows the nodes above a DistilBatch ask for; in its custom_private. */
+/* What a DistilBatch knows of its place; integers in its custom_private. */
 typedef enum DistilBatchPrivate
 {
 	DISTIL_BATCH_ROWS,			/* INT_MAX: all; 0: unknown */
 	DISTIL_BATCH_AT_LEAST,		/* 0: exactly so many, if they exist; 1: or more */
 	DISTIL_BATCH_PARTIAL,		/* 1: rows that are read ahead may not be asked for */
 	DISTIL_BATCH_AHEAD,			/* 1: nobody could tell */
-	DISTIL_BATCH_WHOLE			/* 1: all are read, however few the executor is asked for */
+	DISTIL_BATCH_WHOLE,			/* 1: all are read, however few the executor is asked for */
+	DISTIL_BATCH_LATE,			/* DistilBatchLate */
+	DISTIL_BATCH_PARAM			/* number of the parameter of DistilBatchBelow */
 } DistilBatchPrivate;
+
+/* Rows whose calls the reader may not compute: see DistilBatchBelow. */
+typedef enum DistilBatchLate
+{
+	DISTIL_LATE_NEVER,
+	DISTIL_LATE_LAST,			/* one that is read to know where a group of rows ends */
+	DISTIL_LATE_FIRST			/* the first, which is read to know whether there is one */
+} DistilBatchLate;
 
 extern const CustomScanMethods distil_batch_methods;
 
@@ -97,13 +121,15 @@ extern const CustomScanMethods distil_batch_methods;
 typedef struct DistilBatchRewrite
 {
 	bool		look_only;		/* change nothing, stop at the first place with a call */
+	bool		partial;		/* not all rows of the main plan may be asked for */
+	bool		updatable;		/* WHERE CURRENT OF may ask for the table of its last row */
 	bool		found;
 	int			next_node_id;
-	List	   *rtable;			/* of the statement */
+	PlannedStmt *statement;
 } DistilBatchRewrite;
 
-/* Rewrite main plan and subplans; partial: not all rows of the main plan may be asked for. */
-extern void distil_batch_rewrite(PlannedStmt *statement, bool partial, DistilBatchRewrite *rewrite);
+/* Rewrite main plan and subplans. */
+extern void distil_batch_rewrite(PlannedStmt *statement, DistilBatchRewrite *rewrite);
 
 /*
  * While the executor is asked for a number of rows, as by a portal, SPI or an SQL function, nodes that

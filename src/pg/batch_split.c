@@ -184,20 +184,45 @@ is_constant(Node *node)
 	return IsA(node, Const) || (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN);
 }
 
+/* What holds where the node makes a call behind the guard (NULL: none); NULL: always. */
+static Expr *
+whole_guard(const DistilSplit *split, Expr *guard)
+{
+	Expr	   *late = (Expr *) split->below.late;
+
+	if (late == NULL || guard == NULL)
+		return guard != NULL ? guard : late;
+	return makeBoolExpr(AND_EXPR, list_make2(late, guard), -1);
+}
+
 /*
- * An argument as the child computes it: NULL where the guard (NULL: none) does not hold.  Those after the
- * first are guarded only where computing them may show.
+ * An argument as the child computes it: NULL where nothing is to be computed.  What can be read without
+ * computing anything is made NULL only if it must be, for the call's sake.
  */
 static Node *
-guarded_argument(Expr *guard, Node *node, bool is_first)
+guarded_argument(const DistilSplit *split, Expr *guard, Node *node, bool must)
 {
+	Expr	   *condition = whole_guard(split, guard);
+	DistilBatchCallee callee;
 	CaseExpr   *expr;
 	CaseWhen   *when;
 
-	if (guard == NULL || (!is_first && (is_constant(node) || IsA(node, Var))))
+	if (condition == NULL || (!must && (is_constant(node) || IsA(node, Var))))
 		return node;
+	/* Behind a CASE it would be made row by row. */
+	if (is_call(node, &callee))
+	{
+		FuncExpr   *call = makeNode(FuncExpr);
+		ListCell   *cell;
+
+		*call = *(FuncExpr *) node;
+		call->args = NIL;
+		foreach(cell, ((FuncExpr *) node)->args)
+			call->args = lappend(call->args, guarded_argument(split, guard, lfirst(cell), call->args == NIL));
+		return (Node *) call;
+	}
 	when = makeNode(CaseWhen);
-	when->expr = guard;
+	when->expr = condition;
 	when->result = (Expr *) node;
 	when->location = -1;
 	expr = makeNode(CaseExpr);
@@ -233,7 +258,8 @@ same_call(const DistilSplit *split, const FuncExpr *taken, const FuncExpr *call,
 
 		if (IsA(expr, Var) && ((Var *) expr)->varno == OUTER_VAR)
 			expr = (Node *) list_nth_node(TargetEntry, split->child, ((Var *) expr)->varattno - 1)->expr;
-		if (!equal(expr, guarded_argument(guard, lfirst(b), foreach_current_index(a) == 0)))
+		if (!equal(expr, guarded_argument(split, guard, lfirst(b),
+										  guard != NULL && foreach_current_index(a) == 0)))
 			return false;
 	}
 	return true;
@@ -259,6 +285,7 @@ distil_split_fits(const DistilSplit *split, int more)
 static bool
 has_arguments(const DistilSplit *split, const FuncExpr *call)
 {
+	const DistilBatchBelow *below = &split->below;
 	ListCell   *cell;
 
 	if (!split->is_input)
@@ -267,14 +294,19 @@ has_arguments(const DistilSplit *split, const FuncExpr *call)
 		return false;
 	if (other_column_walker((Node *) call->args, NULL))
 		return false;
-	/* Who finds NULL behind a guard makes the call again. */
-	if (split->guard != NULL && (!split->can_extend || contain_volatile_functions((Node *) call->args)))
+	/* Who finds NULL makes the call again. */
+	if ((split->guard != NULL || below->late != NULL) && contain_volatile_functions((Node *) call->args))
+		return false;
+	if (split->guard != NULL &&
+		(!below->can_extend || (below->harmless && !distil_batch_evaluates_ahead((Node *) split->guard))))
 		return false;
 	foreach(cell, call->args)
 	{
 		Node	   *arg = lfirst(cell);
 
-		if (!IsA(arg, Var) && !IsA(arg, Const) && (!split->can_extend || contain_subplans(arg)))
+		if (!IsA(arg, Var) && !IsA(arg, Const) &&
+			(!below->can_extend || contain_subplans(arg) ||
+			 (below->harmless && !distil_batch_evaluates_ahead(arg))))
 			return false;
 	}
 	return true;
@@ -288,14 +320,14 @@ typedef struct Upper
 	bool		take;
 } Upper;
 
-/* What to read for a call: its column; the call itself where the column is NULL because of the guard. */
+/* What to read for a call: its column; the call itself where that may be NULL because it was not made. */
 static Node *
 read_call(const DistilSplit *split, int number, FuncExpr *call)
 {
 	Var		   *column = distil_split_column(CALL_VARNO, number, (Node *) call);
 	CoalesceExpr *either;
 
-	if (split->guard == NULL)
+	if (whole_guard(split, split->guard) == NULL)
 		return (Node *) column;
 	either = makeNode(CoalesceExpr);
 	either->coalescetype = exprType((Node *) call);
@@ -324,7 +356,11 @@ call_column(const Upper *upper, FuncExpr *call, const DistilBatchCallee *callee)
 	if (!upper->take || !has_arguments(split, call))
 		return NULL;
 	foreach(cell, call->args)
-		args = lappend(args, argument(split, guarded_argument(split->guard, lfirst(cell), args == NIL)));
+	{
+		Node	   *arg = guarded_argument(split, split->guard, lfirst(cell), split->guard != NULL && args == NIL);
+
+		args = lappend(args, argument(split, arg));
+	}
 	taken = makeNode(FuncExpr);
 	*taken = *call;
 	taken->args = args;

@@ -12,12 +12,14 @@
 #include "postgres.h"
 #include "nodes/extensible.h"
 
+#include "batch_plan.h"
+
 typedef struct DistilSplit
 {
 	List	   *child;			/* of TargetEntry: target list of the child */
 	List	   *calls;			/* of FuncExpr, arguments OUTER_VAR or constant */
 	bool		is_input;		/* child begins with columns that are read by number above */
-	bool		can_extend;		/* then: columns may be added to these */
+	DistilBatchBelow below;		/* then */
 	Expr	   *guard;			/* then: calls are made only for rows where this holds; NULL: for all */
 } DistilSplit;
 
