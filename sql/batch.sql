@@ -526,6 +526,19 @@ DECLARE c CURSOR FOR SELECT d.id < 0 AS never, distil_token_count(d.body || g::t
 FETCH 1 FROM c;
 FETCH 1 FROM c;
 ROLLBACK;
+-- of some functions it depends on a constant whether they can fail
+CREATE FUNCTION batched_ahead(query text) RETURNS bool LANGUAGE plpgsql AS $$
+DECLARE
+  plan json;
+BEGIN
+  EXECUTE 'EXPLAIN (FORMAT JSON) DECLARE c CURSOR FOR ' || query INTO plan;
+  RETURN plan::text LIKE '%DistilBatch%';
+END $$;
+SELECT condition, batched_ahead('SELECT distil_token_count(body) FROM few WHERE ' || condition) AS batched FROM (VALUES
+  ($$body LIKE 'd%'$$), ($$body LIKE 'd\%'$$), ($$body NOT LIKE '_oc%'$$), ('body LIKE body'), ($$body ILIKE 'D%'$$),
+  ($$substr(body, 2) <> ''$$), ($$substr(body, 2, 10) <> ''$$), ($$substr(body, 2, id) <> ''$$), ($$substring(body FROM 2 FOR 0) <> 'x'$$),
+  ($$substring(body FROM 2 FOR -1) <> ''$$), ($$split_part(body, ' ', 1) <> ''$$), ($$split_part(body, ' ', id) <> ''$$), ($$split_part(body, ' ', -1) <> ''$$),
+  ($$id / 2 > 0$$), ($$body || id <> ''$$)) c (condition);
 BEGIN;
 DECLARE c CURSOR FOR SELECT id, distil_token_count(body) > 0 AS ok FROM few WHERE ARRAY[ARRAY[1, 2], CASE WHEN id = 14 THEN ARRAY[1] ELSE ARRAY[1, 2] END] IS NOT NULL;
 FETCH 2 FROM c;

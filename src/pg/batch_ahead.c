@@ -31,11 +31,9 @@ static const Oid harmless[] = {
 	F_FLOAT4OUT, F_FLOAT8OUT, F_NUMERIC_OUT, F_NAMEOUT, F_UUID_OUT, F_DATE_OUT,
 	F_TIMESTAMP_OUT, F_TIMESTAMPTZ_OUT,
 	F_NUMERIC_EQ, F_NUMERIC_NE, F_NUMERIC_LT, F_NUMERIC_LE, F_NUMERIC_GT, F_NUMERIC_GE, F_NOW,
+	F_SUBSTR_TEXT_INT4, F_SUBSTRING_TEXT_INT4, F_TRANSLATE,
 	F_ARRAY_EQ, F_ARRAY_NE, F_CARDINALITY, F_ARRAY_LENGTH, F_JSONB_OBJECT_FIELD, F_JSONB_OBJECT_FIELD_TEXT,
 };
-
-/* LIKE fails for no text, but for some patterns. */
-static const Oid likes[] = {F_TEXTLIKE, F_TEXTNLIKE, F_TEXTICLIKE, F_TEXTICNLIKE};
 
 static bool
 is_in(Oid funcid, const Oid *list, int n)
@@ -50,12 +48,6 @@ is_in(Oid funcid, const Oid *list, int n)
 	return false;
 }
 
-/* What may be in an expression though it shows elsewhere. */
-typedef struct Allowed
-{
-	bool		aggregates;		/* they are finished for all rows before the first */
-} Allowed;
-
 static bool
 function_shows(Oid funcid, void *context)
 {
@@ -64,29 +56,79 @@ function_shows(Oid funcid, void *context)
 	return !is_in(funcid, harmless, lengthof(harmless)) && !get_func_leakproof(funcid);
 }
 
-/* LIKE with a constant pattern that has no escapes. */
 static bool
-is_plain_like(Node *node)
+has_no_escape(const Const *pattern)
 {
-	OpExpr	   *op = (OpExpr *) node;
-	Const	   *pattern;
+	const struct varlena *text = (const struct varlena *) DatumGetPointer(pattern->constvalue);
 
-	if (!IsA(node, OpExpr) || !is_in(op->opfuncid, likes, lengthof(likes)))
-		return false;
-	pattern = lsecond(op->args);
-	return IsA(pattern, Const) && (pattern->constisnull ||
-								   memchr(VARDATA_ANY(DatumGetPointer(pattern->constvalue)), '\\',
-										  VARSIZE_ANY_EXHDR(DatumGetPointer(pattern->constvalue))) == NULL);
+	return memchr(VARDATA_ANY(text), '\\', VARSIZE_ANY_EXHDR(text)) == NULL;
 }
 
 static bool
+is_not_negative(const Const *number)
+{
+	return DatumGetInt32(number->constvalue) >= 0;
+}
+
+static bool
+is_positive(const Const *number)
+{
+	return DatumGetInt32(number->constvalue) > 0;
+}
+
+/* Functions that fail for some values of one argument only: harmless where that is a constant that passes. */
+static const struct
+{
+	Oid			funcid;
+	int			arg;
+	bool		(*passes) (const Const *value);
+} constrained[] = {
+	{F_TEXTLIKE, 1, has_no_escape}, {F_TEXTNLIKE, 1, has_no_escape},
+	{F_TEXTICLIKE, 1, has_no_escape}, {F_TEXTICNLIKE, 1, has_no_escape},
+	{F_SUBSTR_TEXT_INT4_INT4, 2, is_not_negative}, {F_SUBSTRING_TEXT_INT4_INT4, 2, is_not_negative},
+	{F_SPLIT_PART, 2, is_positive},
+};
+
+static bool
+is_constrained_call(Node *node)
+{
+	Oid			funcid;
+	List	   *args;
+	int			i;
+
+	if (IsA(node, OpExpr))
+	{
+		funcid = ((OpExpr *) node)->opfuncid;
+		args = ((OpExpr *) node)->args;
+	}
+	else if (IsA(node, FuncExpr))
+	{
+		funcid = ((FuncExpr *) node)->funcid;
+		args = ((FuncExpr *) node)->args;
+	}
+	else
+		return false;
+	for (i = 0; i < lengthof(constrained); i++)
+	{
+		if (constrained[i].funcid == funcid)
+		{
+			const Const *value = list_nth(args, constrained[i].arg);
+
+			return IsA(value, Const) && !value->constisnull && constrained[i].passes(value);
+		}
+	}
+	return false;
+}
+
+/* context: whether aggregates may be in it, which are finished for all rows before the first. */
+static bool
 shows_walker(Node *node, void *context)
 {
-	const Allowed *allowed = context;
+	const bool *aggregates = context;
 
-	if (node == NULL || (allowed->aggregates && IsA(node, Aggref)))
+	if (node == NULL || (*aggregates && IsA(node, Aggref)))
 		return false;
-	if (!is_plain_like(node) && check_functions_in_node(node, function_shows, NULL))
+	if (!is_constrained_call(node) && check_functions_in_node(node, function_shows, NULL))
 		return true;
 	switch (nodeTag(node))
 	{
@@ -108,9 +150,9 @@ shows_walker(Node *node, void *context)
 bool
 distil_batch_evaluates_ahead(Node *node)
 {
-	Allowed		allowed = {0};
+	bool		aggregates = false;
 
-	return !shows_walker(node, &allowed);
+	return !shows_walker(node, &aggregates);
 }
 
 /* ---------- plans ---------- */
@@ -151,9 +193,10 @@ is_whole_aggregate(Plan *plan)
 static bool
 reads_ahead(Plan *plan, bool again)
 {
-	Allowed		allowed = {.aggregates = is_whole_aggregate(plan) && !again};
+	bool		aggregates = is_whole_aggregate(plan) && !again;
 
-	if (shows_walker((Node *) plan->targetlist, &allowed) || shows_walker((Node *) plan->qual, &allowed))
+	if (shows_walker((Node *) plan->targetlist, &aggregates) ||
+		shows_walker((Node *) plan->qual, &aggregates))
 		return false;
 	check_stack_depth();
 	switch (nodeTag(plan))
@@ -235,7 +278,8 @@ distil_batch_reads_ahead(Plan *plan)
 	for (; IsA(plan, CustomScan); plan = outerPlan(plan))
 	{
 		if (((CustomScan *) plan)->methods != &distil_batch_methods ||
-			!distil_batch_evaluates_ahead((Node *) plan->targetlist) || !distil_batch_evaluates_ahead((Node *) plan->qual))
+			!distil_batch_evaluates_ahead((Node *) plan->targetlist) ||
+			!distil_batch_evaluates_ahead((Node *) plan->qual))
 			return false;
 	}
 	return reads_ahead(plan, false);

@@ -223,7 +223,8 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	state->whole = list_nth_int(plan->custom_private, DISTIL_BATCH_WHOLE) != 0;
 	state->late = list_nth_int(plan->custom_private, DISTIL_BATCH_LATE);
 	if (state->late != DISTIL_LATE_NEVER)
-		state->computing = &estate->es_param_exec_vals[list_nth_int(plan->custom_private, DISTIL_BATCH_PARAM)];
+		state->computing = &estate->es_param_exec_vals[list_nth_int(plan->custom_private,
+																	DISTIL_BATCH_PARAM)];
 	/* A Limit cannot tell a Sort below this node that it may keep the first rows only. */
 	if (state->wanted > 0 && state->wanted < INT_MAX && !state->at_least)
 		ExecSetTupleBound(state->wanted, outerPlanState(node));

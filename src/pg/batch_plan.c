@@ -187,8 +187,8 @@ restore_plan(Plan *plan, const SavedPlan *saved)
 static void
 finish_node(CustomScan *node, Place place, bool at_least, bool partial, bool ahead)
 {
-	node->custom_private = list_concat(list_make5_int(place.rows_wanted, at_least, partial, ahead, place.whole),
-									   list_make2_int(DISTIL_LATE_NEVER, 0));
+	node->custom_private = list_make5_int(place.rows_wanted, at_least, partial, ahead, place.whole);
+	node->custom_private = lappend_int(lappend_int(node->custom_private, DISTIL_LATE_NEVER), 0);
 	node->scan.plan.parallel_aware = place.in_worker;
 }
 
@@ -622,7 +622,10 @@ void
 distil_batch_rewrite(PlannedStmt *statement, DistilBatchRewrite *rewrite)
 {
 	/* With row marks, WHERE CURRENT OF looks at these. */
-	Place		place = {.partial = rewrite->partial, .updatable = rewrite->updatable && statement->rowMarks == NIL};
+	Place		place = {
+		.partial = rewrite->partial,
+		.updatable = rewrite->updatable && statement->rowMarks == NIL
+	};
 	ListCell   *cell;
 
 	rewrite->statement = statement;

@@ -60,8 +60,8 @@ typedef struct DistilBatchBelow
 	bool		can_extend;		/* its child can compute further columns */
 	bool		harmless;		/* arguments must not be able to fail */
 	/*
-	 * Not NULL: the reader may read a row of which it does not compute the calls.  The reader then makes a call
-	 * itself where it finds NULL, and while this parameter is false nothing is computed below.
+	 * Not NULL: the reader may read a row of which it does not compute the calls.  The reader then makes a
+	 * call itself where it finds NULL, and while this parameter is false nothing is computed below.
 	 */
 	Param	   *late;
 } DistilBatchBelow;

@@ -357,9 +357,9 @@ call_column(const Upper *upper, FuncExpr *call, const DistilBatchCallee *callee)
 		return NULL;
 	foreach(cell, call->args)
 	{
-		Node	   *arg = guarded_argument(split, split->guard, lfirst(cell), split->guard != NULL && args == NIL);
+		bool		must = split->guard != NULL && args == NIL;
 
-		args = lappend(args, argument(split, arg));
+		args = lappend(args, argument(split, guarded_argument(split, split->guard, lfirst(cell), must)));
 	}
 	taken = makeNode(FuncExpr);
 	*taken = *call;
