@@ -213,6 +213,38 @@ place_of_more(Place place)
 	return place;
 }
 
+static Plan *wrap_targetlist(Plan *plan, Place place, DistilBatchRewrite *rewrite);
+
+/*
+ * The node that a cut of plan gave (NULL: there is none) above plan, whose new target list may have calls
+ * again; at_least: it asks for more rows than it is asked for.  NULL, and the cut undone, where somebody can
+ * tell that it reads ahead.
+ */
+static Plan *
+finish_cut(CustomScan *node, Plan *plan, const SavedPlan *saved, Place place, bool at_least,
+		   DistilBatchRewrite *rewrite)
+{
+	Place		below = at_least ? place_of_more(place) : place;
+	Plan	   *child = plan;
+	bool		ahead = false;
+
+	if (node != NULL)
+	{
+		rewrite->next_node_id++;
+		child = wrap_targetlist(plan, below, rewrite);
+		ahead = distil_batch_reads_ahead(child);
+	}
+	if (node == NULL || (below.partial && !ahead))
+	{
+		restore_plan(plan, saved);
+		return NULL;
+	}
+	rewrite->found = true;
+	finish_node(node, place, at_least, below.partial, ahead);
+	node->scan.plan.lefttree = child;
+	return &node->scan.plan;
+}
+
 /*
  * Wrap plan if its target list has calls.  A call in an argument of another one is then
  * in the target list of plan again: one node above the other.
@@ -221,9 +253,8 @@ static Plan *
 wrap_targetlist(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 {
 	SavedPlan	saved;
-	CustomScan *node;
-	Plan	   *below;
-	bool		ahead;
+	CustomScan *cut;
+	Plan	   *node;
 
 	if (!distil_batch_has_call(plan->targetlist))
 		return plan;
@@ -233,24 +264,9 @@ wrap_targetlist(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 		return plan;
 	}
 	save_plan(&saved, plan);
-	node = distil_batch_split(plan, rewrite->next_node_id);
-	if (node == NULL)
-	{
-		restore_plan(plan, &saved);
-		return plan;
-	}
-	rewrite->next_node_id++;
-	below = wrap_targetlist(plan, place, rewrite);
-	ahead = distil_batch_reads_ahead(below);
-	if (place.partial && !ahead)
-	{
-		restore_plan(plan, &saved);
-		return plan;
-	}
-	rewrite->found = true;
-	finish_node(node, place, false, place.partial, ahead);
-	node->scan.plan.lefttree = below;
-	return &node->scan.plan;
+	cut = distil_batch_split(plan, rewrite->next_node_id);
+	node = finish_cut(cut, plan, &saved, place, false, rewrite);
+	return node != NULL ? node : plan;
 }
 
 /* Wrap plan if its conditions have calls: one node for each such condition, the first lowest. */
@@ -258,11 +274,9 @@ static Plan *
 wrap_conditions(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 {
 	int			clause = distil_batch_condition(plan);
-	Place		more = place_of_more(place);
 	SavedPlan	saved;
-	CustomScan *node;
-	Plan	   *below;
-	bool		ahead;
+	CustomScan *cut;
+	Plan	   *node;
 
 	if (clause < 0)
 		return plan;
@@ -272,25 +286,9 @@ wrap_conditions(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 		return plan;
 	}
 	save_plan(&saved, plan);
-	node = distil_batch_split_condition(plan, clause, rewrite->next_node_id);
-	if (node == NULL)
-	{
-		restore_plan(plan, &saved);
-		return plan;
-	}
-	rewrite->next_node_id++;
-	/* The arguments may be calls again. */
-	below = wrap_targetlist(plan, more, rewrite);
-	ahead = distil_batch_reads_ahead(below);
-	if (more.partial && !ahead)
-	{
-		restore_plan(plan, &saved);
-		return plan;
-	}
-	rewrite->found = true;
-	finish_node(node, place, true, more.partial, ahead);
-	node->scan.plan.lefttree = below;
-	return wrap_conditions(&node->scan.plan, place, rewrite);
+	cut = distil_batch_split_condition(plan, clause, rewrite->next_node_id);
+	node = finish_cut(cut, plan, &saved, place, true, rewrite);
+	return node != NULL ? wrap_conditions(node, place, rewrite) : plan;
 }
 
 /* Whether WHERE CURRENT OF, which looks through this plan for the scan of a table, passes an Append. */
