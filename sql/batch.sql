@@ -600,6 +600,12 @@ FETCH 1 FROM c;
 ROLLBACK;
 EXPLAIN (COSTS OFF) SELECT sum(distil_token_count(distil_decode(distil_token_ids(body, model)))) FILTER (WHERE id <> 5) FROM groups;
 SELECT sum(distil_token_count(distil_decode(distil_token_ids(body, model)))) FILTER (WHERE id <> 5) FROM groups;
+-- subplans that are read to their end
+SELECT * FROM plan_of('SELECT ARRAY(SELECT distil_token_count(body || 12 / (id + 1)) FROM groups)');
+SELECT batches_of('SELECT ARRAY(SELECT distil_token_count(body || 12 / (id + 1)) FROM groups)');
+SELECT batches_of('SELECT id, ARRAY(SELECT distil_token_count(f.body || 12 / (g.id + 1)) FROM groups g) FROM few f WHERE f.id < 4');
+SELECT batches_of('SELECT count(*) FROM few WHERE id NOT IN (SELECT distil_token_count(body || 12 / (id + 1)) FROM groups)');
+SELECT batches_of('SELECT count(*) FROM few WHERE EXISTS (SELECT distil_token_count(body || 12 / (id + 1)) FROM groups OFFSET 0)');
 SELECT batches_of('SELECT n, sum(distil_token_count(body)) FROM groups GROUP BY n');
 SELECT batches_of('SELECT count(*) FROM groups a JOIN few b ON distil_token_count(a.body || 12 / (a.id + 1)) = b.id');
 RESET enable_hashagg; RESET enable_mergejoin; RESET enable_nestloop;

@@ -17,6 +17,7 @@
 #include "common/int.h"
 #include "jit/jit.h"
 #include "miscadmin.h"
+#include "nodes/nodeFuncs.h"
 #include "nodes/plannodes.h"
 #include "optimizer/optimizer.h"
 
@@ -96,27 +97,53 @@ plan_children(Plan *plan)
 	}
 }
 
-static int
-highest_node_id(Plan *plan)
+/* What is known of a statement before its plans are changed. */
+typedef struct Facts
+{
+	int			highest_node_id;
+	Bitmapset  *whole;			/* numbers of the subplans that are always read to their end */
+} Facts;
+
+static bool
+whole_walker(Node *node, void *context)
+{
+	Facts	   *facts = context;
+
+	if (node == NULL)
+		return false;
+	if (IsA(node, SubPlan))
+	{
+		const SubPlan *subplan = (const SubPlan *) node;
+
+		if (subplan->subLinkType == ARRAY_SUBLINK || subplan->useHashTable)
+			facts->whole = bms_add_member(facts->whole, subplan->plan_id);
+	}
+	return expression_tree_walker(node, whole_walker, context);
+}
+
+static void
+collect_facts(Plan *plan, Facts *facts)
 {
 	List	  **children;
 	ListCell   *cell;
-	int			highest;
 
 	if (plan == NULL)
-		return 0;
+		return;
 	check_stack_depth();
-	highest = Max(plan->plan_node_id, highest_node_id(plan->lefttree));
-	highest = Max(highest, highest_node_id(plan->righttree));
+	facts->highest_node_id = Max(facts->highest_node_id, plan->plan_node_id);
+	whole_walker((Node *) plan->targetlist, facts);
+	whole_walker((Node *) plan->qual, facts);
+	whole_walker((Node *) plan->initPlan, facts);
+	collect_facts(plan->lefttree, facts);
+	collect_facts(plan->righttree, facts);
 	if (IsA(plan, SubqueryScan))
-		highest = Max(highest, highest_node_id(((SubqueryScan *) plan)->subplan));
+		collect_facts(((SubqueryScan *) plan)->subplan, facts);
 	children = plan_children(plan);
 	if (children != NULL)
 	{
 		foreach(cell, *children)
-			highest = Max(highest, highest_node_id(lfirst(cell)));
+			collect_facts(lfirst(cell), facts);
 	}
-	return highest;
 }
 
 /* Nodes that project their own target list and can be read ahead. */
@@ -612,7 +639,7 @@ rewrite_plan(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 }
 
 /*
- * Subplans may be left before their end (EXISTS, CTE).  Just-in-time compilation goes: it was
+ * Most subplans may be left before their end (EXISTS, CTE).  Just-in-time compilation goes: it was
  * chosen for costs that are the calls', which it cannot speed up, and would take longer than a
  * small batch.
  */
@@ -624,21 +651,25 @@ distil_batch_rewrite(PlannedStmt *statement, DistilBatchRewrite *rewrite)
 		.partial = rewrite->partial,
 		.updatable = rewrite->updatable && statement->rowMarks == NIL
 	};
+	Facts		facts = {0};
 	ListCell   *cell;
 
-	rewrite->statement = statement;
-	rewrite->next_node_id = highest_node_id(statement->planTree);
+	collect_facts(statement->planTree, &facts);
 	foreach(cell, statement->subplans)
-		rewrite->next_node_id = Max(rewrite->next_node_id, highest_node_id(lfirst(cell)));
-	rewrite->next_node_id++;
+		collect_facts(lfirst(cell), &facts);
+	rewrite->statement = statement;
+	rewrite->next_node_id = facts.highest_node_id + 1;
 
 	statement->planTree = rewrite_plan(statement->planTree, place, rewrite);
-	place.partial = true;
 	place.updatable = false;
 	foreach(cell, statement->subplans)
 	{
+		bool		whole = bms_is_member(foreach_current_index(cell) + 1, facts.whole);
+
 		/* What a CTE writes is written whether or not it is read to its end. */
-		place.whole = lfirst(cell) != NULL && IsA(lfirst(cell), ModifyTable);
+		place.whole = whole || (lfirst(cell) != NULL && IsA(lfirst(cell), ModifyTable));
+		place.partial = !whole;
+		place.rows_wanted = whole ? INT_MAX : 0;
 		lfirst(cell) = rewrite_plan(lfirst(cell), place, rewrite);
 	}
 	if (rewrite->found && !rewrite->look_only)
