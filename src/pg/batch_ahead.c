@@ -128,6 +128,9 @@ shows_walker(Node *node, void *context)
 
 	if (node == NULL || (*aggregates && IsA(node, Aggref)))
 		return false;
+	/* Most functions of texts fail for a nondeterministic collation, but not for texts that are empty. */
+	if (OidIsValid(exprInputCollation(node)) && !get_collation_isdeterministic(exprInputCollation(node)))
+		return true;
 	if (!is_constrained_call(node) && check_functions_in_node(node, function_shows, NULL))
 		return true;
 	switch (nodeTag(node))

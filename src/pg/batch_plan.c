@@ -450,7 +450,8 @@ static void
 wrap_input(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 {
 	Plan	   *child = outerPlan(plan);
-	DistilBatchLate late = place.whole || IsA(plan, ModifyTable) ? DISTIL_LATE_NEVER : DISTIL_LATE_LAST;
+	bool		all = (place.whole && !place.partial) || IsA(plan, ModifyTable);
+	DistilBatchLate late = all ? DISTIL_LATE_NEVER : DISTIL_LATE_LAST;
 	DistilBatchBelow below;
 	CustomScan *node;
 
@@ -574,6 +575,10 @@ places_below(Plan *plan, Place place, Place *left, Place *right)
 		case T_Append:
 		case T_MergeAppend:
 			left->partial = left->partial || (left->rows_wanted > 0 && left->rows_wanted < INT_MAX);
+			break;
+			/* The right side (PostgreSQL 18) may be left where the left one ends. */
+		case T_SetOp:
+			right->partial = right->partial || ((SetOp *) plan)->strategy == SETOP_SORTED;
 			break;
 			/* It ends when its condition on the row's number does not hold any more. */
 		case T_WindowAgg:

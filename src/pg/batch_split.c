@@ -243,10 +243,21 @@ argument(DistilSplit *split, Node *node)
 	return (Node *) distil_split_column(OUTER_VAR, child_column(split, node), node);
 }
 
+/*
+ * Whether the first argument of a call must be NULL where nothing is to be computed: behind a guard, and
+ * where another argument is a call, whose node below may have read rows for which it left NULL.
+ */
+static bool
+guards_first(const DistilSplit *split, Expr *guard, const FuncExpr *call)
+{
+	return guard != NULL || (split->below.late != NULL && distil_split_has_call((Node *) call->args));
+}
+
 /* Is call, made where the guard holds, what `taken` computes? */
 static bool
 same_call(const DistilSplit *split, const FuncExpr *taken, const FuncExpr *call, Expr *guard)
 {
+	bool		first = guards_first(split, guard, call);
 	ListCell   *a;
 	ListCell   *b;
 
@@ -258,8 +269,7 @@ same_call(const DistilSplit *split, const FuncExpr *taken, const FuncExpr *call,
 
 		if (IsA(expr, Var) && ((Var *) expr)->varno == OUTER_VAR)
 			expr = (Node *) list_nth_node(TargetEntry, split->child, ((Var *) expr)->varattno - 1)->expr;
-		if (!equal(expr, guarded_argument(split, guard, lfirst(b),
-										  guard != NULL && foreach_current_index(a) == 0)))
+		if (!equal(expr, guarded_argument(split, guard, lfirst(b), first && foreach_current_index(a) == 0)))
 			return false;
 	}
 	return true;
@@ -343,6 +353,7 @@ call_column(const Upper *upper, FuncExpr *call, const DistilBatchCallee *callee)
 {
 	DistilSplit *split = upper->split;
 	bool		shared = !callee->is_volatile && !contain_volatile_functions((Node *) call->args);
+	bool		first = guards_first(split, split->guard, call);
 	FuncExpr   *taken;
 	List	   *args = NIL;
 	ListCell   *cell;
@@ -357,9 +368,9 @@ call_column(const Upper *upper, FuncExpr *call, const DistilBatchCallee *callee)
 		return NULL;
 	foreach(cell, call->args)
 	{
-		bool		must = split->guard != NULL && args == NIL;
+		Node	   *arg = guarded_argument(split, split->guard, lfirst(cell), first && args == NIL);
 
-		args = lappend(args, argument(split, guarded_argument(split, split->guard, lfirst(cell), must)));
+		args = lappend(args, argument(split, arg));
 	}
 	taken = makeNode(FuncExpr);
 	*taken = *call;
