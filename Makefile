@@ -113,7 +113,7 @@ endif
 UNIT_CC ?= cc
 # What runs the tests of another processor, say qemu-aarch64-static.
 UNIT_RUN ?=
-UNIT_CFLAGS = -g -Wall -Wextra -Werror -Wdeclaration-after-statement -Wmissing-prototypes -Wvla $(ENGINE_CFLAGS) $(NO_FMA) $(SAN_FLAGS) $(INCLUDES)
+UNIT_CFLAGS = -g -Wall -Wextra -Werror -Wdeclaration-after-statement -Wmissing-prototypes -Wvla $(ENGINE_CFLAGS) $(NO_FMA) $(SAN_FLAGS) -DDISTIL_TEST_AMX_PLAIN $(INCLUDES)
 UNIT_LIBS = -ljansson -lm -ldl -lpthread
 UNIT_OBJS = $(addprefix $(UNIT_DIR)/,$(KERNEL_SOURCES:.c=.o) $(ENGINE_SOURCES:.c=.o))
 UNIT_TESTS = $(patsubst test/unit/%.c,$(UNIT_DIR)/%,$(wildcard test/unit/test_*.c))

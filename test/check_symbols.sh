@@ -2,7 +2,8 @@
 #
 # check_symbols.sh
 #	What the extension's library exports: the server's entry points, the SQL functions
-#	and the background workers' main functions, nothing of the engine or the kernels.
+#	and the background workers' main functions, nothing of the engine or the kernels; and that it has no
+#	thread-local storage.
 #
 #	usage: test/check_symbols.sh [distil.so]      (after make)
 #
@@ -72,6 +73,14 @@ done
 
 if [ "$visible" -gt 0 ]; then
 	echo "symbols: $visible functions of src/pg are visible, as always before server 16"
+fi
+
+# The C library gets a library's thread-local storage when a thread first uses it, and ends the process where it cannot.
+if readelf -lW "$library" | grep -qw TLS; then
+	echo "$library: thread-local storage"
+	failed=$((failed + 1))
+else
+	passed=$((passed + 1))
 fi
 
 # Without these it is no extension, and the check looked at the wrong file.

@@ -30,8 +30,8 @@ static const InstructionSet instruction_sets[] = {
 	{"avx2", "avx2", false, NULL, &distil_cpu_kernels_avx2, &distil_cpu_rows_avx2},
 #endif
 	{"reference", "reference", true, NULL, &distil_cpu_kernels_portable, &distil_cpu_rows_portable},
-#if defined(__x86_64__)
-	/* the code of "amx" over tiles in plain C, for tests */
+#if defined(__x86_64__) && defined(DISTIL_TEST_AMX_PLAIN)
+	/* the code of "amx" over tiles in plain C */
 	{"amx_plain", "avx512_vbmi", false, NULL, &distil_cpu_kernels_avx512, &distil_cpu_rows_amx_plain},
 #endif
 };

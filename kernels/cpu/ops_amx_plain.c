@@ -1,8 +1,9 @@
 /*
  * ops_amx_plain.c
  *		Low-precision operations of AMX with tiles in plain C, over AVX-512: for tests.
+ *		Not in the extension.
  */
-#if defined(__x86_64__)
+#if defined(__x86_64__) && defined(DISTIL_TEST_AMX_PLAIN)
 #define AMX_PLAIN
 #define CPU_LANES 16
 #define AMX_ROWS distil_cpu_rows_amx_plain

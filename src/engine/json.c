@@ -7,7 +7,8 @@
  * request leaves it by longjmp: jansson itself may abort the process when memory runs
  * out in the middle of a token.  Its own free is a no-op then; the arena goes as a whole.
  * jansson's hooks are process-wide, so they are put back after each parse, and for other
- * threads they do what they did before.
+ * threads they do what they did before.  The thread is known by its number: where storage of a thread cannot
+ * be had the C library ends the process.
  *
  * The rules a newcomer would break: nothing that jansson allocates or frees may be called
  * outside distil_json_parse; and integers wider than 64 bits are legal in files
@@ -20,6 +21,7 @@
 
 #include <jansson.h>
 #include <math.h>
+#include <pthread.h>
 #include <setjmp.h>
 #include <string.h>
 
@@ -30,34 +32,39 @@ struct DistilJsonDoc
 	DistilArena *arena;			/* owns everything, this struct too */
 };
 
-/* The parse that runs in this thread. */
-typedef struct JsonParse
+/* The parse that runs. */
+static struct
 {
-	DistilArena *arena;
+	_Atomic pthread_t thread;
+	DistilArena *arena;			/* NULL: there is none */
 	jmp_buf		no_memory;
-} JsonParse;
-
-static _Thread_local JsonParse *parsing;
+}			parse;
 static json_malloc_t other_malloc;
 static json_free_t other_free;
+
+static bool
+is_parsing(void)
+{
+	return pthread_equal(parse.thread, pthread_self()) && parse.arena != NULL;
+}
 
 static void *
 parse_malloc(size_t bytes)
 {
 	void	   *memory;
 
-	if (parsing == NULL)
+	if (!is_parsing())
 		return other_malloc(bytes);
-	memory = distil_arena_alloc(parsing->arena, bytes, 1);
+	memory = distil_arena_alloc(parse.arena, bytes, 1);
 	if (memory == NULL)
-		longjmp(parsing->no_memory, 1);
+		longjmp(parse.no_memory, 1);
 	return memory;
 }
 
 static void
 parse_free(void *memory)
 {
-	if (parsing == NULL)
+	if (!is_parsing())
 		other_free(memory);
 }
 
@@ -65,19 +72,18 @@ parse_free(void *memory)
 static json_t *
 load_into_arena(DistilArena *arena, const char *text, size_t length, json_error_t *error)
 {
-	JsonParse	parse;
 	json_t	   *volatile root = NULL;	/* across longjmp */
 
+	parse.thread = pthread_self();
 	parse.arena = arena;
 	memset(error, 0, sizeof(*error));
 	json_get_alloc_funcs(&other_malloc, &other_free);
 	json_set_alloc_funcs(parse_malloc, parse_free);
-	parsing = &parse;
 	if (setjmp(parse.no_memory) == 0)
 		root = json_loadb(text, length, JSON_REJECT_DUPLICATES, error);
 	else
 		memset(error, 0, sizeof(*error));
-	parsing = NULL;
+	parse.arena = NULL;
 	json_set_alloc_funcs(other_malloc, other_free);
 	return root;
 }
