@@ -647,8 +647,9 @@ extern bool distil_cuda_available(char *message, size_t message_size);
  * precision of products ("bf16", which is best, "tf32", "float32").  The first
  * "cpu" device without AVX2 opens OpenBLAS (all signals blocked, one thread, core
  * type by CPUID); must not be called in a process that will fork servers.
- * NULL on failure, with a message in `message`.
+ * NULL on failure, with a message in `message`, which begins with DISTIL_NO_MEMORY where that is the cause.
  */
+#define DISTIL_NO_MEMORY "out of memory"
 extern DistilDevice *distil_device_open(const char *backend, const char *isa,
 										char *message, size_t message_size);
 /*

@@ -116,6 +116,6 @@ distil_cpu_open(const char *isa, char *message, size_t message_size)
 		}
 		distil_host_release(NULL, cpu);
 	}
-	snprintf(message, message_size, "out of memory opening the cpu backend");
+	snprintf(message, message_size, DISTIL_NO_MEMORY " opening the cpu backend");
 	return NULL;
 }

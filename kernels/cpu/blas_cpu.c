@@ -79,11 +79,11 @@ open_library(char *message, size_t message_size)
 
 	if (!replace_variable(&threads, "OPENBLAS_NUM_THREADS", "1"))
 	{
-		snprintf(message, message_size, "out of memory opening %s", BLAS_LIBRARY);
+		snprintf(message, message_size, DISTIL_NO_MEMORY " opening %s", BLAS_LIBRARY);
 		return NULL;
 	}
 	if (!replace_variable(&type, "OPENBLAS_CORETYPE", core))
-		snprintf(message, message_size, "out of memory opening %s", BLAS_LIBRARY);
+		snprintf(message, message_size, DISTIL_NO_MEMORY " opening %s", BLAS_LIBRARY);
 	else
 	{
 		library = dlopen(BLAS_LIBRARY, RTLD_NOW | RTLD_LOCAL);

@@ -342,7 +342,7 @@ cuda_try_open(int number, size_t table_size, const char *precision, char *messag
 		reads_host = 1;
 	if (cudaMallocHost(&memory, sizeof(CudaDevice)) != cudaSuccess)
 	{
-		snprintf(message, message_size, "out of memory opening the cuda backend");
+		snprintf(message, message_size, DISTIL_NO_MEMORY " opening the cuda backend");
 		return NULL;
 	}
 	memset(memory, 0, sizeof(CudaDevice));
@@ -354,7 +354,7 @@ cuda_try_open(int number, size_t table_size, const char *precision, char *messag
 	if (cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking) != cudaSuccess ||
 		cudaMalloc((void **) &cuda->scratch, CUDA_SCRATCH) != cudaSuccess)
 	{
-		snprintf(message, message_size, "out of memory opening the cuda backend");
+		snprintf(message, message_size, DISTIL_NO_MEMORY " opening the cuda backend");
 		cuda_close(&cuda->base);
 		return NULL;
 	}

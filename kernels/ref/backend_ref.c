@@ -80,6 +80,6 @@ distil_ref_open(const char *isa, char *message, size_t message_size)
 			return &ref->base;
 		ref_close(&ref->base);
 	}
-	snprintf(message, message_size, "out of memory opening the reference backend");
+	snprintf(message, message_size, DISTIL_NO_MEMORY " opening the reference backend");
 	return NULL;
 }

@@ -376,7 +376,7 @@ distil_standin_open(const char *isa, char *message, size_t message_size)
 
 	if (dev == NULL)
 	{
-		snprintf(message, message_size, "out of memory opening the standin backend");
+		snprintf(message, message_size, DISTIL_NO_MEMORY " opening the standin backend");
 		return NULL;
 	}
 	memset(dev, 0, sizeof(*dev));

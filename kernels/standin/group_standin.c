@@ -72,7 +72,7 @@ distil_standin_open_group(const char *isa, DistilDevice **devices, int n, char *
 
 	if (group == NULL)
 	{
-		snprintf(message, message_size, "out of memory opening the standin backend");
+		snprintf(message, message_size, DISTIL_NO_MEMORY " opening the standin backend");
 		return false;
 	}
 	memset(group, 0, sizeof(*group));

@@ -423,9 +423,9 @@ run_rows(DistilBatchState *state, int first, int count)
 
 /* Errors that end the statement wherever they come. */
 static bool
-ends_statement(const ErrorData *error)
+ends_statement(int sqlerrcode)
 {
-	int			category = ERRCODE_TO_CATEGORY(error->sqlerrcode);
+	int			category = ERRCODE_TO_CATEGORY(sqlerrcode);
 
 	return category == ERRCODE_OPERATOR_INTERVENTION || category == ERRCODE_TRANSACTION_ROLLBACK;
 }
@@ -447,17 +447,12 @@ try_rows(DistilBatchState *state, int first, int count)
 	}
 	PG_CATCH();
 	{
-		ErrorData  *error;
-
-		MemoryContextSwitchTo(context);
-		error = CopyErrorData();
-		FlushErrorState();
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
-		if (ends_statement(error))
-			ReThrowError(error);
-		FreeErrorData(error);
+		if (ends_statement(geterrcode()))
+			PG_RE_THROW();
+		FlushErrorState();
 		done = false;
 	}
 	PG_END_TRY();

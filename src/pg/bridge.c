@@ -26,7 +26,10 @@
 /* Bytes of a text of others in an error. */
 #define CLIP_BYTES 1000
 
-/* The last error caught inside a callback of the engine (in TopMemoryContext); is it still to be thrown? */
+/*
+ * The last error caught inside a callback of the engine (in TopMemoryContext), NULL: there was no memory to
+ * keep it; is it still to be thrown?
+ */
 static ErrorData *saved_error = NULL;
 static bool saved_pending = false;
 
@@ -68,8 +71,17 @@ distil_bridge_save_error(void)
 
 	if (saved_error != NULL)
 		FreeErrorData(saved_error);
-	saved_error = CopyErrorData();
+	saved_error = NULL;
 	saved_pending = true;
+	PG_TRY();
+	{
+		saved_error = CopyErrorData();
+	}
+	PG_CATCH();
+	{
+		/* The engine's frames are still below. */
+	}
+	PG_END_TRY();
 	FlushErrorState();
 	MemoryContextSwitchTo(old);
 }
@@ -196,6 +208,10 @@ distil_bridge_check(DistilStatus status, const DistilError *err)
 	if (saved_pending)
 	{
 		saved_pending = false;
+		if (saved_error == NULL)
+			ereport(ERROR,
+					(errcode(ERRCODE_OUT_OF_MEMORY),
+					 errmsg("out of memory")));
 		ReThrowError(saved_error);
 	}
 	if (status == DISTIL_ERR_CANCELLED)
@@ -331,6 +347,20 @@ distil_bridge_jsonb(Jsonb *jsonb)
 /* Per value of distil.isa and worker: opened at first use and kept for the life of the process. */
 static DistilDevice *devices[DISTIL_ISA_SETTINGS][DISTIL_MAX_THREADS];
 
+void
+distil_bridge_refuse_cpu(const char *isa, const char *message)
+{
+	if (strncmp(message, DISTIL_NO_MEMORY, strlen(DISTIL_NO_MEMORY)) == 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg_internal("%s", message)));
+	ereport(ERROR,
+			(errcode(ERRCODE_SYSTEM_ERROR),
+			 errmsg("the CPU backend cannot be opened with instruction set \"%s\"", isa),
+			 message[0] != '\0' ? errdetail_internal("%s", message) : 0,
+			 strcmp(isa, "auto") != 0 ? errhint("Set distil.isa to \"auto\".") : 0));
+}
+
 static DistilDevice *
 open_device(int worker)
 {
@@ -346,12 +376,7 @@ open_device(int worker)
 			? distil_device_open("reference", NULL, message, sizeof(message))
 			: distil_device_open("cpu", distil_guc_isa_name(distil_isa), message, sizeof(message));
 	if (*device == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_SYSTEM_ERROR),
-				 errmsg("the CPU backend cannot be opened with instruction set \"%s\"",
-						distil_guc_isa_name(distil_isa)),
-				 message[0] != '\0' ? errdetail_internal("%s", message) : 0,
-				 errhint("Set distil.isa to \"auto\".")));
+		distil_bridge_refuse_cpu(distil_guc_isa_name(distil_isa), message);
 	return *device;
 }
 

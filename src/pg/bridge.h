@@ -57,7 +57,9 @@ distil_bridge_array_data(ArrayType *array)
 		(ARR_HASNULL(array) ? (Size) array->dataoffset : (Size) ARR_OVERHEAD_NONULLS(ARR_NDIM(array)));
 }
 
-/* This backend's device (opened lazily, never in the postmaster); errors 58000. */
+/* Throws what distil_device_open() said of the CPU: 53200 for want of memory, otherwise 58000. */
+extern void distil_bridge_refuse_cpu(const char *isa, const char *message) pg_attribute_noreturn();
+/* This backend's device (opened lazily, never in the postmaster); errors as those. */
 extern DistilDevice *distil_bridge_device(void);
 /* Those of workers 1 .. workers - 1, which share batches with it. */
 extern DistilDevice *const *distil_bridge_thread_devices(int workers);

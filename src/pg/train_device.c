@@ -38,10 +38,7 @@ open_cpu(DistilRun *run)
 			continue;
 		}
 		if (device == NULL)
-			ereport(ERROR,
-					(errcode(ERRCODE_SYSTEM_ERROR),
-					 errmsg("the CPU backend cannot be opened"),
-					 errdetail_internal("%s", message)));
+			distil_bridge_refuse_cpu("auto", message);
 		run->devices[run->ndevices++] = device;
 	}
 	distil_threads_announce(run->ndevices);

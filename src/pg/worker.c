@@ -79,10 +79,11 @@ distil_run_part(DistilRun *run, void (*part) (DistilRun *run))
 	PG_CATCH();
 	{
 		QueryCancelHoldoffCount = 1;	/* an error has ended the hold */
+		/* Before its error is copied, which may fail: a session whose subtransaction is left open is lost. */
+		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(run->context);
 		error = CopyErrorData();
 		FlushErrorState();
-		RollbackAndReleaseCurrentSubTransaction();
 	}
 	PG_END_TRY();
 	MemoryContextSwitchTo(run->context);
