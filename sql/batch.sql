@@ -697,6 +697,14 @@ SELECT * FROM compare(:'wide');
 \c -reuse-previous=on "options='-csession_preload_libraries= -cmax_parallel_workers_per_gather=0'"
 EXPLAIN (COSTS OFF) UPDATE docs SET e = distil_embed(body);
 \c
+EXPLAIN (COSTS OFF) SELECT distil_embed(left(body, 10 / (id - 3))) FROM docs;
+\c
+BEGIN;
+DECLARE c NO SCROLL CURSOR FOR SELECT id, distil_token_count(body, 'batch-tiny') > 0 AS ok FROM (SELECT id, body FROM parts UNION ALL (SELECT id, body FROM docs) LIMIT 1000) s WHERE id > 7;
+FETCH 1 FROM c;
+DELETE FROM parts WHERE CURRENT OF c RETURNING id;
+ROLLBACK;
+\c
 BEGIN;
 DECLARE c SCROLL CURSOR FOR SELECT id, cardinality(distil_embed(body, 'batch-tiny')) FROM docs ORDER BY id;
 FETCH 3 FROM c;

@@ -5,14 +5,16 @@
  * Plans are rewritten when they are made.  The statement that makes the server load this
  * library is planned before the hook is there: it is rewritten when it starts.  A plan given to
  * the executor may belong to the plan cache, so it is copied before a change; a plan that the
- * hook has seen is left as it is, for only the planner knows of cursors.
+ * hook has seen is left as it is, for only the planner knows all options of a cursor.
  */
 #include "postgres.h"
 
 #include "access/parallel.h"
 #include "executor/executor.h"
 #include "optimizer/planner.h"
+#include "tcop/pquery.h"
 #include "utils/memutils.h"
+#include "utils/portal.h"
 #include "utils/syscache.h"
 
 #include "batch_plan.h"
@@ -110,6 +112,14 @@ batch_planner(Query *parse, const char *query_string, int cursor_options, ParamL
 	return statement;
 }
 
+/* Whether the statement that starts may be that of a cursor with a name. */
+static bool
+may_be_cursor(const QueryDesc *query)
+{
+	return query->operation == CMD_SELECT && ActivePortal != NULL &&
+		(ActivePortal->cursorOptions & (CURSOR_OPT_HOLD | CURSOR_OPT_FAST_PLAN)) != 0;
+}
+
 /* Each time for a plan of the plan cache that was made before this library was there. */
 static void
 batch_executor_start(QueryDesc *query, int eflags)
@@ -123,8 +133,7 @@ batch_executor_start(QueryDesc *query, int eflags)
 		if (look.found && !is_seen(query->plannedstmt))
 		{
 			MemoryContext old_context = MemoryContextSwitchTo(GetMemoryChunkContext(query));
-			/* It may be a cursor's. */
-			bool		cursor = query->operation == CMD_SELECT;
+			bool		cursor = may_be_cursor(query);
 			DistilBatchRewrite rewrite = {.partial = cursor, .updatable = cursor};
 
 			query->plannedstmt = copyObject(query->plannedstmt);
