@@ -148,6 +148,8 @@ test_vectors(void)
 	const float zero[] = {0, 0, 0};
 	const float tiny[] = {1e-30f, 0, 0};
 	const float huge[] = {3e38f, 3e38f, 3e38f};
+	const float steep[] = {0.7f, 0.8f, 0.1f};	/* whose cosine with itself would be rounded to more than 1 */
+	const float back[] = {-0.7f, -0.8f, -0.1f};
 
 	/* exact in double */
 	CHECK(distil_vector_dot(a, b, 3) == 24 && distil_vector_dot(a, b, 0) == 0);
@@ -155,6 +157,8 @@ test_vectors(void)
 	CHECK_NEAR(distil_vector_l2(a, b, 3), sqrt(2), 1e-15);
 	CHECK(isnan(distil_vector_cosine(a, zero, 3)));
 	CHECK(distil_vector_cosine(tiny, tiny, 3) == 1 && distil_vector_cosine(huge, huge, 3) <= 1);
+	CHECK(distil_vector_cosine(steep, steep, 3) == 1 && distil_vector_cosine(steep, back, 3) == -1);
+	CHECK(isnan(distil_vector_cosine(zero, a, 3)));
 	CHECK(isfinite(distil_vector_dot(huge, huge, 3)) && distil_vector_l2(huge, huge, 3) == 0);
 }
 
