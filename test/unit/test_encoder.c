@@ -725,6 +725,35 @@ test_units(void)
 	check_units(20000, 384, 384);
 }
 
+/* The bucket of each distance, to both ends and far beyond the border of the last bucket. */
+static void
+test_relative_buckets(DistilDevice *device)
+{
+	/* first distances of buckets 9 to 15, whose widths grow by sqrt(2) from 8 to 128 */
+	static const int borders[] = {12, 16, 23, 32, 46, 64, 91};
+	enum {LIMIT = 600, ROWS = 2 * LIMIT - 1};
+	static int32_t rows[ROWS];
+	DistilActivations a = {
+		.relative_limit = LIMIT,.relative_rows = rows,.device = device,.alloc = distil_alloc_system()
+	};
+	DistilConfig config = {.relative_buckets = 32};
+	DistilError err;
+	int			wrong = 0;
+
+	memset(rows, -1, sizeof(rows));
+	CHECK(distil_relative_create(&a, &config, &err) == DISTIL_OK);
+	for (int distance = 1 - LIMIT; distance < LIMIT; distance++)
+	{
+		int			n = abs(distance);
+		int			bucket = n < 8 ? n : 8;
+
+		for (int i = 0; i < 7; i++)
+			bucket += n >= borders[i];
+		wrong += rows[distance + LIMIT - 1] != bucket + (distance > 0 ? 16 : 0);
+	}
+	CHECK_MSG(wrong == 0, "%d distances", wrong);
+}
+
 int
 main(void)
 {
@@ -735,6 +764,7 @@ main(void)
 	if (reference == NULL)
 		return check_report("encoder");
 	test_units();
+	test_relative_buckets(reference);
 	test_gradients(reference);
 	test_pipelines(reference);
 	test_pool_skip(reference);
