@@ -98,6 +98,20 @@ SET distil.precision = 'float32';
 SELECT * FROM explain_keys(', ANALYZE', 'SELECT distil_embed(body), distil_embed(body, ''batch-tiny'') FROM docs');
 SELECT * FROM explain_keys(', ANALYZE, TIMING OFF', 'SELECT distil_embed(body) FROM docs');
 RESET distil.precision;
+-- distil.memory counts from the next call on
+SELECT distil_create('batch-wide', distil_config('batch-tiny') || '{"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}', tokenizer_of => 'batch-tiny');
+SET distil.threads = 1;
+\set scratch 'SELECT sum(total_bytes) FROM pg_backend_memory_contexts WHERE name = ''distil model'''
+SELECT count(distil_embed(body, 'batch-wide')) FROM docs;
+SELECT (:scratch) AS bytes \gset
+SET distil.memory = '1MB';
+SELECT count(distil_embed(body, 'batch-wide')) FROM docs;
+SELECT (:scratch) < :bytes AS less;
+RESET distil.memory;
+SELECT count(distil_embed(body, 'batch-wide')) FROM docs;
+SELECT (:scratch) >= :bytes AS as_before;
+RESET distil.threads;
+SELECT distil_drop_model('batch-wide');
 
 -- The costs of the calls start no just-in-time compilation
 CREATE FUNCTION has_jit(query text) RETURNS boolean LANGUAGE plpgsql AS $$
