@@ -232,6 +232,21 @@ WITH w AS (UPDATE parts SET body = body RETURNING id, distil_token_count(body) A
   SELECT count(*), sum(n) = (SELECT sum(distil_token_count(body)) FROM parts) AS same FROM w;
 DELETE FROM copied WHERE distil_token_count(body) > 3 AND id < 4 RETURNING id, distil_token_count(body), tableoid::regclass;
 DROP TABLE copied;
+-- of partitions whose columns have other places, and of which one has dropped some
+CREATE TABLE mixed (id int, body text, note text) PARTITION BY RANGE (id);
+CREATE TABLE mixed_1 (note text, id int, body text);
+CREATE TABLE mixed_2 (gone int, body text, lost text, note text, id int);
+ALTER TABLE mixed_2 DROP COLUMN gone, DROP COLUMN lost;
+ALTER TABLE mixed ATTACH PARTITION mixed_1 FOR VALUES FROM (0) TO (3);
+ALTER TABLE mixed ATTACH PARTITION mixed_2 FOR VALUES FROM (3) TO (6);
+CREATE TABLE mixed_3 PARTITION OF mixed FOR VALUES FROM (6) TO (9);
+SELECT * FROM plan_of('UPDATE mixed SET note = note RETURNING id, distil_token_count(body)');
+INSERT INTO mixed SELECT i, repeat('cat ', i), 'note ' || i FROM generate_series(1, 7, 2) i
+	RETURNING id, note, distil_token_count(body), distil_token_count(note) - distil_token_count('note 1') AS one, tableoid::regclass;
+UPDATE mixed SET note = 'new ' || note, id = CASE id WHEN 5 THEN 8 ELSE id END
+	RETURNING id, note, distil_token_count(body), distil_token_count(note) - distil_token_count('new note 1') AS one, tableoid::regclass;
+DELETE FROM mixed RETURNING id, note, distil_token_count(body), distil_token_count(note) - distil_token_count('new note 1') AS one, tableoid::regclass;
+DROP TABLE mixed;
 
 -- An error belongs to its row: one that is not asked for does not fail the query
 \set VERBOSITY terse
