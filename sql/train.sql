@@ -215,6 +215,15 @@ CALL distil_train('train-sentence', 'SELECT train_settings(body) AS body FROM tr
 SELECT state, error FROM distil_jobs WHERE job = distil_last_job();
 SELECT owner = current_user AS mine FROM distil_models WHERE name = 'train-r';
 
+-- names in a query mean what they mean to the caller
+CREATE SCHEMA train_away;
+CREATE TABLE train_away.train_docs AS SELECT id, body FROM train_docs WHERE id BETWEEN 1 AND 7;
+SET search_path = train_away, public;
+CALL distil_train('train-sentence', 'SELECT body FROM train_docs', 'train-a', options => '{"max_steps": 1, "batch_size": 2, "threads": 1}', wait => true);
+RESET search_path;
+SELECT state, texts FROM distil_jobs WHERE student = 'train-a';
+DROP SCHEMA train_away CASCADE;
+
 -- commands
 \set VERBOSITY sqlstate
 SELECT distil_cancel(distil_last_job());
