@@ -316,10 +316,21 @@ SELECT distil_cancel(:job);
 SELECT distil_resume(:job);
 RESET ROLE;
 GRANT pg_signal_backend TO train_user, train_other;
+CREATE ROLE train_member NOINHERIT IN ROLE train_user;
+CREATE ROLE train_heir INHERIT IN ROLE train_user;
 SELECT max(job) AS other FROM distil_jobs WHERE owner = 'train_user' AND state = 'done' \gset
 SET ROLE train_user;
 SELECT distil_cancel(:job);
 SET ROLE train_other;
+SELECT distil_cancel(:other);
+CALL distil_wait(:other);
+-- nor may a member of the owner that has not its rights
+SET ROLE train_member;
+SELECT distil_cancel(:other);
+SELECT distil_pause(:other);
+SELECT distil_resume(:other);
+CALL distil_wait(:other);
+SET ROLE train_heir;
 SELECT distil_cancel(:other);
 CALL distil_wait(:other);
 \set VERBOSITY default
@@ -335,7 +346,7 @@ SELECT count(*) FROM pg_ls_dir('pgsql_tmp_distil') f WHERE f LIKE 'job%'
 DROP TABLE train_docs, train_two, train_none, train_empty, train_temp CASCADE;
 DROP SEQUENCE train_seq;
 DROP FUNCTION train_unlock, train_fail, train_settings;
-DROP ROLE train_other;
+DROP ROLE train_other, train_member, train_heir;
 SELECT distil_drop_model(name, true) FROM distil_models WHERE name LIKE '%train-%' ORDER BY name;
 REVOKE EXECUTE ON PROCEDURE distil_train FROM train_user;
 DROP ROLE train_user;
