@@ -233,9 +233,29 @@ def special_cases():
     yield data, [(config, named(name, **settings), None, files) for name in ("BertTokenizer", "TokenizersBackend") for settings, files in ways]
     yield data, [(config, named("BertTokenizer"), why, files) for files, why in [({"special_tokens_map.json": {"add_bos_token": True}}, "field \"add_bos_token\" of file"), ({"special_tokens_map.json": {"do_lower_case": False}}, "field \"do_lower_case\" of file"),
                        ({"added_tokens.json": {"<x>": size + 7}}, "has id %d" % (size + 7))]]
+    # A token of added_tokens.json is special where another file says so; "AB" is found in normalised text only when it is not.
+    plain = {"clean_up_tokenization_spaces": False}
+    late = {"added_tokens.json": {"AB": size + 2}}
+    ways = [(dict(plain, **settings), dict(late, **files)) for settings, files in [
+        ({}, {}), ({"bos_token": "AB"}, {}), ({"bos_token": typed("AB")}, {}), ({"extra_special_tokens": ["AB"]}, {}), ({"extra_special_tokens": [typed("AB")]}, {}),
+        ({}, {"special_tokens_map.json": {"bos_token": "AB"}}), ({}, {"special_tokens_map.json": {"bos_token": token("AB")}}),
+        ({"bos_token": "AB"}, {"special_tokens_map.json": {"bos_token": "e"}}), ({"bos_token": "e"}, {"special_tokens_map.json": {"bos_token": "AB"}}),
+        ({}, {"special_tokens_map.json": {"extra_special_tokens": ["AB"]}}), ({}, {"special_tokens_map.json": {"extra_special_tokens": [token("AB")]}}),
+        ({}, {"special_tokens_map.json": {"additional_special_tokens": ["AB"]}}), ({"image_token": "AB"}, {}), ({}, {"special_tokens_map.json": {"image_token": "AB"}})]]
+    # What two files say of one name, and flags that are left out.
+    ways += [(dict(plain, **settings), files) for settings, files in [
+        ({"image_token": typed("AB")}, {"special_tokens_map.json": {"image_token": "a"}}), ({"image_token": "AB"}, {"special_tokens_map.json": {"image_token": token("a")}}),
+        ({"image_token": typed("AB")}, {"special_tokens_map.json": {"image_token": token("a")}}),
+        ({}, {"special_tokens_map.json": {"extra_special_tokens": [token("AB")]}}),
+        ({"extra_special_tokens": [{"content": "AB", "special": True, "__type": "AddedToken"}]}, {}), ({"extra_special_tokens": [{"content": "AB", "__type": "AddedToken"}]}, {}),
+        ({"extra_special_tokens": [typed("AB", special=True)]}, {}), ({"extra_special_tokens": [typed("AB")]}, {}),
+        ({"bos_token": typed("a", lstrip=True), "image_token": "a"}, {}), ({"bos_token": "a", "image_token": typed("a", lstrip=True)}, {})]]
+    yield data, [(config, named(name, **settings), None, files) for name in ("BertTokenizer", "TokenizersBackend") for settings, files in ways]
     mpnet = bert()
     mpnet["model"]["vocab"].update({t: size + i for i, t in enumerate(["<s>", "</s>", "<pad>", "<mask>"])})
-    yield mpnet, [({"model_type": "mpnet"}, {}), ({"model_type": "mpnet"}, {"mask_token": typed("<mask>", rstrip=True)})]
+    yield mpnet, [({"model_type": "mpnet"}, {}), ({"model_type": "mpnet"}, {"mask_token": typed("<mask>", rstrip=True)}), ({"model_type": "mpnet"}, {"mask_token": typed("<mask>", special=True)}),
+                  ({"model_type": "mpnet"}, {"mask_token": "<mask>", "image_token": "<mask>"}), ({"model_type": "mpnet"}, {"mask_token": "<mask>", "image_token": typed("<mask>", rstrip=True)}),
+                  ({"model_type": "mpnet"}, {"mask_token": "b", "image_token": "b"})]
     names = ["<s>", "<pad>", "</s>", "<unk>"]
     for extra in ([], ["<unk>NOTUSED"]):
         data = pieces(names + extra, ["map"], "always", 3)
