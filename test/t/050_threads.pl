@@ -1,5 +1,5 @@
 # Threads of a batch: the same bits with any number, none left when idle, cancelled or ended, none in the postmaster,
-# never more than the cores by default; scratch memory of single texts stays small.
+# never more than the cores by default, nor than allowed, also in one transaction, beside a training and after a crash; scratch memory of single texts stays small.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -12,7 +12,7 @@ use DistilTest;
 
 plan skip_all => 'needs /proc' unless -d "/proc/$$/task";
 
-my $node = new_node('threads', conf => "shared_preload_libraries = 'distil'\nmax_parallel_workers_per_gather = 0\n");
+my $node = new_node('threads', conf => "shared_preload_libraries = 'distil'\nmax_parallel_workers_per_gather = 0\nrestart_after_crash = on\n");
 my $path = model_path('bert-sentence');
 $node->safe_psql('postgres', "SELECT distil_import('m', '$path')");
 $node->safe_psql('postgres', "CREATE TABLE docs AS SELECT i AS id, repeat('many words to read again ', i % 40) || i AS body FROM generate_series(1, 20000) i; ANALYZE docs");
@@ -80,6 +80,46 @@ ok(wait_until(sub { $node->safe_psql('postgres', "SELECT state FROM pg_stat_acti
 	'statement_timeout ends a batch on threads');
 $session->query('SET statement_timeout = 0');
 
+# ---- other numbers of threads, in one transaction ----
+
+# Processor time of the threads of a process but its first one, in ticks.
+sub helpers_time
+{
+	my ($of) = @_;
+	my $ticks = 0;
+	for my $file (grep { !m{/task/$of/} } glob("/proc/$of/task/*/stat"))
+	{
+		open(my $f, '<', $file) or next;
+		my $line = <$f> // next;
+		my @fields = split ' ', $line =~ s/.*\) //r;
+		$ticks += $fields[11] + $fields[12];
+	}
+	return $ticks;
+}
+my $some = 'SELECT count(distil_embed(body)) FROM docs WHERE id <= 6000';
+my $one = $node->background_psql('postgres');
+my $one_pid = $one->query('SELECT pg_backend_pid()');
+$one->query('SET distil.max_threads = 2; SET distil.threads = 4');
+$one->query($some);
+is(scalar threads($one_pid), 2, 'no more threads than distil.max_threads allows');
+$one->query('RESET distil.max_threads');
+$node->safe_psql('postgres', "SELECT distil_import('n', '" . model_path('bert-mlm') . "')");
+my @counts;
+$one->query('BEGIN');
+for my $n (4, 2, 3)
+{
+	$one->query("SET LOCAL distil.threads = $n");
+	$one->query($_) for $some, $some =~ s/body/body, 'n'/r;
+	push @counts, scalar threads($one_pid);
+}
+is("@counts", '4 2 3', 'as many threads as asked for each time');
+$one->query('SET LOCAL distil.threads = 1');
+my $spent = helpers_time($one_pid);
+$one->query($some) for 1 .. 3;
+cmp_ok(helpers_time($one_pid), '<=', $spent + 3, 'with one thread the others do nothing');
+$one->query('COMMIT');
+$one->quit;
+
 # ---- cancels at random points ----
 
 my $cancels = $ENV{DISTIL_CANCELS} // 30;
@@ -113,9 +153,11 @@ $session->quit;
 
 my $cores = `nproc`;
 chomp $cores;
+my $many = $cores > 64 ? $cores : 64;
 my @busy = map { [ busy_session() ] } 1 .. 3;
 my $limit = $cores > 3 ? $cores : 3;
 my $calm = 0;
+my $wide;
 ok(wait_until(sub {
 	my $running = 0;
 	for my $b (@busy) { $running += grep { $_ eq 'R' } threads($b->[1]); }
@@ -130,6 +172,29 @@ for my $b (@busy[ 1, 2 ])
 	$b->[0]->quit;
 }
 ok(wait_until(sub { threads($busy[0][1]) == $cores }, 'all cores'), 'a session alone uses all cores');
+# However many a session has, others keep one; and when it is terminated they have the cores again.
+my ($ended, $ended_pid) = busy_session("SET distil.threads = $many");
+ok(wait_until(sub { threads($ended_pid) == $many }, 'many threads'), 'a session with more threads than cores');
+ok(wait_until(sub { threads($busy[0][1]) == 1 }, 'one thread'), 'leaves one to others');
+$node->safe_psql('postgres', "SELECT pg_terminate_backend($ended_pid)");
+ok(wait_until(sub { threads($busy[0][1]) == $cores }, 'all cores'), 'until it has ended');
+eval { $ended->quit };
+# Threads of a training job count.
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($busy[0][1])");
+$busy[0][0]->query('SELECT 1');
+$node->safe_psql('postgres', "CALL distil_train('m', 'docs', 'student', options => '{\"threads\": $cores, \"max_steps\": 1000000}')");
+ok(wait_until(sub { $node->safe_psql('postgres', "SELECT count(*) FROM distil_jobs WHERE state = 'running' AND step > 0") }, 'a job'), 'a job runs');
+wait_until(sub { threads($busy[0][1]) == 1 }, 'one thread');
+$busy[0][0]->query_until(qr/go/, "\\echo go\n$long;\n");
+$wide = 0;
+for (1 .. 20)
+{
+	$wide++ if threads($busy[0][1]) > 1;
+	usleep(50_000);
+}
+is($wide, 0, 'a batch leaves the cores of a training job to it');
+$node->safe_psql('postgres', "SELECT distil_cancel(job) FROM distil_jobs WHERE student = 'student'");
+ok(wait_until(sub { threads($busy[0][1]) == $cores }, 'all cores'), 'and has them when that has ended');
 # A parallel worker has one.
 $node->safe_psql('postgres', "SELECT pg_cancel_backend($busy[0][1])");
 $busy[0][0]->query('SELECT 1');
@@ -142,7 +207,7 @@ wait_until(sub {
 	@workers = split /\n/, $node->safe_psql('postgres', "SELECT pid FROM pg_stat_activity WHERE leader_pid = $pid");
 	return @workers == 2;
 }, 'parallel workers');
-my $wide = 0;
+$wide = 0;
 for (1 .. 40)
 {
 	$wide++ for grep { threads($_) > 1 } @workers;
@@ -199,7 +264,43 @@ SKIP:
 	$_->quit for @sessions;
 }
 
+# ---- cores given back in the middle of a call ----
+
+SKIP:
+{
+	skip 'one core, or no smaps', 2 if $cores < 2 || !-r "/proc/$$/smaps";
+	my @calls = map { $node->background_psql('postgres', on_error_stop => 0) } 1, 2;
+	my @of = map { scalar $_->query('SELECT pg_backend_pid()') } @calls;
+	# All of it is one call of the engine, which takes a while.
+	$calls[0]->query("SET distil.batch_rows = 10000; SET work_mem = '1GB'; SET max_parallel_workers_per_gather = 0; SET distil.truncation = 'silent'");
+	$calls[0]->query_until(qr/go/, "\\echo go\nSELECT count(distil_embed(repeat(body, 8), 'wide')) FROM docs WHERE id <= 10000;\n");
+	ok(wait_until(sub { threads($of[0]) == $cores }, 'all cores'), 'a call with all cores');
+	$calls[1]->query_until(qr/go/, "\\echo go\n$long;\n");
+	my $expected = int($cores / 2);
+	ok(wait_until(sub { threads($of[0]) == $expected && threads($of[1]) == $expected }, 'half of the cores each', 20), 'gives half of them to another one');
+	for my $i (0, 1)
+	{
+		$node->safe_psql('postgres', "SELECT pg_cancel_backend($of[$i])");
+		$calls[$i]->query('SELECT 1');
+		$calls[$i]->quit;
+	}
+}
+
 is(scalar threads($postmaster), 1, 'the postmaster has no threads');
 unlike(slurp_file($node->logfile), qr/was terminated by signal|PANIC/, 'no process crashed');
+
+# ---- after a crash ----
+
+# What the sessions before it ran does not count: theirs are not the numbers of the processes that are there now.
+my @before = map { $node->background_psql('postgres', on_error_stop => 0) } 1 .. 3;
+my ($killed, $killed_pid) = busy_session("SET distil.threads = $many");
+ok(wait_until(sub { threads($killed_pid) == $many }, 'many threads'), 'a session with many threads');
+ok(kill_process($node, $killed_pid), 'which is killed');
+eval { $_->quit } for @before, $killed;
+($session, $pid) = busy_session();
+ok(wait_until(sub { threads($pid) == $cores }, 'all cores'), 'a session has all cores again');
+$node->safe_psql('postgres', "SELECT pg_cancel_backend($pid)");
+$session->query('SELECT 1');
+$session->quit;
 
 done_testing();
