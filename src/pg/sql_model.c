@@ -309,53 +309,78 @@ literal_start(const char *string)
 	return literal.data;
 }
 
+/* Objects with expressions of users, and these written out. */
+static const char uses_sql[] =
+"SELECT what FROM ("
+"SELECT pg_catalog.format('index %s', i.indexrelid::pg_catalog.regclass), "
+"pg_catalog.pg_get_indexdef(i.indexrelid) FROM pg_catalog.pg_index i "
+"WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL "
+"UNION ALL SELECT pg_catalog.format('default of column %I of %s', a.attname, "
+"d.adrelid::pg_catalog.regclass), "
+"pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d "
+"JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid "
+"AND a.attnum OPERATOR(pg_catalog.=) d.adnum "
+"UNION ALL SELECT pg_catalog.format('constraint %I of %s', c.conname, "
+"CASE WHEN c.conrelid OPERATOR(pg_catalog.<>) 0 "
+"THEN c.conrelid::pg_catalog.regclass::pg_catalog.text "
+"ELSE pg_catalog.concat('domain ', c.contypid::pg_catalog.regtype) END), "
+"pg_catalog.pg_get_constraintdef(c.oid) FROM pg_catalog.pg_constraint c "
+"WHERE c.contype OPERATOR(pg_catalog.=) 'c' "
+"UNION ALL SELECT pg_catalog.format('default of domain %s', t.oid::pg_catalog.regtype), "
+"pg_catalog.pg_get_expr(t.typdefaultbin, 0) FROM pg_catalog.pg_type t "
+"WHERE t.typdefaultbin IS NOT NULL "
+"UNION ALL SELECT pg_catalog.format('partition key of %s', p.partrelid::pg_catalog.regclass), "
+"pg_catalog.pg_get_partkeydef(p.partrelid) FROM pg_catalog.pg_partitioned_table p "
+"WHERE p.partexprs IS NOT NULL "
+"UNION ALL SELECT pg_catalog.format('statistics object %I of %s', e.stxname, "
+"e.stxrelid::pg_catalog.regclass), "
+"pg_catalog.pg_get_statisticsobjdef(e.oid) FROM pg_catalog.pg_statistic_ext e "
+"WHERE e.stxexprs IS NOT NULL "
+"UNION ALL SELECT CASE WHEN r.rulename OPERATOR(pg_catalog.=) '_RETURN' "
+"THEN pg_catalog.concat('view ', r.ev_class::pg_catalog.regclass) "
+"ELSE pg_catalog.format('rule %I of %s', r.rulename, r.ev_class::pg_catalog.regclass) END, "
+"pg_catalog.pg_get_ruledef(r.oid) FROM pg_catalog.pg_rewrite r "
+"WHERE r.oid OPERATOR(pg_catalog.>=) 16384 AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d "
+"WHERE d.classid OPERATOR(pg_catalog.=) 'pg_catalog.pg_class'::pg_catalog.regclass "
+"AND d.objid OPERATOR(pg_catalog.=) r.ev_class AND d.deptype OPERATOR(pg_catalog.=) 'e') "
+"UNION ALL SELECT pg_catalog.format('policy %I of %s', l.polname, l.polrelid::pg_catalog.regclass), "
+"pg_catalog.concat(pg_catalog.pg_get_expr(l.polqual, l.polrelid), ' ', "
+"pg_catalog.pg_get_expr(l.polwithcheck, l.polrelid)) FROM pg_catalog.pg_policy l "
+"UNION ALL SELECT pg_catalog.format('trigger %I of %s', g.tgname, g.tgrelid::pg_catalog.regclass), "
+"pg_catalog.pg_get_triggerdef(g.oid) FROM pg_catalog.pg_trigger g WHERE g.tgqual IS NOT NULL "
+"UNION ALL SELECT pg_catalog.concat('function ', f.oid::pg_catalog.regprocedure), "
+"pg_catalog.concat(pg_catalog.pg_get_function_sqlbody(f.oid), ' ', "
+"pg_catalog.pg_get_expr(f.proargdefaults, 0)) FROM pg_catalog.pg_proc f "
+"WHERE f.oid OPERATOR(pg_catalog.>=) 16384 "
+"AND (f.prosqlbody IS NOT NULL OR f.proargdefaults IS NOT NULL)"
+") objects (what, definition) "
+"WHERE pg_catalog.strpos(definition, 'distil_') OPERATOR(pg_catalog.>) 0 "
+"AND (pg_catalog.strpos(definition, pg_catalog.concat($1, '''')) OPERATOR(pg_catalog.>) 0 "
+"OR pg_catalog.strpos(definition, pg_catalog.concat($1, '/')) OPERATOR(pg_catalog.>) 0 "
+"OR EXISTS (SELECT FROM distil.head h WHERE h.model OPERATOR(pg_catalog.=) $2 "
+"AND NOT EXISTS (SELECT FROM distil.head o WHERE o.name OPERATOR(pg_catalog.=) h.name "
+"AND o.model OPERATOR(pg_catalog.<>) $2) "
+"AND pg_catalog.strpos(definition, pg_catalog.concat('''', h.name, '''')) OPERATOR(pg_catalog.>) 0)) "
+"ORDER BY 1 LIMIT 1";
+
 /*
  * What has an expression that calls a function of distil with a literal that is the model's
- * name or begins with it and a slash; NULL: nothing.  A name in an expression is only a literal:
- * there is no dependency the server knows of.
+ * name or begins with it and a slash, or is the name of a head that only this model has; NULL: nothing.  A
+ * name in an expression is only a literal: there is no dependency the server knows of.  Bodies of functions
+ * that are strings are not looked at.
  */
 static char *
 find_use(const char *name)
 {
-	static const char *const sql =
-		"SELECT what FROM ("
-		"SELECT pg_catalog.format('index %s', i.indexrelid::pg_catalog.regclass), "
-		"pg_catalog.pg_get_indexdef(i.indexrelid) FROM pg_catalog.pg_index i "
-		"WHERE i.indexprs IS NOT NULL OR i.indpred IS NOT NULL "
-		"UNION ALL SELECT pg_catalog.format('default of column %I of %s', a.attname, "
-		"d.adrelid::pg_catalog.regclass), "
-		"pg_catalog.pg_get_expr(d.adbin, d.adrelid) FROM pg_catalog.pg_attrdef d "
-		"JOIN pg_catalog.pg_attribute a ON a.attrelid OPERATOR(pg_catalog.=) d.adrelid "
-		"AND a.attnum OPERATOR(pg_catalog.=) d.adnum "
-		"UNION ALL SELECT pg_catalog.format('constraint %I of %s', c.conname, "
-		"CASE WHEN c.conrelid OPERATOR(pg_catalog.<>) 0 "
-		"THEN c.conrelid::pg_catalog.regclass::pg_catalog.text "
-		"ELSE pg_catalog.concat('domain ', c.contypid::pg_catalog.regtype) END), "
-		"pg_catalog.pg_get_constraintdef(c.oid) FROM pg_catalog.pg_constraint c "
-		"WHERE c.contype OPERATOR(pg_catalog.=) 'c' "
-		"UNION ALL SELECT pg_catalog.format('default of domain %s', t.oid::pg_catalog.regtype), "
-		"pg_catalog.pg_get_expr(t.typdefaultbin, 0) FROM pg_catalog.pg_type t "
-		"WHERE t.typdefaultbin IS NOT NULL "
-		"UNION ALL SELECT pg_catalog.format('partition key of %s', p.partrelid::pg_catalog.regclass), "
-		"pg_catalog.pg_get_partkeydef(p.partrelid) FROM pg_catalog.pg_partitioned_table p "
-		"WHERE p.partexprs IS NOT NULL "
-		"UNION ALL SELECT pg_catalog.format('statistics object %I of %s', e.stxname, "
-		"e.stxrelid::pg_catalog.regclass), "
-		"pg_catalog.pg_get_statisticsobjdef(e.oid) FROM pg_catalog.pg_statistic_ext e "
-		"WHERE e.stxexprs IS NOT NULL"
-		") objects (what, definition) "
-		"WHERE pg_catalog.strpos(definition, 'distil_') OPERATOR(pg_catalog.>) 0 "
-		"AND (pg_catalog.strpos(definition, pg_catalog.concat($1, '''')) OPERATOR(pg_catalog.>) 0 "
-		"OR pg_catalog.strpos(definition, pg_catalog.concat($1, '/')) OPERATOR(pg_catalog.>) 0) "
-		"ORDER BY 1 LIMIT 1";
 	MemoryContext context = CurrentMemoryContext;
-	Oid			types[1] = {TEXTOID};
-	Datum		values[1];
+	Oid			types[2] = {TEXTOID, TEXTOID};
+	Datum		values[2];
 	char	   *user = NULL;
 
 	values[0] = CStringGetTextDatum(literal_start(name));
+	values[1] = CStringGetTextDatum(name);
 	SPI_connect();
-	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 1) < 0)
+	if (SPI_execute_with_args(uses_sql, 2, types, values, NULL, true, 1) < 0)
 		elog(ERROR, "could not look for uses of the model");
 	if (SPI_processed > 0)
 		user = MemoryContextStrdup(context, SPI_getvalue(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1));
