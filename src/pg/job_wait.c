@@ -182,11 +182,12 @@ look(Waiter *waiter)
 	elsewhere = RecoveryInProgress();
 	if (queued && !elsewhere)
 		taken = distil_job_slots_taken();
-	if (running && !elsewhere)
+	/* Of a queued job too, and then: one of the slots that were counted may be its own. */
+	if ((queued || running) && !elsewhere)
 		holder = distil_job_holder(waiter->job);
 	PopActiveSnapshot();
 	SPI_commit();
-	if (queued && !elsewhere)
+	if (queued && !elsewhere && holder == 0)
 		watch_queued(waiter, &row, taken);
 	if (running && elsewhere)
 		show_progress(waiter, &row);
