@@ -116,7 +116,7 @@ distil_verify(PG_FUNCTION_ARGS)
 
 /* ---------- distil_check ---------- */
 
-/* Problems the catalogs show: rows without large object, large objects without row. */
+/* Problems the catalogs show: rows without large object, large objects without row, jobs without owner. */
 static void
 check_catalogs(ReturnSetInfo *rsinfo, MemoryContext context)
 {
@@ -138,6 +138,12 @@ check_catalogs(ReturnSetInfo *rsinfo, MemoryContext context)
 		"AND pg_catalog.substr(p.data, 9, 36) OPERATOR(pg_catalog.=) "
 		"pg_catalog.convert_to('{\"__metadata__\":{\"distil.container\":', 'UTF8') "
 		"AND NOT EXISTS (SELECT FROM distil.model m WHERE m.weights OPERATOR(pg_catalog.=) p.loid) "
+		"UNION ALL "
+		"SELECT pg_catalog.format('job %s', j.job), "
+		"pg_catalog.format('its owner, role %s, does not exist any more', j.owner), "
+		"pg_catalog.format('SELECT distil_cancel(%s)', j.job) "
+		"FROM distil.job j WHERE j.state OPERATOR(pg_catalog.=) ANY (ARRAY['queued', 'running', 'paused']) "
+		"AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.oid OPERATOR(pg_catalog.=) j.owner) "
 		"ORDER BY 1";
 	uint64		i;
 

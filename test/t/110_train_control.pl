@@ -225,6 +225,13 @@ $behind = train('behind2', $short);
 $node->safe_psql('postgres', "REVOKE CONNECT ON DATABASE postgres FROM PUBLIC; SELECT distil_cancel($blocker)");
 ok(wait_state($behind, 'done'), 'a job whose owner may not connect does not stand in the way');
 is($node->safe_psql('postgres', "SELECT state FROM distil_jobs WHERE student = 'unconnected'"), 'queued', 'and stays queued');
+# and with one that is no more
+$behind = $node->safe_psql('postgres', "SELECT job FROM distil_jobs WHERE student = 'unconnected'");
+$node->safe_psql('postgres', 'DROP OWNED BY v; DROP ROLE v');
+is($node->safe_psql('postgres', "SELECT regexp_replace(problem, '\\d+', 'N'), fix FROM distil_check() WHERE object = 'job $behind'"),
+	"its owner, role N, does not exist any more|SELECT distil_cancel($behind)", 'distil_check() names a job without owner');
+$node->safe_psql('postgres', "SELECT distil_cancel($behind)");
+is($node->safe_psql('postgres', "SELECT count(*) FROM distil_check() WHERE object LIKE 'job%'"), 0, 'which its fix ends');
 $node->safe_psql('postgres',
 	"GRANT CONNECT ON DATABASE postgres TO PUBLIC; SELECT distil_cancel(job) FROM distil_jobs WHERE state = 'queued'");
 
