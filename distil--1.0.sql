@@ -347,6 +347,7 @@ CREATE TABLE distil.job (
 	settings text[],
 	isa text NOT NULL,
 	threads integer NOT NULL,
+	device text,
 	attempts integer NOT NULL DEFAULT 0,
 	texts bigint,
 	sequences bigint,
@@ -417,7 +418,8 @@ CREATE VIEW distil_jobs WITH (security_barrier) AS
 	SELECT j.job, j.kind, j.teacher, j.student, j.corpus, j.method,
 		CASE WHEN j.state = 'running' AND a.pid IS NULL AND NOT pg_catalog.pg_is_in_recovery()
 			THEN 'interrupted' ELSE j.state END AS state,
-		pg_catalog.format('cpu (%s, %s threads)', j.isa, j.threads) AS device,
+		COALESCE(j.device, CASE WHEN j.options::jsonb ->> 'device' = 'cuda' THEN 'cuda'
+			ELSE pg_catalog.format('cpu (%s, %s threads)', j.isa, j.threads) END) AS device,
 		j.step, j.steps, j.epoch, j.loss, j.loss_ce, j.loss_mlm, j.loss_clm, j.loss_mse, j.loss_cos,
 		j.eval_loss, j.learning_rate, j.tokens, j.tokens_per_second,
 		j.created_at, j.started_at, j.finished_at,

@@ -445,10 +445,11 @@ distil_job_set_progress(int64 job, const DistilJobFigures *figures, char **reque
 	add_time(&st, figures->eta);
 	add_int64(&st, figures->report.steps);
 	add_int64(&st, figures->report.skipped);
+	add_text(&st, figures->device);
 	if (execute(&st, "UPDATE distil.job j SET step = $2, epoch = $3, loss = $4, loss_ce = $5, loss_mlm = $6,"
 				" loss_clm = $7, loss_mse = $8, loss_cos = $9, eval_loss = COALESCE($10, j.eval_loss),"
 				" learning_rate = $11, gradient_norm = $12, tokens = $13, tokens_per_second = $14,"
-				" updated_at = $15, eta = $16, steps = $17, skipped = $18"
+				" updated_at = $15, eta = $16, steps = $17, skipped = $18, device = $19"
 				" FROM (SELECT k.job FROM distil.job k WHERE k.job OPERATOR(pg_catalog.=) $1"
 				" FOR NO KEY UPDATE SKIP LOCKED) free"
 				" WHERE j.job OPERATOR(pg_catalog.=) free.job RETURNING j.request") > 0)

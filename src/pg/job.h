@@ -111,6 +111,7 @@ typedef struct DistilJobFigures
 	double		tokens_per_second;
 	TimestampTz eta;			/* 0 = none */
 	TimestampTz at;
+	const char *device;			/* NULL: the CPU */
 } DistilJobFigures;
 
 /*

@@ -41,6 +41,7 @@ open_cpu(DistilRun *run)
 			distil_bridge_refuse_cpu("auto", message);
 		run->devices[run->ndevices++] = device;
 	}
+	run->figures.device = NULL;
 	distil_threads_announce(run->ndevices);
 }
 
@@ -82,9 +83,13 @@ open_accelerator(DistilRun *run)
 	for (run->ndevices = 0; run->ndevices < n; run->ndevices++)
 		run->devices[run->ndevices]->ops->limit_memory(run->devices[run->ndevices],
 													   (size_t) distil_gpu_memory * 1024 * 1024);
+	run->figures.device = backend;
 	if (n > 1)
+	{
+		run->figures.device = MemoryContextStrdup(run->context, psprintf("%s (%d devices)", backend, n));
 		ereport(LOG,
 				(errmsg("distil job " INT64_FORMAT " trains on %d devices \"%s\"", run->job, n, backend)));
+	}
 	else
 		ereport(LOG,
 				(errmsg("distil job " INT64_FORMAT " trains on device \"%s\"", run->job, backend)));

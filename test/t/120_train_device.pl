@@ -53,6 +53,7 @@ is(state_of($job), 'done', 'auto goes without');
 ok(logged(qr/distil job $job trains on the CPU/), 'and says so in the log');
 $job = train('by_name', 'cpu', 5);
 is(state_of($job), 'done', 'the CPU by its name');
+like(job($job, 'device'), qr/^cpu \(\w+, 1 threads\)$/, 'which distil_jobs says');
 ok(!logged(qr/distil job $job trains on/), 'asks for no GPU');
 
 # the stand-in: the worker's whole path on a device with memory of its own
@@ -61,6 +62,7 @@ $node->reload;
 $job = train('on_device', 'cuda', 30);
 is(state_of($job), 'done', 'a job on the device');
 ok(logged(qr/distil job $job trains on device "standin"/), 'says so in the log');
+is(job($job, 'device'), 'standin', 'and in distil_jobs');
 is($node->safe_psql('postgres', "SELECT distil_cosine(distil_embed('the lazy dog', 'on_cpu'), distil_embed('the lazy dog', 'on_device')) > 0.9999"),
 	't', 'and its student is that of the CPU');
 
@@ -68,6 +70,7 @@ is($node->safe_psql('postgres', "SELECT distil_cosine(distil_embed('the lazy dog
 $job = train('on_three', 'cuda', 30, 3);
 is(state_of($job), 'done', 'a job on three devices');
 ok(logged(qr/distil job $job trains on 3 devices "standin"/), 'says so in the log');
+is(job($job, 'device'), 'standin (3 devices)', 'and in distil_jobs');
 is($node->safe_psql('postgres', "SELECT distil_cosine(distil_embed('the lazy dog', 'on_device'), distil_embed('the lazy dog', 'on_three')) > 0.9999"),
 	't', 'and its student is that of one');
 
