@@ -493,7 +493,7 @@ COMMENT ON PROCEDURE distil_train IS 'train a smaller student of a model on a co
 COMMENT ON PROCEDURE distil_wait IS 'wait for a training job and show its progress';
 COMMENT ON PROCEDURE distil_work IS 'run the queued training jobs of this role in this session';
 COMMENT ON FUNCTION distil_last_job() IS 'number of the job that this session started last';
-COMMENT ON FUNCTION distil_cancel(bigint) IS 'end a training job for good and remove its files';
+COMMENT ON FUNCTION distil_cancel(bigint) IS 'end a training job and remove its files';
 COMMENT ON FUNCTION distil_pause(bigint) IS 'stop a training job; distil_resume() goes on';
 COMMENT ON FUNCTION distil_resume(bigint) IS 'go on with a paused, failed, canceled or interrupted job';
 COMMENT ON FUNCTION distil_loss_curve(bigint) IS 'the logged loss of a job as an SVG picture';
