@@ -13,16 +13,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* A language-model head; causal: which one is asked for. */
 static DistilStatus
-require_lm(const DistilSession *session, DistilError *err)
+require_lm(const DistilSession *session, bool causal, DistilError *err)
 {
 	if (session->model->spec.has_lm)
 		return DISTIL_OK;
-	if (session->model->spec.config.causal)
-		return distil_fail(err, DISTIL_ERR_STATE, "the model has no language-model head");
-	distil_fail(err, DISTIL_ERR_STATE, "the model has no masked-language-model head");
+	distil_fail(err, DISTIL_ERR_STATE, "the model has no %s-language-model head",
+				causal ? "causal" : "masked");
 	return distil_fail_detail(err, DISTIL_ERR_STATE,
-							  "It can neither fill masks nor give logits of tokens.");
+							  causal ? "It cannot write on or score a text from its beginning."
+							  : "It can neither fill masks nor give logits of tokens.");
 }
 
 /* Make the head's buffers at the first use. */
@@ -87,7 +88,7 @@ compute_logits(DistilSession *session, const float *hidden, int first, int n, Di
 DistilStatus
 distil_session_lm_prepare(DistilSession *session, bool causal, DistilError *err)
 {
-	DISTIL_FORWARD(require_lm(session, err));
+	DISTIL_FORWARD(require_lm(session, causal, err));
 	if (session->model->spec.config.causal != causal)
 	{
 		distil_fail(err, DISTIL_ERR_STATE, causal ? "the model is a masked language model, not a causal one"
@@ -149,7 +150,7 @@ distil_session_lm_logits(DistilSession *session, const DistilText *text, const D
 	const float *hidden;
 	int			n;
 
-	DISTIL_FORWARD(require_lm(session, err));
+	DISTIL_FORWARD(require_lm(session, session->model->spec.config.causal, err));
 	DISTIL_FORWARD(prepare_lm(session, err));
 	DISTIL_FORWARD(distil_session_encode(session, text, pair, -1, err));
 	n = session->encoding.n;

@@ -125,6 +125,8 @@ test_fill_special(void)
 	DistilText	text = {"hello [SEP] [MASK]", 18};
 	DistilFill *fills;
 	DistilError err;
+	double		perplexity;
+	bool		has;
 	int			n;
 
 	if (!load_model(&loaded, MODELS "bert-mlm", false))
@@ -140,6 +142,8 @@ test_fill_special(void)
 	session = open_session(loaded.model, 0);
 	CHECK(distil_session_fill_mask(session, &fills, &n, &text, 1, &err) == DISTIL_ERR_STATE);
 	CHECK(strstr(err.message, "no masked-language-model head") != NULL);
+	CHECK(distil_session_perplexity(session, &perplexity, &has, &text, 1, &err) == DISTIL_ERR_STATE);
+	CHECK(strstr(err.message, "no causal-language-model head") != NULL && strstr(err.detail, "mask") == NULL);
 	CHECK(distil_session_lm_logits(session, &text, NULL, NULL, NULL, &n, &err) == DISTIL_ERR_STATE);
 	distil_session_free(session);
 	load_free(&loaded);
