@@ -107,6 +107,7 @@ SELECT try('SELECT distil_embed(''a'', ''mlm'', ''query'')');
 SELECT try('SELECT distil_logits(''a'', ''tiny/lm'')');
 SELECT try('SELECT distil_logits(''a'', ''mlm/nobody'')');
 SELECT try('SELECT distil_logits(''a'', ''nobody'')');
+SELECT try('SELECT distil_logits(''a'', ''tiny'')');
 SELECT try('SELECT * FROM distil_fill_mask(''no mask here'', ''mlm'')');
 SELECT try('SELECT * FROM distil_fill_mask(''[MASK] and [MASK]'', ''mlm'')');
 SELECT try('SELECT * FROM distil_fill_mask(''[MASK]'', ''tiny'')');

@@ -311,6 +311,12 @@ SELECT try($$SELECT distil_generate('a', 'bert-sequence')$$);
 SELECT try($$SELECT distil_perplexity('a b', 'bert-sequence')$$);
 SELECT try($$SELECT * FROM distil_fill_mask('[MASK]', 'gpt2-sequence')$$);
 SELECT try($$SELECT distil_generate('a', 'nobody')$$);
+-- a head's name where a model's is wanted, and the reverse
+SELECT try($$SELECT distil_generate('a', 'gpt2-lm/lm')$$);
+SELECT try($$SELECT distil_embed('a', 'bert-sequence/classify')$$);
+SELECT try($$SELECT distil_embed('a', 'no/gpt2-lm/lm')$$);
+SELECT try($$SELECT distil_embed('a', '/lm')$$);
+SELECT try($$SELECT distil_classify('a', 'bert-sequence')$$);
 SELECT try($$SELECT distil_generate('a', 'gpt2-lm', 0)$$);
 SELECT try($$SELECT distil_generate('a', 'gpt2-lm', NULL)$$);
 SELECT try($$SELECT distil_generate('a', 'gpt2-lm', temperature => -1)$$);

@@ -152,11 +152,29 @@ known_models(void)
 	return n > 0 ? names.data : NULL;
 }
 
+/* The model of a head's name "model/head" if there is that model, otherwise NULL. */
+static char *
+model_of_head(const char *name)
+{
+	const char *slash = strrchr(name, '/');
+	DistilModelRow row;
+
+	if (slash == NULL || slash == name || slash - name >= NAMEDATALEN)
+		return NULL;
+	return distil_store_find(&row, pnstrdup(name, slash - name)) ? pstrdup(row.name) : NULL;
+}
+
 void
 distil_store_unknown(const char *name)
 {
 	char	   *known = known_models();
+	char	   *model = model_of_head(name);
 
+	if (model != NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_UNDEFINED_OBJECT),
+				 errmsg("model \"%s\" does not exist", distil_bridge_clip(name)),
+				 errhint("A name with a slash is that of a head: give the model \"%s\".", model)));
 	if (strchr(name, '/') != NULL)
 		ereport(ERROR,
 				(errcode(ERRCODE_UNDEFINED_OBJECT),

@@ -102,6 +102,16 @@ distil_args_check_file_name(const char *name)
 
 /* ---------- heads ---------- */
 
+/* Full names of heads; a model without one comes as "model/".  $1 is a text. */
+#define HEADS_NAMED \
+	"SELECT pg_catalog.concat(h.model, '/', h.name) FROM distil.head h " \
+	"WHERE h.name OPERATOR(pg_catalog.=) $1 ORDER BY 1"
+#define HEADS_OF_MODEL \
+	"SELECT pg_catalog.concat(m.name, '/', h.name) FROM distil.model m " \
+	"LEFT JOIN distil.head h ON h.model OPERATOR(pg_catalog.=) m.name " \
+	"WHERE m.name OPERATOR(pg_catalog.=) $1 ORDER BY 1"
+#define ALL_HEADS "SELECT pg_catalog.concat(h.model, '/', h.name) FROM distil.head h ORDER BY 1"
+
 const char *
 distil_args_head_name(const char *head)
 {
@@ -110,24 +120,23 @@ distil_args_head_name(const char *head)
 	return slash != NULL ? slash + 1 : head;
 }
 
-/* Names of heads for a hint: those called `name`, or all for NULL. */
+/*
+ * Names of heads for a hint: those that `sql` gives with name as $1, at most ten and "...".  *n counts them,
+ * with the eleventh.
+ */
 static char *
-head_list(const char *name, uint64 *n)
+head_list(const char *sql, const char *name, uint64 *n)
 {
 	MemoryContext context = CurrentMemoryContext;
 	StringInfoData list;
 	Oid			types[1] = {TEXTOID};
 	Datum		values[1];
-	char		flags[1];
 	uint64		i;
 
 	initStringInfo(&list);
-	values[0] = name != NULL ? CStringGetTextDatum(name) : (Datum) 0;
-	flags[0] = name != NULL ? ' ' : 'n';
+	values[0] = CStringGetTextDatum(name);
 	SPI_connect();
-	if (SPI_execute_with_args("SELECT pg_catalog.concat(h.model, '/', h.name) FROM distil.head h "
-							  "WHERE $1 IS NULL OR h.name OPERATOR(pg_catalog.=) $1 ORDER BY 1 LIMIT 11",
-							  1, types, values, flags, true, 0) < 0)
+	if (SPI_execute_with_args(sql, 1, types, values, NULL, true, 11) < 0)
 		elog(ERROR, "could not read the catalog of heads");
 	*n = SPI_processed;
 	for (i = 0; i < SPI_processed; i++)
@@ -142,6 +151,29 @@ head_list(const char *name, uint64 *n)
 	return list.data;
 }
 
+/* 42704 for a name that no head has: the heads of the model of that name, or those there are. */
+pg_noreturn static void
+refuse_head(const char *head)
+{
+	uint64		n;
+	char	   *list = head_list(HEADS_OF_MODEL, head, &n);
+	char	   *hint;
+
+	if (n == 0)
+	{
+		list = head_list(ALL_HEADS, head, &n);
+		hint = n > 0 ? psprintf("Known heads: %s.", list) : pstrdup("No model in this database has a head.");
+	}
+	else if (list[strlen(list) - 1] == '/')
+		hint = psprintf("Model \"%s\" has no head.", head);
+	else
+		hint = psprintf("\"%s\" is a model.  Heads of this model: %s.", head, list);
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("head \"%s\" does not exist", distil_bridge_clip(head)),
+			 errhint("%s", hint)));
+}
+
 char *
 distil_args_head_model(const char *head)
 {
@@ -151,7 +183,7 @@ distil_args_head_model(const char *head)
 
 	if (slash != NULL)
 		return pnstrdup(head, slash - head);
-	list = head_list(head, &n);
+	list = head_list(HEADS_NAMED, head, &n);
 	if (n == 1)
 		return pnstrdup(list, strrchr(list, '/') - list);
 	if (n > 1)
@@ -159,9 +191,5 @@ distil_args_head_model(const char *head)
 				(errcode(ERRCODE_UNDEFINED_OBJECT),
 				 errmsg("head \"%s\" is not unique", head),
 				 errhint("Use one of the full names: %s.", list)));
-	list = head_list(NULL, &n);
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("head \"%s\" does not exist", distil_bridge_clip(head)),
-			 n > 0 ? errhint("Known heads: %s.", list) : errhint("No model in this database has a head.")));
+	refuse_head(head);
 }
