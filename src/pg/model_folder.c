@@ -28,6 +28,7 @@
 
 /* modules.json is read before the engine sees it, to learn the module folders. */
 #define MODULES_MAX_BYTES (1024 * 1024)
+#define GIVE_FOLDER "Give the folder that holds config.json."
 
 /* Files of a Hugging Face model.  pytorch_model.bin is named so that the engine can say how to convert it. */
 static const char *const known_files[] = {
@@ -89,6 +90,22 @@ make_folder(void)
 
 	open->folder.files = open->files;
 	return open;
+}
+
+/* The engine would say so too, but not where it is missing. */
+static void
+require_config(const OpenFolder *open, const char *detail, const char *hint)
+{
+	int			i;
+
+	for (i = 0; i < open->folder.nfiles; i++)
+		if (strcmp(open->files[i].name, "config.json") == 0)
+			return;
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_FILE),
+			 errmsg("model file \"config.json\" is missing"),
+			 errdetail("%s", detail),
+			 errhint("%s", hint)));
 }
 
 void
@@ -290,7 +307,7 @@ distil_folder_open_server(const char *path)
 		ereport(ERROR,
 				(errcode(ERRCODE_WRONG_OBJECT_TYPE),
 				 errmsg("\"%s\" is not a folder", path),
-				 errhint("Give the folder that holds config.json.")));
+				 errhint(GIVE_FOLDER)));
 	open_known(open, path, "");
 	open_shards(open, path);
 	foreach(cell, module_folders(open))
@@ -298,6 +315,7 @@ distil_folder_open_server(const char *path)
 		distil_args_check_file_name(lfirst(cell));
 		open_known(open, path, lfirst(cell));
 	}
+	require_config(open, psprintf("The folder is \"%s\".", distil_bridge_clip(path)), GIVE_FOLDER);
 	return &open->folder;
 }
 
@@ -321,6 +339,20 @@ add_object(OpenFolder *open, const char *name, Datum number)
 	open->state[slot].fd = -1;
 	open->state[slot].object = reader;
 	open->files[slot].reader = *reader;
+}
+
+static char *
+given_names(const OpenFolder *open)
+{
+	StringInfoData names;
+	int			i;
+
+	if (open->folder.nfiles == 0)
+		return pstrdup("No file is given.");
+	initStringInfo(&names);
+	for (i = 0; i < open->folder.nfiles; i++)
+		appendStringInfo(&names, "%s%s", i > 0 ? ", " : "", open->files[i].name);
+	return psprintf("Files given: %s.", distil_bridge_clip(names.data));
 }
 
 DistilFolder *
@@ -351,5 +383,7 @@ distil_folder_open_objects(Jsonb *objects)
 			add_object(open, name, NumericGetDatum(value.val.numeric));
 		}
 	}
+	require_config(open, given_names(open),
+				   "Name the files as in the model's folder: {\"config.json\": 16401, ...}.");
 	return &open->folder;
 }
