@@ -161,11 +161,30 @@ choose_column(TupleDesc desc, const char *what, const char *column_name)
 	return found;
 }
 
+static void
+refuse_corpus(void)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+			 errmsg("corpus must be one SELECT or the name of a table or view")));
+}
+
+/* The parts of a relation's name; what is no name is another statement than a SELECT. */
+static List *
+relation_names(const char *text)
+{
+	List	   *parts;
+
+	if (!SplitIdentifierString(pstrdup(text), '.', &parts) || parts == NIL)
+		refuse_corpus();
+	return textToQualifiedNameList(cstring_to_text(text));
+}
+
 /* The relation's SELECT; fills name and column. */
 static char *
 relation_query(DistilCorpus *corpus, const char *text, const char *column_name)
 {
-	List	   *names = textToQualifiedNameList(cstring_to_text(text));
+	List	   *names = relation_names(text);
 	Oid			oid = RangeVarGetRelid(makeRangeVarFromNameList(names), NoLock, false);
 	char		kind = get_rel_relkind(oid);
 	Relation	relation;
@@ -201,9 +220,7 @@ plan_source(SPIPlanPtr plan)
 	ListCell   *cell;
 
 	if (list_length(sources) != 1 || !SPI_is_cursor_plan(plan))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("corpus must be one SELECT or the name of a table or view")));
+		refuse_corpus();
 	source = linitial(sources);
 	foreach(cell, source->query_list)
 	{
@@ -237,9 +254,7 @@ distil_corpus_open(DistilCorpus *corpus, const char *text, const char *column_na
 	sql = query ? text : relation_query(corpus, text, column_name);
 	corpus->plan = SPI_prepare(sql, 0, NULL);
 	if (corpus->plan == NULL)
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("corpus must be one SELECT or the name of a table or view")));
+		refuse_corpus();
 	source = plan_source(corpus->plan);
 	foreach(cell, source->relationOids)
 		refuse_temporary(lfirst_oid(cell));
