@@ -223,6 +223,22 @@ distil_bridge_check(DistilStatus status, const DistilError *err)
 			 err->hint[0] != '\0' ? errhint("%s", error_text(err->hint)) : 0));
 }
 
+void
+distil_bridge_check_model(DistilStatus status, DistilError *err, const char *model)
+{
+	static const char subject[] = "the model ";
+	DistilText	name;
+	char	   *rest;
+
+	if (status != DISTIL_OK && strncmp(err->message, subject, strlen(subject)) == 0)
+	{
+		name = distil_bridge_text(CStringGetTextDatum(model));
+		rest = pstrdup(err->message + strlen(subject));
+		snprintf(err->message, sizeof(err->message), "model \"%.*s\" %s", (int) name.length, name.data, rest);
+	}
+	distil_bridge_check(status, err);
+}
+
 /* ---------- text and arrays ---------- */
 
 DistilText

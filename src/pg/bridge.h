@@ -25,6 +25,8 @@ extern const DistilPoll *distil_bridge_poll(void);
  * converted to the server encoding.
  */
 extern void distil_bridge_check(DistilStatus status, const DistilError *err);
+/* The same with the name of the model in messages that speak of "the model". */
+extern void distil_bridge_check_model(DistilStatus status, DistilError *err, const char *model);
 /*
  * For callbacks of the engine that call the server: in PG_CATCH() keep the error here and
  * return a status; distil_bridge_check() throws it again after the engine has returned.

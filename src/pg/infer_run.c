@@ -51,17 +51,7 @@ distil_run_group(const DistilBatchArgs *args, int first, int model, int prompt,
 void
 distil_run_check(DistilStatus status, DistilError *err, const DistilOpenModel *open)
 {
-	static const char subject[] = "the model ";
-	DistilText	name;
-	char	   *rest;
-
-	if (status != DISTIL_OK && strncmp(err->message, subject, strlen(subject)) == 0)
-	{
-		name = distil_bridge_text(CStringGetTextDatum(open->name));
-		rest = pstrdup(err->message + strlen(subject));
-		snprintf(err->message, sizeof(err->message), "model \"%.*s\" %s", (int) name.length, name.data, rest);
-	}
-	distil_bridge_check(status, err);
+	distil_bridge_check_model(status, err, open->name);
 }
 
 int64

@@ -23,7 +23,7 @@ distil_run_has(const DistilBatchArgs *args, int arg, int row)
 	return arg >= 0 && arg < args->nargs && !args->nulls[arg][row];
 }
 
-/* distil_bridge_check with the name of the model in messages that speak of "the model". */
+/* distil_bridge_check_model with the name of an open model. */
 extern void distil_run_check(DistilStatus status, DistilError *err, const DistilOpenModel *open);
 
 /* Texts cut so far; pass the figure to distil_run_truncated after the work. */

@@ -110,8 +110,8 @@ distil_quantize_model(PG_FUNCTION_ARGS)
 	if (options.query != NULL)
 		read_query(&options);
 	reader = distil_store_open(row.weights, row.bytes);
-	distil_bridge_check(distil_quantize(&quantized, &report, reader, &options, distil_bridge_device(), alloc,
-										distil_bridge_poll(), &err), &err);
+	distil_bridge_check_model(distil_quantize(&quantized, &report, reader, &options, distil_bridge_device(),
+											  alloc, distil_bridge_poll(), &err), &err, row.name);
 	import_options = distil_quantized_options(quantized);
 	distil_bridge_check(distil_import_open(&import, distil_quantized_folder(quantized), &import_options,
 										   alloc, distil_bridge_poll(), &err), &err);
