@@ -328,6 +328,7 @@ SELECT try($$SELECT distil_generate('a', 'gpt2-lm', top_p => 1.5)$$);
 SELECT try($$SELECT distil_perplexity('a b', 'bert-lm')$$);
 SELECT try($$SELECT * FROM distil_fill_mask('the cat', 'gpt2-lm')$$);
 SELECT try($$SELECT distil_loss('[]', 'bert-sequence/classify')$$);
+SELECT try($$SELECT distil_loss('1', 'bert-sequence/classify')$$);
 SELECT try($$SELECT distil_loss('{}', 'bert-sequence/classify')$$);
 SELECT try($$SELECT distil_loss('{"text": "a", "label": "ugly"}', 'bert-sequence/classify')$$);
 SELECT try($$SELECT distil_loss('{"text": "a", "label": 3}', 'bert-sequence/classify')$$);

@@ -86,6 +86,7 @@ SELECT distil_quantize('sentence', 'sentence8', 'int8');
 SELECT distil_quantize('sentence', 'a/b', 'int8');
 SELECT distil_quantize('sentence8', 'x', 'int8');
 SELECT distil_quantize('sentence', 'x', 'int8', '{"bits": 8}');
+SELECT distil_quantize('sentence', 'x', 'int8', 'true');
 SELECT distil_quantize('sentence', 'x', 'int8', '{"query": "SELECT 1"}');
 SELECT distil_quantize('sentence', 'x', 'int8', '{"query": "DELETE FROM docs RETURNING body"}');
 SELECT distil_quantize('sentence', 'x', 'int8', '{"query": "SELECT body FROM docs WHERE false"}');

@@ -73,7 +73,7 @@ distil_import_options_parse(DistilImportOptions *options, const char *json, size
 	DistilStatus status;
 
 	options->parse_special = true;
-	status = distil_json_parse(&doc, json, length, "the import options", alloc, err);
+	status = distil_json_parse_value(&doc, json, length, "the import options", alloc, err);
 	if (status != DISTIL_OK)
 		return status == DISTIL_ERR_TEXT_FILE ? DISTIL_ERR_ARGUMENT : status;
 	status = read_options(options, doc, err);

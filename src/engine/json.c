@@ -11,7 +11,7 @@
  * be had the C library ends the process.
  *
  * The rules a newcomer would break: nothing that jansson allocates or frees may be called
- * outside distil_json_parse; and integers wider than 64 bits are legal in files
+ * outside parse_text; and integers wider than 64 bits are legal in files
  * (model_max_length 1000000000000000019884624838656) and arrive as REAL.
  */
 #include "json.h"
@@ -70,7 +70,7 @@ parse_free(void *memory)
 
 /* json_loadb with all memory from the arena; NULL with a blank error when there is none left. */
 static json_t *
-load_into_arena(DistilArena *arena, const char *text, size_t length, json_error_t *error)
+load_into_arena(DistilArena *arena, const char *text, size_t length, size_t flags, json_error_t *error)
 {
 	json_t	   *volatile root = NULL;	/* across longjmp */
 
@@ -80,7 +80,7 @@ load_into_arena(DistilArena *arena, const char *text, size_t length, json_error_
 	json_get_alloc_funcs(&other_malloc, &other_free);
 	json_set_alloc_funcs(parse_malloc, parse_free);
 	if (setjmp(parse.no_memory) == 0)
-		root = json_loadb(text, length, JSON_REJECT_DUPLICATES, error);
+		root = json_loadb(text, length, JSON_REJECT_DUPLICATES | flags, error);
 	else
 		memset(error, 0, sizeof(*error));
 	parse.arena = NULL;
@@ -194,9 +194,10 @@ make_doc(DistilJsonDoc **doc, char **copy, const char *text, size_t length, cons
 	return DISTIL_OK;
 }
 
-DistilStatus
-distil_json_parse(DistilJsonDoc **doc, const char *text, size_t length, const char *what,
-				  const DistilAllocator *alloc, DistilError *err)
+/* flags of jansson */
+static DistilStatus
+parse_text(DistilJsonDoc **doc, const char *text, size_t length, const char *what, size_t flags,
+		   const DistilAllocator *alloc, DistilError *err)
 {
 	DistilJsonDoc *made = NULL;
 	JsonScan	scan;
@@ -220,7 +221,7 @@ distil_json_parse(DistilJsonDoc **doc, const char *text, size_t length, const ch
 	DISTIL_FORWARD(make_doc(&made, &copy, text, length, what, scan.wide, alloc, err));
 	if (copy != NULL)
 		scan_text(&scan, text, length, copy);
-	made->root = load_into_arena(made->arena, copy != NULL ? copy : text, length, &error);
+	made->root = load_into_arena(made->arena, copy != NULL ? copy : text, length, flags, &error);
 	distil_release(alloc, copy);
 	if (made->root == NULL)
 	{
@@ -229,6 +230,20 @@ distil_json_parse(DistilJsonDoc **doc, const char *text, size_t length, const ch
 	}
 	*doc = made;
 	return DISTIL_OK;
+}
+
+DistilStatus
+distil_json_parse(DistilJsonDoc **doc, const char *text, size_t length, const char *what,
+				  const DistilAllocator *alloc, DistilError *err)
+{
+	return parse_text(doc, text, length, what, 0, alloc, err);
+}
+
+DistilStatus
+distil_json_parse_value(DistilJsonDoc **doc, const char *text, size_t length, const char *what,
+						const DistilAllocator *alloc, DistilError *err)
+{
+	return parse_text(doc, text, length, what, JSON_DECODE_ANY, alloc, err);
 }
 
 const DistilJson *

@@ -19,9 +19,12 @@ typedef enum DistilJsonType
 	DISTIL_JSON_STRING, DISTIL_JSON_ARRAY, DISTIL_JSON_OBJECT
 } DistilJsonType;
 
-/* `what` names the object in messages: file "config.json". */
+/* An object or an array; `what` names it in messages: file "config.json". */
 extern DistilStatus distil_json_parse(DistilJsonDoc **doc, const char *text, size_t length, const char *what,
 									  const DistilAllocator *alloc, DistilError *err);
+/* Any value, for arguments of SQL: the caller says which it wants. */
+extern DistilStatus distil_json_parse_value(DistilJsonDoc **doc, const char *text, size_t length,
+											const char *what, const DistilAllocator *alloc, DistilError *err);
 extern const DistilJson *distil_json_root(const DistilJsonDoc *doc);
 extern void distil_json_free(DistilJsonDoc *doc);	/* takes NULL */
 

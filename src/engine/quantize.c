@@ -146,7 +146,7 @@ distil_quantize_options_parse(DistilQuantizeOptions *options, const char *dtype,
 	options->memory = distil_arena_create(alloc);
 	if (options->memory == NULL)
 		return distil_fail_memory(err, 0);
-	status = distil_json_parse(&doc, json, length, "the quantization options", alloc, err);
+	status = distil_json_parse_value(&doc, json, length, "the quantization options", alloc, err);
 	if (status == DISTIL_OK)
 	{
 		status = read_options(options, doc, err);

@@ -505,7 +505,7 @@ distil_session_loss(DistilSession *session, double *loss, const char *json, size
 	DistilJsonDoc *doc;
 	DistilStatus status;
 
-	status = distil_json_parse(&doc, json, length, "the example", session->alloc, err);
+	status = distil_json_parse_value(&doc, json, length, "the example", session->alloc, err);
 	if (status != DISTIL_OK)
 		return status == DISTIL_ERR_TEXT_FILE ? DISTIL_ERR_ARGUMENT : status;
 	e.doc = doc;

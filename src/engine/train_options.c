@@ -457,7 +457,7 @@ distil_train_options_parse(DistilTrainOptions *options, const char *method, cons
 	set_defaults(options, chosen, info);
 	if (json == NULL || length == 0)
 		return check_options(options, err);
-	DISTIL_FORWARD(distil_json_parse(&doc, json, length, "training options", alloc, err));
+	DISTIL_FORWARD(distil_json_parse_value(&doc, json, length, "training options", alloc, err));
 	root = distil_json_root(doc);
 	if (distil_json_type(root) != DISTIL_JSON_OBJECT)
 		status = distil_fail(err, DISTIL_ERR_ARGUMENT, "training options must be a JSON object");

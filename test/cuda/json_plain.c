@@ -256,6 +256,13 @@ distil_json_parse(DistilJsonDoc **doc, const char *text, size_t length, const ch
 	return DISTIL_OK;
 }
 
+DistilStatus
+distil_json_parse_value(DistilJsonDoc **doc, const char *text, size_t length, const char *what,
+						const DistilAllocator *alloc, DistilError *err)
+{
+	return distil_json_parse(doc, text, length, what, alloc, err);
+}
+
 const DistilJson *
 distil_json_root(const DistilJsonDoc *doc)
 {

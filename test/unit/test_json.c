@@ -52,6 +52,7 @@ test_refused(void)
 		CHECK_MSG(parse(cases[i].text, strlen(cases[i].text), &err) == cases[i].status, "%s",
 				  cases[i].text);
 	CHECK(parse("[\0]", 3, &err) == DISTIL_ERR_TEXT_FILE);
+	CHECK(parse("1", 1, &err) == DISTIL_ERR_TEXT_FILE);
 	/* the message names the file and holds no raw control character of it */
 	CHECK(parse("{\"a\": \x02\x1b[31m", 12, &err) == DISTIL_ERR_TEXT_FILE);
 	CHECK(strstr(err.message, "file \"x.json\"") != NULL);
@@ -251,10 +252,42 @@ test_memory(void)
 	CHECK(malloc_fn == malloc && free_fn == free);
 }
 
+/* Where any value will do, a scalar does; what is no JSON still does not. */
+static void
+test_values(void)
+{
+	static const struct
+	{
+		const char *text;
+		DistilStatus status;
+		DistilJsonType type;
+	}			cases[] = {
+		{"1", DISTIL_OK, DISTIL_JSON_INTEGER}, {"true", DISTIL_OK, DISTIL_JSON_BOOL},
+		{"null", DISTIL_OK, DISTIL_JSON_NULL}, {" \"{\" ", DISTIL_OK, DISTIL_JSON_STRING},
+		{"1000000000000000019884624838656", DISTIL_OK, DISTIL_JSON_REAL},
+		{"[1]", DISTIL_OK, DISTIL_JSON_ARRAY}, {"{}", DISTIL_OK, DISTIL_JSON_OBJECT},
+		{"", DISTIL_ERR_TEXT_FILE, DISTIL_JSON_NULL}, {"1 2", DISTIL_ERR_TEXT_FILE, DISTIL_JSON_NULL},
+		{"nul", DISTIL_ERR_TEXT_FILE, DISTIL_JSON_NULL}, {"{}}", DISTIL_ERR_TEXT_FILE, DISTIL_JSON_NULL}
+	};
+
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++)
+	{
+		DistilJsonDoc *doc;
+		DistilError err;
+
+		CHECK_MSG(distil_json_parse_value(&doc, cases[i].text, strlen(cases[i].text), "it",
+										  distil_alloc_system(), &err) == cases[i].status, "%s",
+				  cases[i].text);
+		CHECK(cases[i].status != DISTIL_OK || distil_json_type(distil_json_root(doc)) == cases[i].type);
+		distil_json_free(doc);
+	}
+}
+
 int
 main(void)
 {
 	test_refused();
+	test_values();
 	test_truncated();
 	test_limits();
 	test_members();

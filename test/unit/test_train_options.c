@@ -174,6 +174,7 @@ test_errors(void)
 		{"triple", "[1]", DISTIL_ERR_ARGUMENT, "JSON object"},
 		{"triple", "{\"alpha_ce\": 1, \"alpha_ce\": 2}", DISTIL_ERR_TEXT_FILE, ""},
 		{"triple", "{\"alpha_ce\":", DISTIL_ERR_TEXT_FILE, "training options"},
+		{"triple", "1", DISTIL_ERR_ARGUMENT, "training options must be a JSON object"},
 		{"static", "{}", DISTIL_ERR_UNSUPPORTED, "\"static\""},
 		{"quadruple", "{}", DISTIL_ERR_ARGUMENT, "triple, embedding"},
 		{"tri\001ple", "{}", DISTIL_ERR_ARGUMENT, "unknown training method"},
