@@ -298,6 +298,7 @@ SELECT try($$SELECT * FROM distil_entities('a', 'bert-token/entities', 'most')$$
 SELECT try($$SELECT * FROM distil_answer('a', 'b', 'bert-choice/choose')$$);
 SELECT try($$SELECT * FROM distil_answer('a', 'b', 'bert-question/answer', 0)$$);
 SELECT try($$SELECT * FROM distil_answer('a', 'b', 'bert-question/answer', 1000000)$$);
+SELECT try(format('SELECT * FROM distil_answer(%L, %L, %L)', repeat('cat ', 100), 'b', 'bert-question/answer'));
 SELECT try($$SELECT * FROM distil_choose('a', '{b}', 'bert-question/answer')$$);
 SELECT try($$SELECT * FROM distil_choose('a', '{b,NULL}', 'bert-choice/choose')$$);
 SELECT try($$SELECT * FROM distil_choose('a', '{{b},{c}}', 'bert-choice/choose')$$);

@@ -214,7 +214,12 @@ search(Search *s, const DistilText *question, DistilError *err)
 	session->stats.texts++;
 	room = size - s->frame.n;
 	if (room < 1)
-		return distil_fail(err, DISTIL_ERR_LIMIT, "the question leaves no room for the context");
+	{
+		distil_fail(err, DISTIL_ERR_LIMIT, "the model has no room for the context beside the question");
+		distil_fail_detail(err, DISTIL_ERR_LIMIT, "The question has %d tokens, special tokens included; the"
+						   " model reads at most %d.", s->frame.n, size);
+		return distil_fail_hint(err, DISTIL_ERR_LIMIT, "Shorten the question.");
+	}
 	if (overlap >= room)
 		overlap = room / 2;
 	s->window_ids = distil_alloc_array(session->alloc, (size_t) size, sizeof(int32_t));

@@ -38,6 +38,8 @@ test_long(DistilSession *session)
 	/* what is left of it fills this model */
 	CHECK(distil_session_answer(session, &spans, &n, &text, &word, 1, &err) == DISTIL_ERR_LIMIT);
 	CHECK(distil_session_stats(session)->truncated == 1);
+	CHECK_MSG(strncmp(err.message, "the model ", 10) == 0 && strstr(err.detail, "has 67 tokens") != NULL,
+			  "%s %s", err.message, err.detail);
 }
 
 /* Windows overlap: what is found in two of them is given once. */
