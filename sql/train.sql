@@ -321,6 +321,23 @@ CREATE ROLE train_heir INHERIT IN ROLE train_user;
 SELECT max(job) AS other FROM distil_jobs WHERE owner = 'train_user' AND state = 'done' \gset
 SET ROLE train_user;
 SELECT distil_cancel(:job);
+SELECT set_config('test.job', :'job', false) <> '' AS set;
+\set VERBOSITY terse
+DO $$
+DECLARE
+	hint text;
+	command text;
+BEGIN
+	FOREACH command IN ARRAY ARRAY['cancel', 'pause', 'resume'] LOOP
+		BEGIN
+			EXECUTE format('SELECT distil_%s(%s)', command, current_setting('test.job'));
+		EXCEPTION WHEN insufficient_privilege THEN
+			GET STACKED DIAGNOSTICS hint = PG_EXCEPTION_HINT;
+			RAISE INFO '%: %', command, hint;
+		END;
+	END LOOP;
+END $$;
+\set VERBOSITY sqlstate
 SET ROLE train_other;
 SELECT distil_cancel(:other);
 CALL distil_wait(:other);

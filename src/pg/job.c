@@ -278,9 +278,10 @@ distil_job_get(int64 job, DistilJob *row, bool manage)
 		ereport(ERROR,
 				(errcode(ERRCODE_INSUFFICIENT_PRIVILEGE),
 				 errmsg("permission denied for job " INT64_FORMAT, job),
-				 manage
-				 ? errhint("Only its owner and members of pg_signal_backend may do this.")
-				 : errhint("Only its owner and members of pg_monitor may do this.")));
+				 !manage ? errhint("Only its owner and members of pg_monitor may do this.")
+				 : superuser_arg(row->owner)
+				 ? errhint("The job is a superuser's: only superusers may do this.")
+				 : errhint("Only its owner and members of pg_signal_backend may do this.")));
 	if (!manage)
 		return;
 
