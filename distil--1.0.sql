@@ -291,6 +291,9 @@ CREATE FUNCTION distil_cosine(a numeric[], b numeric[]) RETURNS double precision
 CREATE FUNCTION distil_cosine(a int[], b int[]) RETURNS double precision
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_cosine';
 COMMENT ON FUNCTION distil_cosine(real[], real[]) IS 'cosine of two vectors; null when one is zero';
+COMMENT ON FUNCTION distil_cosine(double precision[], double precision[]) IS 'cosine of two vectors; null when one is zero';
+COMMENT ON FUNCTION distil_cosine(numeric[], numeric[]) IS 'cosine of two vectors; null when one is zero';
+COMMENT ON FUNCTION distil_cosine(int[], int[]) IS 'cosine of two vectors; null when one is zero';
 CREATE FUNCTION distil_dot(a real[], b real[]) RETURNS double precision
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_dot';
 CREATE FUNCTION distil_dot(a double precision[], b double precision[]) RETURNS double precision
@@ -300,6 +303,9 @@ CREATE FUNCTION distil_dot(a numeric[], b numeric[]) RETURNS double precision
 CREATE FUNCTION distil_dot(a int[], b int[]) RETURNS double precision
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_dot';
 COMMENT ON FUNCTION distil_dot(real[], real[]) IS 'dot product of two vectors';
+COMMENT ON FUNCTION distil_dot(double precision[], double precision[]) IS 'dot product of two vectors';
+COMMENT ON FUNCTION distil_dot(numeric[], numeric[]) IS 'dot product of two vectors';
+COMMENT ON FUNCTION distil_dot(int[], int[]) IS 'dot product of two vectors';
 CREATE FUNCTION distil_l2(a real[], b real[]) RETURNS double precision
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_l2';
 CREATE FUNCTION distil_l2(a double precision[], b double precision[]) RETURNS double precision
@@ -309,6 +315,9 @@ CREATE FUNCTION distil_l2(a numeric[], b numeric[]) RETURNS double precision
 CREATE FUNCTION distil_l2(a int[], b int[]) RETURNS double precision
 	LANGUAGE c IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'distil_l2';
 COMMENT ON FUNCTION distil_l2(real[], real[]) IS 'Euclidean distance of two vectors';
+COMMENT ON FUNCTION distil_l2(double precision[], double precision[]) IS 'Euclidean distance of two vectors';
+COMMENT ON FUNCTION distil_l2(numeric[], numeric[]) IS 'Euclidean distance of two vectors';
+COMMENT ON FUNCTION distil_l2(int[], int[]) IS 'Euclidean distance of two vectors';
 
 -- ---------- the installation: sql_system.c ----------
 

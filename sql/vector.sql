@@ -41,5 +41,8 @@ SELECT distil_dot('{1,2}'::float8[], '{1,NULL}'::float8[]);
 SELECT distil_l2('{{1,2}}'::real[], '{1,2}'::real[]);
 SELECT distil_cosine('{1,2}'::int[], '{{1,2}}'::int[]);
 SELECT distil_cosine('{1,2}', '{1,2}');
+-- each function says what it is
+SELECT p.oid::regprocedure AS function FROM pg_proc p JOIN pg_depend d ON d.classid = 'pg_proc'::regclass AND d.objid = p.oid AND d.deptype = 'e'
+	WHERE p.pronamespace = 'public'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL ORDER BY 1;
 \c regression
 DROP DATABASE distil_distance;
