@@ -138,6 +138,10 @@ SELECT try('SELECT distil_export(''tiny'', ''/nonexistent/folder/model'')');
 SELECT try('SELECT distil_export(''nobody'')');
 SELECT try('SELECT distil.resident(''\x00'')');
 
+-- a model from a configuration was in no folder
+SELECT distil_create('made', distil_config('tiny'), 'tiny');
+SELECT distil_drop_model('made');
+
 -- long names are not repeated at length, and are cut between characters
 SELECT octet_length(e) < 2500, e LIKE '%' || repeat('é', 10) || '..." does not exist%' FROM try(format('SELECT distil_embed(%L, %L)', 'a', repeat('é', 1000000))) e;
 SELECT octet_length(e) < 2500 FROM try(format('SELECT distil_import(%L, %L)', repeat('n', 1000000), '/x')) e;

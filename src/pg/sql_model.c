@@ -68,9 +68,9 @@ import_options(FunctionCallInfo fcinfo, int arg)
 	return options;
 }
 
-/* Check the folder completely, then store it. */
+/* Check the folder completely, then store it; created: it was made from a configuration. */
 static void
-import_folder(const char *name, const DistilFolder *folder, const DistilImportOptions *options)
+import_folder(const char *name, const DistilFolder *folder, const DistilImportOptions *options, bool created)
 {
 	MemoryContext context = AllocSetContextCreate(CurrentMemoryContext, "distil import",
 												  ALLOCSET_DEFAULT_SIZES);
@@ -87,12 +87,15 @@ import_folder(const char *name, const DistilFolder *folder, const DistilImportOp
 				(errmsg("model \"%s\" is stored without the head of class \"%s\"", name,
 						TextDatumGetCString(distil_bridge_datum(info->missing_head,
 																strlen(info->missing_head)))),
-				 errdetail("Its weights are not in the folder, or distil does not know this head.")));
+				 created ? errdetail("Distil does not know this head.")
+				 : errdetail("Its weights are not in the folder, or distil does not know this head.")));
 	if (info->nheads == 0 && !info->sentence_model)
 		ereport(NOTICE,
 				(errmsg("embeddings of model \"%s\" will be the mean of its token vectors", name),
-				 errdetail("The folder has no modules.json, which says how a sentence model pools them."),
-				 errhint("If it was published with one, import the whole folder under another name.")));
+				 created ? errdetail("A configuration does not say how a sentence model pools them.")
+				 : errdetail("The folder has no modules.json, which says how a sentence model pools them."),
+				 created ? 0
+				 : errhint("If it was published with one, import the whole folder under another name.")));
 	distil_import_free(import);
 	MemoryContextDelete(context);
 }
@@ -125,7 +128,7 @@ distil_import(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("path \"%s\" of model \"%s\" is not absolute", distil_bridge_clip(path), name)));
 	folder = distil_folder_open_server(path);
-	import_folder(name, folder, &options);
+	import_folder(name, folder, &options, false);
 	distil_folder_close(folder);
 	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
@@ -140,7 +143,7 @@ distil_import_objects(PG_FUNCTION_ARGS)
 
 	distil_args_require(fcinfo, 1, "objects");
 	folder = distil_folder_open_objects(PG_GETARG_JSONB_P(1));
-	import_folder(name, folder, &options);
+	import_folder(name, folder, &options, false);
 	distil_folder_close(folder);
 	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
@@ -187,7 +190,7 @@ distil_import_bundled(PG_FUNCTION_ARGS)
 				 : errhint("No model is bundled: import a folder with distil_import(name, path).")));
 	}
 	folder = distil_folder_open_server(psprintf("%s/%s", path, name));
-	import_folder(name, folder, &options);
+	import_folder(name, folder, &options, false);
 	distil_folder_close(folder);
 	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
@@ -250,7 +253,7 @@ distil_create_model(PG_FUNCTION_ARGS)
 				 errmsg("the model is larger than distil.max_model_size"),
 				 errdetail("Its weights exceed %d MB.", distil_max_model_size)));
 	distil_bridge_check(status, &err);
-	import_folder(name, distil_created_folder(created), &options);
+	import_folder(name, distil_created_folder(created), &options, true);
 	distil_created_free(created);
 	PG_RETURN_TEXT_P(cstring_to_text(name));
 }
