@@ -8,6 +8,7 @@
 #include "postgres.h"
 #include "utils/array.h"
 #include "utils/jsonb.h"
+#include "compat.h"
 #include "distil_engine.h"
 
 /* Allocator over a memory context: failure is NULL, never an ereport. Lives in that context. */
@@ -60,7 +61,7 @@ distil_bridge_array_data(ArrayType *array)
 }
 
 /* Throws what distil_device_open() said of the CPU: 53200 for want of memory, otherwise 58000. */
-extern void distil_bridge_refuse_cpu(const char *isa, const char *message) pg_attribute_noreturn();
+pg_noreturn extern void distil_bridge_refuse_cpu(const char *isa, const char *message);
 /* This backend's device (opened lazily, never in the postmaster); errors as those. */
 extern DistilDevice *distil_bridge_device(void);
 /* Those of workers 1 .. workers - 1, which share batches with it. */
