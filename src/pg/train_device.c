@@ -8,6 +8,7 @@
  */
 #include "postgres.h"
 
+#include "bridge.h"
 #include "guc.h"
 #include "threads.h"
 #include "train_run.h"
