@@ -14,7 +14,6 @@
 #include "optimizer/planner.h"
 #include "tcop/pquery.h"
 #include "utils/memutils.h"
-#include "utils/portal.h"
 #include "utils/syscache.h"
 
 #include "batch_plan.h"

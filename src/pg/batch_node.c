@@ -447,6 +447,7 @@ try_rows(DistilBatchState *state, int first, int count)
 	}
 	PG_CATCH();
 	{
+		/* First of all: nothing may fail before it, or the session stays in the subtransaction. */
 		RollbackAndReleaseCurrentSubTransaction();
 		MemoryContextSwitchTo(context);
 		CurrentResourceOwner = owner;
