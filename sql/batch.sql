@@ -636,6 +636,40 @@ SELECT batches_of('SELECT count(*) FROM few WHERE id NOT IN (SELECT distil_token
 SELECT batches_of('SELECT count(*) FROM few WHERE EXISTS (SELECT distil_token_count(body || 12 / (id + 1)) FROM groups OFFSET 0)');
 SELECT batches_of('SELECT n, sum(distil_token_count(body)) FROM groups GROUP BY n');
 SELECT batches_of('SELECT count(*) FROM groups a JOIN few b ON distil_token_count(a.body || 12 / (a.id + 1)) = b.id');
+-- an outer side that needs more than a row for its first one: of it nothing is run when the inner side is empty
+CREATE INDEX ON groups (n);
+SET enable_sort = off;
+CREATE TEMP TABLE hashed (what text, query text);
+INSERT INTO hashed VALUES
+  ('group', 'SELECT a.s FROM (SELECT n, sum(distil_token_count(body || 12 / (id - 8))) AS s FROM groups GROUP BY n) a JOIN few b ON a.n = b.id'),
+  ('condition', 'SELECT a.id FROM groups a JOIN few b ON a.id = b.id WHERE (distil_token_count(a.body || 12 / (a.id - 3)) > 0) = (a.id > 0)'),
+  ('limit', 'SELECT a.id FROM (SELECT id, distil_token_count(body || 12 / (id - 3)) AS t FROM groups LIMIT 10) a JOIN few b ON a.t = b.id'),
+  ('hash join', 'SELECT a.id FROM (SELECT a.id, t FROM (SELECT id, distil_token_count(body || 12 / (id - 3)) AS t FROM groups OFFSET 0) a JOIN few c ON a.id = c.id OFFSET 0) a JOIN few b ON a.t = b.id'),
+  ('column', 'SELECT a.id FROM (SELECT id, distil_token_count(body || 12 / (id - 3)) AS t FROM groups OFFSET 0) a JOIN few b ON a.t = b.id'),
+  ('semi', 'SELECT a.s FROM (SELECT n, sum(distil_token_count(body || 12 / (id - 8))) AS s FROM groups GROUP BY n) a WHERE n IN (SELECT id FROM few b WHERE true)');
+CREATE TEMP TABLE empty_inner AS SELECT what || e AS what, replace(query, 'few b', inner_side) AS query FROM hashed,
+  (VALUES (', empty', '(SELECT * FROM few WHERE body = ''nothing'') b'), (', empty, may fail', '(SELECT * FROM few WHERE 12 / id > 100) b'), ('', 'few b')) i (e, inner_side);
+SET distil.batch = off;
+CREATE TEMP TABLE empty_off AS SELECT what, first_row_of(query) AS first, result_of(query) AS result FROM empty_inner;
+RESET distil.batch;
+SELECT what, result, first_row_of(query) IS NOT DISTINCT FROM first AND result_of(query) IS NOT DISTINCT FROM result AS same,
+       EXISTS (SELECT FROM plan_of(query) p WHERE p LIKE '%DistilBatch%') AS batched FROM empty_inner JOIN empty_off USING (what) ORDER BY 1;
+-- results that are kept with the inner side take more than work_mem: then the outer side is read to its end
+CREATE TABLE kept (id int PRIMARY KEY, body text);
+INSERT INTO kept SELECT i, repeat('doc ', 12) || i FROM generate_series(1, 300) i;
+CREATE TABLE probes (id int PRIMARY KEY, ids int[]);
+INSERT INTO probes SELECT i, ids FROM generate_series(1, 1500) i, LATERAL (SELECT distil_token_ids(body) AS ids FROM kept WHERE id = i % 300 + 1) k;
+VACUUM ANALYZE kept, probes;
+CREATE FUNCTION kept_join(k int) RETURNS text LANGUAGE sql AS $$
+  SELECT format('SELECT a.id, a.x FROM (SELECT id, ids, 12 / (id - %s) AS x FROM probes WHERE id >= %s OFFSET 0) a WHERE a.ids IN (SELECT distil_token_ids(body) FROM kept)', k + 1, k)
+$$;
+SET work_mem = '64kB'; SET hash_mem_multiplier = 1;
+SELECT * FROM plan_of(kept_join(1));
+SELECT k, first_row_of(kept_join(k)), result_of(kept_join(k) || ' LIMIT 1') FROM generate_series(1, 12) k;
+SELECT * FROM plan_of(kept_join(1) || ' LIMIT 1');
+SELECT * FROM plan_of(replace(kept_join(1), '12 / (id - 2)', 'id') || ' LIMIT 1');
+SELECT batches_of(replace(kept_join(1), '12 / (id - 2)', '12 / (id + 2)'));
+RESET work_mem; RESET hash_mem_multiplier; RESET enable_sort;
 RESET enable_hashagg; RESET enable_mergejoin; RESET enable_nestloop;
 
 -- Prepared statements, PL/pgSQL, SQL functions

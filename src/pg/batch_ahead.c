@@ -287,3 +287,9 @@ distil_batch_reads_ahead(Plan *plan)
 	}
 	return reads_ahead(plan, false);
 }
+
+bool
+distil_batch_runs_unasked(Plan *plan)
+{
+	return reads_ahead(plan, true);
+}

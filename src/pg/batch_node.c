@@ -494,14 +494,16 @@ refill_rows(const DistilBatchState *state)
 static bool
 leaves_calls(const DistilBatchState *state)
 {
-	if (state->ahead && can_try())
-		return false;
+	bool		undone = state->ahead && can_try();
+
 	switch (state->late)
 	{
 		case DISTIL_LATE_LAST:
-			return is_counted(state) || state->partial;
+			return !undone && (is_counted(state) || state->partial);
 		case DISTIL_LATE_FIRST:
-			return state->given == 0;
+			return !undone && state->given == 0;
+		case DISTIL_LATE_KEPT:
+			return is_counted(state);
 		default:
 			return false;
 	}

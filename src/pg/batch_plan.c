@@ -27,6 +27,7 @@
 typedef struct Place
 {
 	bool		partial;		/* not all rows that are read ahead may be asked for */
+	bool		first;			/* all rows are asked for, or the first alone */
 	bool		marked;			/* must support mark and restore */
 	bool		in_worker;		/* below a Gather */
 	bool		whole;			/* all rows are read, however few the executor is asked for */
@@ -224,6 +225,7 @@ static void
 take_all(Place *place)
 {
 	place->partial = false;
+	place->first = false;
 	place->rows_wanted = INT_MAX;
 	place->whole = true;
 }
@@ -232,15 +234,17 @@ take_all(Place *place)
 static Place
 place_of_more(Place place)
 {
-	if (place.rows_wanted > 0 && place.rows_wanted < INT_MAX)
+	if (place.first || (place.rows_wanted > 0 && place.rows_wanted < INT_MAX))
 	{
 		place.partial = true;
+		place.first = false;
 		place.rows_wanted = 0;
 	}
 	return place;
 }
 
 static Plan *wrap_targetlist(Plan *plan, Place place, DistilBatchRewrite *rewrite);
+static Plan *rewrite_plan(Plan *plan, Place place, DistilBatchRewrite *rewrite);
 
 /*
  * The node that a cut of plan gave (NULL: there is none) above plan, whose new target list may have calls
@@ -473,12 +477,66 @@ wrap_input(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 		finish_input(node, place, late, &below, rewrite);
 }
 
+/* ---------- hash joins ---------- */
+
+/*
+ * Whether the first row of the outer side may be read before the inner side turns out to be empty: the
+ * executor looks there first where that costs less, unless it reads all of one side anyway.
+ */
+static bool
+looks_first(const HashJoin *join)
+{
+	switch (join->join.jointype)
+	{
+		case JOIN_LEFT:
+		case JOIN_RIGHT:
+		case JOIN_FULL:
+		case JOIN_ANTI:
+			return false;
+		default:
+			return outerPlan(join)->startup_cost < innerPlan(join)->total_cost;
+	}
+}
+
+/*
+ * Rewrite the outer side.  What is read ahead there must not show when the inner side is empty: so the inner
+ * side is hashed first, by telling the executor what a first outer row costs, unless that could show too.
+ */
+static void
+rewrite_outer(HashJoin *join, Place place, DistilBatchRewrite *rewrite)
+{
+	int			before = rewrite->next_node_id;
+	bool		hash_first = place.first && distil_batch_runs_unasked(innerPlan(join)) &&
+		distil_batch_evaluates_ahead((Node *) join->hashclauses);
+	Plan	   *outer;
+
+	if (hash_first)
+		place.first = false;
+	outer = rewrite_plan(outerPlan(join), place, rewrite);
+	if (hash_first && rewrite->next_node_id > before)
+	{
+		outer->startup_cost = innerPlan(join)->total_cost;
+		outer->total_cost = Max(outer->total_cost, outer->startup_cost);
+	}
+	outerPlan(join) = outer;
+}
+
+/* Whether all of the outer side may be read for the first row, as where the inner one takes over work_mem. */
+static bool
+outer_reads_ahead(const HashJoin *join)
+{
+	Plan	   *outer = outerPlan(join);
+
+	return !IsA(outer, CustomScan) && distil_batch_reads_ahead(outer) &&
+		distil_batch_evaluates_ahead((Node *) join->hashkeys) &&
+		distil_batch_evaluates_ahead((Node *) join->join.joinqual);
+}
+
 /* A node below a HashJoin (plan: the join itself) or the Hash of it (plan) whose keys have calls. */
 static void
-wrap_keys(HashJoin *join, Plan *plan, Place place, DistilBatchRewrite *rewrite)
+wrap_keys(HashJoin *join, Plan *plan, Place place, DistilBatchLate late, DistilBatchRewrite *rewrite)
 {
 	Plan	   *child = outerPlan(plan);
-	DistilBatchLate late = IsA(plan, Hash) ? DISTIL_LATE_NEVER : DISTIL_LATE_FIRST;
 	DistilBatchBelow below;
 	CustomScan *node;
 
@@ -497,13 +555,17 @@ wrap_keys(HashJoin *join, Plan *plan, Place place, DistilBatchRewrite *rewrite)
 		finish_input(node, place, late, &below, rewrite);
 }
 
-/* The inner side of a hash join is read at once. */
+/* The inner side of a hash join is read at once, and kept with the results of its calls. */
 static void
 wrap_join(HashJoin *join, Place left, Place right, DistilBatchRewrite *rewrite)
 {
+	bool		ahead = outer_reads_ahead(join);
+
 	take_all(&right);
-	wrap_keys(join, innerPlan(join), right, rewrite);
-	wrap_keys(join, &join->join.plan, left, rewrite);
+	right.whole = left.whole || ahead;
+	if (ahead || !left.partial)
+		wrap_keys(join, innerPlan(join), right, right.whole ? DISTIL_LATE_NEVER : DISTIL_LATE_KEPT, rewrite);
+	wrap_keys(join, &join->join.plan, left, DISTIL_LATE_FIRST, rewrite);
 }
 
 /* ---------- the whole plan ---------- */
@@ -560,7 +622,7 @@ places_below(Plan *plan, Place place, Place *left, Place *right)
 			if (is_offset((Limit *) plan))
 				break;
 			left->rows_wanted = limit_rows((Limit *) plan);
-			left->partial = place.partial || left->rows_wanted == 0 ||
+			left->partial = place.partial || place.first || left->rows_wanted == 0 ||
 				(place.rows_wanted > 0 && place.rows_wanted < left->rows_wanted);
 			break;
 		case T_Agg:
@@ -592,9 +654,11 @@ places_below(Plan *plan, Place place, Place *left, Place *right)
 		case T_Result:
 			left->marked = place.marked;
 			break;
+		case T_HashJoin:
+			left->first = !left->partial && looks_first((HashJoin *) plan);
+			/* FALLTHROUGH */
 			/* The inner side may be left at its first match. */
 		case T_NestLoop:
-		case T_HashJoin:
 			if (((Join *) plan)->inner_unique || ((Join *) plan)->jointype == JOIN_SEMI ||
 				((Join *) plan)->jointype == JOIN_ANTI)
 				right->partial = true;
@@ -624,7 +688,10 @@ rewrite_plan(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	/* What a ForeignScan has below it is run for one row again, after a concurrent update. */
 	if (!IsA(plan, ForeignScan))
 	{
-		plan->lefttree = rewrite_plan(plan->lefttree, left, rewrite);
+		if (IsA(plan, HashJoin))
+			rewrite_outer((HashJoin *) plan, left, rewrite);
+		else
+			plan->lefttree = rewrite_plan(plan->lefttree, left, rewrite);
 		plan->righttree = rewrite_plan(plan->righttree, right, rewrite);
 	}
 	if (IsA(plan, SubqueryScan))

@@ -92,6 +92,8 @@ extern void distil_batch_expand_values(ValuesScan *scan, List *rtable);
 
 /* Whether nobody can tell that rows of plan were read which are then not asked for. */
 extern bool distil_batch_reads_ahead(Plan *plan);
+/* Whether nobody can tell that plan was run at all, when no row of it is asked for. */
+extern bool distil_batch_runs_unasked(Plan *plan);
 /* The same for an expression that is evaluated for such rows. */
 extern bool distil_batch_evaluates_ahead(Node *node);
 
@@ -112,7 +114,8 @@ typedef enum DistilBatchLate
 {
 	DISTIL_LATE_NEVER,
 	DISTIL_LATE_LAST,			/* one that is read to know where a group of rows ends */
-	DISTIL_LATE_FIRST			/* the first, which is read to know whether there is one */
+	DISTIL_LATE_FIRST,			/* the first, which is read to know whether there is one */
+	DISTIL_LATE_KEPT			/* all, where few rows may be asked for: the reader keeps the results */
 } DistilBatchLate;
 
 extern const CustomScanMethods distil_batch_methods;
