@@ -364,12 +364,18 @@ distil_bridge_jsonb(Jsonb *jsonb)
 static DistilDevice *devices[DISTIL_ISA_SETTINGS][DISTIL_MAX_THREADS];
 
 void
-distil_bridge_refuse_cpu(const char *isa, const char *message)
+distil_bridge_check_memory(const char *message)
 {
 	if (strncmp(message, DISTIL_NO_MEMORY, strlen(DISTIL_NO_MEMORY)) == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_OUT_OF_MEMORY),
 				 errmsg_internal("%s", message)));
+}
+
+void
+distil_bridge_refuse_cpu(const char *isa, const char *message)
+{
+	distil_bridge_check_memory(message);
 	ereport(ERROR,
 			(errcode(ERRCODE_SYSTEM_ERROR),
 			 errmsg("the CPU backend cannot be opened with instruction set \"%s\"", isa),

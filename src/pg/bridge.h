@@ -60,7 +60,9 @@ distil_bridge_array_data(ArrayType *array)
 		(ARR_HASNULL(array) ? (Size) array->dataoffset : (Size) ARR_OVERHEAD_NONULLS(ARR_NDIM(array)));
 }
 
-/* Throws what distil_device_open() said of the CPU: 53200 for want of memory, otherwise 58000. */
+/* Throws 53200 if that is what distil_device_open() said of the CPU. */
+extern void distil_bridge_check_memory(const char *message);
+/* Throws what it said: 53200 for want of memory, otherwise 58000. */
 pg_noreturn extern void distil_bridge_refuse_cpu(const char *isa, const char *message);
 /* This backend's device (opened lazily, never in the postmaster); errors as those. */
 extern DistilDevice *distil_bridge_device(void);

@@ -32,7 +32,9 @@ open_cpu(DistilRun *run)
 		DistilDevice *device = distil_device_open(reference ? "reference" : "cpu", reference ? NULL : isa,
 												  message, sizeof(message));
 
-		/* the system may refuse a set the CPU has */
+		if (device == NULL)
+			distil_bridge_check_memory(message);
+		/* The system may refuse a set the CPU has. */
 		if (device == NULL && isa != NULL && !reference)
 		{
 			isa = NULL;
