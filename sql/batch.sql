@@ -659,6 +659,7 @@ CREATE TABLE kept (id int PRIMARY KEY, body text);
 INSERT INTO kept SELECT i, repeat('doc ', 12) || i FROM generate_series(1, 300) i;
 CREATE TABLE probes (id int PRIMARY KEY, ids int[]);
 INSERT INTO probes SELECT i, ids FROM generate_series(1, 1500) i, LATERAL (SELECT distil_token_ids(body) AS ids FROM kept WHERE id = i % 300 + 1) k;
+ALTER TABLE probes ALTER ids SET STATISTICS 0;
 VACUUM ANALYZE kept, probes;
 CREATE FUNCTION kept_join(k int) RETURNS text LANGUAGE sql AS $$
   SELECT format('SELECT a.id, a.x FROM (SELECT id, ids, 12 / (id - %s) AS x FROM probes WHERE id >= %s OFFSET 0) a WHERE a.ids IN (SELECT distil_token_ids(body) FROM kept)', k + 1, k)
