@@ -604,6 +604,8 @@ SET distil.batch = off;
 CREATE TEMP TABLE late_off AS SELECT what, first_row_of(query) AS first, result_of(query) AS result FROM late;
 RESET distil.batch;
 SELECT what, first, first_row_of(query) IS NOT DISTINCT FROM first AND result_of(query) IS NOT DISTINCT FROM result AS same FROM late JOIN late_off USING (what) ORDER BY 1;
+-- whether its calls are computed is no parameter of the statement: EXPLAIN would look for what sets it
+EXPLAIN (VERBOSE, COSTS OFF) SELECT n, sum(distil_token_count(body || id)) FROM groups GROUP BY n LIMIT 1;
 -- below a LIMIT, whatever reads all that it gives
 CREATE TEMP TABLE first_group (n int, sum int);
 INSERT INTO first_group SELECT n, sum(distil_token_count(body, model)) FROM groups GROUP BY n LIMIT 1;

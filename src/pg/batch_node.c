@@ -222,9 +222,6 @@ begin_scan(CustomScanState *node, EState *estate, int eflags)
 	state->ahead = list_nth_int(plan->custom_private, DISTIL_BATCH_AHEAD) != 0;
 	state->whole = list_nth_int(plan->custom_private, DISTIL_BATCH_WHOLE) != 0;
 	state->late = list_nth_int(plan->custom_private, DISTIL_BATCH_LATE);
-	if (state->late != DISTIL_LATE_NEVER)
-		state->computing = &estate->es_param_exec_vals[list_nth_int(plan->custom_private,
-																	DISTIL_BATCH_PARAM)];
 	/* A Limit cannot tell a Sort below this node that it may keep the first rows only. */
 	if (state->wanted > 0 && state->wanted < INT_MAX && !state->at_least)
 		ExecSetTupleBound(state->wanted, outerPlanState(node));
@@ -509,6 +506,26 @@ leaves_calls(const DistilBatchState *state)
 	}
 }
 
+/*
+ * Whether arguments are to be computed below: what a CaseTestExpr outside of a CASE with a value reads there.
+ * They are in the next node that is not of this kind, or in one of ours above it.
+ */
+static void
+set_computing(const DistilBatchState *state, bool computing)
+{
+	do
+	{
+		PlanState  *child = outerPlanState(&state->css);
+
+		if (child->ps_ExprContext != NULL)
+		{
+			child->ps_ExprContext->caseValue_datum = BoolGetDatum(computing);
+			child->ps_ExprContext->caseValue_isNull = false;
+		}
+		state = child_state(state);
+	} while (state != NULL);
+}
+
 /* The next rows with their results; false at the end or when an error is deferred. */
 static bool
 refill(DistilBatchState *state)
@@ -520,8 +537,8 @@ refill(DistilBatchState *state)
 	if (state->done)
 		return false;
 	forget_rows(state);
-	if (state->computing != NULL)
-		state->computing->value = BoolGetDatum(!leave);
+	if (state->late != DISTIL_LATE_NEVER)
+		set_computing(state, !leave);
 	read_rows(state, leave ? 1 : refill_rows(state));
 	if (state->nrows == 0)
 		return false;

@@ -77,7 +77,6 @@ typedef struct DistilBatchState
 	bool		ahead;			/* nobody could tell */
 	bool		whole;			/* all rows are read, however few the executor is asked for */
 	DistilBatchLate late;
-	ParamExecData *computing;	/* unless late is DISTIL_LATE_NEVER: the parameter of DistilBatchBelow */
 	int			given;			/* rows buffered so far since the (re)scan, at most INT_MAX */
 	int			ceiling;		/* rows any refill may take, lowered when results are large */
 	bool		done;			/* the child has no more rows */

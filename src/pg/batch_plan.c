@@ -13,7 +13,6 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "common/int.h"
 #include "jit/jit.h"
 #include "miscadmin.h"
@@ -216,7 +215,7 @@ static void
 finish_node(CustomScan *node, Place place, bool at_least, bool partial, bool ahead)
 {
 	node->custom_private = list_make5_int(place.rows_wanted, at_least, partial, ahead, place.whole);
-	node->custom_private = lappend_int(lappend_int(node->custom_private, DISTIL_LATE_NEVER), 0);
+	node->custom_private = lappend_int(node->custom_private, DISTIL_LATE_NEVER);
 	node->scan.plan.parallel_aware = place.in_worker;
 }
 
@@ -397,30 +396,16 @@ has_input_call(Plan *plan)
 	}
 }
 
-/* A parameter of the statement that only a node of ours sets. */
-static Param *
-new_parameter(DistilBatchRewrite *rewrite)
-{
-	PlannedStmt *statement = rewrite->statement;
-	Param	   *param = makeNode(Param);
-
-	param->paramkind = PARAM_EXEC;
-	param->paramid = list_length(statement->paramExecTypes);
-	param->paramtype = BOOLOID;
-	param->paramtypmod = -1;
-	param->location = -1;
-	statement->paramExecTypes = lappend_oid(statement->paramExecTypes, BOOLOID);
-	return param;
-}
-
 /* What may be computed in child, below a node in this place. */
 static DistilBatchBelow
-below_node(Plan *child, Place place, DistilBatchLate late, DistilBatchRewrite *rewrite)
+below_node(Plan *child, Place place, DistilBatchLate late)
 {
-	DistilBatchBelow below = {.can_extend = can_extend(child), .harmless = place.partial};
+	DistilBatchBelow below = {
+		.can_extend = can_extend(child),
+		.harmless = place.partial,
+		.late = late != DISTIL_LATE_NEVER
+	};
 
-	if (late != DISTIL_LATE_NEVER)
-		below.late = new_parameter(rewrite);
 	return below;
 }
 
@@ -429,8 +414,7 @@ below_node(Plan *child, Place place, DistilBatchLate late, DistilBatchRewrite *r
  * errors would come too early for who reads late.
  */
 static void
-finish_input(CustomScan *node, Place place, DistilBatchLate late, const DistilBatchBelow *below,
-			 DistilBatchRewrite *rewrite)
+finish_input(CustomScan *node, Place place, DistilBatchLate late, DistilBatchRewrite *rewrite)
 {
 	Plan	   *child = outerPlan(&node->scan.plan);
 	bool		early = late != DISTIL_LATE_NEVER && distil_batch_has_call(child->targetlist);
@@ -440,10 +424,7 @@ finish_input(CustomScan *node, Place place, DistilBatchLate late, const DistilBa
 	child = wrap(child, place, rewrite);
 	node->scan.plan.lefttree = child;
 	finish_node(node, place, false, place.partial, !early && distil_batch_reads_ahead(child));
-	if (late == DISTIL_LATE_NEVER)
-		return;
 	list_nth_cell(node->custom_private, DISTIL_BATCH_LATE)->int_value = late;
-	list_nth_cell(node->custom_private, DISTIL_BATCH_PARAM)->int_value = below->late->paramid;
 }
 
 /*
@@ -468,13 +449,13 @@ wrap_input(Plan *plan, Place place, DistilBatchRewrite *rewrite)
 	}
 	if (place.partial && !distil_batch_reads_ahead(child))
 		return;
-	below = below_node(child, place, late, rewrite);
+	below = below_node(child, place, late);
 	if (IsA(plan, ModifyTable))
 		node = distil_batch_split_merge((ModifyTable *) plan, rewrite->next_node_id, &below);
 	else
 		node = distil_batch_split_input(plan, rewrite->next_node_id, &below);
 	if (node != NULL)
-		finish_input(node, place, late, &below, rewrite);
+		finish_input(node, place, late, rewrite);
 }
 
 /* ---------- hash joins ---------- */
@@ -549,10 +530,10 @@ wrap_keys(HashJoin *join, Plan *plan, Place place, DistilBatchLate late, DistilB
 	}
 	if (place.partial && !distil_batch_reads_ahead(child))
 		return;
-	below = below_node(child, place, late, rewrite);
+	below = below_node(child, place, late);
 	node = distil_batch_split_keys(join, plan, rewrite->next_node_id, &below);
 	if (node != NULL)
-		finish_input(node, place, late, &below, rewrite);
+		finish_input(node, place, late, rewrite);
 }
 
 /* The inner side of a hash join is read at once, and kept with the results of its calls. */

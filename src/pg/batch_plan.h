@@ -60,10 +60,10 @@ typedef struct DistilBatchBelow
 	bool		can_extend;		/* its child can compute further columns */
 	bool		harmless;		/* arguments must not be able to fail */
 	/*
-	 * Not NULL: the reader may read a row of which it does not compute the calls.  The reader then makes a
-	 * call itself where it finds NULL, and while this parameter is false nothing is computed below.
+	 * The reader may read a row of which it does not compute the calls.  It then makes a call itself where it
+	 * finds NULL, and while the node says so (batch_node.c) nothing is computed below.
 	 */
-	Param	   *late;
+	bool		late;
 } DistilBatchBelow;
 
 /* Calls in arguments of aggregates of an Agg or WindowAgg, made for each row of its input. */
@@ -105,8 +105,7 @@ typedef enum DistilBatchPrivate
 	DISTIL_BATCH_PARTIAL,		/* 1: rows that are read ahead may not be asked for */
 	DISTIL_BATCH_AHEAD,			/* 1: nobody could tell */
 	DISTIL_BATCH_WHOLE,			/* 1: all are read, however few the executor is asked for */
-	DISTIL_BATCH_LATE,			/* DistilBatchLate */
-	DISTIL_BATCH_PARAM			/* number of the parameter of DistilBatchBelow */
+	DISTIL_BATCH_LATE			/* DistilBatchLate */
 } DistilBatchPrivate;
 
 /* Rows whose calls the reader may not compute: see DistilBatchBelow. */

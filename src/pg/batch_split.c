@@ -18,6 +18,7 @@
 #include "postgres.h"
 
 #include "access/htup_details.h"
+#include "catalog/pg_type.h"
 #include "nodes/makefuncs.h"
 #include "nodes/nodeFuncs.h"
 #include "optimizer/clauses.h"
@@ -184,15 +185,23 @@ is_constant(Node *node)
 	return IsA(node, Const) || (IsA(node, Param) && ((Param *) node)->paramkind == PARAM_EXTERN);
 }
 
-/* What holds where the node makes a call behind the guard (NULL: none); NULL: always. */
+/*
+ * What holds where the node makes a call behind the guard (NULL: none); NULL: always.  What the node says is
+ * no parameter: EXPLAIN of PostgreSQL 17 asserts that it finds what sets one.
+ */
 static Expr *
 whole_guard(const DistilSplit *split, Expr *guard)
 {
-	Expr	   *late = (Expr *) split->below.late;
+	CaseTestExpr *computing;
 
-	if (late == NULL || guard == NULL)
-		return guard != NULL ? guard : late;
-	return makeBoolExpr(AND_EXPR, list_make2(late, guard), -1);
+	if (!split->below.late)
+		return guard;
+	computing = makeNode(CaseTestExpr);
+	computing->typeId = BOOLOID;
+	computing->typeMod = -1;
+	if (guard == NULL)
+		return (Expr *) computing;
+	return makeBoolExpr(AND_EXPR, list_make2(computing, guard), -1);
 }
 
 /*
@@ -250,7 +259,7 @@ argument(DistilSplit *split, Node *node)
 static bool
 guards_first(const DistilSplit *split, Expr *guard, const FuncExpr *call)
 {
-	return guard != NULL || (split->below.late != NULL && distil_split_has_call((Node *) call->args));
+	return guard != NULL || (split->below.late && distil_split_has_call((Node *) call->args));
 }
 
 /* Is call, made where the guard holds, what `taken` computes? */
@@ -305,7 +314,7 @@ has_arguments(const DistilSplit *split, const FuncExpr *call)
 	if (other_column_walker((Node *) call->args, NULL))
 		return false;
 	/* Who finds NULL makes the call again. */
-	if ((split->guard != NULL || below->late != NULL) && contain_volatile_functions((Node *) call->args))
+	if ((split->guard != NULL || below->late) && contain_volatile_functions((Node *) call->args))
 		return false;
 	if (split->guard != NULL &&
 		(!below->can_extend || (below->harmless && !distil_batch_evaluates_ahead((Node *) split->guard))))
