@@ -90,13 +90,14 @@ BEGIN
   EXECUTE 'EXPLAIN (COSTS OFF, FORMAT JSON' || options || ') ' || query INTO plan;
   RETURN QUERY SELECT k, CASE WHEN k LIKE '% Time' OR k = 'Tokens' THEN to_jsonb(v::float8 > 0) ELSE v END
     FROM jsonb_each(plan -> 0 -> 'Plan') AS p (k, v)
-    WHERE k IN ('Functions', 'Batch Rows', 'Models', 'Batches', 'Batched Rows', 'Tokens', 'Tokenizer Time', 'Model Time')
+    WHERE k IN ('Functions', 'Batch Rows', 'Models', 'Batches', 'Batched Rows', 'Tokens', 'Tokenizer Time', 'Model Time', 'Rows Removed by Filter')
     ORDER BY k COLLATE "C";
 END $$;
 SELECT * FROM explain_keys('', 'SELECT distil_embed(body) FROM docs');
 SET distil.precision = 'float32';
 SELECT * FROM explain_keys(', ANALYZE', 'SELECT distil_embed(body), distil_embed(body, ''batch-tiny'') FROM docs');
 SELECT * FROM explain_keys(', ANALYZE, TIMING OFF', 'SELECT distil_embed(body) FROM docs');
+SELECT * FROM explain_keys(', ANALYZE, TIMING OFF', 'SELECT id FROM docs WHERE distil_token_count(body) > 4 AND id > 1');
 RESET distil.precision;
 -- distil.memory counts from the next call on
 SELECT distil_create('batch-wide', distil_config('batch-tiny') || '{"hidden_size": 384, "num_attention_heads": 12, "intermediate_size": 1536}', tokenizer_of => 'batch-tiny');
@@ -138,6 +139,10 @@ SELECT distil_create('batch-ranks', distil_config('batch-tiny') || '{"architectu
 SELECT * FROM compare($$SELECT id, distil_classify(body, 'batch-classes/classify'), distil_logits(body, 'batch-classes/classify'),
   distil_logits(body, 'batch-classes/classify', nullif(left(body, 5), 'doc 2')), distil_rerank('doc 12', body, 'batch-ranks/rerank') FROM docs$$);
 SELECT * FROM compare($$SELECT id, distil_classify(body, CASE WHEN id % 7 <> 0 THEN 'batch-classes/classify' END), distil_hidden_states(coalesce(body, '')) FROM docs$$);
+SET distil.precision = 'float32';
+SELECT value FROM explain_keys(', ANALYZE', $$SELECT distil_classify(body, 'batch-classes/classify'), distil_embed(body, nullif('batch-tiny', body)), distil_embed(body) FROM docs$$) WHERE key = 'Models';
+SELECT value FROM explain_keys(', ANALYZE', $$SELECT distil_embed(NULLIF(body, body), 'nowhere') FROM docs$$) WHERE key = 'Batched Rows';
+RESET distil.precision;
 SELECT distil_drop_model('batch-classes'), distil_drop_model('batch-ranks');
 SELECT * FROM plan_of('SELECT id, distil_decode(distil_token_ids(body)) FROM docs');
 SELECT * FROM compare('SELECT id, distil_decode(distil_token_ids(body)) FROM docs');
@@ -158,6 +163,7 @@ SELECT * FROM compare('SELECT d.id, distil_embed(d.body || p.id) FROM docs d JOI
 SELECT * FROM plan_of('SELECT x, s.* FROM generate_series(1, 3) x, LATERAL (SELECT id, distil_embed(body || x) FROM docs WHERE id % 3 = x - 1 OFFSET 0) s');
 SELECT * FROM compare('SELECT x, s.* FROM generate_series(1, 3) x, LATERAL (SELECT id, distil_embed(body || x) FROM docs WHERE id % 3 = x - 1 OFFSET 0) s');
 SELECT * FROM compare('SELECT x, s.* FROM generate_series(1, 3) x, LATERAL (SELECT id, distil_embed(body || x) FROM docs WHERE id > x LIMIT 2) s');
+SELECT * FROM compare('SELECT x, s.* FROM generate_series(1, 3) x, LATERAL (SELECT id, distil_embed(body || x) FROM docs WHERE id > x LIMIT (SELECT 3)) s');
 SELECT * FROM plan_of('WITH c AS MATERIALIZED (SELECT id, distil_embed(body) e FROM docs) SELECT a.id, b.e FROM c a JOIN c b USING (id)');
 SELECT * FROM compare('WITH c AS MATERIALIZED (SELECT id, distil_embed(body) e FROM docs) SELECT a.id, b.e FROM c a JOIN c b USING (id) ORDER BY id');
 SELECT * FROM compare($$WITH RECURSIVE r (n, t) AS (SELECT 1, 'a' UNION ALL SELECT n + 1, t || distil_token_count(t || n) FROM r WHERE n < 5) SELECT * FROM r$$);
@@ -245,6 +251,7 @@ INSERT INTO mixed SELECT i, repeat('cat ', i), 'note ' || i FROM generate_series
 	RETURNING id, note, distil_token_count(body), distil_token_count(note) - distil_token_count('note 1') AS one, tableoid::regclass;
 UPDATE mixed SET note = 'new ' || note, id = CASE id WHEN 5 THEN 8 ELSE id END
 	RETURNING id, note, distil_token_count(body), distil_token_count(note) - distil_token_count('new note 1') AS one, tableoid::regclass;
+UPDATE mixed SET note = note RETURNING mixed, distil_token_count(note) > 0 AS counted;
 DELETE FROM mixed RETURNING id, note, distil_token_count(body), distil_token_count(note) - distil_token_count('new note 1') AS one, tableoid::regclass;
 DROP TABLE mixed;
 
@@ -302,6 +309,20 @@ SELECT * FROM plan_of('SELECT generate_series(1, 2), distil_token_count(body) FR
 SELECT * FROM plan_of($$SELECT id, distil_embed('constant') FROM docs$$);
 SELECT * FROM compare($$SELECT id, distil_embed('constant'), distil_embed(body) FROM docs$$);
 SELECT * FROM plan_of('SELECT id FROM docs WHERE distil_token_count(body) > 3');
+SELECT * FROM compare('SELECT id % 3 AS k, grouping(id % 3), distil_token_count(max(body)) FROM docs GROUP BY ROLLUP (1) ORDER BY 1, 2');
+CREATE OPERATOR ## (LEFTARG = int, RIGHTARG = int, FUNCTION = generate_series);
+SELECT count(s), count(n) FROM (SELECT id ## 4 AS s, distil_token_count(body) AS n FROM docs WHERE id < 4 OFFSET 0) q;
+DROP OPERATOR ## (int, int);
+-- in all kinds of expressions that evaluate their parts whenever they are evaluated themselves
+CREATE TABLE wide (LIKE docs);
+CREATE TABLE narrow () INHERITS (wide);
+SELECT expression, EXISTS (SELECT FROM plan_of('SELECT ' || expression || ' FROM docs') p WHERE p LIKE '%DistilBatch%') AS batched FROM (VALUES
+  ('distil_token_count(body) IS DISTINCT FROM id'), ('distil_token_count(body) = ANY (ARRAY[id, 3])'), ('ROW(distil_token_count(body), id)'),
+  ('greatest(distil_token_count(body), 3)'), ('(jsonb_populate_record(NULL::docs, to_jsonb(distil_token_count(body)))).id'),
+  ('distil_decode(distil_token_ids(body))::varchar'), ('ROW(distil_token_count(body), body, e)::narrow::wide'),
+  ('distil_token_count(body)::information_schema.cardinal_number'), ('distil_token_count(body) IS NULL'), ('(distil_token_count(body) > 3) IS TRUE'),
+  ('distil_token_count(count(*)::text)'), ('distil_token_count((row_number() OVER ())::text)'), ('distil_token_count(random()::text)')) e (expression);
+DROP TABLE wide CASCADE;
 -- Volatile expressions are evaluated when their row is due; not read ahead under a LIMIT when they are arguments
 SELECT * FROM plan_of('SELECT id, distil_embed(body || random()) FROM docs LIMIT (SELECT 3)');
 SELECT * FROM plan_of('SELECT id, random(), distil_embed(body) FROM docs LIMIT 3');
@@ -311,6 +332,8 @@ SELECT * FROM plan_of('SELECT id, distil_embed(body) FROM docs');
 RESET distil.batch;
 
 -- Statements that write
+CREATE TEMP TABLE assigned AS SELECT id, body, ARRAY[0, 0] AS ids FROM docs WHERE id < 4;
+UPDATE assigned SET ids[2] = id, body = body || distil_token_count(body) RETURNING id, ids;
 UPDATE docs SET e = distil_embed(body);
 SELECT count(*) AS rows, count(e) AS embedded FROM docs;
 SELECT * FROM compare('SELECT id, e = distil_embed(body) FROM docs WHERE id < 5');
@@ -371,6 +394,11 @@ MERGE INTO merged m USING docs d ON m.id = d.id
   WHEN MATCHED THEN DELETE
   WHEN NOT MATCHED THEN INSERT VALUES (d.id, d.body, distil_token_count(d.body, CASE WHEN d.id > 40 THEN 'batch-tiny' ELSE 'none' END));
 SELECT count(*), count(*) FILTER (WHERE n IS DISTINCT FROM CASE WHEN id < 20 THEN distil_token_count(body || '!') ELSE distil_token_count(body) END) AS differ FROM merged;
+-- not of columns of the target, nor in an action that comes after one with a condition
+MERGE INTO merged m USING docs d ON m.id = d.id WHEN MATCHED THEN UPDATE SET n = distil_token_count(m.body || m.id) + distil_token_count(d.body || '!');
+SELECT count(*) FILTER (WHERE n IS DISTINCT FROM distil_token_count(body || id) + distil_token_count(body || '!')) AS differ FROM merged;
+MERGE INTO merged m USING docs d ON m.id = d.id WHEN MATCHED AND m.id < 20 THEN DO NOTHING
+  WHEN MATCHED THEN UPDATE SET n = distil_token_count(d.body || 12 / (d.id - 6));
 DROP TABLE merged;
 
 -- How many rows at once
@@ -387,6 +415,7 @@ BEGIN
 END $$;
 SELECT sort_of('SELECT distil_embed(body) FROM docs ORDER BY body LIMIT 5');
 SELECT batches_of('SELECT * FROM (SELECT distil_embed(body) e FROM docs OFFSET 0) s WHERE e IS NOT NULL LIMIT 3');
+SELECT batches_of('SELECT id FROM docs WHERE distil_token_count(body) > 4 LIMIT 100');
 SELECT batches_of('UPDATE docs SET e = distil_embed(body)');
 SELECT batches_of('SELECT count(e) FROM (SELECT distil_embed(body) e FROM docs OFFSET 0) s');
 SELECT batches_of('SELECT x, e FROM generate_series(1, 3) x, LATERAL (SELECT distil_embed(body || x) e FROM docs WHERE id <= 5 OFFSET 0) s');
@@ -399,7 +428,16 @@ SET work_mem = '256kB';
 SELECT split_part(batches_of('SELECT distil_embed(body) FROM long'), '/', 1)::int > 10 AS small_batches;
 SELECT * FROM compare('SELECT id, distil_embed(body), body FROM long');
 RESET work_mem;
+-- or when results were large
+SET work_mem = '64kB';
+SELECT split_part(batches_of('SELECT distil_hidden_states(repeat(body, 20)) FROM docs'), '/', 1)::int > 20 AS small_batches;
+SELECT split_part(batches_of($$SELECT count(x), count(n) FROM (SELECT x, distil_token_count(body) AS n FROM (SELECT body, repeat('x', 20000) AS x FROM docs OFFSET 0) s OFFSET 0) t$$), '/', 1)::int > 50 AS small_batches;
+RESET work_mem;
 RESET distil.truncation;
+-- what stops the statement is no error of a row
+SET work_mem = '200MB'; SET statement_timeout = '20ms';
+SELECT count(distil_token_count(repeat(body, 20))) FROM long;
+RESET statement_timeout; RESET work_mem;
 
 -- Cursors: forward only unless SCROLL, which is not batched
 BEGIN;
@@ -439,6 +477,28 @@ DECLARE c CURSOR FOR SELECT id, distil_token_count(body) > 0 AS ok FROM (SELECT 
 MOVE 5 IN c;
 FETCH 1 FROM c;
 DELETE FROM docs WHERE CURRENT OF c RETURNING id;
+CLOSE c;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body) > 0 AS ok FROM (SELECT * FROM docs TABLESAMPLE SYSTEM (100) LIMIT 1000) s WHERE id > 7 AND now() > '2000-01-01';
+MOVE 6 IN c;
+FETCH 1 FROM c;
+DELETE FROM docs WHERE CURRENT OF c RETURNING id;
+CLOSE c;
+SET LOCAL enable_bitmapscan = on; SET LOCAL enable_indexscan = off; SET LOCAL enable_seqscan = off;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body) > 0 AS ok FROM docs WHERE id BETWEEN 30 AND 50;
+MOVE 6 IN c;
+FETCH 1 FROM c;
+DELETE FROM docs WHERE CURRENT OF c RETURNING id;
+CLOSE c;
+SET LOCAL enable_bitmapscan = off;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body) > 0 AS ok FROM docs WHERE ctid >= '(0,1)' AND ctid < '(99,0)' AND id BETWEEN 60 AND 70;
+MOVE 6 IN c;
+FETCH 1 FROM c;
+DELETE FROM docs WHERE CURRENT OF c RETURNING id;
+CLOSE c;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(id::text) > 0 AS ok FROM long WHERE ctid IN ('(0,2)', '(0,1)');
+FETCH 2 FROM c;
+DELETE FROM long WHERE CURRENT OF c RETURNING id;
+CLOSE c;
 ROLLBACK;
 CREATE TABLE parent (LIKE docs);
 CREATE TABLE child () INHERITS (parent);
@@ -476,6 +536,11 @@ SELECT $$SELECT a.n, b.n FROM (SELECT k, ARRAY[distil_token_count(body)] AS n FR
   FULL JOIN (SELECT k, ARRAY[distil_token_count(body)] AS n FROM twice_2) b USING (k)$$ AS marks \gset
 SELECT * FROM plan_of(:'marks');
 SELECT * FROM compare(:'marks');
+-- An incremental sort hands on the rows of its child, as a sort does
+SET enable_hashagg = off; SET enable_seqscan = off;
+SELECT * FROM plan_of('SELECT k, body, max(distil_token_count(body || k)) FROM twice GROUP BY k, body');
+SELECT * FROM compare('SELECT k, body, max(distil_token_count(body || k)) FROM twice GROUP BY k, body');
+RESET enable_hashagg; RESET enable_seqscan;
 RESET enable_hashjoin; RESET enable_nestloop; RESET enable_sort; RESET enable_material;
 
 -- What is not asked for does not happen, what is happens once and in its turn
@@ -518,10 +583,18 @@ INSERT INTO turns_of VALUES
   ('guard', 'SELECT CASE WHEN id <> 5 THEN distil_token_count(body || 12 / (id - 5)) END, distil_token_count(body) FROM few'),
   ('limit in cte', $$WITH c AS MATERIALIZED (SELECT id, distil_token_count(body || 12 / (id - 5)) FROM few LIMIT 10) SELECT * FROM c LIMIT 3$$),
   ('window', 'SELECT id, sum(distil_token_count(body || 12 / (id - 5))) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING) FROM few LIMIT 3'),
+  ('frame, start', 'SELECT id, sum(distil_token_count(body || 12 / (id - 1))) OVER (ORDER BY id ROWS BETWEEN 1 FOLLOWING AND UNBOUNDED FOLLOWING) FROM few'),
+  ('frame, end', 'SELECT id, sum(distil_token_count(body || 12 / (id - 20))) OVER (ORDER BY id ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING) FROM few'),
+  ('frame, exclusion', 'SELECT id, sum(distil_token_count(body || 12 / (id - 20))) OVER (ORDER BY id ROWS UNBOUNDED PRECEDING EXCLUDE CURRENT ROW) FROM few'),
+  ('subscript', $$SELECT (distil_embed(NULLIF(body, 'doc 5')))[distil_token_count(body || 12 / (id - 5))] IS NULL FROM few$$),
+  ('slice', $$SELECT cardinality((distil_embed(NULLIF(body, 'doc 5')))[distil_token_count(body || 12 / (id - 5)):9]) FROM few$$),
+  ('second key', $$SELECT f.id FROM few f JOIN (SELECT n, m FROM generate_series(1, 30) n, generate_series(1, 30) m OFFSET 0) g
+     ON distil_token_count(NULLIF(f.body, 'doc 5')) = n AND distil_token_count(f.body || 12 / (f.id - 5)) = m$$),
   ('key', 'SELECT f.id FROM few f JOIN generate_series(1, 30) n ON distil_token_count(f.body || 12 / (f.id - 5)) = n LIMIT 3'),
   ('semi join', $$SELECT id FROM few p WHERE EXISTS (SELECT FROM few q WHERE q.id <> p.id + 100
      AND distil_token_count(q.body || 12 / (q.id - 5)) > CASE q.id WHEN 1 THEN 99 ELSE 0 END)$$),
-  ('set', $$SELECT count(distil_token_count(t || 'x')), sum(distil_token_count(lower(t))) FROM (SELECT unnest(ARRAY['a', 'b c', body]) AS t FROM few) s$$);
+  ('set', $$SELECT count(distil_token_count(t || 'x')), sum(distil_token_count(lower(t))) FROM (SELECT unnest(ARRAY['a', 'b c', body]) AS t FROM few) s$$),
+  ('set, filter', $$SELECT sum(distil_token_count(t)) FILTER (WHERE id > 5) FROM (SELECT id, unnest(ARRAY['a', 'b c', body]) AS t FROM few) s$$);
 SET enable_seqscan = off;
 SET distil.batch = off;
 CREATE TEMP TABLE turns_off AS SELECT what, result_of(query) AS result FROM turns_of;
@@ -536,6 +609,8 @@ SELECT first_of() > 0 AS found;
 SELECT setval('turns', 1, false) AS turn;
 SELECT sum(distil_token_count(CASE WHEN nextval('turns') % 2 = 0 THEN body END)) FILTER (WHERE id > 2)
   = (SELECT sum(distil_token_count(body)) FROM few WHERE id > 2 AND id % 2 = 0) AS once FROM few;
+SELECT nextval('turns') AS turn;
+SELECT count(distil_token_count(body)) FILTER (WHERE nextval('turns') > 0), count(distil_token_count(body)) FILTER (WHERE (SELECT nextval('turns') + id) > 0) FROM few;
 SELECT nextval('turns') AS turn;
 SELECT sum(distil_token_count(t || 'x')) > 0 AS counted FROM (SELECT nextval('turns')::text AS t FROM few) s;
 SELECT count(a), count(b) FROM (SELECT distil_token_count(nextval('turns')::text) AS a, distil_token_count(nextval('turns')::text) AS b FROM few OFFSET 0) s;
@@ -606,6 +681,14 @@ RESET distil.batch;
 SELECT what, first, first_row_of(query) IS NOT DISTINCT FROM first AND result_of(query) IS NOT DISTINCT FROM result AS same FROM late JOIN late_off USING (what) ORDER BY 1;
 -- whether its calls are computed is no parameter of the statement: EXPLAIN would look for what sets it
 EXPLAIN (VERBOSE, COSTS OFF) SELECT n, sum(distil_token_count(body || id)) FROM groups GROUP BY n LIMIT 1;
+-- who finds NULL makes the call: not of an argument that may be another then, nor where a filter keeps a row out
+SELECT setval('turns', 1) AS turn;
+SELECT n, count(distil_token_count(CASE WHEN nextval('turns') < 0 THEN body END)), count(distil_token_count((SELECT CASE WHEN nextval('turns') < 0 THEN body END))) FROM groups GROUP BY n;
+SELECT nextval('turns') AS turn;
+SELECT n, sum(distil_token_count(body || 12 / (id - 5))) FILTER (WHERE id <> 5) > 0 AS counted FROM groups GROUP BY n;
+SELECT sum(distil_token_count(body, model)) FILTER (WHERE id <> 5) > 0 AS counted FROM groups;
+-- a hash join compares what its node has computed
+EXPLAIN (COSTS OFF) SELECT a.id FROM groups a JOIN few b ON distil_token_count(a.body) = b.id;
 -- below a LIMIT, whatever reads all that it gives
 CREATE TEMP TABLE first_group (n int, sum int);
 INSERT INTO first_group SELECT n, sum(distil_token_count(body, model)) FROM groups GROUP BY n LIMIT 1;
@@ -638,6 +721,16 @@ SELECT batches_of('SELECT count(*) FROM few WHERE id NOT IN (SELECT distil_token
 SELECT batches_of('SELECT count(*) FROM few WHERE EXISTS (SELECT distil_token_count(body || 12 / (id + 1)) FROM groups OFFSET 0)');
 SELECT batches_of('SELECT n, sum(distil_token_count(body)) FROM groups GROUP BY n');
 SELECT batches_of('SELECT count(*) FROM groups a JOIN few b ON distil_token_count(a.body || 12 / (a.id + 1)) = b.id');
+SELECT batches_of('SELECT count(*) FROM groups a JOIN few b ON distil_token_count(a.body) = b.id');
+SELECT batches_of('SELECT n, sum(distil_token_count(body)) FROM groups GROUP BY n LIMIT (SELECT 3)');
+SELECT batches_of('SELECT n, sum(distil_token_count(body || 12 / (id + 1))) FROM groups GROUP BY n');
+DO $$
+DECLARE
+  plan jsonb;
+BEGIN
+  EXECUTE 'EXPLAIN (ANALYZE, FORMAT JSON) SELECT n, sum((distil_embed(distil_decode(distil_token_ids(body))))[1]) FROM groups GROUP BY n' INTO plan;
+  RAISE WARNING 'embedded in batches: %', jsonb_path_exists(plan, 'strict $.**."Tokens" ? (@ > 0)');
+END $$;
 -- an outer side that needs more than a row for its first one: of it nothing is run when the inner side is empty
 CREATE INDEX ON groups (n);
 SET enable_sort = off;
@@ -682,6 +775,7 @@ EXECUTE p (4, 'batch-tiny');
 SELECT * FROM plan_of($$EXECUTE p (4, 'batch-tiny')$$);
 SET distil.batch = off;
 EXECUTE p (4, 'batch-tiny');
+SELECT batches_of($$EXECUTE p (4, 'batch-tiny')$$);
 RESET distil.batch;
 RESET plan_cache_mode;
 DO $$
@@ -705,6 +799,9 @@ SELECT substring(batches_of('SELECT id, distil_embed(body) FROM docs') from '/\d
 -- where errors cannot be kept rows are not read ahead
 SET max_parallel_workers = 0;
 SELECT count(n) FROM (SELECT distil_token_count('doc', CASE id WHEN 39 THEN 'none' ELSE 'batch-tiny' END) AS n FROM long LIMIT 38) s;
+SET enable_parallel_hash = off;
+SELECT count(*) FROM long a JOIN few b ON distil_token_count('doc', CASE WHEN a.id > 0 THEN 'none' END) = b.id WHERE b.body = 'nothing';
+RESET enable_parallel_hash;
 RESET max_parallel_workers;
 SELECT * FROM plan_of('SELECT sum(distil_token_count(body)) FROM docs');
 SELECT sum(distil_token_count(body)) = (SELECT sum(n) FROM (SELECT distil_token_count(body) AS n FROM docs OFFSET 0) s) AS same FROM docs;
@@ -712,6 +809,19 @@ SELECT sum(distil_token_count(body)) = (SELECT sum(n) FROM (SELECT distil_token_
 SET parallel_leader_participation = off; SET parallel_tuple_cost = 1;
 SELECT * FROM plan_of('SELECT id FROM docs ORDER BY distil_token_count(body), id LIMIT 3');
 SELECT split_part(batches_of('SELECT id FROM docs ORDER BY distil_token_count(body), id LIMIT 3'), '/', 1)::int < 20 AS large_batches;
+SET distil.precision = 'bfloat16';
+SELECT distil_embed('this session has used another precision') IS NOT NULL AS embedded;
+SET distil.precision = 'float32';
+DO $$
+DECLARE
+  plan jsonb;
+BEGIN
+  PERFORM set_config('distil.threads', '1', true);
+  EXECUTE 'EXPLAIN (ANALYZE, FORMAT JSON) SELECT distil_embed(body) FROM docs WHERE body IS NOT NULL' INTO plan;
+  RAISE WARNING 'in workers: % rows, threads: %, models: %, tokens: %', jsonb_path_query_first(plan, 'strict $.**."Batched Rows"'),
+    jsonb_path_query_first(plan, 'strict $.**."Threads"'), jsonb_path_query_first(plan, 'strict $.**."Models"'), jsonb_path_exists(plan, 'strict $.**."Tokens" ? (@ > 0)');
+END $$;
+RESET distil.precision;
 RESET parallel_leader_participation; SET parallel_tuple_cost = 0;
 SET max_parallel_workers_per_gather = 0;
 

@@ -415,7 +415,7 @@ run_rows(DistilBatchState *state, int first, int count)
 	distil_batch_totals(&after);
 	MemoryContextSwitchTo(old_context);
 	distil_batch_count(state, count, &before, &after);
-	distil_batch_note_models(state);
+	distil_batch_note_models(state, true);
 }
 
 /* Errors that end the statement wherever they come. */

@@ -96,8 +96,8 @@ typedef struct DistilBatchState
 /* Count a run of calls on nrows; before and after are the totals of this backend round it. */
 extern void distil_batch_count(DistilBatchState *state, int nrows, const DistilBatchTotals *before,
 							   const DistilBatchTotals *after);
-/* Keep for EXPLAIN ANALYZE the names of the models that the calls have run. */
-extern void distil_batch_note_models(DistilBatchState *state);
+/* Keep for EXPLAIN ANALYZE the names of the models that the calls have run, here or (not here) in workers. */
+extern void distil_batch_note_models(DistilBatchState *state, bool here);
 
 extern Size distil_batch_estimate_shared(CustomScanState *node, ParallelContext *context);
 extern void distil_batch_initialize_shared(CustomScanState *node, ParallelContext *context, void *coordinate);

@@ -62,9 +62,9 @@ layout_dtype(const char *layout)
 	return "float32";
 }
 
-/* "name (dtype)" of the model that a call has run, NULL when it differs from row to row. */
+/* "name (dtype)" of the model that a call has run, here or only in workers; NULL when it differs by row. */
 static char *
-model_label(DistilBatchState *state, BatchFunctionCall *call)
+model_label(DistilBatchState *state, BatchFunctionCall *call, bool here)
 {
 	int			arg = call->callee.function->model_arg;
 	char	   *name = NULL;
@@ -87,7 +87,7 @@ model_label(DistilBatchState *state, BatchFunctionCall *call)
 	if (call->callee.function->is_head && name != NULL)
 		name = distil_args_head_model(name);
 	distil_store_lookup(&row, name);
-	return psprintf("%s (%s)", row.name, layout_dtype(distil_cache_layout(&row)));
+	return psprintf("%s (%s)", row.name, layout_dtype(distil_cache_layout(&row, here)));
 }
 
 /*
@@ -95,7 +95,7 @@ model_label(DistilBatchState *state, BatchFunctionCall *call)
  * here, where a snapshot is active; plans are also shown at the end of the executor (auto_explain).
  */
 void
-distil_batch_note_models(DistilBatchState *state)
+distil_batch_note_models(DistilBatchState *state, bool here)
 {
 	EState	   *estate = state->css.ss.ps.state;
 	MemoryContext old_context;
@@ -106,7 +106,7 @@ distil_batch_note_models(DistilBatchState *state)
 	old_context = MemoryContextSwitchTo(estate->es_query_cxt);
 	for (i = 0; i < state->ncalls; i++)
 	{
-		char	   *label = model_label(state, &state->calls[i]);
+		char	   *label = model_label(state, &state->calls[i], here);
 		ListCell   *cell;
 
 		foreach(cell, state->models)
@@ -168,7 +168,7 @@ distil_batch_shutdown(CustomScanState *node)
 	if (pg_atomic_read_u64(&shared->model_us) > 0)
 		state->counts.threads = Max(state->counts.threads, 1);
 	state->shared = NULL;
-	distil_batch_note_models(state);
+	distil_batch_note_models(state, false);
 }
 
 /* ---------- EXPLAIN ---------- */

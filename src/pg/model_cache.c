@@ -358,12 +358,12 @@ distil_cache_close(DistilOpenModel *open)
 }
 
 const char *
-distil_cache_layout(const DistilModelRow *row)
+distil_cache_layout(const DistilModelRow *row, bool used)
 {
 	const CacheEntry *last = NULL;
 	const CacheEntry *entry;
 
-	for (entry = entries; entry != NULL; entry = entry->next)
+	for (entry = used ? entries : NULL; entry != NULL; entry = entry->next)
 		if (is_of(entry, row) && (last == NULL || entry->last_used > last->last_used))
 			last = entry;
 	if (last != NULL)

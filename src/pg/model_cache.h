@@ -41,8 +41,11 @@ extern DistilOpenModel *distil_cache_get_tokenizer(const char *name);
 extern DistilOpenModel *distil_cache_open(const char *name);
 extern void distil_cache_close(DistilOpenModel *open);
 
-/* Layout of the copy that this backend used last of a model, or would use; maps none.  Static storage. */
-extern const char *distil_cache_layout(const DistilModelRow *row);
+/*
+ * Layout of the copy of a model that a backend with the settings of this one would use; used: of the one that
+ * this backend used last, if it did.  Maps none.  Static storage.
+ */
+extern const char *distil_cache_layout(const DistilModelRow *row, bool used);
 
 /* The mapping under an open model (for distil_verify). */
 extern const void *distil_cache_image(const DistilOpenModel *open, size_t *size);
