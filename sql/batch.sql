@@ -768,6 +768,165 @@ SELECT batches_of(replace(kept_join(1), '12 / (id - 2)', '12 / (id + 2)'));
 RESET work_mem; RESET hash_mem_multiplier; RESET enable_sort;
 RESET enable_hashagg; RESET enable_mergejoin; RESET enable_nestloop;
 
+-- Below a node that may ask for more rows than its LIMIT a Sort keeps them all
+CREATE TEMP TABLE more_of (what text, query text);
+INSERT INTO more_of VALUES
+  ('unique', 'SELECT DISTINCT ON (k) k, t FROM (SELECT -n AS k, distil_token_count(body) AS t FROM groups ORDER BY -n LIMIT ALL) s LIMIT 2'),
+  ('window', 'SELECT id, t, sum(t) OVER () FROM (SELECT id, distil_token_count(body) AS t FROM docs ORDER BY -id LIMIT ALL) s LIMIT 2'),
+  ('set', 'SELECT generate_series(1, id % 2), t FROM (SELECT id, distil_token_count(body) AS t FROM docs ORDER BY -id LIMIT ALL) s LIMIT 2'),
+  ('loop', 'SELECT s.t, f.id FROM (SELECT id, distil_token_count(body) AS t FROM docs ORDER BY -id LIMIT ALL) s, few f WHERE f.id > s.id LIMIT 2'),
+  ('join', 'SELECT s.t, f.id FROM (SELECT -id AS k, distil_token_count(body) AS t FROM docs ORDER BY -id LIMIT ALL) s LEFT JOIN few f ON -f.id = s.k WHERE f.id IS NULL OR f.id < 9 LIMIT 2'),
+  ('inner join', 'SELECT s.t, f.id FROM (SELECT -id AS k, distil_token_count(body) AS t FROM docs ORDER BY -id LIMIT ALL) s JOIN few f ON -f.id = s.k LIMIT 2'),
+  ('nested call', 'SELECT id FROM (SELECT id, body FROM docs ORDER BY -id OFFSET 0) s WHERE distil_token_count(distil_decode(distil_token_ids(body))) * 0 + id < 290 LIMIT 2'),
+  ('ties', 'SELECT n, distil_token_count(body) FROM groups ORDER BY -n FETCH FIRST 2 ROWS WITH TIES'),
+  ('large limit', 'SELECT id, distil_token_count(body) FROM docs ORDER BY -id LIMIT 4294967298');
+SET distil.batch = off;
+CREATE TEMP TABLE more_off AS SELECT what, result_of(query) AS result FROM more_of;
+RESET distil.batch;
+SELECT what, result ~ '^[0-9a-f]+$' AS found, result_of(query) = result AS same, EXISTS (SELECT FROM plan_of(query) p WHERE p LIKE '%DistilBatch%') AS batched FROM more_of JOIN more_off USING (what) ORDER BY 1;
+SET enable_hashjoin = off; SET enable_nestloop = off;
+SELECT result_of(query) = result AS same FROM more_of JOIN more_off USING (what) WHERE what = 'inner join';
+RESET enable_hashjoin; RESET enable_nestloop;
+BEGIN;
+WITH d AS (DELETE FROM docs WHERE id = 300 RETURNING 1) SELECT id, distil_token_count(body) > 0 AS ok FROM docs, (SELECT count(*) FROM d) s ORDER BY -id LIMIT 2 FOR UPDATE OF docs;
+ROLLBACK;
+-- whether rows are read that are not asked for
+CREATE TEMP TABLE ends (what text, query text);
+INSERT INTO ends VALUES
+  ('sorted by groups', 'SELECT k, t FROM (SELECT k, distil_token_count(body || 12 / (k - 80)) AS t FROM twice ORDER BY k OFFSET 0) s ORDER BY k, t LIMIT 2'),
+  ('scalar', 'SELECT (SELECT distil_token_count(body || 12 / (id - 5)) FROM groups)'),
+  ('key below', 'SELECT f.x FROM (SELECT id, body, 12 / (id - 5) AS x FROM kept OFFSET 0) f JOIN generate_series(1, 100) n ON distil_token_count(f.body) = n LIMIT 3'),
+  ('loop condition', 'SELECT f.id, g.id FROM groups f JOIN groups g ON distil_token_count(f.body || 12 / (g.id - 5)) * 0 + g.id > 1 LIMIT 2'),
+  ('call on calls', 'SELECT distil_token_count((12 / (id - 4 + 0 * cardinality(distil_token_ids(body))))::text) FROM groups LIMIT (SELECT 3)'),
+  ('condition on calls', 'SELECT id FROM groups WHERE 12 / (id - 4 + 0 * cardinality(distil_token_ids(body))) < 99 AND distil_token_count(body || ''!'') > 0 LIMIT (SELECT 3)'),
+  ('hash condition', 'SELECT f.id, g.id FROM groups f JOIN groups g ON f.id = g.id AND distil_token_count(f.body || 12 / (g.id - 5)) * 0 + g.id > 1 LIMIT 2'),
+  ('group, hashed key', 'SELECT a.id FROM (SELECT id, distil_token_count(body || id) AS t FROM groups WHERE 12 / (id + 1) > 100 OFFSET 0) a JOIN (SELECT * FROM few WHERE id < 4) b ON a.t = 12 / (b.id - 3)'),
+  ('run condition', 'SELECT * FROM (SELECT distil_token_count(body) AS t, distil_token_count(body) AS u, row_number() OVER (ORDER BY id) AS n FROM groups) s WHERE n <= 3'),
+  ('run condition below', 'SELECT * FROM (SELECT distil_token_count(body) AS t, distil_token_count(body) AS u, row_number() OVER (ORDER BY id) AS n, rank() OVER (ORDER BY -id) AS s FROM groups) s WHERE s <= 3'),
+  ('run condition above', 'SELECT * FROM (SELECT distil_token_count(body) AS t, distil_token_count(body) AS u, row_number() OVER (ORDER BY id) AS n, rank() OVER (ORDER BY -id) AS s FROM groups) s WHERE n <= 3');
+SET enable_sort = off; SET enable_mergejoin = off;
+SET distil.batch = off;
+CREATE TEMP TABLE ends_off AS SELECT what, first_row_of(query) AS first, result_of(query) AS result FROM ends;
+RESET distil.batch;
+SELECT what, result ~ '^[0-9a-f]+$' AS found, first_row_of(query) IS NOT DISTINCT FROM first AND result_of(query) IS NOT DISTINCT FROM result AS same FROM ends JOIN ends_off USING (what) ORDER BY 1;
+RESET enable_sort; RESET enable_mergejoin;
+\set VERBOSITY terse
+CREATE TEMP TABLE returned (n int);
+DO $$ DECLARE t int; BEGIN INSERT INTO returned SELECT 12 / (i - 5) FROM generate_series(1, 9) i RETURNING distil_token_count(n::text) INTO t; END $$;
+DO $$ DECLARE t int; BEGIN INSERT INTO returned SELECT distil_token_count('doc' || 12 / (i - 5)) FROM generate_series(1, 9) i RETURNING n INTO t; END $$;
+\set VERBOSITY default
+-- of an inner side that is left at its first match, or where the outer one ends; a Result passes marks on
+CREATE TEMP TABLE inner_sides (what text, query text);
+INSERT INTO inner_sides VALUES
+  ('anti', 'SELECT f.id FROM groups f WHERE NOT EXISTS (SELECT FROM groups g WHERE f.n = g.n AND distil_token_count(g.body || 12 / (g.id - 18)) > 0)'),
+  ('unique', 'SELECT f.id, g.id FROM groups f LEFT JOIN groups g ON f.n = g.id AND distil_token_count(g.body || 12 / (g.id - 4)) > 0');
+SET enable_hashjoin = off; SET enable_mergejoin = off; SET enable_material = off; SET enable_memoize = off; SET enable_indexscan = off; SET enable_indexonlyscan = off;
+SET distil.batch = off;
+CREATE TEMP TABLE inner_off AS SELECT what, result_of(query) AS result FROM inner_sides;
+RESET distil.batch;
+SELECT what, result ~ '^[0-9a-f]+$' AS found, result_of(query) IS NOT DISTINCT FROM result AS same, EXISTS (SELECT FROM plan_of(query) p WHERE p LIKE '%DistilBatch%') AS batched FROM inner_sides JOIN inner_off USING (what) ORDER BY 1;
+RESET enable_mergejoin; RESET enable_indexscan; RESET enable_indexonlyscan;
+SET enable_nestloop = off; SET enable_sort = off; SET enable_seqscan = off;
+DELETE FROM inner_sides;
+INSERT INTO inner_sides VALUES
+  ('sorted', 'SELECT a.id FROM groups a WHERE id < 3 AND EXISTS (SELECT FROM (SELECT id, distil_token_count(body || 12 / (id - 8)) AS t FROM groups ORDER BY id OFFSET 0) b WHERE a.id = b.id AND b.t > 0)'),
+  ('unmarked', 'SELECT a.id, b.id FROM groups a LEFT JOIN docs b ON a.id = b.id AND distil_token_count(b.body) > 3'),
+  ('marked', 'SELECT a.k, b.k FROM (SELECT k FROM twice WHERE (SELECT true) AND distil_token_count(body) > 0) a FULL JOIN (SELECT k FROM twice_2 WHERE (SELECT true) AND distil_token_count(body) > 0) b USING (k)');
+SET distil.batch = off;
+DELETE FROM inner_off;
+INSERT INTO inner_off SELECT what, result_of(query) AS result FROM inner_sides;
+RESET distil.batch;
+SELECT what, result ~ '^[0-9a-f]+$' AS found, result_of(query) IS NOT DISTINCT FROM result AS same, EXISTS (SELECT FROM plan_of(query) p WHERE p LIKE '%DistilBatch%') AS batched FROM inner_sides JOIN inner_off USING (what) ORDER BY 1;
+RESET enable_hashjoin; RESET enable_nestloop; RESET enable_sort; RESET enable_seqscan; RESET enable_material; RESET enable_memoize;
+-- where something that can fail is found below a node under a LIMIT, and where it is hidden
+CREATE TEMP TABLE tells (what text, query text);
+INSERT INTO tells VALUES
+  ('column', 'SELECT distil_token_count(body), x FROM (SELECT body, 12 / (id - 5) AS x FROM groups OFFSET 0) s'),
+  ('filter', 'SELECT distil_token_count(body) FROM groups WHERE n > 12 / (id - 5)'),
+  ('index', 'SELECT distil_token_count(f.body), g.body FROM few f JOIN groups g ON g.n = 12 / (f.id - 5)'),
+  ('index only', 'SELECT distil_token_count(f.body), g.n FROM few f JOIN groups g ON g.n = 12 / (f.id - 5)'),
+  ('values', 'SELECT distil_token_count(v.b), v.x FROM groups f, LATERAL (VALUES (f.body, 12 / (f.id - 5)), (f.body, f.n)) v (b, x)'),
+  ('append', 'SELECT distil_token_count(body), x FROM (SELECT body, id AS x FROM few UNION ALL SELECT body, 12 / (id - 5) FROM groups OFFSET 0) s'),
+  ('merge append', 'SELECT distil_token_count(body), x FROM (SELECT id, body, id AS x FROM few UNION ALL SELECT id, body, 12 / (id - 5) FROM groups ORDER BY 1 OFFSET 0) s'),
+  ('result', 'SELECT distil_token_count(body), x FROM (SELECT body, 12 / (id - 5) AS x FROM groups OFFSET 0) s WHERE (SELECT true)'),
+  ('limit', 'SELECT distil_token_count(body), x FROM (SELECT body, 12 / (id - 5) AS x FROM groups LIMIT 9) s'),
+  ('unique', 'SELECT distil_token_count(body), x FROM (SELECT DISTINCT ON (n) body, x FROM (SELECT n, body, 12 / (id - 5) AS x FROM groups ORDER BY n OFFSET 0) q OFFSET 0) s'),
+  ('sort', 'SELECT distil_token_count(body), x FROM (SELECT body, 12 / (id - 5) AS x FROM groups ORDER BY body OFFSET 0) s'),
+  ('sorted groups', 'SELECT n, distil_token_count(max(body)), sum(12 / (id - 5)) FROM groups GROUP BY n'),
+  ('hashed groups', 'SELECT body, distil_token_count(body), max(12 / (id - 5)) FROM groups GROUP BY body'),
+  ('groups', 'SELECT n, distil_token_count(n::text) FROM groups WHERE n > 12 / (id - 5) GROUP BY n'),
+  ('split', 'SELECT distil_token_count(split_part(body, '' '', 0)) FROM groups'),
+  ('not ilike', 'SELECT distil_token_count(body) FROM groups WHERE body NOT ILIKE ''x%'''),
+  ('loop', 'SELECT distil_token_count(f.body) FROM groups f JOIN few g ON g.body < (12 / (f.id - 5))::text'),
+  ('outer of loop', 'SELECT distil_token_count(f.body), x FROM (SELECT n, body, 12 / (id - 5) AS x FROM groups OFFSET 0) f JOIN few g ON f.n < g.id'),
+  ('hash', 'SELECT distil_token_count(f.body) FROM docs f JOIN few g ON 12 / (f.id - 5) = g.id'),
+  ('outer of hash', 'SELECT distil_token_count(f.body), x FROM (SELECT id, body, 12 / (id - 5) AS x FROM docs OFFSET 0) f JOIN few g USING (id)'),
+  ('xml', 'SELECT distil_token_count(body) FROM groups WHERE XMLPARSE(DOCUMENT body) IS NOT NULL');
+SET enable_mergejoin = off; SET enable_sort = off;
+SELECT fails, harmless, string_agg(what, ', ' ORDER BY what) AS what FROM (SELECT what,
+    EXISTS (SELECT FROM plan_of(query || ' LIMIT (SELECT 3)') p WHERE p LIKE '%DistilBatch%') AS fails,
+    EXISTS (SELECT FROM plan_of(regexp_replace(query, '12 / \((\w*\.?id) - 5\)', '\1', 'g') || ' LIMIT (SELECT 3)') p WHERE p LIKE '%DistilBatch%') AS harmless FROM tells WHERE what ~ 'hash|sort') t GROUP BY 1, 2 ORDER BY 1, 2;
+SET enable_hashagg = off; SET enable_hashjoin = off; SET enable_seqscan = off;
+SELECT fails, harmless, string_agg(what, ', ' ORDER BY what) AS what FROM (SELECT what,
+    EXISTS (SELECT FROM plan_of(query || ' LIMIT (SELECT 3)') p WHERE p LIKE '%DistilBatch%') AS fails,
+    EXISTS (SELECT FROM plan_of(regexp_replace(query, '12 / \((\w*\.?id) - 5\)', '\1', 'g') || ' LIMIT (SELECT 3)') p WHERE p LIKE '%DistilBatch%') AS harmless FROM tells WHERE what <> 'hashed groups') t GROUP BY 1, 2 ORDER BY 1, 2;
+RESET enable_mergejoin; RESET enable_hashagg; RESET enable_hashjoin; RESET enable_sort; RESET enable_seqscan;
+-- nodes that pass on how many are asked for, and that read all
+SELECT what, batches_of(query) FROM (VALUES
+  (1, 'SELECT id + 1, e FROM (SELECT id, distil_embed(body) e FROM docs OFFSET 0) s LIMIT 3'),
+  (2, 'SELECT * FROM (SELECT id, distil_embed(body) e FROM docs OFFSET 0) s WHERE (SELECT true) LIMIT 3'),
+  (3, 'SELECT distil_token_count(body) FROM parts LIMIT 150'),
+  (4, 'SELECT id, distil_token_count(body) FROM docs UNION ALL SELECT id, distil_token_count(body || id) FROM docs ORDER BY 1 LIMIT 5'),
+  (5, 'SELECT distil_token_count(body || 12 / (id - 400)) FROM docs OFFSET 10'),
+  (6, 'SELECT distil_token_count(body || 12 / (id - 400)) FROM docs LIMIT ALL OFFSET 10'),
+  (7, 'SELECT k, count(t) FROM (SELECT id % 3 AS k, distil_token_count(body || 12 / (id - 400)) AS t FROM docs OFFSET 0) s GROUP BY k LIMIT 1'),
+  (8, 'UPDATE docs SET id = id RETURNING id, distil_token_count(body)'),
+  (9, 'SELECT count(x) FROM docs a FULL JOIN (SELECT id, ARRAY(SELECT distil_token_count(g.body || 12 / (g.id + 1) || f.id) FROM groups g) AS x FROM few f WHERE id < 4 OFFSET 0) b ON a.id = b.id'),
+  (10, 'SELECT x FROM (SELECT id, ARRAY(SELECT distil_token_count(g.body || 12 / (g.id + 1) || f.id) FROM groups g) AS x FROM few f WHERE id < 4 OFFSET 0) s WHERE id > 1'),
+  (11, 'SELECT ARRAY(SELECT distil_token_count(g.body || 12 / (g.id + 1) || f.id) FROM groups g) FROM few f WHERE id < 4 UNION ALL SELECT NULL'),
+  (12, 'WITH c AS MATERIALIZED (SELECT ARRAY(SELECT distil_token_count(body || 12 / (id + 1)) FROM groups) AS a) SELECT * FROM c')) v (what, query);
+-- nodes below that are passed
+SELECT * FROM plan_of('SELECT count(t) FROM twice d, LATERAL (SELECT distil_token_count(f.body) AS t FROM few f WHERE f.id = d.k OFFSET 0) s');
+SELECT * FROM plan_of('WITH RECURSIVE r (n, t) AS (SELECT id, distil_token_count(body) FROM docs UNION ALL SELECT n, t + 1 FROM r WHERE t < 5) SELECT count(*) FROM r');
+SELECT * FROM plan_of('SELECT sum(distil_token_count(body || n)) FROM groups WHERE distil_token_count(body) > 3');
+-- a cursor reads ahead where nobody can tell
+SELECT setval('turns', 1, false) AS turn;
+CREATE FUNCTION seen(t text) RETURNS text LANGUAGE plpgsql STABLE LEAKPROOF AS $$ BEGIN PERFORM nextval('turns'); RETURN t; END $$;
+BEGIN;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(seen(body)) FROM groups;
+MOVE 6 IN c;
+SELECT currval('turns') AS seen;
+ROLLBACK;
+ALTER FUNCTION seen(text) VOLATILE;
+SELECT setval('turns', 1, false) AS turn;
+BEGIN;
+DECLARE c CURSOR FOR SELECT id, distil_token_count(body) FROM groups WHERE seen(body) IS NOT NULL;
+MOVE 6 IN c;
+SELECT currval('turns') AS seen;
+ROLLBACK;
+DROP FUNCTION seen(text);
+-- but hides no rows of a table among several from WHERE CURRENT OF
+SELECT what, EXISTS (SELECT FROM plan_of(query) p WHERE p LIKE '%DistilBatch%') AS batched,
+       EXISTS (SELECT FROM plan_of('DECLARE c CURSOR FOR ' || query) p WHERE p LIKE '%DistilBatch%') AS cursor FROM
+  (VALUES ('SELECT id, distil_token_count(body) > 0 AS ok FROM (SELECT id, body FROM parts UNION ALL (SELECT id, body FROM docs) LIMIT 1000) s WHERE id > 7')) u (spans),
+  LATERAL (VALUES ('limit', spans || ' LIMIT 100'), ('subquery', format('SELECT * FROM (%s OFFSET 0) q WHERE ok', spans)),
+    ('result', format('SELECT * FROM (%s OFFSET 0) q WHERE (SELECT true)', spans)), ('append', spans || ' UNION ALL SELECT id, true FROM docs')) v (what, query);
+-- the outer side, where the inner one takes over work_mem
+SET enable_hashagg = off; SET enable_mergejoin = off; SET enable_nestloop = off; SET enable_sort = off;
+CREATE FUNCTION kept_join(what text, k int) RETURNS text LANGUAGE sql AS $$
+  SELECT CASE what WHEN 'call' THEN replace(kept_join(k), format('12 / (id - %s)', k + 1), format('distil_token_count(''doc'', CASE id WHEN %s THEN ''none'' ELSE ''batch-tiny'' END)', k + 1))
+    WHEN 'key' THEN format('SELECT a.id FROM (SELECT id, ids FROM probes WHERE id >= %s OFFSET 0) a WHERE CASE WHEN 12 / (a.id - %s) < 99 THEN a.ids END IN (SELECT distil_token_ids(body) FROM kept)', k, k + 1)
+    ELSE format('SELECT a.id FROM (SELECT id, ids FROM probes WHERE id >= %s OFFSET 0) a JOIN kept k ON a.ids = distil_token_ids(k.body) AND 12 / (a.id - %s + 0 * k.id) < 99', k, k + 1) END
+$$;
+CREATE TEMP TABLE outer_sides AS SELECT what, k, kept_join(what, k) AS query FROM (VALUES ('call'), ('key'), ('condition')) w (what), generate_series(1, 12) k;
+SET work_mem = '64kB'; SET hash_mem_multiplier = 1;
+SET distil.batch = off;
+CREATE TEMP TABLE outer_off AS SELECT query, first_row_of(query) AS first, result_of(query || ' LIMIT 1') AS result FROM outer_sides;
+RESET distil.batch;
+SELECT what, count(*), count(*) FILTER (WHERE first_row_of(query) IS DISTINCT FROM first OR result_of(query || ' LIMIT 1') IS DISTINCT FROM result) AS differ FROM outer_sides JOIN outer_off USING (query) GROUP BY 1 ORDER BY 1;
+RESET work_mem; RESET hash_mem_multiplier;
+RESET enable_hashagg; RESET enable_mergejoin; RESET enable_nestloop; RESET enable_sort;
+
 -- Prepared statements, PL/pgSQL, SQL functions
 PREPARE p (int, text) AS SELECT id, distil_token_count(body, $2), distil_token_count(body || $2) FROM docs WHERE id < $1;
 SET plan_cache_mode = force_generic_plan;
@@ -796,6 +955,9 @@ CREATE TABLE parallel AS SELECT id, distil_embed(body) AS e FROM docs;
 SELECT count(*), count(p.e), count(*) FILTER (WHERE NOT is_close(to_jsonb(p.e), to_jsonb(d.e))) AS differ FROM docs d JOIN parallel p USING (id);
 SELECT count(distil_embed(NULLIF(body, body), 'nowhere')) FROM docs;
 SELECT substring(batches_of('SELECT id, distil_embed(body) FROM docs') from '/\d+') AS rows;
+SET parallel_leader_participation = off;
+SELECT substring(batches_of('SELECT id, distil_embed(body) FROM docs') from '/\d+') AS rows;
+RESET parallel_leader_participation;
 -- where errors cannot be kept rows are not read ahead
 SET max_parallel_workers = 0;
 SELECT count(n) FROM (SELECT distil_token_count('doc', CASE id WHEN 39 THEN 'none' ELSE 'batch-tiny' END) AS n FROM long LIMIT 38) s;
