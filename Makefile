@@ -17,7 +17,7 @@
 MODULE_big = distil
 EXTENSION = distil distil_vector
 DATA = distil--1.0.sql distil_vector--1.0.sql
-REGRESS = model quantize infer heads token vector errors privileges encodings batch train distil_vector
+REGRESS = model quantize infer heads token vector errors privileges encodings batch batch_lazy train distil_vector
 PGFILEDESC = "distil - transformer models inside PostgreSQL"
 
 KERNEL_SOURCES = $(wildcard kernels/*.c kernels/ref/*.c kernels/cpu/*.c kernels/standin/*.c)
