@@ -27,6 +27,13 @@ $node->wait_for_catchup($standby);
 is($standby->safe_psql('postgres', $vector), $expected, 'a standby gives the same vectors');
 my ($code, $out, $err) = quiet_psql($standby, "SELECT distil_import('x', '$path')", extra_params => ['-v', 'VERBOSITY=sqlstate']);
 like($err, qr/25006/, 'importing on a standby is refused as read-only');
+my $rows = "SELECT distil_token_count('text', CASE n WHEN 3 THEN 'none' ELSE 'm' END) > 0 FROM generate_series(1, 9) n";
+my $cursor = "DECLARE c CURSOR FOR $rows";
+like($standby->safe_psql('postgres', "EXPLAIN $cursor"), qr/DistilBatch/, 'a cursor is batched on a standby');
+($code, $out, $err) = quiet_psql($standby, "BEGIN; $cursor; FETCH 2 FROM c; FETCH 1 FROM c;");
+is($out, "t\nt", 'a row that is not asked for does not fail there');
+like($err, qr/model "none" does not exist/, 'one that is asked for does');
+is($standby->safe_psql('postgres', "SELECT count(*) FROM ($rows LIMIT 2) s"), 2, 'the same below a LIMIT');
 my @files = glob($standby->data_dir . '/pgsql_tmp_distil/*');
 ok(@files > 0, 'the standby made its own mapped copy');
 

@@ -1,4 +1,4 @@
-# Random queries give the same rows and fail at the same row with and without DistilBatch; beside other planner hooks.
+# Random queries give the same rows and fail at the same row with and without DistilBatch; beside other planner hooks, over foreign tables.
 use strict;
 use warnings;
 use PostgreSQL::Test::Cluster;
@@ -244,6 +244,30 @@ SKIP:
 		"WHEN NOT MATCHED THEN INSERT VALUES (s.id + 100, s.body, distil_token_count(s.body), ''m'')";
 	is($node->safe_psql('postgres', "${settings}SELECT batched('$merge'), difference('$merge', 'write', 1) IS NULL"), 't|t',
 		'inserts of a MERGE are batched beside actions for rows of the target alone');
+}
+
+# Foreign tables: a scan is read ahead, but not what the other server joins or what is asked for beside other scans.
+my ($host, $port) = ($node->host, $node->port);
+$node->safe_psql('postgres', <<SQL);
+CREATE EXTENSION postgres_fdw;
+CREATE SERVER self FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host '$host', port '$port', dbname 'postgres');
+CREATE USER MAPPING FOR CURRENT_USER SERVER self;
+CREATE FOREIGN TABLE far (id int, body text, n int, m text) SERVER self OPTIONS (table_name 'docs');
+CREATE TABLE halves (LIKE docs) PARTITION BY RANGE (id);
+CREATE FOREIGN TABLE halves_1 PARTITION OF halves FOR VALUES FROM (0) TO (20) SERVER self OPTIONS (table_name 'parts_1', async_capable 'true');
+CREATE FOREIGN TABLE halves_2 PARTITION OF halves FOR VALUES FROM (20) TO (2000) SERVER self OPTIONS (table_name 'parts_2', async_capable 'true');
+SQL
+for my $case (
+	[ 'SELECT id, distil_token_count(body, m) AS n FROM far', 'cursor', 't' ],
+	[ 'SELECT id FROM far WHERE distil_token_count(body) > 4', 'all', 't' ],
+	[ 'SELECT a.id, distil_token_count(b.body) AS n FROM far a JOIN far b ON a.n = b.n AND a.id < 9', 'all', 'f' ],
+	[ 'SELECT id, distil_token_count(body) AS n FROM halves', 'all', 'f' ],
+	[ 'UPDATE far SET n = n + 1 RETURNING id, distil_token_count(body) AS t', 'write', 't' ],
+	[ 'UPDATE far SET n = distil_token_count(body) RETURNING id', 'write', 't' ],
+	[ 'DELETE FROM far WHERE distil_token_count(body) > 4 RETURNING id, distil_token_count(body) AS t', 'write', 't' ])
+{
+	my ($query, $mode, $expected) = @$case;
+	is($node->safe_psql('postgres', "$settings$keys SET enable_hashjoin = off; SELECT batched('$query'), difference('$query', '$mode', 100) IS NULL"), "$expected|t", $query);
 }
 
 # The hooks of others saw the same statements.
