@@ -210,10 +210,6 @@ reads_ahead(Plan *plan, bool again)
 			return !again || reads_ahead(outerPlan(plan), again);
 		case T_FunctionScan:
 			return !again || distil_batch_evaluates_ahead((Node *) ((FunctionScan *) plan)->functions);
-		case T_BitmapIndexScan:
-		case T_BitmapAnd:
-		case T_BitmapOr:
-			return true;
 		case T_Agg:
 			return (is_whole_aggregate(plan) && !again) || reads_ahead(outerPlan(plan), again);
 		case T_SampleScan:

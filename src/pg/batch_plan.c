@@ -212,10 +212,10 @@ restore_plan(Plan *plan, const SavedPlan *saved)
  * for.  Parallel-aware only to get shared memory for what EXPLAIN shows.
  */
 static void
-finish_node(CustomScan *node, Place place, bool at_least, bool partial, bool ahead)
+finish_node(CustomScan *node, Place place, bool at_least, bool partial, bool ahead, DistilBatchLate late)
 {
 	node->custom_private = list_make5_int(place.rows_wanted, at_least, partial, ahead, place.whole);
-	node->custom_private = lappend_int(node->custom_private, DISTIL_LATE_NEVER);
+	node->custom_private = lappend_int(node->custom_private, late);
 	node->scan.plan.parallel_aware = place.in_worker;
 }
 
@@ -270,7 +270,7 @@ finish_cut(CustomScan *node, Plan *plan, const SavedPlan *saved, Place place, bo
 		return NULL;
 	}
 	rewrite->found = true;
-	finish_node(node, place, at_least, below.partial, ahead);
+	finish_node(node, place, at_least, below.partial, ahead, DISTIL_LATE_NEVER);
 	node->scan.plan.lefttree = child;
 	return &node->scan.plan;
 }
@@ -368,7 +368,7 @@ wrap_returning(ModifyTable *modify, bool whole, DistilBatchRewrite *rewrite)
 		return &modify->plan;
 	rewrite->found = true;
 	rewrite->next_node_id++;
-	finish_node(node, place, false, place.partial, false);
+	finish_node(node, place, false, place.partial, false, DISTIL_LATE_NEVER);
 	return &node->scan.plan;
 }
 
@@ -423,8 +423,7 @@ finish_input(CustomScan *node, Place place, DistilBatchLate late, DistilBatchRew
 	rewrite->next_node_id += 2;	/* a Result may have come with it */
 	child = wrap(child, place, rewrite);
 	node->scan.plan.lefttree = child;
-	finish_node(node, place, false, place.partial, !early && distil_batch_reads_ahead(child));
-	list_nth_cell(node->custom_private, DISTIL_BATCH_LATE)->int_value = late;
+	finish_node(node, place, false, place.partial, !early && distil_batch_reads_ahead(child), late);
 }
 
 /*

@@ -363,7 +363,7 @@ distil_cache_layout(const DistilModelRow *row, bool used)
 	const CacheEntry *last = NULL;
 	const CacheEntry *entry;
 
-	for (entry = used ? entries : NULL; entry != NULL; entry = entry->next)
+	for (entry = entries; used && entry != NULL; entry = entry->next)
 		if (is_of(entry, row) && (last == NULL || entry->last_used > last->last_used))
 			last = entry;
 	if (last != NULL)
